@@ -1,0 +1,61 @@
+"""Scene-text recognition with refined-gate LSTM attention decoders.
+
+`from str_app import Reader, RefinedLSTM` is the public Python interface; names are imported on first use so that
+`import str_app` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from models.cells import RefinedLSTMCell as RefinedLSTMCell
+    from models.layers import RefinedLSTM as RefinedLSTM
+
+    from str_app.errors import ImageError as ImageError
+    from str_app.errors import StrAppError as StrAppError
+    from str_app.images import ImageLimits as ImageLimits
+    from str_app.images import load_image as load_image
+    from str_app.reader import Character as Character
+    from str_app.reader import Reader as Reader
+    from str_app.reader import Reading as Reading
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Character": "str_app.reader",
+    "ImageError": "str_app.errors",
+    "ImageLimits": "str_app.images",
+    "Reader": "str_app.reader",
+    "Reading": "str_app.reader",
+    "RefinedLSTM": "models.layers",
+    "RefinedLSTMCell": "models.cells",
+    "StrAppError": "str_app.errors",
+    "load_image": "str_app.images",
+}
+
+__all__ = [
+    "Character",
+    "ImageError",
+    "ImageLimits",
+    "Reader",
+    "Reading",
+    "RefinedLSTM",
+    "RefinedLSTMCell",
+    "StrAppError",
+    "load_image",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'str_app' has no attribute {name!r}")
+    from str_app.package_check import check_packages
+
+    check_packages()
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

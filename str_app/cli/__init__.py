@@ -1,0 +1,124 @@
+"""The command `str-app`: one module per verb, one place where errors become exit codes.
+
+Verb modules import nothing heavy at the top, so that `str-app --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from str_app.cli import convert, evaluate, models, recognize, serve, synth, train
+from str_app.errors import StrAppError
+
+EXTRA_OF_MODULE = {
+    "wordfreq": "synth",
+    "fontTools": "synth",
+    "fastapi": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "pydantic": "serve",
+    "pydantic_settings": "serve",
+    "prometheus_client": "serve",
+    "multipart": "serve",
+    "python_multipart": "serve",
+    "tensorboard": "train",
+    "scipy": "convert",
+}
+
+
+def build_app(debug: bool = False) -> typer.Typer:
+    """The whole command line; with `debug`, failures keep their traceback."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+
+    @app.callback(help="Recognise words in pictures: make data, train, evaluate, read and serve.")
+    def root(
+        debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
+        version: Annotated[
+            bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        ] = False,
+    ) -> None:
+        pass
+
+    for name, verb in {
+        "synth": synth.synth,
+        "convert": convert.convert,
+        "train": train.train,
+        "evaluate": evaluate.evaluate,
+        "recognize": recognize.recognize,
+        "serve": serve.serve,
+        "models": models.models,
+    }.items():
+        app.command(name)(_guarded(verb, debug))
+    return app
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    arguments = sys.argv[1:]
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    debug = "--debug" in arguments[:end]
+    # Taken out here so that it may stand before or after the verb.
+    arguments = [argument for argument in arguments[:end] if argument != "--debug"] + arguments[end:]
+    (build_app(debug=True) if debug else app)(args=arguments, prog_name="str-app")
+
+
+def explain(error: Exception) -> str:
+    """One line for a person about `error`, with the way out where it is known."""
+    if isinstance(error, StrAppError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        place = f": {error.filename}" if error.filename is not None else ""
+        return f"{error.strerror}{place}"
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        extra = EXTRA_OF_MODULE.get(error.name.split(".")[0])
+        if extra:
+            return f"{error.name} is not installed: pip install 'str-app[{extra}]'"
+    # DataError, CharsetError, CheckpointError and their kin, told by their home so that nothing heavy is imported here.
+    if isinstance(error, ValueError) and type(error).__module__.split(".")[0] in ("datasets", "models", "str_app"):
+        return str(error)
+    return f"{type(error).__name__}: {error} (run again with --debug for the traceback)"
+
+
+def _guarded(verb: Callable[..., Any], debug: bool) -> Callable[..., Any]:
+    @functools.wraps(verb)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        from str_app.package_check import check_packages
+
+        try:
+            check_packages()
+            return verb(*args, **kwargs)
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(130) from None
+        except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+            raise
+        except Exception as error:
+            if debug:
+                raise
+            line = " ".join(explain(error).split("\n"))
+            typer.echo(f"str-app {verb.__name__}: {line}", err=True)
+            raise typer.Exit(1) from None
+
+    return guarded
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from str_app import __version__
+
+        typer.echo(f"str-app {__version__}")
+        raise typer.Exit
+
+
+app = build_app()

@@ -1,0 +1,1 @@
+"""How good a recogniser is: the field's protocol, tables and reports."""
