@@ -1,0 +1,255 @@
+"""Every kind of image people send, and every kind that must be refused."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from str_app.errors import ImageError
+from str_app.images import ImageLimits, load_image
+
+BAR = (slice(4, 20), slice(30, 50))  # where `drawing` has its stroke
+
+
+def drawing(ink: int = 0, paper: int = 255) -> np.ndarray:
+    """A stroke on paper, grey (32, 100), not symmetric in any direction."""
+    picture = np.full((32, 100), paper, dtype=np.uint8)
+    picture[BAR] = ink
+    return picture
+
+
+def encoded(image: Image.Image, image_format: str = "PNG", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, image_format, **options)
+    return stream.getvalue()
+
+
+def code_of(source: Any, **options: Any) -> str:
+    with pytest.raises(ImageError) as caught:
+        load_image(source, **options)
+    assert caught.value.message == str(caught.value)
+    return caught.value.code
+
+
+def assert_dark_stroke_on_light(image: np.ndarray) -> None:
+    assert image.shape == (32, 100, 3)
+    assert image.dtype == np.uint8
+    assert image[BAR].max() < 70
+    assert image[0].min() > 180
+
+
+@pytest.mark.parametrize(
+    ("image_format", "options"), [("PNG", {}), ("JPEG", {"quality": 95}), ("WEBP", {"lossless": True}), ("BMP", {})]
+)
+def test_the_four_formats_are_read(image_format: str, options: dict[str, Any]) -> None:
+    rgb = np.zeros((32, 100, 3), dtype=np.uint8)
+    rgb[..., 0], rgb[..., 2] = 200, 40
+    image = load_image(encoded(Image.fromarray(rgb), image_format, **options))
+    assert np.abs(image.astype(int) - rgb).max() <= 4
+
+
+def test_a_path_is_read_whatever_its_ending(tmp_path: Path) -> None:
+    path = tmp_path / "word.txt"
+    path.write_bytes(encoded(Image.fromarray(drawing())))
+    assert_dark_stroke_on_light(load_image(path))
+    assert_dark_stroke_on_light(load_image(str(path)))
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(image_format: str, orientation: int) -> None:
+    upright = Image.fromarray(np.stack([drawing()] * 3, axis=2))
+    turn = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+    # What a camera held that way stores: the inverse of the turn that shows it upright.
+    stored = upright if orientation == 1 else upright.transpose(Image.Transpose(turn[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert_dark_stroke_on_light(load_image(encoded(stored, image_format, exif=exif)))
+
+
+def test_sixteen_bit_grey_is_scaled() -> None:
+    deep = drawing(ink=20, paper=230).astype(np.uint16) * 257
+    image = load_image(encoded(Image.fromarray(deep)))
+    assert_dark_stroke_on_light(image)
+    assert image[0, 0, 0] == 230
+    assert image[10, 40, 0] == 20
+
+
+def test_a_sixteen_bit_colour_png_is_read() -> None:
+    rows = np.repeat(drawing()[:, :, None], 3, axis=2).astype(">u2") * 257
+    raw = b"".join(b"\x00" + row.tobytes() for row in rows)
+    data = png(100, 32, depth=16, colour=2, body=zlib.compress(raw))
+    assert_dark_stroke_on_light(load_image(data))
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "L", "YCbCr"])
+def test_other_colour_spaces_of_jpeg(mode: str) -> None:
+    assert_dark_stroke_on_light(
+        load_image(encoded(Image.fromarray(drawing()).convert("RGB").convert(mode), "JPEG", quality=95))
+    )
+
+
+def test_black_and_white_and_palette_png() -> None:
+    picture = Image.fromarray(drawing())
+    assert_dark_stroke_on_light(load_image(encoded(picture.convert("1"))))
+    assert_dark_stroke_on_light(load_image(encoded(picture.convert("RGB").quantize(4))))
+
+
+@pytest.mark.parametrize("ink", [0, 255])
+@pytest.mark.parametrize("image_format", ["PNG", "WEBP"])
+def test_text_on_transparency_stays_readable(ink: int, image_format: str) -> None:
+    rgba = np.zeros((32, 100, 4), dtype=np.uint8)
+    rgba[BAR] = (ink, ink, ink, 255)
+    data = encoded(Image.fromarray(rgba), image_format, **({"lossless": True} if image_format == "WEBP" else {}))
+    for image in (load_image(data), load_image(rgba)):
+        assert abs(int(image[16, 40, 0]) - int(image[0, 0, 0])) == 255
+        assert image[16, 40, 0] == ink
+
+
+def test_transparent_palette_and_grey_png() -> None:
+    stroke = np.zeros((32, 100), dtype=np.uint8)
+    palette = Image.fromarray(stroke).convert("P")
+    palette.putpalette([0, 0, 0] * 256)
+    pixels = np.full((32, 100), 1, dtype=np.uint8)
+    pixels[BAR] = 0
+    palette.putdata(pixels.ravel().tolist())
+    assert_dark_stroke_on_light(load_image(encoded(palette, transparency=1)))
+    grey_alpha = np.dstack([stroke, np.where(drawing() == 0, 255, 0).astype(np.uint8)])
+    assert_dark_stroke_on_light(load_image(encoded(Image.fromarray(grey_alpha, "LA"))))
+
+
+def test_alpha_of_zero_everywhere_is_ignored() -> None:
+    rgba = np.dstack([drawing(), drawing(), drawing(), np.zeros((32, 100), dtype=np.uint8)])
+    assert_dark_stroke_on_light(load_image(rgba))
+
+
+@pytest.mark.parametrize("image_format", ["WEBP", "PNG"])
+def test_the_first_frame_of_an_animation_is_read(image_format: str) -> None:
+    frames = [Image.fromarray(drawing()).convert("RGB"), Image.new("RGB", (100, 32), (9, 9, 9))]
+    data = encoded(frames[0], image_format, save_all=True, append_images=frames[1:])
+    assert_dark_stroke_on_light(load_image(data))
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "BMP"])
+@pytest.mark.parametrize("part", [0.03, 0.5, 0.95])
+def test_a_truncated_image_is_refused(image_format: str, part: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 90, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise), image_format)
+    assert code_of(data[: max(20, int(len(data) * part))]) == "truncated"
+
+
+def test_files_that_are_no_images(tmp_path: Path) -> None:
+    assert code_of(tmp_path / "missing.png") == "not_found"
+    assert code_of(tmp_path) == "not_readable"
+    (tmp_path / "empty.png").touch()
+    assert code_of(tmp_path / "empty.png") == "empty"
+    (tmp_path / "note.png").write_text("no picture at all")
+    assert code_of(tmp_path / "note.png") == "not_an_image"
+    with pytest.raises(ImageError, match=r"note\.png: not an image"):
+        load_image(tmp_path / "note.png")
+
+
+@pytest.mark.parametrize(
+    "data", [b"GIF89a" + bytes(40), b"II*\x00" + bytes(40), b"%PDF-1.7", b"\x00\x00\x00\x1cftypheic" + bytes(20)]
+)
+def test_other_formats_are_named(data: bytes) -> None:
+    assert code_of(data) == "unsupported_format"
+
+
+def test_sizes_of_no_word() -> None:
+    assert code_of(encoded(Image.new("RGB", (1, 1)))) == "too_small"
+    assert code_of(encoded(Image.new("RGB", (1, 5000)))) == "extreme_aspect"
+    assert code_of(encoded(Image.new("RGB", (5000, 1)))) == "extreme_aspect"
+    assert code_of(np.zeros((2, 60, 3), dtype=np.uint8)) == "too_small"
+
+
+@pytest.mark.parametrize(("width", "height"), [(4, 40), (8, 32), (800, 32), (250, 10), (6, 9), (2836, 1200)])
+def test_sizes_of_real_words_pass(width: int, height: int) -> None:
+    assert load_image(np.zeros((height, width, 3), dtype=np.uint8)).shape == (height, width, 3)
+
+
+def test_a_decompression_bomb_is_refused_by_its_header() -> None:
+    # No pixel data at all: were pixels decoded before the limits, the code would be `truncated`.
+    for side in (9000, 20000, 65000):
+        with np.errstate(all="raise"):
+            assert code_of(png(side, side)) == "too_many_pixels"
+    assert code_of(png(60_000, 400)) == "too_large_side"
+
+
+def test_limits_can_be_set(tmp_path: Path) -> None:
+    path = tmp_path / "word.png"
+    path.write_bytes(encoded(Image.fromarray(drawing())))
+    assert code_of(path, limits=ImageLimits(max_bytes=50)) == "too_many_bytes"
+    assert code_of(path, limits=ImageLimits(max_pixels=3199)) == "too_many_pixels"
+    assert code_of(path, limits=ImageLimits(max_side=99)) == "too_large_side"
+    assert code_of(path, limits=ImageLimits(max_aspect=3)) == "extreme_aspect"
+
+
+def test_arrays() -> None:
+    assert_dark_stroke_on_light(load_image(drawing()))
+    assert_dark_stroke_on_light(load_image(drawing()[:, :, None]))
+    assert_dark_stroke_on_light(load_image(np.stack([drawing()] * 3, axis=2)[:, ::-1][:, ::-1]))
+    for wrong in (
+        drawing().astype(np.float32),
+        drawing().astype(np.uint16),
+        np.zeros((3, 32, 100), dtype=np.uint8),
+        np.zeros((0, 10, 3), dtype=np.uint8),
+        np.zeros(7, dtype=np.uint8),
+        np.zeros((2, 32, 100, 3), dtype=np.uint8),
+    ):
+        assert code_of(wrong) == "unsupported_array"
+    assert code_of(3.5) == "unsupported_type"
+    assert code_of(None, name="word 7") == "unsupported_type"
+
+
+def test_pil_images() -> None:
+    assert_dark_stroke_on_light(load_image(Image.fromarray(drawing())))
+    assert code_of(Image.new("F", (40, 40))) == "unsupported_format"
+
+
+def test_an_error_crosses_process_boundaries() -> None:
+    import pickle
+
+    error = pickle.loads(pickle.dumps(ImageError("empty", "word.png: empty")))
+    assert (error.code, error.message) == ("empty", "word.png: empty")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    image_format=st.sampled_from(["JPEG", "PNG", "WEBP", "BMP"]),
+    edits=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=12),
+    cut=st.integers(0, 2000),
+)
+def test_damaged_bytes_give_an_image_or_an_image_error(
+    image_format: str, edits: list[tuple[int, int]], cut: int
+) -> None:
+    data = bytearray(encoded(Image.fromarray(drawing()).convert("RGB"), image_format))
+    for place, value in edits:
+        data[place % len(data)] = value
+    try:
+        image = load_image(bytes(data[: len(data) - cut % 50]))
+    except ImageError as error:
+        assert error.code
+    else:
+        assert image.dtype == np.uint8
+        assert image.shape[2] == 3
+
+
+def png(width: int, height: int, depth: int = 8, colour: int = 0, body: bytes = b"") -> bytes:
+    """A PNG whose header says what the arguments say, whatever follows."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
