@@ -1,0 +1,1 @@
+"""Networks only: gates, cells, layers, backbone, decoder, recogniser. Tensors in, tensors out."""

@@ -1,0 +1,102 @@
+"""Convolutional backbones: a crop in, a feature map out."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias, batch norm and, unless told otherwise, ReLU."""
+
+    def __init__(
+        self, in_channels: int, channels: int, kernel: int = 3, stride: int | tuple[int, int] = 1, relu: bool = True
+    ) -> None:
+        layers: list[nn.Module] = [
+            nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(channels),
+        ]
+        if relu:
+            layers.append(nn.ReLU(inplace=True))
+        super().__init__(*layers)
+
+
+class BasicBlock(nn.Module):
+    """The two-convolution residual block of arXiv 1512.03385, figure 5 left."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int | tuple[int, int] = 1) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(in_channels, channels, stride=stride)
+        self.conv2 = ConvNorm(channels, channels, relu=False)
+        same = in_channels == channels and stride in (1, (1, 1))
+        self.shortcut = nn.Identity() if same else ConvNorm(in_channels, channels, 1, stride, relu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) → (B, C, H / stride, W / stride)."""
+        return F.relu(self.conv2(self.conv1(x)) + self.shortcut(x), inplace=True)
+
+
+class ResNet(nn.Module):
+    """A residual network for word crops: height shrinks faster than width, since text is read along the width.
+
+    Args:
+        stem: channels of the two stem convolutions.
+        stem_strides: their strides.
+        stages: channels of each residual stage.
+        blocks: residual blocks of each stage.
+        strides: (vertical, horizontal) stride of each stage's first block.
+    """
+
+    def __init__(
+        self,
+        stem: tuple[int, int],
+        stem_strides: tuple[int, int],
+        stages: tuple[int, ...],
+        blocks: tuple[int, ...],
+        strides: tuple[tuple[int, int], ...],
+    ) -> None:
+        super().__init__()
+        if not len(stages) == len(blocks) == len(strides):
+            raise ValueError(
+                f"stages, blocks and strides must have one entry a stage, got {stages}, {blocks}, {strides}"
+            )
+        self.stem = nn.Sequential(
+            ConvNorm(3, stem[0], stride=stem_strides[0]), ConvNorm(stem[0], stem[1], stride=stem_strides[1])
+        )
+        layers: list[nn.Module] = []
+        channels = stem[1]
+        for width, count, stride in zip(stages, blocks, strides, strict=True):
+            for index in range(count):
+                layers.append(BasicBlock(channels, width, stride if index == 0 else 1))
+                channels = width
+        self.stages = nn.Sequential(*layers)
+        self.out_channels = channels
+        self.stride = (
+            stem_strides[0] * stem_strides[1] * math.prod(s[0] for s in strides),
+            stem_strides[0] * stem_strides[1] * math.prod(s[1] for s in strides),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) → (B, out_channels, H / stride[0], W / stride[1])."""
+        features: Tensor = self.stages(self.stem(images))
+        return features
+
+
+def fold_batch_norms(model: nn.Module) -> nn.Module:
+    """A copy of `model`, in evaluation mode, with every ConvNorm's batch norm folded into its convolution."""
+    model = copy.deepcopy(model).eval()
+    for module in model.modules():
+        if isinstance(module, ConvNorm):
+            convolution, norm = module[0], module[1]
+            assert isinstance(convolution, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
+            module[0] = fuse_conv_bn_eval(convolution, norm)
+            module[1] = nn.Identity()
+    return model

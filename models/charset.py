@@ -1,0 +1,94 @@
+"""Text to class indices and back. Outside the networks, text is `str`; only this module knows ids."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable, Sequence
+
+PRINTABLE_94 = string.digits + string.ascii_letters + string.punctuation
+
+
+class CharsetError(ValueError):
+    """A charset that cannot be used, or text outside it."""
+
+
+class Charset:
+    """An ordered set of characters; index 0 is the end token, character k has index k + 1.
+
+    The start token shares index 0 with the end token: the decoder is fed it before the first character and never
+    emits it otherwise, so the output has exactly `len(charset) + 1` classes.
+
+    Args:
+        characters: distinct single characters, in the order that fixes their indices.
+
+    Raises:
+        CharsetError: empty, or a character occurs twice or is a control character.
+    """
+
+    END = 0
+
+    def __init__(self, characters: str | Iterable[str] = PRINTABLE_94) -> None:
+        chars = list(characters)
+        if not chars:
+            raise CharsetError("the charset is empty: give at least one character")
+        seen: set[str] = set()
+        for place, char in enumerate(chars, 1):
+            if len(char) != 1:
+                raise CharsetError(f"charset entry {place} is {char!r}: each entry must be one character")
+            if not char.isprintable():
+                raise CharsetError(
+                    f"charset entry {place} is {char!r}: control characters cannot be read off a picture"
+                )
+            if char in seen:
+                raise CharsetError(f"charset entry {place}, {char!r}, occurs twice: remove one of them")
+            seen.add(char)
+        self.characters = "".join(chars)
+        self._index = {char: i for i, char in enumerate(chars, 1)}
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Charset) and self.characters == other.characters
+
+    def __hash__(self) -> int:
+        return hash(self.characters)
+
+    def __contains__(self, char: str) -> bool:
+        return char in self._index
+
+    def __repr__(self) -> str:
+        return f"Charset({self.characters!r})"
+
+    @property
+    def num_classes(self) -> int:
+        """Characters plus the end token."""
+        return len(self.characters) + 1
+
+    def encode(self, text: str) -> list[int]:
+        """Indices of `text` with the end token appended.
+
+        Raises:
+            CharsetError: a character of `text` is not in the charset.
+        """
+        try:
+            return [self._index[char] for char in text] + [self.END]
+        except KeyError as error:
+            raise CharsetError(f"character {error.args[0]!r} of {text!r} is not in the charset") from None
+
+    def decode(self, indices: Sequence[int]) -> str:
+        """Text up to the first end token, or all of `indices` when there is none."""
+        chars: list[str] = []
+        for index in indices:
+            if index == self.END:
+                break
+            chars.append(self.characters[index - 1])
+        return "".join(chars)
+
+    def missing(self, text: str) -> set[str]:
+        """Characters of `text` that are not in the charset."""
+        return {char for char in text if char not in self._index}
+
+    def filter(self, text: str) -> str:
+        """`text` without the characters that are not in the charset."""
+        return "".join(char for char in text if char in self._index)

@@ -1,0 +1,33 @@
+"""A CTC head on the encoder, for training only: it aligns the features long before attention does."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class CTCHead(nn.Module):
+    """Classifies every column of the feature map; class 0, the decoder's end token, serves as CTC's blank.
+
+    Args:
+        channels: C of the feature map.
+        num_classes: as the decoder's.
+    """
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(channels, num_classes)
+
+    def forward(self, features: Tensor, columns: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+        """Mean CTC loss a character.
+
+        Args:
+            features: (B, C, H', W').
+            columns: int64 (B,), valid columns of each crop.
+            targets: int64 (B, T), characters first, 0 from the end token on.
+            lengths: int64 (B,), characters of each label. A label that does not fit its columns adds nothing.
+        """
+        log_probs = self.classifier(features.mean(dim=2).permute(2, 0, 1)).log_softmax(-1)  # (W', B, V)
+        losses = F.ctc_loss(log_probs, targets, columns, lengths, blank=0, reduction="none", zero_infinity=True)
+        return losses.sum() / torch.clamp(lengths.sum(), min=1)

@@ -1,0 +1,1 @@
+"""HTTP only: limits and decoding of uploads, batching, schema, telemetry, the page."""
