@@ -82,8 +82,8 @@ def load_image(
             return _from_pil(source, limits, source.format or "PIL")
         if isinstance(source, str | Path):
             source = _read_file(Path(source), limits)
-        if isinstance(source, bytes | bytearray | memoryview):
-            return _from_bytes(bytes(source), limits)
+        if isinstance(source, bytes):
+            return _from_bytes(source, limits)
     except ImageError as error:
         if name is None:
             raise

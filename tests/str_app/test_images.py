@@ -237,11 +237,10 @@ def test_damaged_bytes_give_an_image_or_an_image_error(
         data[place % len(data)] = value
     try:
         image = load_image(bytes(data[: len(data) - cut % 50]))
-    except ImageError as error:
-        assert error.code
-    else:
-        assert image.dtype == np.uint8
-        assert image.shape[2] == 3
+    except ImageError:
+        return
+    assert image.dtype == np.uint8
+    assert image.shape[2] == 3
 
 
 def png(width: int, height: int, depth: int = 8, colour: int = 0, body: bytes = b"") -> bytes:
