@@ -50,7 +50,7 @@ def build_app(debug: bool = False) -> typer.Typer:
     ) -> None:
         pass
 
-    for name, verb in {
+    verbs: dict[str, Callable[..., Any]] = {
         "synth": synth.synth,
         "convert": convert.convert,
         "train": train.train,
@@ -58,7 +58,8 @@ def build_app(debug: bool = False) -> typer.Typer:
         "recognize": recognize.recognize,
         "serve": serve.serve,
         "models": models.models,
-    }.items():
+    }
+    for name, verb in verbs.items():
         app.command(name)(_guarded(verb, debug))
     return app
 

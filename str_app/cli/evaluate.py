@@ -2,12 +2,86 @@
 
 from __future__ import annotations
 
-from str_app.errors import StrAppError
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from str_app.evaluation.protocol import SetResult
+    from str_app.evaluation.sources import TestSet
+    from str_app.reader import Reader
 
 
-def evaluate() -> None:
-    """Not in this version yet.
+def evaluate(
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            help="A data set, or a directory of them: LMDBs, or folders with images/ and labels.tsv "
+            "(and subset_*.txt, lexicon50.tsv). May be given several times."
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="A name that `str-app models` lists, or a checkpoint file.")] = "small",
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers here.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page with the worst mistakes here.")
+    ] = None,
+    mistakes: Annotated[int, typer.Option(min=0, help="Mistakes per data set in the report.")] = 24,
+    lexicon50: Annotated[bool, typer.Option(help="Choose from each image's 50 words where the set has them.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Most crops in one pass.")] = 32,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's default otherwise.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Measure how well a model reads labelled data sets, by the field's protocol.
 
-    Example: str-app evaluate --help
+    Prints a Markdown table; rows with † are not part of the total and the mean.
+
+    Example: str-app evaluate --data benchmarks --json scores.json --report mistakes.html
     """
-    raise StrAppError("`evaluate` is not in this version yet")
+    import json
+
+    from str_app.evaluation.sources import open_test_sets
+    from str_app.evaluation.table import as_json, markdown
+
+    for file in (json_file, report):
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+    test_sets = open_test_sets(data)
+
+    from str_app.reader import Reader
+
+    reader = Reader.load(model, device=device, threads=threads, batch_size=batch_size)
+    results = [_run(reader, test_set, lexicon50) for test_set in test_sets]
+    typer.echo(markdown(results))
+    if json_file is not None:
+        content = json.dumps(as_json(reader.name, results), ensure_ascii=False, indent=2)
+        json_file.write_text(content + "\n", encoding="utf-8")
+    if report is not None:
+        from str_app.evaluation.report import write_report
+
+        write_report(report, reader, [test_set.source for test_set in test_sets], results, mistakes)
+        typer.echo(f"report: {report}", err=True)
+
+
+def _run(reader: Reader, test_set: TestSet, lexicon50: bool) -> SetResult:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from str_app.evaluation.protocol import evaluate_source
+
+    source = test_set.source
+    started = time.perf_counter()
+    with Progress(console=Console(stderr=True), transient=True, disable=not Console(stderr=True).is_terminal) as bar:
+        task = bar.add_task(source.name, total=len(source))
+        result = evaluate_source(
+            reader,
+            source,
+            subsets=test_set.subsets,
+            lexicons=test_set.lexicons if lexicon50 else None,
+            on_progress=lambda done: bar.advance(task, done),
+        )
+    seconds = time.perf_counter() - started
+    count = len(result.predictions)
+    typer.echo(f"{source.name}: {count} crops in {seconds:.1f} s ({count / seconds:.0f} a second)", err=True)
+    return result

@@ -2,12 +2,49 @@
 
 from __future__ import annotations
 
-from str_app.errors import StrAppError
+from typing import Annotated, Any
+
+import typer
 
 
-def models() -> None:
-    """Not in this version yet.
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="The list as JSON.")] = False,
+) -> None:
+    """List the models: parameters, size, whether their weights are here, and how well they read.
 
-    Example: str-app models --help
+    Example: str-app models
     """
-    raise StrAppError("`models` is not in this version yet")
+    import json
+
+    described = describe_models()
+    if as_json:
+        typer.echo(json.dumps(described, ensure_ascii=False, indent=2))
+        return
+    typer.echo("| model | parameters | weights | metrics |\n|---|---|---|---|")
+    for entry in described:
+        size = f"{entry['bytes'] / 1e6:.1f} MB" if entry["weights"] else "none: train them with str-app train"
+        metrics = ", ".join(f"{key} {value}" for key, value in entry["metrics"].items()) or "–"
+        typer.echo(f"| {entry['name']} | {entry['parameters'] / 1e6:.2f}M | {size} | {metrics} |")
+
+
+def describe_models() -> list[dict[str, Any]]:
+    """One entry per preset: name, parameters, weights (the file or None), bytes, charset and metrics."""
+    from models.checkpoint import read_header
+    from models.presets import create_model, list_models, weights_path
+
+    entries = []
+    for name in list_models():
+        path = weights_path(name)
+        here = path.is_file()
+        header = read_header(path) if here else {}
+        entries.append(
+            {
+                "name": name,
+                "parameters": sum(parameter.numel() for parameter in create_model(name).parameters()),
+                "weights": str(path) if here else None,
+                "bytes": path.stat().st_size if here else 0,
+                "charset": header.get("charset"),
+                "metrics": header.get("info", {}).get("metrics", {}),
+            }
+        )
+    return entries

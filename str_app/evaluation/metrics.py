@@ -1,0 +1,87 @@
+"""The field's numbers: exact match under three alphabets, 1−NED, CER, calibration, and how sure an accuracy is."""
+
+from __future__ import annotations
+
+import math
+import string
+import unicodedata
+from collections.abc import Sequence
+from typing import NamedTuple
+
+ALPHABET_36 = frozenset(string.digits + string.ascii_lowercase)
+ALPHABET_62 = frozenset(string.digits + string.ascii_letters)
+ALPHABET_94 = frozenset(string.digits + string.ascii_letters + string.punctuation)
+
+
+def normalise(text: str) -> str:
+    """Text under the default protocol: NFKD, lower case, [0-9a-z] alone. Applied to labels and readings alike."""
+    return "".join(char for char in unicodedata.normalize("NFKD", text).lower() if char in ALPHABET_36)
+
+
+def restrict(text: str, alphabet: frozenset[str]) -> str:
+    """NFKD text with case kept, characters outside `alphabet` dropped."""
+    return "".join(char for char in unicodedata.normalize("NFKD", text) if char in alphabet)
+
+
+def edit_distance(first: str, second: str) -> int:
+    """Levenshtein distance: fewest insertions, deletions and substitutions."""
+    row = list(range(len(second) + 1))
+    for place, char in enumerate(first, 1):
+        diagonal, row[0] = row[0], place
+        for column, other in enumerate(second, 1):
+            diagonal, row[column] = (
+                row[column],
+                min(row[column] + 1, row[column - 1] + 1, diagonal + (char != other)),
+            )
+    return row[-1]
+
+
+def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """Score interval of a proportion (Wilson, 1927), 95 % by default; (0, 1) without trials.
+
+    >>> [round(bound, 4) for bound in wilson_interval(80, 100)]
+    [0.7112, 0.8666]
+    """
+    if trials == 0:
+        return 0.0, 1.0
+    share = successes / trials
+    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    centre = share + z * z / (2 * trials)
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+class Bin(NamedTuple):
+    """One bar of a reliability diagram: readings with confidence in (low, high]; shares in [0, 1]."""
+
+    low: float
+    high: float
+    size: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(confidences: Sequence[float], correct: Sequence[bool], bins: int = 15) -> list[Bin]:
+    """Mean confidence and accuracy per bin of equal width; empty bins have zeros."""
+    members: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
+    for confidence, right in zip(confidences, correct, strict=True):
+        members[min(bins - 1, max(0, math.ceil(confidence * bins) - 1))].append((confidence, right))
+    diagram = []
+    for place, inside in enumerate(members):
+        count = max(1, len(inside))
+        diagram.append(
+            Bin(
+                place / bins,
+                (place + 1) / bins,
+                len(inside),
+                sum(confidence for confidence, _ in inside) / count,
+                sum(right for _, right in inside) / count,
+            )
+        )
+    return diagram
+
+
+def expected_calibration_error(confidences: Sequence[float], correct: Sequence[bool], bins: int = 15) -> float:
+    """Mean gap between confidence and accuracy over the bins, weighted by their sizes (Naeini et al., 2015)."""
+    diagram = reliability(confidences, correct, bins)
+    return sum(bar.size * abs(bar.confidence - bar.accuracy) for bar in diagram) / max(1, len(confidences))

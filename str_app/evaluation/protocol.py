@@ -1,0 +1,234 @@
+"""How a data set is scored: which images count, which subsets are reported, and what is averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from datasets.sample import Source, UnreadableSample
+from str_app.errors import StrAppError
+from str_app.evaluation import metrics
+from str_app.reader import Reader
+
+PROTOCOL = "case-insensitive [0-9a-z] after NFKD on both sides; samples without such a character are dropped"
+
+# The subset that totals and comparisons use, where the field does not use the whole set.
+DEFAULT_SUBSET = {"IC13": "1015"}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One sample with what was read.
+
+    Attributes:
+        index: place in the source.
+        label: as the data set writes it.
+        text: the reading; empty where the image is unreadable.
+        confidence: of the whole reading; 0 where the image is unreadable.
+        readable: False where the image could not be decoded. It counts as wrong.
+    """
+
+    index: int
+    label: str
+    text: str
+    confidence: float
+    readable: bool = True
+
+    @property
+    def correct(self) -> bool:
+        """Right under the default protocol."""
+        return self.readable and metrics.normalise(self.text) == metrics.normalise(self.label)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A set's or a subset's row. Percentages, except counts.
+
+    Attributes:
+        name: of the data set.
+        subset: e.g. `"1015"`; None for the whole set.
+        n: samples scored.
+        correct: of these, right under the default protocol.
+        dropped: samples whose label has nothing of [0-9a-z].
+        unreadable: scored samples whose image cannot be decoded.
+        accuracy: case-insensitive alphanumeric word accuracy.
+        interval: its 95 % Wilson interval.
+        accuracy_62: exact match on digits and letters with case.
+        accuracy_94: exact match on all printable ASCII characters.
+        ned: mean of 1 − edit distance / longer length.
+        cer: edit distance over label length, both summed.
+        ece: expected calibration error of the confidence against `accuracy`'s notion of right, 15 bins.
+    """
+
+    name: str
+    subset: str | None
+    n: int
+    correct: int
+    dropped: int
+    unreadable: int
+    accuracy: float
+    interval: tuple[float, float]
+    accuracy_62: float
+    accuracy_94: float
+    ned: float
+    cer: float
+    ece: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The row as `--json` writes it; percentages to two decimals."""
+        row: dict[str, Any] = {"name": self.name, "subset": self.subset, "n": self.n}
+        row["accuracy"] = round(self.accuracy, 2)
+        row["interval"] = [round(bound, 2) for bound in self.interval]
+        for key in ("accuracy_62", "accuracy_94", "ned", "cer", "ece"):
+            row[key] = round(getattr(self, key), 2)
+        return {**row, "unreadable": self.unreadable, "dropped": self.dropped}
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """All that was read of one data set.
+
+    Attributes:
+        name: of the data set.
+        predictions: one per sample scored, in the source's order.
+        dropped: indices of the samples whose label has nothing of [0-9a-z].
+        subsets: name of each subset to the indices it has.
+    """
+
+    name: str
+    predictions: tuple[Prediction, ...]
+    dropped: tuple[int, ...]
+    subsets: Mapping[str, frozenset[int]]
+
+    def score(self, subset: str | None = None) -> Score:
+        """Numbers of the whole set or of one of its subsets."""
+        members: Collection[int] | None = None if subset is None else self.subsets[subset]
+        predictions = [one for one in self.predictions if members is None or one.index in members]
+        dropped = [index for index in self.dropped if members is None or index in members]
+        return _score(self.name, subset, predictions, len(dropped))
+
+    @property
+    def default_subset(self) -> str | None:
+        """The subset that totals use; None for the whole set."""
+        wanted = DEFAULT_SUBSET.get(self.name)
+        return wanted if wanted in self.subsets else None
+
+    def scores(self) -> list[Score]:
+        """The whole set and each subset, the default one first, then larger before smaller."""
+        rest: list[str | None] = [None, *sorted(self.subsets, key=lambda name: -len(self.subsets[name]))]
+        rest.remove(self.default_subset)
+        return [self.score(subset) for subset in [self.default_subset, *rest]]
+
+
+def evaluate_source(
+    reader: Reader,
+    source: Source,
+    *,
+    limit: int | None = None,
+    subsets: Mapping[str, frozenset[int]] | None = None,
+    lexicons: Mapping[int, Sequence[str]] | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> SetResult:
+    """Read a data set and keep what is needed to score it.
+
+    Args:
+        reader: its `batch_size` is the number of crops in one pass; the result does not depend on it.
+        source: a labelled data set.
+        limit: read this many scorable samples only, spread evenly over the set.
+        subsets: name → indices, as `sources.subsets_of` finds them.
+        lexicons: index → the words to choose from; samples without an entry are read freely.
+        on_progress: called with the number of samples done since the last call.
+
+    Raises:
+        StrAppError: no sample of the set can be scored.
+    """
+    labels = [_label_of(source, index) for index in range(len(source))]
+    scorable = [index for index, label in enumerate(labels) if metrics.normalise(label)]
+    dropped = tuple(index for index, label in enumerate(labels) if not metrics.normalise(label))
+    if not scorable:
+        raise StrAppError(f"{source.name}: none of its {len(labels)} labels has a digit or a letter: nothing to score")
+    if limit is not None and limit < len(scorable):
+        scorable = [scorable[place * len(scorable) // limit] for place in range(limit)]
+    predictions: list[Prediction] = []
+    for start in range(0, len(scorable), reader.batch_size):
+        batch = scorable[start : start + reader.batch_size]
+        predictions.extend(_read_batch(reader, source, batch, labels, lexicons or {}))
+        if on_progress is not None:
+            on_progress(len(batch))
+    return SetResult(source.name, tuple(predictions), dropped, dict(subsets or {}))
+
+
+def _label_of(source: Source, index: int) -> str:
+    try:
+        return source.label(index)
+    except UnreadableSample:
+        return ""  # nothing to compare with, so it is dropped as any label without a letter
+
+
+def _read_batch(
+    reader: Reader,
+    source: Source,
+    batch: Sequence[int],
+    labels: Sequence[str],
+    lexicons: Mapping[int, Sequence[str]],
+) -> Iterator[Prediction]:
+    crops: dict[int, npt.NDArray[np.uint8]] = {}
+    for index in batch:
+        try:
+            crops[index] = source[index].image
+        except UnreadableSample:
+            continue
+    free = [index for index in crops if index not in lexicons]
+    bound = [index for index in crops if index in lexicons]
+    readings = dict(zip(free, reader.read_crops([crops[index] for index in free]), strict=True))
+    chosen = reader.read_crops([crops[index] for index in bound], lexicons=[lexicons[index] for index in bound])
+    readings.update(zip(bound, chosen, strict=True))
+    for index in batch:
+        if index in readings:
+            yield Prediction(index, labels[index], readings[index].text, readings[index].confidence)
+        else:
+            yield Prediction(index, labels[index], "", 0.0, readable=False)
+
+
+def _score(name: str, subset: str | None, predictions: Sequence[Prediction], dropped: int) -> Score:
+    count = len(predictions)
+    correct = [one.correct for one in predictions]
+    low, high = metrics.wilson_interval(sum(correct), count)
+    distances, longest, reference = 0, 0.0, 0
+    for one in predictions:
+        label, text = metrics.normalise(one.label), metrics.normalise(one.text)
+        distance = metrics.edit_distance(label, text)
+        distances += distance
+        reference += len(label)
+        longest += 1.0 - distance / max(len(label), len(text))
+    return Score(
+        name=name,
+        subset=subset,
+        n=count,
+        correct=sum(correct),
+        dropped=dropped,
+        unreadable=sum(not one.readable for one in predictions),
+        accuracy=_percent(sum(correct), count),
+        interval=(100.0 * low, 100.0 * high),
+        accuracy_62=_exact(predictions, metrics.ALPHABET_62),
+        accuracy_94=_exact(predictions, metrics.ALPHABET_94),
+        ned=_percent(longest, count),
+        cer=_percent(distances, reference),
+        ece=100.0 * metrics.expected_calibration_error([one.confidence for one in predictions], correct),
+    )
+
+
+def _exact(predictions: Sequence[Prediction], alphabet: frozenset[str]) -> float:
+    right = sum(
+        one.readable and metrics.restrict(one.text, alphabet) == metrics.restrict(one.label, alphabet)
+        for one in predictions
+    )
+    return _percent(right, len(predictions))
+
+
+def _percent(part: float, whole: float) -> float:
+    return 100.0 * part / whole if whole else 0.0

@@ -1,0 +1,105 @@
+"""Scores as a Markdown table and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from str_app.evaluation.metrics import wilson_interval
+from str_app.evaluation.protocol import PROTOCOL, Score, SetResult
+
+
+@dataclass(frozen=True)
+class Total:
+    """Over the default subset of every set, in percent.
+
+    Attributes:
+        n: samples.
+        weighted: accuracy over all samples together.
+        interval: its 95 % Wilson interval.
+        mean: plain mean of the sets' accuracies.
+    """
+
+    n: int
+    weighted: float
+    interval: tuple[float, float]
+    mean: float
+
+
+def total_of(results: Sequence[SetResult]) -> Total:
+    """Sample-weighted total and plain mean of the sets' default subsets."""
+    scores = [result.score(result.default_subset) for result in results]
+    count = sum(score.n for score in scores)
+    correct = sum(score.correct for score in scores)
+    low, high = wilson_interval(correct, count)
+    return Total(
+        n=count,
+        weighted=100.0 * correct / max(1, count),
+        interval=(100.0 * low, 100.0 * high),
+        mean=sum(score.accuracy for score in scores) / max(1, len(scores)),
+    )
+
+
+def as_json(model: str, results: Sequence[SetResult]) -> dict[str, Any]:
+    """What `--json` writes: DESIGN's contract, with `dropped` added to each set."""
+    total = total_of(results)
+    return {
+        "model": model,
+        "protocol": PROTOCOL,
+        "sets": [score.as_json() for result in results for score in result.scores()],
+        "weighted": round(total.weighted, 2),
+        "mean": round(total.mean, 2),
+    }
+
+
+HEADINGS = ("set", "n", "accuracy", "95 %", "62", "94", "1−NED", "CER", "ECE", "unreadable", "dropped")
+
+
+def rows(results: Sequence[SetResult]) -> list[tuple[str, ...]]:
+    """The table's cells, one row per set and subset, then the total and the mean."""
+    lines = [
+        _row(score, default=score.subset == result.default_subset) for result in results for score in result.scores()
+    ]
+    total = total_of(results)
+    blank = ("",) * (len(HEADINGS) - 4)
+    lines.append(("weighted total", str(total.n), f"{total.weighted:.2f}", _interval(total.interval), *blank))
+    lines.append(("plain mean", "", f"{total.mean:.2f}", "", *blank))
+    return lines
+
+
+def markdown(results: Sequence[SetResult]) -> str:
+    """The table for terminals and README files, columns aligned."""
+    cells = [HEADINGS, *rows(results)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(HEADINGS))]
+    lines = [_line(row, widths) for row in cells]
+    rule = "|" + "|".join("-" * (width + 1) + (":" if column else "-") for column, width in enumerate(widths)) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _row(score: Score, default: bool) -> tuple[str, ...]:
+    name = score.name if score.subset is None else f"{score.name} ({score.subset})"
+    if not default:
+        name += " †"
+    values = (score.accuracy_62, score.accuracy_94, score.ned, score.cer, score.ece)
+    return (
+        name,
+        str(score.n),
+        f"{score.accuracy:.2f}",
+        _interval(score.interval),
+        *(f"{value:.2f}" for value in values),
+        str(score.unreadable),
+        str(score.dropped),
+    )
+
+
+def _interval(bounds: tuple[float, float]) -> str:
+    return f"{bounds[0]:.1f}–{bounds[1]:.1f}"
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = [
+        cell.rjust(width) if column else cell.ljust(width)
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]
+    return "| " + " | ".join(cells) + " |"
