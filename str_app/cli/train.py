@@ -2,12 +2,63 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from str_app.errors import StrAppError
 
 
-def train() -> None:
-    """Not in this version yet.
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of the run: state, weights, metrics.")],
+    train: Annotated[list[Path] | None, typer.Option(help="LMDB or folder to learn from; may be repeated.")] = None,
+    weights: Annotated[list[float] | None, typer.Option(help="Share of each --train, in order.")] = None,
+    val: Annotated[list[Path] | None, typer.Option(help="LMDB or folder to choose the best weights by.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Architecture: a name of `str-app models`.")] = None,
+    start_from: Annotated[
+        str | None, typer.Option("--from", help="Start from a preset's or a checkpoint's weights.")
+    ] = None,
+    charset: Annotated[
+        Path | None, typer.Option(help="Text file with the characters to learn (line breaks ignored).")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; may be repeated.")
+    ] = None,
+) -> None:
+    """Train a recogniser; several processes by torchrun -m str_app train …
 
-    Example: str-app train --help
+    Example: str-app train --preset small --train data/synth.lmdb --val data/val --out runs/first --set steps=20000
     """
-    raise StrAppError("`train` is not in this version yet")
+    from str_app.training.loop import Stopped
+    from str_app.training.loop import train as run
+    from str_app.training.settings import load_settings, make_settings, save_settings
+
+    given: dict[str, object] = {}
+    for name, value in (
+        ("preset", preset),
+        ("start_from", start_from),
+        ("train", tuple(map(str, train)) if train else None),
+        ("weights", tuple(weights) if weights else None),
+        ("validation", tuple(map(str, val)) if val else None),
+        ("charset", _read_charset(charset) if charset else None),
+    ):
+        if value is not None:
+            given[name] = value
+    if resume and {"preset", "start_from", "charset"} & given.keys():
+        raise StrAppError("--resume goes on with the run's own model: leave out --preset, --from and --charset")
+    base = load_settings(out / "settings.json") if resume else None
+    settings = make_settings(set_ or [], base, **given)
+    if resume and settings != base:
+        typer.echo("settings differ from the interrupted run's: it goes on, but not as it would have", err=True)
+        save_settings(settings, out / "settings.json")
+    try:
+        run(settings, out, resume=resume)
+    except Stopped as stopped:
+        typer.echo(f"str-app train: {stopped}", err=True)
+        raise typer.Exit(128 + stopped.signum) from None
+
+
+def _read_charset(path: Path) -> str:
+    return "".join(path.read_text(encoding="utf-8").splitlines())

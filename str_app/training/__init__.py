@@ -1,0 +1,1 @@
+"""Training: settings, samples, objective, state, and the one loop that joins them."""

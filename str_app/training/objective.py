@@ -1,0 +1,69 @@
+"""What training minimises: cross-entropy, and two helpers while attention aligns."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.ctc import CTCHead
+from models.recognizer import Recognizer
+
+
+class Objective(nn.Module):
+    """The recogniser with its losses as one module, so that it can be wrapped for several processes.
+
+    The CTC head lives here and not in the recogniser: it is left behind when weights are released.
+    """
+
+    def __init__(self, model: Recognizer, label_smoothing: float) -> None:
+        super().__init__()
+        self.model = model
+        self.ctc = CTCHead(model.backbone.out_channels, model.charset.num_classes)
+        self.label_smoothing = label_smoothing
+
+    def forward(self, canvases: Tensor, widths: Tensor, targets: Tensor, lengths: Tensor, boxes: Tensor) -> Tensor:
+        """Sums over the batch, (3,): cross-entropy over characters and end tokens, CTC, attention outside the boxes.
+
+        Args: the tensors of `str_app.training.samples.Batch`.
+        """
+        logits, attention, features = self.model(self.model.normalize(canvases), widths, targets)
+        with torch.autocast(logits.device.type, enabled=False):
+            counted = torch.arange(targets.shape[1], device=targets.device) <= lengths.unsqueeze(1)  # end included
+            characters = F.cross_entropy(
+                logits[counted], targets[counted], label_smoothing=self.label_smoothing, reduction="sum"
+            )
+            stride = self.model.preprocessing.width // features.shape[3]
+            columns = torch.div(widths + stride - 1, stride, rounding_mode="floor")
+            ctc = self.ctc(features.float(), columns, targets, lengths) * lengths.sum()
+            outside = attention_outside_boxes(
+                attention, boxes, self.model.grid, self.model.preprocessing.height, stride
+            )
+        return torch.stack([characters, ctc, outside])
+
+
+def attention_outside_boxes(
+    attention: Tensor, boxes: Tensor, grid: tuple[int, int], height: int, stride: int
+) -> Tensor:
+    """−log of the attention inside each character's box, summed over the characters whose boxes are known.
+
+    Args:
+        attention: (B, T, N) over the grid, row by row.
+        boxes: (B, T, 4), x0, y0, x1, y1 in canvas pixels, NaN where unknown.
+        grid: (H', W').
+        height: of the canvas.
+        stride: canvas columns a grid column stands for.
+    """
+    known = ~boxes[..., 0].isnan()  # (B, T)
+    if not known.any():
+        return attention.sum() * 0.0
+    box = boxes[known]  # (K, 4)
+    row_height = height / grid[0]
+    top = torch.arange(grid[0], device=box.device) * row_height
+    left = torch.arange(grid[1], device=box.device) * stride
+    rows = (top < box[:, 3:4]) & (top + row_height > box[:, 1:2])  # (K, H'): cells that touch the box
+    columns = (left < box[:, 2:3]) & (left + stride > box[:, 0:1])  # (K, W')
+    inside = (rows.unsqueeze(2) & columns.unsqueeze(1)).flatten(1)  # (K, N)
+    mass = (attention[known] * inside).sum(dim=-1)
+    # A box cut away altogether touches no cell and says nothing.
+    return -(mass.clamp_min(1e-6).log() * inside.any(dim=-1)).sum()

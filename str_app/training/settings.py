@@ -1,0 +1,191 @@
+"""Every setting of a training run, with its default and why."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from models.presets import architecture
+from models.recognizer import Architecture
+from str_app.errors import StrAppError
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Settings of a run; `--set key=value` changes any of them.
+
+    Attributes:
+        preset: whose architecture is trained; `architecture.*` keys change single choices of it.
+        architecture: the result, filled in from the preset.
+        train: data sets to learn from, LMDBs or folders.
+        weights: one share a data set; empty is in proportion to their sizes.
+        validation: data sets to choose the best checkpoint by.
+        charset: the characters to learn, in order; empty is the 94 printable ASCII characters.
+        start_from: name or path of a checkpoint whose weights to start from; empty is from scratch.
+        steps: optimiser steps in all.
+        batch_size: samples a step, over all processes.
+        learning_rate: peak; linear warm-up, then cosine to a hundredth of it.
+        warmup_steps: of the learning rate.
+        weight_decay: AdamW's, on matrices and filters only.
+        clip_norm: gradients are scaled down to this norm; recurrent training bursts without it.
+        ema_decay: of the averaged weights, which are the ones validated and released.
+        label_smoothing: of the cross-entropy.
+        ctc_weight, ctc_weight_end: auxiliary CTC loss on the encoder; falls linearly over the first half of the
+            run. Attention alone takes a quarter of a million crops to align.
+        attention_weight, attention_weight_end: loss on attention outside the character's box, where boxes are known.
+        augmentation: `none`, `light` or `strong`.
+        precision: `bf16` autocast of the encoder, or `fp32`.
+        seed: of initial weights, order, augmentation and dropout.
+        workers: processes that load and augment; 0 does it in this one.
+        validate_every: steps between validations.
+        validation_limit: crops of each validation set used while training, evenly spaced; 0 is all.
+        checkpoint_minutes: wall time between writes of the training state.
+        log_every: steps between metric lines.
+        unusable_limit: share of samples that may be unreadable or unlearnable before the run stops.
+        device: `cpu`, `cuda`, …; empty is a GPU if there is one.
+        threads: torch's threads; 0 leaves its choice.
+    """
+
+    preset: str = "small"
+    architecture: Architecture = field(default_factory=Architecture)
+    train: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    validation: tuple[str, ...] = ()
+    charset: str = ""
+    start_from: str = ""
+    steps: int = 20_000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    warmup_steps: int = 500
+    weight_decay: float = 0.01
+    clip_norm: float = 5.0
+    ema_decay: float = 0.999
+    label_smoothing: float = 0.0
+    ctc_weight: float = 0.5
+    ctc_weight_end: float = 0.05
+    attention_weight: float = 0.5
+    attention_weight_end: float = 0.05
+    augmentation: Literal["none", "light", "strong"] = "light"
+    precision: Literal["bf16", "fp32"] = "bf16"
+    seed: int = 0
+    workers: int = 1
+    validate_every: int = 1000
+    validation_limit: int = 1000
+    checkpoint_minutes: float = 5.0
+    log_every: int = 50
+    unusable_limit: float = 0.05
+    device: str = ""
+    threads: int = 0
+
+    def check(self) -> None:
+        """Raise StrAppError for values that cannot work."""
+        if not self.train:
+            raise StrAppError("no training data: give --train LMDB")
+        for name in ("steps", "batch_size", "validate_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise StrAppError(f"{name}={getattr(self, name)}: must be at least 1")
+        for name in ("learning_rate", "clip_norm"):
+            if getattr(self, name) <= 0:
+                raise StrAppError(f"{name}={getattr(self, name)}: must be above 0")
+        if self.weights and len(self.weights) != len(self.train):
+            raise StrAppError(f"{len(self.weights)} weights for {len(self.train)} training sets: give one a set")
+
+
+def make_settings(overrides: list[str], base: TrainSettings | None = None, **given: Any) -> TrainSettings:
+    """Settings from defaults, then `given`, then `key=value` overrides.
+
+    Args:
+        overrides: `key=value`; lists as comma-separated values or JSON; `architecture.KEY` for the network's choices.
+        base: settings to start from, of a run that is resumed; the preset is not applied again.
+        given: fields set by command-line options.
+
+    Raises:
+        StrAppError: unknown key, or a value of the wrong kind; the message lists the keys.
+    """
+    settings = base or TrainSettings()
+    settings = dataclasses.replace(settings, **given)
+    if base is None:
+        settings = dataclasses.replace(settings, architecture=architecture(settings.preset))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise StrAppError(f"--set {override!r}: write key=value")
+        owner: Any = settings
+        name = key
+        if key.startswith("architecture."):
+            owner, name = settings.architecture, key.removeprefix("architecture.")
+        changed = dataclasses.replace(owner, **{name: _parse(type(owner), name, value)})
+        settings = dataclasses.replace(settings, architecture=changed) if owner is not settings else changed
+    settings.check()
+    return settings
+
+
+def _parse(kind: type, name: str, text: str) -> Any:
+    """`text` as the type that the dataclass field asks for."""
+    fields = {f.name for f in dataclasses.fields(kind)} - {"architecture"}
+    if name not in fields:
+        raise StrAppError(f"--set {name}=…: unknown key; known: {', '.join(sorted(fields))}")
+    hint = typing.get_type_hints(kind)[name]
+    try:
+        return _convert(hint, text)
+    except (ValueError, TypeError, json.JSONDecodeError):
+        raise StrAppError(f"--set {name}={text}: expected {_describe(hint)}") from None
+
+
+def _convert(hint: Any, value: Any) -> Any:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        if value not in typing.get_args(hint):
+            raise ValueError(value)
+        return value
+    if origin is tuple:
+        kinds = typing.get_args(hint)
+        if isinstance(value, str):
+            items: list[Any] = json.loads(value) if value.startswith("[") else [v for v in value.split(",") if v]
+        else:
+            items = list(value)
+        if len(kinds) == 2 and kinds[1] is Ellipsis:
+            return tuple(_convert(kinds[0], item) for item in items)
+        if len(kinds) != len(items):
+            raise ValueError(value)
+        return tuple(_convert(kind, item) for kind, item in zip(kinds, items, strict=True))
+    if hint is int and isinstance(value, str):
+        return int(value.replace("_", ""))
+    return hint(value)
+
+
+def _describe(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(typing.get_args(hint))
+    if isinstance(hint, types.GenericAlias) or typing.get_origin(hint) is tuple:
+        return "a list, comma-separated or JSON"
+    return {int: "a whole number", float: "a number", str: "a text"}.get(hint, str(hint))
+
+
+def save_settings(settings: TrainSettings, path: Path) -> None:
+    """Write the settings as JSON, for people and for `--resume`."""
+    path.write_text(json.dumps(dataclasses.asdict(settings), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load_settings(path: Path) -> TrainSettings:
+    """Settings that `save_settings` wrote.
+
+    Raises:
+        StrAppError: the file is missing or damaged.
+    """
+    try:
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        hints = typing.get_type_hints(TrainSettings)
+        network = typing.get_type_hints(Architecture)
+        built = {key: _convert(hints[key], value) for key, value in stored.items() if key != "architecture"}
+        chosen = {key: _convert(network[key], value) for key, value in stored["architecture"].items()}
+        return TrainSettings(**built, architecture=Architecture(**chosen))
+    except FileNotFoundError:
+        raise StrAppError(f"{path}: not there, so there is no run to resume; leave out --resume to start one") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StrAppError(f"{path}: damaged settings ({error}); start a new run") from None
