@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
-from str_app.errors import StrAppError
+from typing import Annotated, Literal
+
+import typer
 
 
-def serve() -> None:
-    """Not in this version yet.
+def serve(
+    model: Annotated[str | None, typer.Option(help="A model's name, or a checkpoint [default: small].")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on, 0.0.0.0 for all [default: 127.0.0.1].")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one [default: 8000].")] = None,
+    device: Annotated[str | None, typer.Option(help="Where the model runs: cpu, cuda … [default: cpu].")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the model [default: the cores it may use].")] = None,
+    max_batch: Annotated[int | None, typer.Option(help="Images read at once [default: 32].")] = None,
+    max_pending: Annotated[int | None, typer.Option(help="Images accepted, not yet answered [default: 256].")] = None,
+    log_format: Annotated[
+        Literal["json", "text"] | None, typer.Option(help="A JSON object or plain text a line [default: json].")
+    ] = None,
+) -> None:
+    """Answer POST /v1/recognize, and show a page to try it, until SIGTERM or Ctrl-C.
 
-    Example: str-app serve --help
+    Every setting is also an environment variable STR_APP_<NAME>; options win. The others, with their defaults:
+    STR_APP_DEADLINE_S=10, STR_APP_DRAIN_DELAY_S=5, STR_APP_UPLOAD_TIMEOUT_S=30, STR_APP_MAX_BODY_BYTES=33554432,
+    STR_APP_MAX_IMAGES=64, STR_APP_MAX_PIXELS, STR_APP_MAX_SIDE, STR_APP_DECODE_THREADS=2, STR_APP_LOG_LEVEL=info.
+
+    Example: str-app serve --port 8000
     """
-    raise StrAppError("`serve` is not in this version yet")
+    given = {name: value for name, value in locals().items() if value is not None}
+    from pydantic import ValidationError
+
+    from serve.server import run
+    from serve.settings import Settings
+
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
+        raise typer.BadParameter(wrong) from None
+    run(settings)

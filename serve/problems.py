@@ -1,0 +1,78 @@
+"""Errors as `application/problem+json` (RFC 9457)."""
+
+from __future__ import annotations
+
+import http
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+MEDIA_TYPE = "application/problem+json"
+CLIENT_GONE = 499  # what proxies log for it; nobody is left to receive it
+
+
+class ProblemError(Exception):
+    """A request that cannot be answered.
+
+    Args:
+        status: HTTP status.
+        code: stable snake_case word for programs; also the `reason` label of the rejection counter.
+        detail: one sentence for people: what, where, and the way out.
+        headers: extra response headers.
+    """
+
+    def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.headers = dict(headers or {})
+
+
+def problem_response(problem: ProblemError, request_id: str) -> JSONResponse:
+    """The body of RFC 9457 with two extension members, `code` and `request_id`."""
+    try:
+        title = http.HTTPStatus(problem.status).phrase
+    except ValueError:
+        title = "Client Closed Request"
+    body = {
+        "type": "about:blank",
+        "title": title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "code": problem.code,
+        "request_id": request_id,
+    }
+    return JSONResponse(body, problem.status, problem.headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answer the framework's own errors (404, 405, validation) in the same form."""
+
+    async def on_problem(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, ProblemError)
+        request.scope["str_app.problem"] = error.code
+        return problem_response(error, request.scope.get("str_app.request_id", ""))
+
+    async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        phrase = http.HTTPStatus(error.status_code).phrase
+        detail = {
+            404: "There is nothing at this path; GET /docs lists what there is.",
+            405: "This path does not take this method; the Allow header lists those it takes.",
+        }.get(error.status_code, str(error.detail))
+        return await on_problem(
+            request, ProblemError(error.status_code, phrase.lower().replace(" ", "_"), detail, error.headers)
+        )
+
+    async def on_validation_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        places = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        return await on_problem(request, ProblemError(422, "invalid_request", places))
+
+    app.add_exception_handler(ProblemError, on_problem)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(RequestValidationError, on_validation_error)

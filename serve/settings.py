@@ -1,0 +1,68 @@
+"""Everything an operator can set: an environment variable `STR_APP_<NAME>` or an option of `str-app serve`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from str_app.images import DEFAULT_LIMITS as LIMITS
+
+
+class Settings(BaseSettings):
+    """Settings of the server. Arguments win over the environment, the environment over the defaults."""
+
+    model_config = SettingsConfigDict(env_prefix="STR_APP_", extra="ignore", frozen=True)
+
+    model: str = Field(default="small", description="Name of a model, or path of a checkpoint.")
+    device: str = Field(default="cpu", description="Where the model runs: cpu, cuda, cuda:1 …")
+    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="Threads of the model; default: the CPU cores this process may use (affinity, quota).",
+    )
+    decode_threads: int = Field(default=2, ge=1, le=64, description="Threads that decode images.")
+
+    max_batch: int = Field(
+        default=32, ge=1, le=1024, description="Images read at once; more than 32 gains nothing on a CPU."
+    )
+    max_pending: int = Field(
+        default=256, ge=1, description="Images accepted and not yet answered, over all clients; beyond that 429."
+    )
+    deadline_s: float = Field(default=10.0, gt=0, description="Seconds from upload to reading; beyond that 504.")
+    upload_timeout_s: float = Field(
+        default=30.0, gt=0, description="Seconds a client may take to send its body; then 408."
+    )
+    drain_delay_s: float = Field(
+        default=5.0,
+        ge=0,
+        description="Seconds between SIGTERM (readiness 503) and closing the listener, to leave a balancer.",
+    )
+
+    max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="Size of a request's body; beyond that 413.")
+    max_images: int = Field(default=64, ge=1, description="Images in a request; beyond that 413.")
+    max_pixels: int = Field(default=LIMITS.max_pixels, ge=1, description="Width × height of an image.")
+    max_side: int = Field(default=LIMITS.max_side, ge=1, description="Longer side of an image, in pixels.")
+
+    max_decoded_bytes: int = Field(
+        default=256 * 2**20,
+        ge=1,
+        description="Memory of decoded images that wait for the model; beyond that decoding waits.",
+    )
+
+    log_format: Literal["json", "text"] = Field(default="json", description="One JSON object a line, or plain lines.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severity logged."
+    )
+
+    @model_validator(mode="after")
+    def _one_request_fits(self) -> Settings:
+        if self.max_pending < self.max_images:
+            raise ValueError(
+                f"max_pending ({self.max_pending}) is below max_images ({self.max_images}): "
+                "a full request could never be accepted; raise the one or lower the other"
+            )
+        return self

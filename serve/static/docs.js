@@ -1,0 +1,60 @@
+"use strict";
+
+function element(tag, className, ...children) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  made.append(...children.filter((child) => child !== undefined));
+  return made;
+}
+
+function typeName(schema) {
+  if (schema.$ref) return schema.$ref.split("/").pop();
+  if (schema.anyOf) return schema.anyOf.map(typeName).join(" or ");
+  if (schema.type === "array") return `list of ${typeName(schema.items || {})}`;
+  return schema.format || schema.type || schema.title || "any";
+}
+
+function bodyNames(content) {
+  return Object.entries(content || {}).map(([type, body]) => `${type}: ${typeName(body.schema || {})}`).join("; ");
+}
+
+function table(head, rows) {
+  const cells = (tag, row) => element("tr", "", ...row.map((cell) => element(tag, "", cell)));
+  return element("table", "", element("thead", "", cells("th", head)), element("tbody", "", ...rows.map((row) => cells("td", row))));
+}
+
+function operation(path, method, about) {
+  const heading = element("h2", "", element("span", "method", method.toUpperCase()), element("code", "", path));
+  const parts = [heading, element("p", "", about.summary), element("p", "quiet", about.description || "")];
+  if (about.requestBody) {
+    parts.push(element("p", "", `Body: ${about.requestBody.description}`));
+    parts.push(table(["Content type", "Content"], Object.entries(about.requestBody.content).map(([type, body]) => {
+      const fields = Object.entries(body.schema.properties || {}).map(([name, schema]) => `field ${name}: ${typeName(schema)}`);
+      return [type, fields.join(", ") || typeName(body.schema)];
+    })));
+  }
+  const answers = Object.entries(about.responses).map(([status, answer]) => [status, answer.description, bodyNames(answer.content)]);
+  parts.push(table(["Status", "Meaning", "Answer"], answers));
+  return element("section", "", ...parts);
+}
+
+function object(name, schema) {
+  const rows = Object.entries(schema.properties || {}).map(([field, about]) => [field, typeName(about), about.description || ""]);
+  return element("section", "", element("h3", "", name), element("p", "quiet", schema.description || ""), table(["Field", "Type", ""], rows));
+}
+
+document.getElementById("examples").textContent = [
+  `curl -F images=@one.jpg -F images=@two.png ${location.origin}/v1/recognize`,
+  `curl -H 'Content-Type: image/jpeg' --data-binary @one.jpg ${location.origin}/v1/recognize`,
+].join("\n");
+
+fetch("/openapi.json")
+  .then((answer) => answer.json())
+  .then((document_) => {
+    const operations = Object.entries(document_.paths).flatMap(([path, methods]) =>
+      Object.entries(methods).map(([method, about]) => operation(path, method, about)));
+    document.getElementById("operations").append(...operations);
+    const unwanted = new Set(["HTTPValidationError", "ValidationError"]);
+    const schemas = Object.entries(document_.components.schemas).filter(([name]) => !unwanted.has(name));
+    document.getElementById("schemas").append(...schemas.map(([name, schema]) => object(name, schema)));
+  });

@@ -1,0 +1,181 @@
+"""Metrics, request ids and logs: what an operator sees of a request."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+import uuid
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.problems import CLIENT_GONE, ProblemError, problem_response
+
+logger = logging.getLogger("str_app.serve")
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+class Metrics:
+    """Prometheus metrics of one app, in a registry of its own."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "str_app_requests", "Requests answered.", ["route", "method", "code"], registry=registry
+        )
+        self.in_flight = Gauge("str_app_requests_in_flight", "Requests being answered.", registry=registry)
+        self.rejections = Counter(
+            "str_app_rejections", "Requests refused, by the problem's code.", ["reason"], registry=registry
+        )
+        self.images = Counter(
+            "str_app_images", "Images: read, abandoned, or the code of their error.", ["outcome"], registry=registry
+        )
+        self.queue_depth = Gauge("str_app_queue_depth", "Images waiting for the model.", registry=registry)
+        self.ready = Gauge("str_app_ready", "1 when the model is warm and the server not draining.", registry=registry)
+        self.request_seconds = Histogram(
+            "str_app_request_seconds", "From request to answer.", ["route"], buckets=SECONDS, registry=registry
+        )
+        self.decode_seconds = Histogram(
+            "str_app_decode_seconds", "Decoding of one image.", buckets=SECONDS, registry=registry
+        )
+        self.queue_seconds = Histogram(
+            "str_app_queue_seconds", "Waiting of one image for the model.", buckets=SECONDS, registry=registry
+        )
+        self.inference_seconds = Histogram(
+            "str_app_inference_seconds", "Reading of one batch.", buckets=SECONDS, registry=registry
+        )
+        self.batch_size = Histogram(
+            "str_app_batch_size", "Images in a batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=registry
+        )
+        self.model = Info("str_app_model", "The model that answers.", registry=registry)
+        ProcessCollector(registry=registry)
+
+    def text(self) -> bytes:
+        """Prometheus text format."""
+        return generate_latest(self.registry)
+
+
+class Telemetry:
+    """ASGI middleware: request id, counters, one log line a request, security headers, and the last net for errors.
+
+    Args:
+        app: what it wraps.
+        metrics: where it counts.
+        is_draining: when true, answers ask clients to close their connection and so to find another replica.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, lifecycle: Lifecycle) -> None:
+        self.app = app
+        self.metrics = metrics
+        self.lifecycle = lifecycle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = scope["str_app.request_id"] = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        start = time.perf_counter()
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+                if headers.get("content-type", "").startswith("text/html"):
+                    headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+                    headers["Referrer-Policy"] = "no-referrer"
+                if self.lifecycle.draining:
+                    headers["Connection"] = "close"
+            await send(message)
+
+        with self.metrics.in_flight.track_inprogress():
+            try:
+                await self.app(scope, receive, send_with_headers)
+            except Exception:
+                logger.exception("request failed", extra={"request_id": request_id})
+                if status:  # the answer has begun: only the server can break it off
+                    raise
+                problem = ProblemError(500, "internal_error", "The server made a mistake; its log has the request_id.")
+                await problem_response(problem, request_id)(scope, receive, send_with_headers)
+        self._record(scope, status or CLIENT_GONE, time.perf_counter() - start)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        # Templates and known methods only: a label made of what strangers send would grow without bound.
+        route = getattr(scope.get("route"), "path", "unmatched")
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self.metrics.requests.labels(route, method, str(status)).inc()
+        self.metrics.request_seconds.labels(route).observe(seconds)
+        if "str_app.problem" in scope:
+            self.metrics.rejections.labels(scope["str_app.problem"]).inc()
+        fields = {"request_id": scope["str_app.request_id"], "method": method, "route": route, "status": status}
+        # Probes come every few seconds and would drown the rest.
+        quiet = route in ("/healthz", "/readyz", "/metrics") and status < 400
+        logger.log(logging.DEBUG if quiet else logging.INFO, "request", extra=fields | {"ms": round(seconds * 1e3, 2)})
+
+
+class Lifecycle:
+    """Whether the server has been told to stop."""
+
+    def __init__(self) -> None:
+        self.draining = False
+
+
+FIELDS = ("request_id", "method", "route", "status", "ms")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and the fields of a request."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        entry |= {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """The same for people."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = " ".join(f"{name}={getattr(record, name)}" for name in FIELDS if hasattr(record, name))
+        return f"{super().format(record)} {fields}".rstrip()
+
+
+def log_config(log_format: str, level: str) -> dict[str, Any]:
+    """`logging.config` dictionary: this package's and uvicorn's lines to stderr, in one format."""
+    formatter = JsonFormatter if log_format == "json" else TextFormatter
+    logger_config = {"handlers": ["stderr"], "level": level.upper(), "propagate": False}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"lines": {"()": formatter}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
+        "loggers": {
+            "str_app.serve": logger_config,
+            "uvicorn": logger_config | {"level": "WARNING"},
+        },
+    }

@@ -1,0 +1,114 @@
+"""A server around a reader that needs no network and that tests can hold up."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from serve.app import create_app
+from serve.settings import Settings
+from str_app.reader import Reader, Reading
+from tests.str_app.fake_engine import FakeEngine, paint
+
+
+class HeldReader:
+    """Reads as `FakeEngine` does, but only while `gate` is open; remembers its batches."""
+
+    def __init__(self) -> None:
+        self._reader = Reader(FakeEngine())
+        self.name, self.charset, self.info = self._reader.name, self._reader.charset, self._reader.info
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)
+        self.batches: list[list[str]] = []
+        self.sizes: list[int] = []
+        self.poison = ""
+
+    def read_crops(self, crops: Iterable[np.ndarray]) -> list[Reading]:
+        self.entered.release()
+        assert self.gate.wait(30), "the test never opened the gate"
+        readings = self._reader.read_crops(crops)
+        self.sizes.append(len(readings))
+        texts = [reading.text for reading in readings]
+        if self.poison and self.poison in texts:
+            raise RuntimeError("the model broke on one image")
+        self.batches.append(texts)
+        return readings
+
+    def forget(self) -> None:
+        """Leave the warm-up out of what is counted."""
+        self.batches.clear()
+        self.sizes.clear()
+        while self.entered.acquire(blocking=False):
+            pass
+
+
+def png(text: str = "word") -> bytes:
+    """An encoded crop that the fake engine reads as `text`."""
+    return encoded(Image.fromarray(paint(text)), "PNG")
+
+
+def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def parts(*texts: str) -> list[tuple[str, tuple[str, bytes, str]]]:
+    """`files=` of a request with one crop for each text, named after it."""
+    return [("images", (text, png(text), "image/png")) for text in texts]
+
+
+@pytest.fixture
+def reader() -> HeldReader:
+    return HeldReader()
+
+
+@pytest.fixture
+def client(reader: HeldReader) -> Iterator[TestClient]:
+    with TestClient(create_app(Settings(), reader), raise_server_exceptions=False) as client:
+        wait_until_ready(client.app)
+        reader.forget()
+        yield client
+
+
+def wait_until_ready(app: Any) -> None:
+    assert app.state.batcher._warm.wait(30)
+
+
+@asynccontextmanager
+async def serving(settings: Settings, reader: HeldReader) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+    """The application, started and warm, and a client on the same event loop."""
+    app = create_app(settings, reader)
+    async with app.router.lifespan_context(app):
+        await asyncio.to_thread(wait_until_ready, app)
+        reader.forget()
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            try:
+                yield app, client
+            finally:
+                reader.gate.set()
+
+
+async def entered(reader: HeldReader) -> None:
+    """Return when the inference thread stands at the gate."""
+    assert await asyncio.to_thread(reader.entered.acquire, timeout=30)
+
+
+async def queued(app: FastAPI, count: int) -> None:
+    """Return when `count` images wait for the model."""
+    async with asyncio.timeout(30):
+        while len(app.state.batcher._waiting) != count:
+            await asyncio.sleep(0)

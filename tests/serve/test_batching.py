@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from serve.batcher import buckets
+from serve.settings import Settings
+from tests.serve.conftest import HeldReader, entered, parts, png, queued, serving
+
+
+def test_buckets() -> None:
+    assert buckets(1) == [1]
+    assert buckets(32) == [1, 2, 4, 8, 16, 32]
+    assert buckets(12) == [1, 2, 4, 8, 12]
+
+
+def test_warm_up_computes_every_bucket_before_ready(reader: HeldReader) -> None:
+    async def scenario() -> None:
+        async with serving(Settings(max_batch=8), reader):
+            pass
+
+    sizes = reader.sizes
+    reader.forget = lambda: None  # type: ignore[method-assign]
+    asyncio.run(scenario())
+    assert sizes == [1, 2, 4, 8]
+
+
+def test_idle_server_computes_at_once_and_a_busy_one_batches_across_clients(reader: HeldReader) -> None:
+    async def scenario() -> None:
+        async with serving(Settings(max_batch=4), reader) as (app, client):
+            reader.gate.clear()
+            requests = [asyncio.create_task(client.post("/v1/recognize", files=parts("first")))]
+            await entered(reader)
+            for i in range(7):
+                requests.append(asyncio.create_task(client.post("/v1/recognize", files=parts(f"c{i}"))))
+            await queued(app, 7)
+            reader.gate.set()
+            answers = await asyncio.gather(*requests)
+            assert all(answer.status_code == 200 for answer in answers)
+
+    asyncio.run(scenario())
+    assert reader.sizes == [1, 4, 2, 1]
+
+
+def test_same_crop_same_reading_whatever_it_was_batched_with(reader: HeldReader) -> None:
+    async def one_client(client, number: int) -> list[dict]:
+        results = []
+        for turn in range(6):
+            others = [f"x{number}{turn}{i}" for i in range((number + turn) % 5)]
+            answer = await client.post("/v1/recognize", files=parts(*others, f"own{number}"))
+            assert [result["text"] for result in answer.json()["results"]] == [*others, f"own{number}"]
+            results.append(answer.json()["results"][-1])
+        return results
+
+    async def scenario() -> None:
+        async with serving(Settings(), reader) as (_, client):
+            for results in await asyncio.gather(*(one_client(client, number) for number in range(12))):
+                assert all(result == results[0] for result in results)
+
+    asyncio.run(scenario())
+    assert max(reader.sizes) > 1, "nothing was ever batched, so nothing was tested"
+
+
+def test_image_that_breaks_the_model_does_not_break_the_batch_it_is_in(reader: HeldReader) -> None:
+    async def scenario() -> None:
+        async with serving(Settings(max_batch=4), reader) as (app, client):
+            reader.poison = "bad"
+            reader.gate.clear()
+            requests = [asyncio.create_task(client.post("/v1/recognize", files=parts("first")))]
+            await entered(reader)
+            for text in ("a", "bad", "b", "c"):
+                requests.append(asyncio.create_task(client.post("/v1/recognize", files=parts(text))))
+            await queued(app, 4)
+            reader.gate.set()
+            answers = await asyncio.gather(*requests)
+            assert [answer.status_code for answer in answers] == [200, 200, 500, 200, 200]
+
+    asyncio.run(scenario())
+
+
+def test_late_reading_is_a_504_and_what_was_not_started_is_not_computed(reader: HeldReader) -> None:
+    async def scenario() -> None:
+        async with serving(Settings(deadline_s=0.1), reader) as (app, client):
+            reader.gate.clear()
+            first = asyncio.create_task(client.post("/v1/recognize", files=parts("running")))
+            await entered(reader)
+            late = await client.post("/v1/recognize", files=parts("late"))
+            assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+            assert (await first).status_code == 504
+            reader.gate.set()
+            assert (await client.post("/v1/recognize", files=parts("next"))).status_code == 200
+            assert app.state.batcher._pending == 0
+
+    asyncio.run(scenario())
+    assert ["late"] not in reader.batches
+    assert reader.batches[-1] == ["next"]
+
+
+def test_work_of_a_client_that_left_is_not_computed(reader: HeldReader) -> None:
+    async def scenario() -> None:
+        async with serving(Settings(), reader) as (app, client):
+            reader.gate.clear()
+            first = asyncio.create_task(client.post("/v1/recognize", files=parts("running")))
+            await entered(reader)
+            left = asyncio.Event()
+            gone = asyncio.create_task(app(*leaving_client(png("gone"), left)))
+            await queued(app, 1)
+            left.set()
+            await gone
+            reader.gate.set()
+            assert (await first).status_code == 200
+            assert (await client.post("/v1/recognize", files=parts("next"))).status_code == 200
+            metrics = (await client.get("/metrics")).text
+            assert 'str_app_requests_total{code="499",method="POST",route="/v1/recognize"} 1.0' in metrics
+            assert 'str_app_images_total{outcome="abandoned"} 1.0' in metrics
+
+    asyncio.run(scenario())
+    assert reader.batches == [["running"], ["next"]]
+
+
+def leaving_client(body: bytes, left: asyncio.Event):
+    """An ASGI request whose client closes the connection when `left` is set."""
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/v1/recognize",
+        "raw_path": b"/v1/recognize",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"content-type", b"image/png")],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> dict:
+        for message in messages:
+            return message
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict) -> None:
+        pass
+
+    return scope, receive, send
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/v1/models", "/"])
+def test_a_busy_model_holds_up_nothing_else(reader: HeldReader, path: str) -> None:
+    async def scenario() -> None:
+        async with serving(Settings(max_pending=1, max_images=1), reader) as (_, client):
+            reader.gate.clear()
+            busy = asyncio.create_task(client.post("/v1/recognize", files=parts("busy")))
+            await entered(reader)
+            assert (await client.get(path)).status_code == 200
+            assert not busy.done()
+
+    asyncio.run(scenario())

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from serve.app import create_app
+from serve.server import run
+from serve.settings import Settings
+from str_app.errors import StrAppError
+from tests.serve.conftest import HeldReader, parts, wait_until_ready
+
+
+def test_ready_only_when_warm_and_alive_at_once(reader: HeldReader) -> None:
+    reader.gate.clear()
+    with TestClient(create_app(Settings(), reader)) as client:
+        assert client.get("/healthz").json() == {"status": "alive"}
+        cold = client.get("/readyz")
+        assert (cold.status_code, cold.json()["code"]) == (503, "warming_up")
+        reader.gate.set()
+        wait_until_ready(client.app)
+        assert client.get("/readyz").json() == {"status": "ready"}
+        assert client.head("/readyz").status_code == 200
+        assert "str_app_ready 1.0" in client.get("/metrics").text
+
+
+def test_draining_is_not_ready_but_serves(client: TestClient) -> None:
+    client.app.state.lifecycle.draining = True  # type: ignore[attr-defined]
+    draining = client.get("/readyz")
+    assert (draining.status_code, draining.json()["code"]) == (503, "draining")
+    assert client.get("/healthz").status_code == 200
+    answer = client.post("/v1/recognize", files=parts("late"))
+    assert answer.json()["results"][0]["text"] == "late"
+    assert answer.headers["connection"] == "close"
+
+
+def test_model_that_cannot_be_loaded_stops_the_start() -> None:
+    app = create_app(Settings(model="/nowhere/else.safetensors"))
+    with pytest.raises(Exception, match=r"else\.safetensors"), TestClient(app):
+        pass
+
+
+def test_taken_port_is_said_in_one_line(reader: HeldReader) -> None:
+    with server_process() as server:
+        port = int(server.url.rsplit(":", 1)[1])
+        with pytest.raises(StrAppError, match=f"port {port}.*--port"):
+            run(Settings(port=port), reader)
+
+
+class server_process:  # noqa: N801
+    """A real server in a process of its own; each line of `let_through` lets its reader read one batch."""
+
+    def __init__(self, **environment: str) -> None:
+        self._environment = {"STR_APP_PORT": "0", "STR_APP_DRAIN_DELAY_S": "0", "PATH": "", **environment}
+
+    def __enter__(self) -> server_process:
+        command = [sys.executable, "-m", "tests.serve.held_server"]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._environment
+        )
+        assert self.process.stderr
+        self.logs: list[dict] = []
+        for line in self.process.stderr:
+            self.logs.append(json.loads(line))
+            if self.logs[-1]["message"].startswith("listening on "):
+                break
+        self.url = self.logs[-1]["message"].removeprefix("listening on ")
+        self._drain = threading.Thread(target=lambda: self.logs.extend(map(json.loads, self.process.stderr or ())))
+        self._drain.start()
+        self.wait(lambda: self.status("/readyz") == 200)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.process.kill()
+        self.process.wait(30)
+        self._drain.join(30)
+        for pipe in (self.process.stdin, self.process.stderr):
+            assert pipe
+            pipe.close()
+
+    def status(self, path: str) -> int:
+        try:
+            return httpx.get(self.url + path).status_code
+        except httpx.TransportError:
+            return 0
+
+    def wait(self, condition) -> None:
+        for _ in range(3000):
+            if condition():
+                return
+        raise AssertionError("never came true")
+
+    def let_through(self, batches: int = 1) -> None:
+        assert self.process.stdin
+        self.process.stdin.write("go\n" * batches)
+        self.process.stdin.flush()
+
+    def in_flight(self) -> bool:
+        return "str_app_requests_in_flight 2.0" in httpx.get(self.url + "/metrics").text
+
+
+@pytest.fixture
+def draining() -> Iterator[server_process]:
+    with server_process(STR_APP_DRAIN_DELAY_S="1") as server:
+        yield server
+
+
+def test_sigterm_drains_finishes_what_was_accepted_and_exits_0(draining: server_process) -> None:
+    server = draining
+    with ThreadPoolExecutor() as pool:
+        accepted = pool.submit(httpx.post, server.url + "/v1/recognize", files=parts("accepted"), timeout=30)
+        server.wait(server.in_flight)
+        server.process.send_signal(signal.SIGTERM)
+        server.wait(lambda: server.status("/readyz") == 503)
+        assert server.status("/healthz") == 200
+        late = pool.submit(httpx.post, server.url + "/v1/recognize", files=parts("late"), timeout=30)
+        server.let_through(2)
+        assert accepted.result().json()["results"][0]["text"] == "accepted"
+        assert late.result().json()["results"][0]["text"] == "late"
+    assert server.process.wait(30) == 0
+    assert not [line for line in server.logs if line["level"] in ("warning", "error")]
+
+
+def test_second_signal_exits_at_once() -> None:
+    with server_process(STR_APP_DRAIN_DELAY_S="3600") as server, ThreadPoolExecutor() as pool:
+        stuck = pool.submit(httpx.post, server.url + "/v1/recognize", files=parts("stuck"), timeout=30)
+        server.wait(server.in_flight)
+        server.process.send_signal(signal.SIGTERM)
+        server.wait(lambda: server.status("/readyz") == 503)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 128 + signal.SIGTERM
+        assert isinstance(stuck.exception(), httpx.TransportError)
+
+
+def test_answers_leak_neither_server_nor_version() -> None:
+    with server_process() as server:
+        for path in ("/", "/healthz", "/nowhere"):
+            assert not {"server", "x-powered-by"} & set(httpx.get(server.url + path).headers)

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from fastapi.testclient import TestClient
+
+from serve.app import create_app
+from serve.settings import Settings
+from tests.serve.conftest import HeldReader, entered, parts, png, serving
+
+BOUNDARY = {"content-type": "multipart/form-data; boundary=x"}
+TEXT_FIELD = b'--x\r\nContent-Disposition: form-data; name="images"\r\n\r\nhello\r\n--x--\r\n'
+REQUESTS = {
+    "no such path": ("GET", "/nowhere", {}, b"", 404, "not_found"),
+    "no such static file": ("GET", "/static/nowhere.js", {}, b"", 404, "not_found"),
+    "out of the static folder": ("GET", "/static/..%2fapp.py", {}, b"", 404, "not_found"),
+    "wrong method": ("GET", "/v1/recognize", {}, b"", 405, "method_not_allowed"),
+    "wrong method on a page": ("POST", "/", {}, b"", 405, "method_not_allowed"),
+    "no content type": ("POST", "/v1/recognize", {}, b"abc", 415, "unsupported_media_type"),
+    "json": ("POST", "/v1/recognize", {"content-type": "application/json"}, b"{}", 415, "unsupported_media_type"),
+    "no boundary": ("POST", "/v1/recognize", {"content-type": "multipart/form-data"}, b"", 400, "bad_multipart"),
+    "broken multipart": ("POST", "/v1/recognize", BOUNDARY, b"not multipart", 400, "bad_multipart"),
+    "text instead of a file": ("POST", "/v1/recognize", BOUNDARY, TEXT_FIELD, 422, "no_images"),
+    "nothing in it": ("POST", "/v1/recognize", BOUNDARY, b"--x--\r\n", 422, "no_images"),
+}
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_error_is_a_problem(client: TestClient, kind: str) -> None:
+    method, path, headers, body, status, code = REQUESTS[kind]
+    answer = client.request(method, path, headers=headers, content=body)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert problem["code"] == code
+    assert problem["type"] == "about:blank"
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["request_id"] == answer.headers["x-request-id"]
+
+
+def test_405_says_what_is_allowed(client: TestClient) -> None:
+    assert client.get("/v1/recognize").headers["allow"] == "POST"
+
+
+def test_wrong_field_is_named(client: TestClient) -> None:
+    answer = client.post("/v1/recognize", files=[("image", ("a.png", png(), "image/png"))])
+    assert answer.status_code == 422
+    assert "'image'" in answer.json()["detail"]
+
+
+def test_body_over_the_limit_by_its_declared_length(reader: HeldReader) -> None:
+    with TestClient(create_app(Settings(max_body_bytes=100), reader)) as client:
+        answer = client.post("/v1/recognize", content=b"x" * 101, headers={"content-type": "image/png"})
+        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+        answer = client.post("/v1/recognize", files=parts("word"))
+        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "multipart/form-data; boundary=x"])
+def test_chunked_body_is_cut_off_at_the_limit(reader: HeldReader, content_type: str) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield b'--x\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\n'
+        while True:
+            sent += 1000
+            yield b"x" * 1000
+
+    async def scenario() -> None:
+        async with serving(Settings(max_body_bytes=10_000), reader) as (_, client):
+            answer = await client.post("/v1/recognize", content=endless(), headers={"content-type": content_type})
+            assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+            assert sent <= 11_000
+
+    asyncio.run(scenario())
+
+
+def test_too_many_images(reader: HeldReader) -> None:
+    with TestClient(create_app(Settings(max_images=2), reader)) as client:
+        assert client.post("/v1/recognize", files=parts("a", "b")).status_code == 200
+        answer = client.post("/v1/recognize", files=parts("a", "b", "c"))
+        assert (answer.status_code, answer.json()["code"]) == (413, "too_many_images")
+
+
+def test_slow_body_times_out(reader: HeldReader) -> None:
+    async def never() -> AsyncIterator[bytes]:
+        yield png()[:10]
+        await asyncio.Event().wait()
+
+    async def scenario() -> None:
+        async with serving(Settings(upload_timeout_s=0.05), reader) as (_, client):
+            answer = await client.post("/v1/recognize", content=never(), headers={"content-type": "image/png"})
+            assert (answer.status_code, answer.json()["code"]) == (408, "upload_timeout")
+
+    asyncio.run(scenario())
+
+
+def test_full_queue_is_refused_and_recovers(reader: HeldReader) -> None:
+    async def scenario() -> None:
+        async with serving(Settings(max_pending=3, max_images=3), reader) as (_, client):
+            reader.gate.clear()
+            accepted = asyncio.create_task(client.post("/v1/recognize", files=parts("a", "b")))
+            await entered(reader)
+            refused = await client.post("/v1/recognize", files=parts("c", "d"))
+            assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+            assert int(refused.headers["retry-after"]) >= 1
+            reader.gate.set()
+            assert (await accepted).status_code == 200
+            assert (await client.post("/v1/recognize", files=parts("c", "d"))).status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_failure_of_the_model_is_a_500_without_details(client: TestClient, reader: HeldReader) -> None:
+    reader.poison = "boom"
+    answer = client.post("/v1/recognize", files=parts("boom"))
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "broke" not in answer.text
+    assert client.post("/v1/recognize", files=parts("fine")).status_code == 200

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from serve.app import create_app
+from serve.settings import Settings
+from str_app.images import load_image
+from str_app.reader import Reader
+from tests.serve.conftest import HeldReader, encoded, parts, png
+from tests.str_app.fake_engine import FakeEngine, paint
+
+
+def test_multipart_answers_in_the_order_sent(client: TestClient) -> None:
+    answer = client.post("/v1/recognize", files=parts("one", "Two", "3%"))
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["model"] == "fake"
+    assert [(r["image"], r["text"]) for r in body["results"]] == [("one", "one"), ("Two", "Two"), ("3%", "3%")]
+
+
+def test_result_equals_the_offline_reader(client: TestClient) -> None:
+    result = client.post("/v1/recognize", content=png("EXIT"), headers={"content-type": "image/png"}).json()["results"][
+        0
+    ]
+    (reading,) = Reader(FakeEngine()).recognize([png("EXIT")])
+    assert result == {
+        "image": "body",
+        "text": reading.text,
+        "confidence": round(reading.confidence, 4),
+        "characters": [
+            {"text": c.text, "confidence": round(c.confidence, 4), "box": [round(edge, 1) for edge in c.box]}
+            for c in reading.characters
+        ],
+    }
+
+
+def test_one_bad_image_spoils_no_other(client: TestClient) -> None:
+    files = [*parts("left"), ("images", ("bad.png", b"not an image", "image/png")), *parts("right")]
+    answer = client.post("/v1/recognize", files=files)
+    assert answer.status_code == 200
+    left, bad, right = answer.json()["results"]
+    assert (left["text"], right["text"]) == ("left", "right")
+    assert set(bad) == {"image", "error"}
+    assert bad["image"] == "bad.png"
+    assert bad["error"]["code"] == "not_an_image"
+    assert bad["error"]["message"]
+
+
+def png_bomb(side: int) -> bytes:
+    return encoded(Image.new("1", (side, side)), "PNG")
+
+
+NOISE = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (600, 1000, 3), np.uint8)), "PNG")
+BAD = {
+    "empty": (b"", "empty"),
+    "text": (b"<html>", "not_an_image"),
+    "truncated": (NOISE[: len(NOISE) // 2], "truncated"),
+    "header only": (png()[:20], "truncated"),
+    "gif": (encoded(Image.new("RGB", (40, 20)), "GIF"), "unsupported_format"),
+    "tiff": (encoded(Image.new("RGB", (40, 20)), "TIFF"), "unsupported_format"),
+    "bomb of 9000²": (png_bomb(9000), "too_many_pixels"),
+    "bomb of 32000²": (png_bomb(32000), "too_many_pixels"),
+    "1×5000": (encoded(Image.new("RGB", (1, 5000)), "PNG"), "extreme_aspect"),
+    "1×1": (encoded(Image.new("RGB", (1, 1)), "PNG"), "too_small"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_image_is_named_and_never_a_server_error(client: TestClient, kind: str) -> None:
+    data, code = BAD[kind]
+    answer = client.post("/v1/recognize", content=data, headers={"content-type": "image/png"})
+    assert answer.status_code == 200
+    assert answer.json()["results"][0]["error"]["code"] == code
+
+
+def rotated_jpeg() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(Image.fromarray(paint("turn")).transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
+
+
+def sixteen_bits() -> bytes:
+    grey = np.asarray(Image.fromarray(paint("deep")).convert("L")).astype(np.uint16) * 257
+    return encoded(Image.fromarray(grey), "PNG")
+
+
+UNUSUAL = {
+    "EXIF orientation": rotated_jpeg(),
+    "16 bits": sixteen_bits(),
+    "CMYK": encoded(Image.fromarray(paint("ink")).convert("CMYK"), "JPEG"),
+    "palette": encoded(Image.fromarray(paint("few")).convert("P"), "PNG"),
+    "black on transparency": encoded(Image.fromarray(np.dstack([paint("ab") * 0, paint("ab")[:, :, 0]])), "PNG"),
+    "WebP": encoded(Image.fromarray(paint("web")), "WEBP", lossless=True),
+    "BMP": encoded(Image.fromarray(paint("bmp")), "BMP"),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_unusual_image_is_read_as_the_offline_reader_reads_it(client: TestClient, kind: str) -> None:
+    offline = Reader(FakeEngine()).read_crops([load_image(UNUSUAL[kind])])[0]
+    answer = client.post("/v1/recognize", content=UNUSUAL[kind], headers={"content-type": "image/png"})
+    assert answer.json()["results"][0]["text"] == offline.text
+
+
+def test_exif_orientation_is_applied(client: TestClient) -> None:
+    answer = client.post("/v1/recognize", content=rotated_jpeg(), headers={"content-type": "image/png"})
+    assert answer.json()["results"][0]["text"] == "turn"
+
+
+@given(st.binary(max_size=300), st.integers(0, 400), st.booleans())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_mangled_bytes_never_break_the_server(client: TestClient, junk: bytes, cut: int, prefix: bool) -> None:
+    whole = png("fuzz")
+    data = whole[:cut] + junk + (whole[cut:] if prefix else b"")
+    answer = client.post("/v1/recognize", content=data, headers={"content-type": "image/jpeg"})
+    assert answer.status_code == 200
+    (result,) = answer.json()["results"]
+    assert ("text" in result) != ("error" in result)
+
+
+@given(st.binary(max_size=400))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_mangled_multipart_never_breaks_the_server(client: TestClient, junk: bytes) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\n' + junk + b"\r\n--x--\r\n"
+    for data in (body, junk, body[: len(junk)]):
+        answer = client.post("/v1/recognize", content=data, headers={"content-type": "multipart/form-data; boundary=x"})
+        assert answer.status_code in (200, 400, 422)
+
+
+def test_pixels_that_wait_for_the_model_are_bounded(reader: HeldReader) -> None:
+    # One image fills the budget: the others are decoded one after the other, and all are read.
+    with TestClient(create_app(Settings(max_decoded_bytes=1), reader)) as client:
+        texts = [f"w{i}" for i in range(20)]
+        results = client.post("/v1/recognize", files=parts(*texts)).json()["results"]
+        assert [result["text"] for result in results] == texts
+        assert client.app.state.decoder._held == 0  # type: ignore[attr-defined]
+
+
+def test_large_file_is_not_written_to_disk(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    assert len(NOISE) > 2**20
+    answer = client.post("/v1/recognize", files=[("images", ("big.png", io.BytesIO(NOISE), "image/png"))])
+    assert "text" in answer.json()["results"][0]

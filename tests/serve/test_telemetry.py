@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from fastapi.testclient import TestClient
+
+from serve.telemetry import JsonFormatter
+from tests.serve.conftest import parts
+
+NAMES = {
+    "str_app_requests_total",
+    "str_app_requests_in_flight",
+    "str_app_rejections_total",
+    "str_app_images_total",
+    "str_app_queue_depth",
+    "str_app_ready",
+    "str_app_request_seconds_bucket",
+    "str_app_decode_seconds_bucket",
+    "str_app_queue_seconds_bucket",
+    "str_app_inference_seconds_bucket",
+    "str_app_batch_size_bucket",
+    "str_app_model_info",
+    "process_resident_memory_bytes",
+}
+
+
+def test_metric_names_are_kept(client: TestClient) -> None:
+    client.post("/v1/recognize", files=parts("a", "b"))
+    client.get("/nowhere")
+    text = client.get("/metrics").text
+    assert {line.split("{")[0].split(" ")[0] for line in text.splitlines()} >= NAMES
+    assert 'str_app_requests_total{code="200",method="POST",route="/v1/recognize"} 1.0' in text
+    assert 'str_app_images_total{outcome="read"} 2.0' in text
+    assert 'str_app_rejections_total{reason="not_found"} 1.0' in text
+    assert 'str_app_model_info{name="fake"} 1.0' in text
+
+
+def test_labels_do_not_grow_with_what_strangers_send(client: TestClient) -> None:
+    for i in range(5):
+        client.request(f"VERB{i}", f"/nowhere/{i}")
+        client.get(f"/static/{i}")
+    lines = [line for line in client.get("/metrics").text.splitlines() if line.startswith("str_app_requests_total")]
+    assert len(lines) == 2
+    assert 'route="unmatched"' in lines[0]
+
+
+def test_request_id_is_taken_over_or_made(client: TestClient) -> None:
+    assert client.get("/healthz", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
+    made = client.get("/healthz", headers={"X-Request-ID": 'in"jected'}).headers["x-request-id"]
+    assert len(made) == 32
+
+
+def test_stage_times_are_in_the_answer(client: TestClient) -> None:
+    timing = client.post("/v1/recognize", files=parts("a")).headers["server-timing"]
+    assert [stage.split(";")[0] for stage in timing.split(", ")] == ["decode", "queue", "inference"]
+
+
+def test_log_line_has_the_request_but_nothing_of_its_content(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "str_app.serve"):
+        client.post("/v1/recognize", files=parts("secret"), headers={"X-Request-ID": "r1"})
+        client.get("/healthz")
+    (record,) = [record for record in caplog.records if record.message == "request"]
+    line = json.loads(JsonFormatter().format(record))
+    assert (line["request_id"], line["route"], line["status"]) == ("r1", "/v1/recognize", 200)
+    assert "secret" not in str(line)
+
+
+def test_two_apps_share_nothing(client: TestClient) -> None:
+    from serve.app import create_app
+    from tests.serve.conftest import HeldReader
+
+    client.post("/v1/recognize", files=parts("a"))
+    with TestClient(create_app(reader=HeldReader())) as other:
+        assert 'route="/v1/recognize"' not in other.get("/metrics").text
