@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from models.cells import RefinedLSTMCell as RefinedLSTMCell
     from models.layers import RefinedLSTM as RefinedLSTM
-
     from str_app.errors import ImageError as ImageError
     from str_app.errors import StrAppError as StrAppError
     from str_app.images import ImageLimits as ImageLimits

@@ -1,0 +1,107 @@
+"""`str-app evaluate`: the table, the JSON contract, and the report."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from str_app.cli import app
+from str_app.evaluation.protocol import evaluate_source
+from str_app.evaluation.report import write_report
+from str_app.reader import Reader
+from tests.str_app.fake_engine import FakeEngine
+from tests.str_app.painted_data import PaintedSource, write_folder, write_lmdb
+
+
+@pytest.fixture(autouse=True)
+def fake_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(model: str, *, device: str, threads: int | None, batch_size: int) -> Reader:
+        return Reader(FakeEngine(), batch_size)
+
+    monkeypatch.setattr(Reader, "load", load)
+
+
+def evaluate(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+
+
+def test_table_and_json(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "data" / "IC13")
+    (folder / "subset_1015.txt").write_text("images/0.png\nimages/3.png\n")
+    write_lmdb(tmp_path / "data" / "own.lmdb")
+    result = evaluate("--data", tmp_path / "data", "--json", tmp_path / "new" / "scores.json", "--batch-size", 3)
+    assert result.exit_code == 0, result.stderr
+    assert [line.split("|")[1].strip() for line in result.stdout.splitlines()] == [
+        "set",
+        "-" * len("weighted total") + "--",
+        "IC13 (1015)",
+        "IC13 †",
+        "own",
+        "weighted total",
+        "plain mean",
+    ]
+    content = json.loads((tmp_path / "new" / "scores.json").read_text(encoding="utf-8"))
+    rows = [(row["name"], row["subset"], row["n"], row["accuracy"]) for row in content["sets"]]
+    assert rows == [("IC13", "1015", 2, 50.0), ("IC13", None, 7, 71.43), ("own", None, 7, 71.43)]
+    assert (content["weighted"], content["mean"]) == (pytest.approx(66.67), pytest.approx(60.71, abs=0.01))
+
+
+def test_lexicon50(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "IIIT5K")
+    (folder / "lexicon50.tsv").write_text("images/3.png\topen,shut\n")
+    free = evaluate("--data", folder)
+    bound = evaluate("--data", folder, "--lexicon50")
+    assert "71.43" in free.stdout
+    assert "85.71" in bound.stdout
+
+
+def test_directories_without_data(tmp_path: Path) -> None:
+    for directory in (tmp_path, tmp_path / "missing"):
+        result = evaluate("--data", directory)
+        assert result.exit_code == 1
+        assert str(directory) in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+    assert evaluate().exit_code == 2
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links.extend(value or "" for name, value in attrs if name in ("src", "href"))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_the_report_shows_the_surest_mistakes_and_loads_nothing(tmp_path: Path) -> None:
+    words = [("<b>", "b"), ("x<i>", "y<i>"), ("gone", None), *((f"wwwwww{n}", f"vvvvvv{n}") for n in range(6))]
+    source = PaintedSource(words, name="a&b")
+    reader = Reader(FakeEngine())
+    write_report(tmp_path / "report.html", reader, [source], [evaluate_source(reader, source)], mistakes=4)
+    content = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = _Page()
+    page.feed(content)
+    assert "<i>" not in content
+    assert {"x<i>", "y<i>", "a&b"} <= set(page.text)
+    assert all(link.startswith("data:image/jpeg;base64,") for link in page.links)
+    assert not re.search(r"(src|href)=\"?http|url\(|@import", content)
+    assert content.count('<div class="mistake">') == 4
+    assert "8 of 9 wrong; the 4 read with the most confidence." in page.text
+    assert "1 images cannot be decoded (records 3)." in page.text
+
+
+def test_a_report_without_mistakes(tmp_path: Path) -> None:
+    source = PaintedSource([("ab", "ab")])
+    reader = Reader(FakeEngine())
+    write_report(tmp_path / "report.html", reader, [source], [evaluate_source(reader, source)])
+    assert "0 of 1 wrong." in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -1,0 +1,136 @@
+"""The command line as a whole: help, exit codes, one line per failure."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import str_app
+from str_app import package_check
+from str_app.cli import app, build_app, explain
+from str_app.errors import StrAppError
+
+VERBS = ["synth", "convert", "train", "evaluate", "recognize", "serve", "models"]
+ROOT = Path(str_app.__file__).parent.parent
+
+
+def run(*arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
+    start = ["-c", code] if code is not None else ["-m", "str_app"]
+    return subprocess.run([sys.executable, *start, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_help_lists_the_verbs_in_order_of_use() -> None:
+    shown = run("--help")
+    assert shown.returncode == 0
+    places = [shown.stdout.index(f"\n  {verb} ") for verb in VERBS]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_shows_an_example(verb: str) -> None:
+    shown = CliRunner().invoke(app, [verb, "--help"])
+    assert shown.exit_code == 0
+    assert f"Example: str-app {verb}" in " ".join(shown.stdout.split())
+
+
+def test_starting_up_imports_nothing_heavy() -> None:
+    code = "import sys, str_app.cli; print([m for m in ('torch', 'cv2', 'numpy', 'fastapi') if m in sys.modules])"
+    assert run(code=code).stdout.strip() == "[]"
+
+
+def test_wrong_usage_is_exit_code_2() -> None:
+    assert run("no-such-verb").returncode == 2
+    assert CliRunner().invoke(app, ["recognize", "--no-such-option"]).exit_code == 2
+    assert CliRunner().invoke(app, []).exit_code == 2
+
+
+def test_debug_shows_the_traceback_wherever_it_stands() -> None:
+    arguments = ["recognize", "no-such-folder/word.png", "--model", "no-such-model"]
+    plain = run(*arguments)
+    assert plain.returncode == 1
+    assert len(plain.stderr.splitlines()) == 1
+    assert "no-such-model" in plain.stderr
+    for wordy in (run("--debug", *arguments), run(*arguments, "--debug")):
+        assert wordy.returncode == 1
+        assert "Traceback" in wordy.stderr
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "line"),
+    [
+        (StrAppError("words.txt: no word in it"), 1, "str-app models: words.txt: no word in it"),
+        (OSError(28, "No space left on device", "out.json"), 1, "str-app models: No space left on device: out.json"),
+        (ZeroDivisionError("oops"), 1, "str-app models: ZeroDivisionError: oops (run again with --debug"),
+        (ModuleNotFoundError("x", name="fastapi"), 1, "fastapi is not installed: pip install 'str-app[serve]'"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_failures_become_one_line_and_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, line: str
+) -> None:
+    from str_app.cli import models
+
+    def fail() -> list[dict[str, Any]]:
+        raise raised
+
+    monkeypatch.setattr(models, "describe_models", fail)
+    result = CliRunner().invoke(app, ["models"])
+    assert result.exit_code == code
+    assert line in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_errors_of_our_packages_need_no_prefix() -> None:
+    from datasets.sample import DataError
+    from models.charset import CharsetError
+
+    assert explain(DataError("labels.tsv line 17: no tab")) == "labels.tsv line 17: no tab"
+    assert explain(CharsetError("the charset is empty")) == "the charset is empty"
+    assert explain(ValueError("odd")).startswith("ValueError: odd (")
+
+
+def test_debug_lets_the_error_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    from str_app.cli import models
+
+    monkeypatch.setattr(models, "describe_models", lambda: 1 / 0)
+    assert isinstance(CliRunner().invoke(build_app(debug=True), ["models"]).exception, ZeroDivisionError)
+
+
+def test_a_package_that_shadows_ours_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "__init__.py").touch()
+    code = "from str_app.package_check import check_packages; check_packages()"
+    shadowed = f"import sys; sys.path.insert(1, {str(ROOT)!r}); sys.path.insert(0, {str(tmp_path)!r}); {code}"
+    found = run(code=shadowed)
+    assert f"the package `datasets` is found at {tmp_path / 'datasets'}" in found.stderr
+    assert "pip uninstall datasets" in found.stderr
+    package_check.check_packages()
+
+
+def test_public_names_come_on_first_use() -> None:
+    code = "import sys, str_app; print('torch' in sys.modules); from str_app import RefinedLSTM, Reader; print(Reader)"
+    assert run(code=code).stdout.splitlines() == ["False", "<class 'str_app.reader.Reader'>"]
+    for name in str_app.__all__:
+        assert getattr(str_app, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Writer'"):
+        _ = str_app.Writer
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"str-app {str_app.__version__}\n"
+
+
+def test_models_are_listed() -> None:
+    import json
+
+    shown = CliRunner().invoke(app, ["models", "--json"])
+    assert shown.exit_code == 0
+    described = {entry["name"]: entry for entry in json.loads(shown.stdout)}
+    assert set(described) == {"small", "base"}
+    assert 0 < described["small"]["parameters"] <= 6e6 < described["base"]["parameters"] <= 30e6
+    assert "| small |" in CliRunner().invoke(app, ["models"]).stdout
