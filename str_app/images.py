@@ -171,7 +171,9 @@ def _eight_bits(image: Image.Image) -> npt.NDArray[np.uint8]:
     """Grey values of a deep image scaled, where Pillow's own conversion would clip them to white."""
     if image.mode == "F":
         raise ImageError("unsupported_format", "floating-point images are not read: convert to 8 bits")
-    return (np.clip(np.asarray(image).astype(np.int64), 0, 65535) // 257).astype(np.uint8)
+    values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+    # Eight bits kept in a deep image, as some scanners write them, would all be black after scaling.
+    return (values if values.max() <= 255 else values // 257).astype(np.uint8)
 
 
 def _grey_to_rgb(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -148,11 +148,11 @@ def _card(one: Prediction, crop: npt.NDArray[np.uint8], reading: Reading, prepro
 def _heat(
     crop: npt.NDArray[np.uint8], reading: Reading, preprocessing: Preprocessing
 ) -> Iterator[tuple[str, str, str]]:
-    """For each character, and the end as ␃: the crop lit where the network looked, the character, its confidence."""
+    """For each character, and for the end: the crop lit where the network looked, the character, its confidence."""
     if reading.attention is None:
         return
     canvas, covered = preprocessing(crop)
-    names = [*((one.text, f"{one.confidence:.2f}") for one in reading.characters), ("␃", "")]
+    names = [*((one.text, f"{one.confidence:.2f}") for one in reading.characters), ("end", "")]
     for weights, (text, confidence) in zip(reading.attention, names, strict=True):
         spread = cv2.resize(weights, (preprocessing.width, preprocessing.height), interpolation=cv2.INTER_LINEAR)
         strength = (spread / max(float(spread.max()), 1e-9))[:, :covered, None]

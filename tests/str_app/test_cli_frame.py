@@ -14,6 +14,8 @@ import str_app
 from str_app import package_check
 from str_app.cli import app, build_app, explain
 from str_app.errors import StrAppError
+from tests.str_app.fake_engine import paint
+from tests.str_app.painted_data import png
 
 VERBS = ["synth", "convert", "train", "evaluate", "recognize", "serve", "models"]
 ROOT = Path(str_app.__file__).parent.parent
@@ -134,3 +136,21 @@ def test_models_are_listed() -> None:
     assert set(described) == {"small", "base"}
     assert 0 < described["small"]["parameters"] <= 6e6 < described["base"]["parameters"] <= 30e6
     assert "| small |" in CliRunner().invoke(app, ["models"]).stdout
+
+
+@pytest.mark.parametrize(("part", "reason"), [(0.5, "not a whole safetensors file"), (0.0, "not a whole safetensors")])
+def test_a_checkpoint_cut_short_is_named(tmp_path: Path, part: float, reason: str) -> None:
+    from models.checkpoint import save_checkpoint
+    from models.presets import create_model
+
+    whole = tmp_path / "whole.safetensors"
+    save_checkpoint(whole, create_model("small"))
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * part)])
+    picture = tmp_path / "word.png"
+    picture.write_bytes(png(paint("word")))
+    result = CliRunner().invoke(app, ["recognize", str(picture), "--model", str(cut)])
+    assert result.exit_code == 1
+    assert "cut.safetensors" in result.stderr
+    assert reason in result.stderr
+    assert CliRunner().invoke(app, ["recognize", str(picture), "--model", str(whole)]).exit_code == 0

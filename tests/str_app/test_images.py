@@ -82,6 +82,10 @@ def test_sixteen_bit_grey_is_scaled() -> None:
     assert_dark_stroke_on_light(image)
     assert image[0, 0, 0] == 230
     assert image[10, 40, 0] == 20
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    assert np.array_equal(load_image(encoded(Image.fromarray(deep[::-1, ::-1].copy()), exif=exif)), image)
+    assert_dark_stroke_on_light(load_image(Image.fromarray(drawing(ink=20, paper=230).astype(np.int32))))
 
 
 def test_a_sixteen_bit_colour_png_is_read() -> None:

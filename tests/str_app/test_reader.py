@@ -171,3 +171,22 @@ def test_a_character_alone_is_boxed_round_its_attention() -> None:
     attention[0, 0, 8] = 1.0
     assert character_boxes(attention, 128, (32, 128), (32, 128)) == [(60.0, 0.0, 76.0, 32.0)]
     assert character_boxes(np.zeros((0, 1, 16)), 128, (32, 128), (32, 128)) == []
+
+
+def test_a_real_network_reads_the_same_in_any_batch() -> None:
+    import torch
+
+    from models.presets import create_model
+    from str_app.torch_engine import TorchEngine
+
+    torch.manual_seed(0)
+    engine = TorchEngine(create_model("small"))
+    noise = np.random.default_rng(0)
+    crops = [noise.integers(0, 256, (32, int(width), 3), dtype=np.uint8) for width in noise.integers(10, 200, 9)]
+    alone = Reader(engine, batch_size=1).recognize(crops)
+    together = Reader(engine, batch_size=64).recognize(crops)
+    assert [reading.text for reading in together] == [reading.text for reading in alone]
+    confidences = [character.confidence for reading in alone for character in reading.characters]
+    assert [character.confidence for reading in together for character in reading.characters] == pytest.approx(
+        confidences, rel=1e-3
+    )
