@@ -27,7 +27,7 @@ class DataError(ValueError):
     """A data set that cannot be used as it is; the message names the place and the way out."""
 
 
-class UnreadableSample(DataError):
+class UnreadableSample(DataError):  # noqa: N818 (a property of the sample, not of the program)
     """One sample that cannot be decoded. Training skips and counts it, evaluation scores it as wrong."""
 
 
@@ -45,3 +45,6 @@ class Source(Protocol):
 
     def label(self, index: int) -> str:
         """The label alone, without decoding the image (an unreadable image still has one)."""
+
+    def identifier(self, index: int) -> str:
+        """What subset lists and lexicons call the sample: its path in a folder, or what an LMDB stored of it."""
