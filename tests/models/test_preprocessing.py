@@ -1,0 +1,39 @@
+"""The canvas keeps the aspect ratio and says how much of it is picture."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.preprocessing import Preprocessing
+
+
+@given(st.integers(1, 200), st.integers(1, 600), st.sampled_from(["pad", "stretch"]))
+def test_any_size_lands_on_the_one_canvas(height, width, fit):
+    preprocessing = Preprocessing(fit=fit)
+    canvas, covered = preprocessing(np.full((height, width, 3), 77, dtype=np.uint8))
+    assert canvas.shape == (32, 128, 3)
+    assert canvas.dtype == np.uint8
+    assert 4 <= covered <= 128
+    assert (canvas == 77).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "covered"), [((32, 40), 40), ((64, 80), 40), ((10, 10), 32), ((32, 400), 128), ((50, 1), 4)]
+)
+def test_covered_width_follows_the_aspect_ratio(size, covered):
+    assert Preprocessing()(np.zeros((*size, 3), dtype=np.uint8))[1] == covered
+
+
+def test_padding_repeats_the_last_column():
+    image = np.zeros((32, 40, 3), dtype=np.uint8)
+    image[:, -1] = 200
+    canvas, _ = Preprocessing()(image)
+    assert (canvas[:, 39:] == 200).all()
+    assert (canvas[:, :39] == 0).all()
+
+
+@pytest.mark.parametrize("image", [np.zeros((0, 5, 3), np.uint8), np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3))])
+def test_other_arrays_are_refused(image):
+    with pytest.raises(ValueError, match=r"uint8 \(H, W, 3\)"):
+        Preprocessing()(image)

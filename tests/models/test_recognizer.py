@@ -1,0 +1,129 @@
+"""The network: shapes, masking, teacher forcing against steps, presets."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from models.attention import AdditiveAttention, Memory
+from models.backbone import fold_batch_norms
+from models.charset import Charset
+from models.ctc import CTCHead
+from models.preprocessing import Preprocessing
+from models.presets import UnknownModelError, architecture, create_model, list_models, weights_path
+from models.recognizer import Architecture, Recognizer
+from models.transfer import transfer_weights
+
+TINY = Architecture(
+    stem=(4, 4), stages=(8, 8, 12), blocks=(1, 1, 1), hidden_size=16, attention_size=8, embedding_size=6
+)
+
+
+def tiny(**changes):
+    torch.manual_seed(0)
+    return Recognizer(dataclasses.replace(TINY, **changes), Charset("abcd"), Preprocessing()).eval()
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_preset_reads_a_batch(name):
+    model = create_model(name).eval()
+    memory, state = model.encode(torch.zeros(2, 3, 32, 128), torch.tensor([128, 20]))
+    logits, state, attention = model.step(memory, state, torch.zeros(2, dtype=torch.int64))
+    assert logits.shape == (2, 95)
+    assert attention.shape == (2, model.grid[0] * model.grid[1])
+    assert weights_path(name).name == f"{name}.safetensors"
+
+
+@pytest.mark.parametrize(("name", "limit"), [("small", 6e6), ("base", 30e6)])
+def test_presets_keep_their_size(name, limit):
+    assert sum(parameter.numel() for parameter in create_model(name).parameters()) <= limit
+
+
+def test_unknown_preset_lists_the_known_ones():
+    with pytest.raises(UnknownModelError, match="base, small"):
+        architecture("large")
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"attention": "1d"}, {"context_size": 5}, {"refine": "none"}, {"refine": "add"}]
+)
+def test_teacher_forcing_equals_stepping(changes):
+    model = tiny(**changes)
+    images, widths = torch.randn(3, 3, 32, 128), torch.tensor([128, 40, 5])
+    targets = torch.tensor([[1, 2, 0], [3, 0, 0], [4, 4, 4]])
+    logits, attention, _ = model(images, widths, targets)
+    memory, state = model.encode(images, widths)
+    tokens = torch.zeros(3, dtype=torch.int64)
+    for t in range(3):
+        step_logits, state, weights = model.step(memory, state, tokens)
+        torch.testing.assert_close(step_logits, logits[:, t])
+        torch.testing.assert_close(weights, attention[:, t])
+        tokens = targets[:, t]
+
+
+def test_padding_gets_no_attention():
+    model = tiny()
+    _, attention, _ = model(torch.randn(2, 3, 32, 128), torch.tensor([128, 10]), torch.zeros(2, 1, dtype=torch.int64))
+    grid = attention[:, 0].reshape(2, *model.grid)
+    assert (grid[0] > 0).all()
+    assert (grid[1, :, 3:] == 0).all()  # 10 of 128 pixels touch three columns of 4
+    assert (grid[1, :, :3] > 0).all()
+    torch.testing.assert_close(grid.sum(dim=(1, 2)), torch.ones(2))
+
+
+def test_keys_are_projected_once_for_a_crop(monkeypatch):
+    calls = []
+    project = AdditiveAttention.project_keys
+    monkeypatch.setattr(AdditiveAttention, "project_keys", lambda self, v: calls.append(1) or project(self, v))
+    tiny()(torch.randn(1, 3, 32, 128), torch.tensor([128]), torch.ones(1, 9, dtype=torch.int64))
+    assert len(calls) == 1
+
+
+def test_memory_is_one_row_a_crop():
+    model = tiny()
+    memory, _ = model.encode(torch.randn(2, 3, 32, 128), torch.tensor([128, 64]))
+    assert isinstance(memory, Memory)
+    assert memory.values.shape == (2, 64, 12)
+    assert memory.keys.shape == (2, 64, 8)
+
+
+def test_canvas_must_fit_the_stride():
+    with pytest.raises(ValueError, match="multiple of the backbone's stride 16×4"):
+        Recognizer(TINY, Charset(), Preprocessing(height=30))
+
+
+def test_folding_batch_norms_changes_nothing_but_speed():
+    model = tiny()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    folded = fold_batch_norms(model)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+    images = torch.randn(2, 3, 32, 128)
+    torch.testing.assert_close(folded.features(images), model.features(images), rtol=1e-4, atol=1e-4)
+
+
+def test_ctc_ignores_labels_that_do_not_fit():
+    torch.manual_seed(0)
+    head = CTCHead(6, 5)
+    features = torch.randn(2, 6, 1, 8)
+    targets = torch.tensor([[1, 2, 3, 0], [1, 2, 3, 0]])
+    fitting = head(features, torch.tensor([8, 8]), targets, torch.tensor([3, 3]))
+    one_cut = head(features, torch.tensor([8, 2]), targets, torch.tensor([3, 3]))
+    assert torch.isfinite(one_cut)
+    assert 0 < one_cut < fitting
+
+
+def test_transfer_copies_rows_of_shared_characters():
+    source = tiny()
+    target = Recognizer(TINY, Charset("xdba"), Preprocessing())
+    fresh = transfer_weights(source, target)
+    assert sorted(fresh) == ["decoder.classifier.bias", "decoder.classifier.weight", "decoder.embedding.weight"]
+    theirs, ours = source.decoder.classifier.weight, target.decoder.classifier.weight
+    for char in "abd":
+        assert torch.equal(ours[target.charset.encode(char)[0]], theirs[source.charset.encode(char)[0]])
+    assert torch.equal(ours[0], theirs[0])  # the end token
+    assert torch.equal(target.backbone.stem[0][0].weight, source.backbone.stem[0][0].weight)
+    assert transfer_weights(source, tiny()) == []
