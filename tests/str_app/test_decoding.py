@@ -1,0 +1,160 @@
+"""Greedy, beam and lexicon search against exhaustive scoring of a small random model."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.charset import Charset
+from models.preprocessing import Preprocessing
+from models.recognizer import Architecture, Recognizer
+from str_app.decoding import Trie, beam_search, greedy, lexicon_search
+from str_app.torch_engine import TorchEngine
+
+
+def engine(seed=0, max_length=4, charset="abAB"):
+    torch.manual_seed(seed)
+    sizes = Architecture(
+        stem=(4, 4), stages=(8, 8, 12), blocks=(1, 1, 1), hidden_size=16, attention_size=8, max_length=max_length
+    )
+    model = Recognizer(sizes, Charset(charset), Preprocessing())
+    with torch.no_grad():  # fresh weights say the same at every step; louder ones have opinions
+        for parameter in model.decoder.parameters():
+            parameter.mul_(3.0)
+    return TorchEngine(model, {"temperature": 0.7})
+
+
+def crops(batch, seed=0):
+    random = np.random.default_rng(seed)
+    return random.integers(0, 256, (batch, 32, 128, 3), dtype=np.uint8), random.integers(8, 129, batch)
+
+
+def score(engine, canvas, width, tokens):
+    """Log-probability of `tokens` and the end after them."""
+    memory, state = engine.encode(canvas[None], np.array([width]))
+    total, previous = 0.0, 0
+    for token in [*tokens, 0]:
+        step = engine.step(memory, state, np.array([previous]))
+        state, total, previous = step.state, total + float(step.log_probs[0, token]), token
+    return total
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_early_stop_reads_the_same(seed):
+    one = engine(seed, max_length=12)
+    canvases, widths = crops(8, seed)
+    early, full = greedy(one, canvases, widths), greedy(one, canvases, widths, stop_early=False)
+    for a, b in zip(early, full, strict=True):
+        assert a.text == b.text
+        assert a.character_log_probs == b.character_log_probs
+        assert np.array_equal(a.attention, b.attention)
+
+
+def test_stops_when_every_sequence_has_ended():
+    """A model that wants to end at once is asked for one step only."""
+    one = engine(max_length=25)
+    with torch.no_grad():
+        one._model.decoder.classifier.bias[0] = 1e3
+    calls = []
+    step = one.step
+    one.step = lambda *args: calls.append(1) or step(*args)
+    assert [reading.text for reading in greedy(one, *crops(3))] == ["", "", ""]
+    assert len(calls) == 1
+
+
+def test_no_end_token_keeps_every_character():
+    one = engine(max_length=4)
+    with torch.no_grad():
+        one._model.decoder.classifier.bias[0] = -1e3
+    for reading in greedy(one, *crops(3)) + beam_search(one, *crops(3), width=2):
+        assert len(reading.text) == 4
+        assert len(reading.character_log_probs) == 5
+        assert reading.attention.shape == (5, 2, 32)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_beam_of_one_is_greedy(seed):
+    one = engine(seed, max_length=10)
+    canvases, widths = crops(5, seed)
+    for a, b in zip(greedy(one, canvases, widths), beam_search(one, canvases, widths, width=1), strict=True):
+        assert a.text == b.text
+        np.testing.assert_allclose(a.character_log_probs, b.character_log_probs, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(a.attention, b.attention, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_wide_beam_finds_the_most_probable_text(seed):
+    one = engine(seed, max_length=3, charset="abc")
+    canvases, widths = crops(3, seed)
+    readings = beam_search(one, canvases, widths, width=60)
+    everything = [tokens for length in range(4) for tokens in itertools.product((1, 2, 3), repeat=length)]
+    for reading, canvas, width in zip(readings, canvases, widths, strict=True):
+        best = max(everything, key=lambda tokens: score(one, canvas, width, tokens))
+        assert reading.text == one.charset.decode(best)
+        assert reading.log_prob == pytest.approx(score(one, canvas, width, best), abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_beam_is_never_worse_than_greedy(seed):
+    one = engine(seed, max_length=10)
+    canvases, widths = crops(6, seed)
+    found = zip(greedy(one, canvases, widths), beam_search(one, canvases, widths, width=16), strict=True)
+    assert all(wide.log_prob >= narrow.log_prob - 1e-4 for narrow, wide in found)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.text("abAB", min_size=1, max_size=4), min_size=1, max_size=12), st.integers(1, 8))
+def test_lexicon_search_returns_lexicon_words_only(words, width):
+    one = engine()
+    found = lexicon_search(one, *crops(3), Trie(words, one.charset), width)
+    assert all(reading.text in words for reading in found)
+    assert all(len(reading.character_log_probs) == len(reading.text) + 1 for reading in found)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_lexicon_search_finds_the_most_probable_word(seed):
+    one = engine(seed, charset="abc")  # one case, so that a word has one spelling
+    words = ["a", "ab", "abc", "ca", "cab", "bb", "cccc"]
+    canvases, widths = crops(4, seed)
+    for reading, canvas, width in zip(
+        lexicon_search(one, canvases, widths, Trie(words, one.charset), 10), canvases, widths, strict=True
+    ):
+        best = max(words, key=lambda word: score(one, canvas, width, one.charset.encode(word)[:-1]))
+        assert reading.text == best
+
+
+def test_each_crop_its_own_lexicon_and_spelling():
+    one = engine()
+    tries = [Trie([word], one.charset) for word in ("Ab", "BA", "aaa")]
+    assert [reading.text for reading in lexicon_search(one, *crops(3), tries)] == ["Ab", "BA", "aaa"]
+
+
+@pytest.mark.parametrize(("words", "message"), [([], "empty"), (["a", ""], "empty word"), (["a-b"], "has no '-'")])
+def test_unusable_lexicons(words, message):
+    with pytest.raises(ValueError, match=message):
+        Trie(words, Charset("abAB"))
+
+
+def test_lexicon_of_words_too_long_for_the_model():
+    one = engine(max_length=4)
+    with pytest.raises(ValueError, match="at most 4"):
+        lexicon_search(one, *crops(1), Trie(["ababa"], one.charset))
+
+
+def test_readings_do_not_depend_on_the_batch():
+    one = engine(max_length=10)
+    canvases, widths = crops(7)
+    together = greedy(one, canvases, widths)
+    for row in range(7):
+        alone = greedy(one, canvases[row : row + 1], widths[row : row + 1])[0]
+        assert alone.text == together[row].text
+        np.testing.assert_allclose(alone.character_log_probs, together[row].character_log_probs, rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_in_nothing_out():
+    one = engine()
+    nothing = (np.zeros((0, 32, 128, 3), dtype=np.uint8), np.zeros(0, dtype=np.int64))
+    assert greedy(one, *nothing) == beam_search(one, *nothing) == []
