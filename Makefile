@@ -1,0 +1,48 @@
+# `make demo` and `make test` do all set-up on a machine with Python 3.11 or 3.12. `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := str_app models datasets serve tests scripts
+
+.PHONY: help install demo test lint types check format docker-test fonts clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(VENV)/.installed  ## .venv with the tested versions
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 13)' 2>/dev/null || \
+		{ echo "$(PYTHON) is not Python 3.11 or 3.12: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "no venv module: apt-get install python3-venv"; exit 1; }
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install  ## read the samples, draw where the network looked, serve and POST them
+	$(BIN)/python scripts/demo.py
+
+test: lint types check  ## lint, types and all fast tests
+
+lint: install  ## ruff
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+types: install  ## mypy
+	$(BIN)/mypy
+
+check: install  ## the fast tests
+	$(BIN)/python -m pytest -m "not slow"
+
+format: install  ## rewrite the sources in the house style
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+docker-test: install  ## build and run the image (needs a Docker engine: DOCKER_HOST or the default socket)
+	bash scripts/docker_test.sh
+
+fonts:  ## fonts for `str-app synth` (Debian, as root)
+	bash scripts/install_fonts.sh
+
+clean:  ## remove the environment and caches, never runs/
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo_output
