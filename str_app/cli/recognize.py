@@ -101,7 +101,7 @@ def _records_of(path: Path) -> Iterator[Named]:
 
     source = LmdbSource(path)
     for index in range(len(source)):
-        yield f"{path}/image-{index + 1:09d}", partial(lambda place: source[place].image, index)
+        yield f"{path}/{source.identifier(index)}", partial(lambda place: source[place].image, index)
 
 
 def read_words(path: Path) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from datasets.lmdb_store import LmdbWriter
 from datasets.sample import Sample, UnreadableSample
 from tests.str_app.fake_engine import paint
 
@@ -71,9 +72,7 @@ def write_folder(path: Path, words: Sequence[Painted] = WORDS) -> Path:
 
 
 def write_lmdb(path: Path, words: Sequence[Painted] = WORDS) -> Path:
-    from datasets.lmdb_store import LmdbWriter
-
     with LmdbWriter(path) as writer:
-        for label, says in words:
-            writer.add(encoded(says), label)
+        for place, (label, says) in enumerate(words):
+            writer.add(encoded(says), label, path=f"images/{place}.png")
     return path

@@ -79,8 +79,8 @@ def test_a_data_set_folder_and_an_lmdb(tmp_path: Path) -> None:
     lmdb = recognize(write_lmdb(tmp_path / "set.lmdb", words))
     assert lmdb.exit_code == 1
     assert [line.split("\t")[:2] for line in lmdb.stdout.splitlines()] == [
-        [f"{tmp_path / 'set.lmdb'}/image-000000001", "one"],
-        [f"{tmp_path / 'set.lmdb'}/image-000000003", "three"],
+        [f"{tmp_path / 'set.lmdb'}/images/0.png", "one"],
+        [f"{tmp_path / 'set.lmdb'}/images/2.png", "three"],
     ]
     assert "record 2" in lmdb.stderr
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from datasets.sample import DataError
 from str_app.errors import StrAppError
 from str_app.evaluation import table
 from str_app.evaluation.protocol import SetResult, evaluate_source
@@ -60,12 +61,20 @@ def test_subsets_and_the_default_one(tmp_path: Path) -> None:
     assert table.total_of([result]).n == 2
 
 
+def test_subsets_and_lexicons_of_an_lmdb(tmp_path: Path) -> None:
+    lmdb = write_lmdb(tmp_path / "IC13.lmdb")
+    (lmdb / "subset_1015.txt").write_text("images/0.png\nimages/3.png\n")
+    (lmdb / "lexicon50.tsv").write_text("images/3.png\topen,shut\n")
+    (test_set,) = open_test_sets([tmp_path])
+    assert test_set.subsets == {"1015": {0, 3}}
+    assert test_set.lexicons == {3: ["open", "shut"]}
+    assert evaluate_source(Reader(FakeEngine()), test_set.source, subsets=test_set.subsets).default_subset == "1015"
+
+
 def test_a_subset_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "IC13")
     (folder / "subset_9.txt").write_text("images/0.png\nimages/99.png\n")
-    with pytest.raises(
-        StrAppError, match=r"subset_9\.txt: 1 entries are not in the data set, the first 'images/99.png'"
-    ):
+    with pytest.raises(DataError, match=r"subset_9\.txt: 1 of its entries are not in .*, the first 'images/99.png'"):
         open_test_sets([folder])
 
 
