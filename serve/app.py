@@ -27,21 +27,29 @@ if TYPE_CHECKING:
     from str_app.reader import Reader, Reading
 
 STATIC = Path(__file__).parent / "static"
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": description,
-        "content": {problems.MEDIA_TYPE: {"schema": schema.ProblemDetails.model_json_schema()}},
+
+
+def _documented(problems_by_status: dict[int, str]) -> dict[int | str, dict[str, Any]]:
+    content = {problems.MEDIA_TYPE: {"schema": schema.ProblemDetails.model_json_schema()}}
+    return {
+        status: {"description": description, "content": content} for status, description in problems_by_status.items()
     }
-    for status, description in {
+
+
+RECOGNIZE_PROBLEMS = _documented(
+    {
         400: "The multipart body cannot be read.",
         408: "The body took too long to arrive.",
         413: "The body is too large, or holds too many images.",
         415: "Neither multipart/form-data nor image/*.",
         422: "No image in the request.",
         429: "Too many images are being read; Retry-After says when to try again.",
+        500: "A mistake of the server; its log has the request_id.",
         504: "The reading took longer than the deadline.",
-    }.items()
-}
+    }
+)
+NOT_READY = _documented({503: "Warming up, or stopping."})
+NOT_ALIVE = _documented({503: "The model's thread has ended."})
 RECOGNIZE_BODY = {
     "requestBody": {
         "required": True,
@@ -125,7 +133,7 @@ def _add_routes(app: FastAPI) -> None:
     metrics: Metrics = app.state.metrics
 
     @app.head("/healthz", include_in_schema=False)
-    @app.get("/healthz", tags=["health"], summary="Liveness", response_model=schema.Status)
+    @app.get("/healthz", tags=["health"], summary="Liveness", response_model=schema.Status, responses=NOT_ALIVE)
     async def healthz() -> dict[str, str]:
         """200 while the process works, also under load, while warming up and while draining."""
         if not batcher.alive:
@@ -133,7 +141,7 @@ def _add_routes(app: FastAPI) -> None:
         return {"status": "alive"}
 
     @app.head("/readyz", include_in_schema=False)
-    @app.get("/readyz", tags=["health"], summary="Readiness", response_model=schema.Status)
+    @app.get("/readyz", tags=["health"], summary="Readiness", response_model=schema.Status, responses=NOT_READY)
     async def readyz() -> dict[str, str]:
         """200 when the model is warm and the server has not been told to stop, otherwise 503."""
         if app.state.lifecycle.draining:
@@ -158,7 +166,7 @@ def _add_routes(app: FastAPI) -> None:
         tags=["reading"],
         summary="Read words in pictures",
         response_model=schema.Recognition,
-        responses=PROBLEMS,
+        responses=RECOGNIZE_PROBLEMS,
         openapi_extra=RECOGNIZE_BODY,
     )
     async def recognize(request: Request) -> Response:

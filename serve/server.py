@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from math import ceil
@@ -55,6 +56,8 @@ def run(settings: Settings, reader: Reader | None = None) -> None:
     # Both before the server starts, so that what is wrong is said in one line and not in a log.
     listener = _listen(settings.host, settings.port)
     with listener:
+        # As process 1 of a container SIGTERM would be ignored until the server has its own handler.
+        signal.signal(signal.SIGTERM, lambda sig, frame: os._exit(128 + sig))
         app = create_app(settings, reader or load_reader(settings))
         config = uvicorn.Config(
             app,

@@ -72,7 +72,7 @@ class Telemetry:
     Args:
         app: what it wraps.
         metrics: where it counts.
-        is_draining: when true, answers ask clients to close their connection and so to find another replica.
+        lifecycle: while it drains, answers ask clients to close their connection and so to find another replica.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, lifecycle: Lifecycle) -> None:
@@ -116,7 +116,8 @@ class Telemetry:
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         # Templates and known methods only: a label made of what strangers send would grow without bound.
-        route = getattr(scope.get("route"), "path", "unmatched")
+        other = "/static" if status < 400 else "unmatched"
+        route = getattr(scope.get("route"), "path", other)
         method = scope["method"] if scope["method"] in METHODS else "other"
         self.metrics.requests.labels(route, method, str(status)).inc()
         self.metrics.request_seconds.labels(route).observe(seconds)

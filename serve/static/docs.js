@@ -7,11 +7,17 @@ function element(tag, className, ...children) {
   return made;
 }
 
+// Text with `code` in it.
+function prose(className, text) {
+  const pieces = (text || "").split("`").map((piece, i) => (i % 2 ? element("code", "", piece) : piece));
+  return element("p", className, ...pieces);
+}
+
 function typeName(schema) {
   if (schema.$ref) return schema.$ref.split("/").pop();
   if (schema.anyOf) return schema.anyOf.map(typeName).join(" or ");
   if (schema.type === "array") return `list of ${typeName(schema.items || {})}`;
-  return schema.format || schema.type || schema.title || "any";
+  return schema.format || (schema.properties && schema.title) || schema.type || "any";
 }
 
 function bodyNames(content) {
@@ -25,9 +31,9 @@ function table(head, rows) {
 
 function operation(path, method, about) {
   const heading = element("h2", "", element("span", "method", method.toUpperCase()), element("code", "", path));
-  const parts = [heading, element("p", "", about.summary), element("p", "quiet", about.description || "")];
+  const parts = [heading, element("p", "", about.summary), prose("quiet", about.description)];
   if (about.requestBody) {
-    parts.push(element("p", "", `Body: ${about.requestBody.description}`));
+    parts.push(prose("", `Body: ${about.requestBody.description}`));
     parts.push(table(["Content type", "Content"], Object.entries(about.requestBody.content).map(([type, body]) => {
       const fields = Object.entries(body.schema.properties || {}).map(([name, schema]) => `field ${name}: ${typeName(schema)}`);
       return [type, fields.join(", ") || typeName(body.schema)];
@@ -35,12 +41,14 @@ function operation(path, method, about) {
   }
   const answers = Object.entries(about.responses).map(([status, answer]) => [status, answer.description, bodyNames(answer.content)]);
   parts.push(table(["Status", "Meaning", "Answer"], answers));
-  return element("section", "", ...parts);
+  const section = element("section", "", ...parts);
+  section.dataset.tag = about.tags[0];
+  return section;
 }
 
 function object(name, schema) {
   const rows = Object.entries(schema.properties || {}).map(([field, about]) => [field, typeName(about), about.description || ""]);
-  return element("section", "", element("h3", "", name), element("p", "quiet", schema.description || ""), table(["Field", "Type", ""], rows));
+  return element("section", "", element("h3", "", name), prose("quiet", schema.description), table(["Field", "Type", ""], rows));
 }
 
 document.getElementById("examples").textContent = [
@@ -53,6 +61,7 @@ fetch("/openapi.json")
   .then((document_) => {
     const operations = Object.entries(document_.paths).flatMap(([path, methods]) =>
       Object.entries(methods).map(([method, about]) => operation(path, method, about)));
+    operations.sort((one, other) => (one.dataset.tag === "health") - (other.dataset.tag === "health"));
     document.getElementById("operations").append(...operations);
     const unwanted = new Set(["HTTPValidationError", "ValidationError"]);
     const schemas = Object.entries(document_.components.schemas).filter(([name]) => !unwanted.has(name));

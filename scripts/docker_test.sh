@@ -1,0 +1,67 @@
+#!/bin/bash
+# Builds the image, runs it locked up without any network, reads a crop with it, and stops it.
+# Needs a Docker Engine with BuildKit (DOCKER_HOST says which). Optional environment:
+#   IMAGE            name of the image (default str-app:test)
+#   BUILD_ARGS       further arguments of docker build, e.g. "--network host --build-arg EXTRA_INDEX=…"
+#   PIP_FIND_LINKS   a folder with wheels, offered to the pip of the build (e.g. a CPU build of torch)
+#   CHECKPOINT       a .safetensors file to serve instead of the image's own weights
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export DOCKER_BUILDKIT=1
+image=${IMAGE:-str-app:test}
+read -ra build_args <<<"${BUILD_ARGS:-}"
+container=str-app-test-$$
+scratch=$(mktemp -d)
+trap 'docker rm -f "$container" >/dev/null 2>&1 || true; rm -rf "$scratch"' EXIT
+fail() { echo "FAILED: $*" >&2; docker logs "$container" 2>&1 | tail -20 >&2 || true; exit 1; }
+
+docker version --format 'engine {{.Server.Version}}' || { echo "no Docker Engine reached: set DOCKER_HOST" >&2; exit 1; }
+
+if [ -d "${PIP_FIND_LINKS:-}" ]; then
+  # A base for the build stage that has the wheels; none of it is left in the image.
+  cp -r "$PIP_FIND_LINKS" "$scratch/wheels"
+  printf 'ARG PYTHON_IMAGE=python:3.11-slim-bookworm\nFROM ${PYTHON_IMAGE}\nCOPY wheels /wheels\nENV PIP_FIND_LINKS=/wheels\n' >"$scratch/Dockerfile"
+  docker build -q "${build_args[@]}" -t str-app:build-base "$scratch" >/dev/null
+  build_args+=(--build-arg BUILD_IMAGE=str-app:build-base)
+fi
+docker build "${build_args[@]}" -t "$image" .
+echo "image: $(($(docker image inspect -f '{{.Size}}' "$image") / 1000000)) MB"
+
+locked=(--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --network none)
+serve=(serve)
+if [ -n "${CHECKPOINT:-}" ]; then
+  locked+=(-v "$(realpath "$CHECKPOINT"):/model/checkpoint.safetensors:ro")
+  serve+=(--model /model/checkpoint.safetensors)
+fi
+started=$(date +%s)
+docker run -d --name "$container" "${locked[@]}" "$image" "${serve[@]}" >/dev/null
+until [ "$(docker inspect -f '{{.State.Health.Status}}' "$container")" = healthy ]; do
+  [ "$(docker inspect -f '{{.State.Running}}' "$container")" = true ] || fail "it ended by itself"
+  [ $(($(date +%s) - started)) -lt 120 ] || fail "not healthy after 120 s"
+  sleep 1
+done
+echo "healthy after $(($(date +%s) - started)) s"
+
+[ "$(docker exec "$container" id -u)" != 0 ] || fail "it runs as root"
+docker exec "$container" sh -c 'touch /opt/venv/x' 2>/dev/null && fail "its file system can be written to"
+docker exec -i "$container" python - <<'PYTHON' || fail "no reading"
+import io, json, urllib.request
+from PIL import Image, ImageDraw
+
+crop = Image.new("RGB", (90, 32), "white")
+ImageDraw.Draw(crop).text((6, 2), "EXIT", fill="black", font_size=26)
+buffer = io.BytesIO()
+crop.save(buffer, "PNG")
+request = urllib.request.Request(
+    "http://127.0.0.1:8000/v1/recognize", buffer.getvalue(), {"Content-Type": "image/png"}
+)
+(result,) = json.load(urllib.request.urlopen(request, timeout=30))["results"]
+print("read:", result["text"], result["confidence"])
+assert isinstance(result["text"], str) and 0 <= result["confidence"] <= 1
+for path in ("/", "/docs", "/metrics", "/v1/models", "/readyz"):
+    assert urllib.request.urlopen("http://127.0.0.1:8000" + path, timeout=5).status == 200, path
+PYTHON
+
+docker stop -t 60 "$container" >/dev/null
+[ "$(docker inspect -f '{{.State.ExitCode}}' "$container")" = 0 ] || fail "exit code $(docker inspect -f '{{.State.ExitCode}}' "$container") after SIGTERM"
+echo "stopped with exit code 0"

@@ -1,0 +1,24 @@
+"""The image, built and run locked up; `make docker-test` runs the same script."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts/docker_test.sh"
+
+
+def engine_reached() -> bool:
+    return bool(shutil.which("docker")) and subprocess.run(["docker", "info"], capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+def test_image_starts_locked_up_reads_and_stops() -> None:
+    if not engine_reached():
+        pytest.skip("no Docker Engine reached; set DOCKER_HOST")
+    done = subprocess.run([SCRIPT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "stopped with exit code 0" in done.stdout
