@@ -142,7 +142,10 @@ class LmdbSource:
 
     def identifier(self, index: int) -> str:
         """What the sample was called where it came from, or `image-%09d` where that was not written."""
-        stored = self._record(index, "path")
+        try:
+            stored = self._record(index, "path")
+        except UnreadableSample:  # messages about a broken record need a name for it
+            stored = None
         return f"image-{index + 1:09d}" if stored is None else stored.decode("utf-8", errors="replace")
 
     def _record(self, index: int, kind: str) -> bytes | None:
