@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from str_app.errors import StrAppError
+
 if TYPE_CHECKING:
     from str_app.evaluation.protocol import SetResult
     from str_app.evaluation.sources import TestSet
@@ -55,13 +57,20 @@ def evaluate(
     results = [_run(reader, test_set, lexicon50) for test_set in test_sets]
     typer.echo(markdown(results))
     if json_file is not None:
-        content = json.dumps(as_json(reader.name, results), ensure_ascii=False, indent=2)
-        json_file.write_text(content + "\n", encoding="utf-8")
+        _write(json_file, json.dumps(as_json(reader.name, results), ensure_ascii=False, indent=2) + "\n")
     if report is not None:
-        from str_app.evaluation.report import write_report
+        from str_app.evaluation.report import render_report
 
-        write_report(report, reader, [test_set.source for test_set in test_sets], results, mistakes)
+        sources = [test_set.source for test_set in test_sets]
+        _write(report, render_report(reader, sources, results, mistakes))
         typer.echo(f"report: {report}", err=True)
+
+
+def _write(path: Path, content: str) -> None:
+    try:
+        path.write_text(content, encoding="utf-8")
+    except OSError as error:  # a full disk shows on closing, where Python has forgotten the name
+        raise StrAppError(f"{path}: {error.strerror}") from error
 
 
 def _run(reader: Reader, test_set: TestSet, lexicon50: bool) -> SetResult:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -36,13 +35,10 @@ th:first-child, td:first-child { text-align: left } tr.total { font-weight: 600 
 """
 
 
-def write_report(
-    path: Path, reader: Reader, sources: Sequence[Source], results: Sequence[SetResult], mistakes: int = 24
-) -> None:
-    """Write the HTML page; pictures are inside it, nothing is loaded from elsewhere.
+def render_report(reader: Reader, sources: Sequence[Source], results: Sequence[SetResult], mistakes: int = 24) -> str:
+    """The HTML page; pictures are inside it, nothing is loaded from elsewhere.
 
     Args:
-        path: the file to write.
         reader: reads the mistakes once more, for its attention.
         sources: where the pictures are, in the order of `results`.
         results: what `evaluate_source` returned.
@@ -58,13 +54,12 @@ def write_report(
     ]
     for source, result in zip(sources, results, strict=True):
         parts.extend(_mistakes(reader, source, result, mistakes))
-    page = (
+    return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(reader.name)}: evaluation</title><style>{_STYLE}</style></head>"
         f"<body>{''.join(parts)}</body></html>\n"
     )
-    path.write_text(page, encoding="utf-8")
 
 
 def _table(results: Sequence[SetResult]) -> str:
@@ -119,7 +114,7 @@ def _mistakes(reader: Reader, source: Source, result: SetResult, limit: int) -> 
     if unreadable:
         places = ", ".join(str(one.index + 1) for one in unreadable[:20])
         more = ", …" if len(unreadable) > 20 else ""
-        yield f"<p>{len(unreadable)} images cannot be decoded (records {places}{more}).</p>"
+        yield f"<p>Cannot be decoded: {len(unreadable)} (records {places}{more}).</p>"
     crops = [source[one.index].image for one in readable]
     readings = reader.read_crops(crops, attention=True)
     yield '<div class="mistakes">'

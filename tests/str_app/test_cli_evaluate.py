@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from str_app.cli import app
 from str_app.evaluation.protocol import evaluate_source
-from str_app.evaluation.report import write_report
+from str_app.evaluation.report import render_report
 from str_app.reader import Reader
 from tests.str_app.fake_engine import FakeEngine
 from tests.str_app.painted_data import PaintedSource, write_folder, write_lmdb
@@ -70,6 +70,24 @@ def test_directories_without_data(tmp_path: Path) -> None:
     assert evaluate().exit_code == 2
 
 
+def test_a_report_is_written(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "own")
+    result = evaluate("--data", folder, "--report", tmp_path / "pages" / "report.html", "--mistakes", 1)
+    assert result.exit_code == 0, result.stderr
+    content = (tmp_path / "pages" / "report.html").read_text(encoding="utf-8")
+    assert content.startswith("<!doctype html>")
+    assert content.count('<div class="mistake">') == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that plays a full disk")
+@pytest.mark.parametrize("option", ["--json", "--report"])
+def test_a_full_disk_is_one_clear_line(tmp_path: Path, option: str) -> None:
+    result = evaluate("--data", write_folder(tmp_path / "own"), option, "/dev/full")
+    assert result.exit_code == 1
+    assert "str-app evaluate: /dev/full: No space left on device" in result.stderr
+    assert "71.43" in result.stdout  # the table is out before anything is written
+
+
 class _Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -83,12 +101,11 @@ class _Page(HTMLParser):
         self.text.append(data)
 
 
-def test_the_report_shows_the_surest_mistakes_and_loads_nothing(tmp_path: Path) -> None:
+def test_the_report_shows_the_surest_mistakes_and_loads_nothing() -> None:
     words = [("<b>", "b"), ("x<i>", "y<i>"), ("gone", None), *((f"wwwwww{n}", f"vvvvvv{n}") for n in range(6))]
     source = PaintedSource(words, name="a&b")
     reader = Reader(FakeEngine())
-    write_report(tmp_path / "report.html", reader, [source], [evaluate_source(reader, source)], mistakes=4)
-    content = (tmp_path / "report.html").read_text(encoding="utf-8")
+    content = render_report(reader, [source], [evaluate_source(reader, source)], mistakes=4)
     page = _Page()
     page.feed(content)
     assert "<i>" not in content
@@ -97,11 +114,10 @@ def test_the_report_shows_the_surest_mistakes_and_loads_nothing(tmp_path: Path) 
     assert not re.search(r"(src|href)=\"?http|url\(|@import", content)
     assert content.count('<div class="mistake">') == 4
     assert "8 of 9 wrong; the 4 read with the most confidence." in page.text
-    assert "1 images cannot be decoded (records 3)." in page.text
+    assert "Cannot be decoded: 1 (records 3)." in page.text
 
 
-def test_a_report_without_mistakes(tmp_path: Path) -> None:
+def test_a_report_without_mistakes() -> None:
     source = PaintedSource([("ab", "ab")])
     reader = Reader(FakeEngine())
-    write_report(tmp_path / "report.html", reader, [source], [evaluate_source(reader, source)])
-    assert "0 of 1 wrong." in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "0 of 1 wrong." in render_report(reader, [source], [evaluate_source(reader, source)])
