@@ -44,15 +44,15 @@ class Decoder:
         Raises:
             ImageError: it cannot be decoded, or is over a limit.
         """
-        start = time.perf_counter()
         async with self._slots:
             while self._held >= self._max_held:
                 self._released.clear()
                 await self._released.wait()
+            start = time.perf_counter()
             loop = asyncio.get_running_loop()
             image = await loop.run_in_executor(self._threads, partial(load_image, data, self._limits))
             self._held += image.nbytes
-        took = time.perf_counter() - start
+            took = time.perf_counter() - start
         self._metrics.decode_seconds.observe(took)
         try:
             yield image, took

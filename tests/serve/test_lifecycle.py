@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,10 +14,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serve.app import create_app
-from serve.server import run
+from serve.server import _listen, run
 from serve.settings import Settings
 from str_app.errors import StrAppError
-from tests.serve.conftest import HeldReader, parts, wait_until_ready
+from tests.serve.conftest import HeldReader, parts, png, wait_until_ready
 
 
 def test_ready_only_when_warm_and_alive_at_once(reader: HeldReader) -> None:
@@ -109,7 +110,7 @@ class server_process:  # noqa: N801
 
 @pytest.fixture
 def draining() -> Iterator[server_process]:
-    with server_process(STR_APP_DRAIN_DELAY_S="1") as server:
+    with server_process(STR_APP_DRAIN_DELAY_S="2") as server:
         yield server
 
 
@@ -138,6 +139,29 @@ def test_second_signal_exits_at_once() -> None:
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(30) == 128 + signal.SIGTERM
         assert isinstance(stuck.exception(), httpx.TransportError)
+
+
+def test_client_that_hangs_up_leaves_no_work_behind() -> None:
+    with server_process() as server, ThreadPoolExecutor() as pool:
+        first = pool.submit(httpx.post, server.url + "/v1/recognize", files=parts("first"), timeout=30)
+        server.wait(server.in_flight)
+        host, port = server.url.removeprefix("http://").split(":")
+        head = (
+            f"POST /v1/recognize HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(png())}\r\n\r\n"
+        )
+        with socket.create_connection((host, int(port))) as leaving:
+            leaving.sendall(head.encode() + png())
+            server.wait(lambda: "str_app_queue_depth 1.0" in httpx.get(server.url + "/metrics").text)
+        server.wait(lambda: 'code="499"' in httpx.get(server.url + "/metrics").text)
+        server.let_through()  # one batch only: had the second been computed, the server would hang on the way out
+        assert first.result().status_code == 200
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+
+
+def test_answers_are_not_held_back_by_nagle() -> None:
+    with _listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 def test_answers_leak_neither_server_nor_version() -> None:
