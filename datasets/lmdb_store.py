@@ -180,6 +180,9 @@ class LmdbWriter:
         path: the LMDB's folder; its parent is created where missing.
         overwrite: replace an LMDB already there (never a folder that is none).
 
+    Attributes:
+        folder: the hidden folder; other files put there (subset lists, lexicons) appear together with the LMDB.
+
     Raises:
         DataError: the target exists, nothing was added, or the disk is full.
     """
@@ -200,14 +203,14 @@ class LmdbWriter:
                 raise DataError(f"{path} exists and is not an LMDB folder: it will not be overwritten")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._folder = self.path.with_name(f".{self.path.name}.partial-{secrets.token_hex(4)}")
-            self._folder.mkdir()
+            self.folder = self.path.with_name(f".{self.path.name}.partial-{secrets.token_hex(4)}")
+            self.folder.mkdir()
         except OSError as error:
             raise DataError(f"cannot write {path}: {error.strerror}") from error
         try:
             # Nobody else knows the hidden folder, so no lock file; synced once, at the end.
             self._environment = lmdb.open(
-                str(self._folder),
+                str(self.folder),
                 map_size=self.INITIAL_MAP_BYTES,
                 lock=False,
                 sync=False,
@@ -302,16 +305,16 @@ class LmdbWriter:
     def _publish(self) -> None:
         if self.path.exists():
             # A folder that is not empty cannot be replaced in one step.
-            old = self._folder.with_name(self._folder.name.replace(".partial-", ".old-"))
+            old = self.folder.with_name(self.folder.name.replace(".partial-", ".old-"))
             self.path.rename(old)
             try:
-                self._folder.rename(self.path)
+                self.folder.rename(self.path)
             except OSError:
                 old.rename(self.path)
                 raise
             shutil.rmtree(old)
         else:
-            self._folder.rename(self.path)
+            self.folder.rename(self.path)
         if os.name != "posix":
             return
         parent = os.open(self.path.parent, os.O_RDONLY)  # the rename itself must reach the disk
@@ -321,7 +324,7 @@ class LmdbWriter:
             os.close(parent)
 
     def _discard(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write_error(self, error: Exception) -> DataError:
         free = shutil.disk_usage(self.path.parent).free / 2**20
