@@ -26,14 +26,21 @@ class ConvNorm(nn.Sequential):
 
 
 class BasicBlock(nn.Module):
-    """The two-convolution residual block of arXiv 1512.03385, figure 5 left."""
+    """The two-convolution residual block of arXiv 1512.03385, figure 5 left.
+
+    Its shortcut averages before the 1×1 convolution instead of skipping pixels by a stride (ResNet-D, arXiv
+    1812.01187, figure 2c). Besides, torch 2.13's strided 1×1 convolution corrupts the heap in its backward pass on
+    the CPU for channels-last inputs with few channels and odd batches.
+    """
 
     def __init__(self, in_channels: int, channels: int, stride: int | tuple[int, int] = 1) -> None:
         super().__init__()
         self.conv1 = ConvNorm(in_channels, channels, stride=stride)
         self.conv2 = ConvNorm(channels, channels, relu=False)
         same = in_channels == channels and stride in (1, (1, 1))
-        self.shortcut = nn.Identity() if same else ConvNorm(in_channels, channels, 1, stride, relu=False)
+        self.shortcut: nn.Module = nn.Identity()
+        if not same:
+            self.shortcut = nn.Sequential(nn.AvgPool2d(stride), ConvNorm(in_channels, channels, 1, relu=False))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) → (B, C, H / stride, W / stride)."""

@@ -1,0 +1,238 @@
+"""Runs: they learn, resume exactly, stop on a signal, and spread over processes without changing the result."""
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from datasets.lmdb_store import LmdbWriter
+from models.checkpoint import load_checkpoint
+from models.recognizer import Architecture
+from str_app.errors import StrAppError
+from str_app.training.journal import Journal
+from str_app.training.loop import Stopped, learning_rate, train
+from str_app.training.settings import TrainSettings, load_settings, make_settings, save_settings
+
+ROOT = Path(__file__).resolve().parents[3]
+TINY = Architecture(
+    stem=(4, 4), stages=(8, 8, 12), blocks=(1, 1, 1), hidden_size=16, attention_size=8, embedding_size=6, dropout=0.2
+)
+
+
+def encoded(value):
+    image = np.full((20, 40, 3), value, dtype=np.uint8)
+    image[5:15, 4 : 4 + value % 30] = 255 - value
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "words.lmdb"
+    with LmdbWriter(path) as writer:
+        for k in range(24):
+            text = "ab"[: 1 + k % 2]
+            boxes = np.array([[4 + 9 * i, 4, 12 + 9 * i, 16] for i in range(len(text))], dtype=np.float32)
+            writer.add(encoded(40 + 7 * k), text, boxes if k % 3 else None)
+    return path
+
+
+def settings_for(data, **changes):
+    base = TrainSettings(
+        architecture=TINY,
+        train=(str(data),),
+        validation=(str(data),),
+        charset="ab",
+        steps=6,
+        batch_size=8,
+        warmup_steps=2,
+        workers=0,
+        precision="fp32",
+        validate_every=4,
+        log_every=2,
+        device="cpu",
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def weights(run, name="last.safetensors"):
+    return safetensors.torch.load_file(run / name)
+
+
+def losses(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss/characters"] for line in lines if "loss/characters" in line]
+
+
+def stop_at(monkeypatch, step, signum=signal.SIGTERM):
+    advance = Journal.advance
+
+    def and_stop(self, now):
+        advance(self, now)
+        if now == step:
+            os.kill(os.getpid(), signum)
+
+    monkeypatch.setattr(Journal, "advance", and_stop)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_interrupted_and_resumed_equals_uninterrupted(data, tmp_path, monkeypatch, workers):
+    settings = settings_for(data, workers=workers, precision="bf16")
+    train(settings, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(Stopped, match="after step 3"):
+            train(settings, tmp_path / "parts")
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    train(settings, tmp_path / "parts", resume=True)
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    for name in whole:
+        assert torch.equal(whole[name], parts[name]), name
+    steps = [json.loads(line)["step"] for line in (tmp_path / "parts/metrics.jsonl").read_text().splitlines()]
+    assert steps == [2, 4, 4, 6, 6]
+
+
+def test_a_run_learns_and_keeps_its_best(data, tmp_path):
+    settings = settings_for(data, steps=60, learning_rate=1e-2, augmentation="none", validate_every=20)
+    train(settings, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert losses(tmp_path / "run")[-1] < 0.5 * losses(tmp_path / "run")[0]
+    accuracies = [line["accuracy"] for line in lines if "accuracy" in line]
+    model, info = load_checkpoint(tmp_path / "run/best.safetensors")
+    assert model.charset.characters == "ab"
+    assert info["metrics"]["validation"][0]["accuracy"] == pytest.approx(max(accuracies), abs=0.01)
+    assert info["training"]["samples_seen"] in {160, 320, 480}
+
+
+def test_two_processes_train_as_one(data, tmp_path):
+    """torchrun with 2 gloo processes ends with the weights of one process, up to float tolerance."""
+    settings = settings_for(data, architecture=dataclasses.replace(TINY, dropout=0.0), steps=4)
+    train(settings, tmp_path / "one")
+    (tmp_path / "two").mkdir()
+    save_settings(settings, tmp_path / "settings.json")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = (
+        "import sys; from pathlib import Path; from str_app.training.loop import train; "
+        "from str_app.training.settings import load_settings; "
+        "train(load_settings(Path(sys.argv[1])), Path(sys.argv[2]))"
+    )
+    (tmp_path / "run_two.py").write_text(code)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
+    command += [str(tmp_path / "run_two.py"), str(tmp_path / "settings.json"), str(tmp_path / "two")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    # Adam turns the sign of a vanishing gradient into a whole step, so single weights may differ: so the ways
+    train(dataclasses.replace(settings, learning_rate=1e-12), tmp_path / "start")
+    start, one, two = (weights(tmp_path / run) for run in ("start", "one", "two"))
+    for name in one:
+        way = (one[name].float() - start[name].float()).norm()
+        assert (two[name].float() - one[name].float()).norm() <= 0.02 * way + 1e-5, name
+
+
+def test_unusable_samples_are_named_and_counted(data, tmp_path, capfd):
+    broken = tmp_path / "broken.lmdb"
+    with LmdbWriter(broken) as writer:
+        for k in range(24):
+            writer.add(encoded(k), "z" if k == 3 else "a" * 40 if k == 5 else "a")
+    train(settings_for(broken, validation=(), steps=6), tmp_path / "run")
+    said = capfd.readouterr().err
+    assert "'z' of 'z' is not in the charset" in said
+    assert "40 characters, the model reads at most 32" in said
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["unusable"] == 4  # 48 positions are two rounds over 24 samples
+    assert (tmp_path / "run/best.safetensors").is_file()
+
+
+def test_too_many_unusable_samples_stop_the_run(data, tmp_path):
+    settings = settings_for(data, charset="a", validation=(), steps=500, batch_size=24)
+    with pytest.raises(StrAppError, match="'b' of 'ab' is not in the charset"):
+        train(settings, tmp_path / "run")
+
+
+def test_starting_from_other_weights(data, tmp_path):
+    train(settings_for(data, steps=2), tmp_path / "first")
+    start = str(tmp_path / "first/best.safetensors")
+    settings = settings_for(
+        data, architecture=TrainSettings().architecture, start_from=start, charset="abc", steps=1, warmup_steps=1000
+    )
+    train(settings, tmp_path / "second")
+    model, _ = load_checkpoint(tmp_path / "second/last.safetensors")
+    assert model.architecture == TINY
+    assert model.charset.characters == "abc"
+    before, after = weights(tmp_path / "first", "best.safetensors"), weights(tmp_path / "second")
+    torch.testing.assert_close(after["decoder.cell.weight_hh"], before["decoder.cell.weight_hh"], rtol=0, atol=1e-4)
+
+
+def test_a_run_is_not_overwritten(data, tmp_path):
+    train(settings_for(data, steps=1), tmp_path / "run")
+    with pytest.raises(StrAppError, match="--resume"):
+        train(settings_for(data), tmp_path / "run")
+    with pytest.raises(StrAppError, match="all 1 steps are done"):
+        train(settings_for(data, steps=1), tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("cut", [0, 100, -10])
+def test_damaged_state_is_named(data, tmp_path, cut):
+    train(settings_for(data, steps=1), tmp_path / "run")
+    state = tmp_path / "run/last.pt"
+    state.write_bytes(state.read_bytes()[:cut])
+    with pytest.raises(StrAppError, match=r"last\.pt: damaged"):
+        train(settings_for(data), tmp_path / "run", resume=True)
+
+
+def test_learning_rate_rises_and_falls():
+    settings = TrainSettings(steps=1000, warmup_steps=100, learning_rate=1.0)
+    assert learning_rate(0, settings) == pytest.approx(0.01)
+    assert learning_rate(99, settings) == learning_rate(100, settings) == pytest.approx(1.0)
+    assert learning_rate(1000, settings) == pytest.approx(0.01)
+
+
+def test_settings_survive_a_file(tmp_path):
+    settings = make_settings(
+        ["architecture.attention=1d", "architecture.strides=[[2,2],[2,1],[2,1]]", "steps=1_000", "weights=1,2"],
+        train=("a", "b"),
+    )
+    save_settings(settings, tmp_path / "settings.json")
+    assert load_settings(tmp_path / "settings.json") == settings
+    assert settings.architecture.attention == "1d"
+    assert settings.steps == 1000
+    assert settings.weights == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("stepz=3", "unknown key"),
+        ("architecture.depth=3", "unknown key"),
+        ("steps=many", "a whole number"),
+        ("precision=fp8", "one of bf16, fp32"),
+        ("steps", "key=value"),
+        ("steps=0", "at least 1"),
+        ("learning_rate=-1", "above 0"),
+        ("weights=1,2,3", "one a set"),
+    ],
+)
+def test_wrong_settings_say_what_to_write(override, words):
+    with pytest.raises(StrAppError, match=words):
+        make_settings([override], train=("a",))
+
+
+def test_no_data_and_unknown_preset():
+    with pytest.raises(StrAppError, match="--train"):
+        make_settings([])
+    with pytest.raises(ValueError, match="base, small"):
+        make_settings([], preset="huge", train=("a",))
