@@ -18,7 +18,8 @@ class Step(NamedTuple):
     """One decoding step of a batch.
 
     Attributes:
-        log_probs: float32 (B, charset.num_classes), log-softmax with the calibrated temperature applied; index 0 is the end token.
+        log_probs: float32 (B, charset.num_classes), log-softmax with the calibrated temperature applied; index 0 is the
+            end token.
         state: handed to the next `step`.
         attention: float32 (B, H', W'), non-negative, sums to 1 over the feature map; H' is 1 for 1-D attention.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +62,7 @@ class TrainingSamples(Dataset[Prepared | str]):
 
     def __init__(
         self,
-        sources: list[Source],
+        sources: Sequence[Source],
         weights: tuple[float, ...],
         charset: Charset,
         preprocessing: Preprocessing,
