@@ -20,7 +20,7 @@ from serve.decoder import Decoder
 from serve.problems import CLIENT_GONE, ProblemError
 from serve.settings import Settings
 from serve.telemetry import Lifecycle, Metrics, Telemetry
-from serve.uploads import FIELD, Upload, read_uploads
+from serve.uploads import FIELD, Upload, UploadMemory, read_uploads
 from str_app.errors import ImageError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ RECOGNIZE_PROBLEMS = _documented(
         413: "The body is too large, or holds too many images.",
         415: "Neither multipart/form-data nor image/*.",
         422: "No image in the request.",
-        429: "Too many images are being read; Retry-After says when to try again.",
+        429: "Too much is being received or read; Retry-After says when to try again.",
         500: "A mistake of the server; its log has the request_id.",
         504: "The reading took longer than the deadline.",
     }
@@ -119,6 +119,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
     )
     app.state.settings, app.state.metrics = settings, metrics
     app.state.lifecycle, app.state.batcher = lifecycle, batcher
+    app.state.upload_memory = UploadMemory(settings.max_upload_bytes)
     app.add_middleware(Telemetry, metrics=metrics, lifecycle=lifecycle)
     problems.install(app)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -131,6 +132,7 @@ def _add_routes(app: FastAPI) -> None:
     settings: Settings = app.state.settings
     batcher: Batcher = app.state.batcher
     metrics: Metrics = app.state.metrics
+    upload_memory: UploadMemory = app.state.upload_memory
 
     @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", tags=["health"], summary="Liveness", response_model=schema.Status, responses=NOT_ALIVE)
@@ -173,10 +175,11 @@ def _add_routes(app: FastAPI) -> None:
         """Each image is the crop of one word. An image that cannot be read gets an `error` in its place."""
         batcher.check_room()  # before the body is read: refusing must be cheap
         try:
-            uploads = await read_uploads(request, settings)
-            with batcher.admit(len(uploads)):
-                reading = asyncio.create_task(_read_all(app, uploads))
-                results, timing = await _unless_late_or_gone(reading, request, settings.deadline_s)
+            with upload_memory.of_request() as take:
+                uploads = await read_uploads(request, settings, take)
+                with batcher.admit(len(uploads)):
+                    reading = asyncio.create_task(_read_all(app, uploads))
+                    results, timing = await _unless_late_or_gone(reading, request, settings.deadline_s)
         except ClientDisconnect:
             return Response(status_code=CLIENT_GONE)
         body = schema.Recognition(model=app.state.reader.name, results=results)

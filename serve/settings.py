@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     )
 
     max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="Size of a request's body; beyond that 413.")
+    max_upload_bytes: int = Field(
+        default=256 * 2**20, ge=1, description="Memory of the bodies of all clients together; beyond that 429."
+    )
     max_images: int = Field(default=64, ge=1, description="Images in a request; beyond that 413.")
     max_pixels: int = Field(default=LIMITS.max_pixels, ge=1, description="Width × height of an image.")
     max_side: int = Field(default=LIMITS.max_side, ge=1, description="Longer side of an image, in pixels.")
@@ -64,5 +67,10 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"max_pending ({self.max_pending}) is below max_images ({self.max_images}): "
                 "a full request could never be accepted; raise the one or lower the other"
+            )
+        if self.max_upload_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"max_upload_bytes ({self.max_upload_bytes}) is below max_body_bytes ({self.max_body_bytes}): "
+                "a full body could never be received; raise the one or lower the other"
             )
         return self

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from starlette.datastructures import UploadFile
@@ -23,12 +24,44 @@ class Upload(NamedTuple):
     data: bytes
 
 
-async def read_uploads(request: Request, settings: Settings) -> list[Upload]:
+class UploadMemory:
+    """Bounds the bytes of bodies that are held at once, over all clients."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.held = 0
+
+    @contextmanager
+    def of_request(self) -> Iterator[Callable[[int], None]]:
+        """A function that takes bytes, or raises the 429 problem; all are given back when the block ends."""
+        taken = 0
+
+        def take(count: int) -> None:
+            nonlocal taken
+            if self.held + count > self._limit:
+                raise ProblemError(
+                    429, "overloaded", "Too many bodies are being received; try again in 1 s.", {"Retry-After": "1"}
+                )
+            self.held += count
+            taken += count
+
+        try:
+            yield take
+        finally:
+            self.held -= taken
+
+
+async def read_uploads(request: Request, settings: Settings, take: Callable[[int], None]) -> list[Upload]:
     """The files of the multipart field `images`, or the whole of an `image/*` body.
+
+    Args:
+        request: its body has not been read.
+        settings: the limits.
+        take: called with the size of each chunk that has arrived; see `UploadMemory`.
 
     Raises:
         ProblemError: 400 broken multipart, 408 too slow, 413 too large or too many images, 415 another content type,
-            422 no image in it.
+            422 no image in it, 429 too much memory is taken.
         starlette.requests.ClientDisconnect: the client went away while sending.
     """
     content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
@@ -45,8 +78,8 @@ async def read_uploads(request: Request, settings: Settings) -> list[Upload]:
     try:
         async with asyncio.timeout(settings.upload_timeout_s):
             if content_type == "multipart/form-data":
-                return await _read_multipart(request, settings)
-            return [Upload("body", b"".join([chunk async for chunk in _counted(request, settings)]))]
+                return await _read_multipart(request, settings, take)
+            return [Upload("body", b"".join([chunk async for chunk in _counted(request, settings, take)]))]
     except TimeoutError:
         raise ProblemError(
             408,
@@ -56,19 +89,24 @@ async def read_uploads(request: Request, settings: Settings) -> list[Upload]:
         ) from None
 
 
-async def _counted(request: Request, settings: Settings) -> AsyncGenerator[bytes, None]:
+async def _counted(request: Request, settings: Settings, take: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
     """The body's chunks; a body without a declared length (chunked) is cut off once it is too large."""
     total = 0
     async for chunk in request.stream():
         total += len(chunk)
         if total > settings.max_body_bytes:
             raise _too_large(settings)
+        take(len(chunk))
         yield chunk
 
 
-async def _read_multipart(request: Request, settings: Settings) -> list[Upload]:
+async def _read_multipart(request: Request, settings: Settings, take: Callable[[int], None]) -> list[Upload]:
     parser = MultiPartParser(
-        request.headers, _counted(request, settings), max_files=settings.max_images, max_fields=16, max_part_size=2**16
+        request.headers,
+        _counted(request, settings, take),
+        max_files=settings.max_images,
+        max_fields=16,
+        max_part_size=2**16,
     )
     parser.spool_max_size = settings.max_body_bytes  # in memory: the body is bounded, a temporary disk may be full
     try:

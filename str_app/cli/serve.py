@@ -23,9 +23,10 @@ def serve(
 ) -> None:
     """Answer POST /v1/recognize, and show a page to try it, until SIGTERM or Ctrl-C.
 
-    Every setting is also an environment variable STR_APP_<NAME>; options win. The others, with their defaults:
-    STR_APP_DEADLINE_S=10, STR_APP_DRAIN_DELAY_S=5, STR_APP_UPLOAD_TIMEOUT_S=30, STR_APP_MAX_BODY_BYTES=33554432,
-    STR_APP_MAX_IMAGES=64, STR_APP_MAX_PIXELS, STR_APP_MAX_SIDE, STR_APP_DECODE_THREADS=2, STR_APP_LOG_LEVEL=info.
+    Every setting is also an environment variable, STR_APP_PORT and so on; options win. Those without an option, in
+    seconds: STR_APP_DEADLINE_S, STR_APP_UPLOAD_TIMEOUT_S, STR_APP_DRAIN_DELAY_S; in bytes: STR_APP_MAX_BODY_BYTES,
+    STR_APP_MAX_UPLOAD_BYTES, STR_APP_MAX_DECODED_BYTES; STR_APP_MAX_IMAGES, STR_APP_MAX_PIXELS, STR_APP_MAX_SIDE,
+    STR_APP_DECODE_THREADS, STR_APP_LOG_LEVEL. GET /docs of a running server describes the interface.
 
     Example: str-app serve --port 8000
     """

@@ -116,6 +116,26 @@ def test_full_queue_is_refused_and_recovers(reader: HeldReader) -> None:
     asyncio.run(scenario())
 
 
+def test_memory_of_all_bodies_together_is_bounded(reader: HeldReader) -> None:
+    async def scenario() -> None:
+        size = len(png("word"))
+        settings = Settings(max_body_bytes=size, max_upload_bytes=size + size // 2)
+        async with serving(settings, reader) as (app, client):
+            reader.gate.clear()
+            headers = {"content-type": "image/png"}
+            first = asyncio.create_task(client.post("/v1/recognize", content=png("word"), headers=headers))
+            await entered(reader)
+            refused = await client.post("/v1/recognize", content=png("word"), headers=headers)
+            assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+            assert refused.headers["retry-after"] == "1"
+            reader.gate.set()
+            assert (await first).status_code == 200
+            assert (await client.post("/v1/recognize", content=png("word"), headers=headers)).status_code == 200
+            assert app.state.upload_memory.held == 0
+
+    asyncio.run(scenario())
+
+
 def test_failure_of_the_model_is_a_500_without_details(client: TestClient, reader: HeldReader) -> None:
     reader.poison = "boom"
     answer = client.post("/v1/recognize", files=parts("boom"))

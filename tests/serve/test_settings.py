@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
 from serve import cpu
 from serve.settings import Settings
+from str_app.cli import app
+from str_app.cli.serve import serve
 
 
 def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,9 +20,29 @@ def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert (settings.port, settings.max_batch) == (9001, 8)
 
 
+def test_help_names_every_setting() -> None:
+    options = inspect.signature(serve).parameters
+    assert not [
+        name for name in Settings.model_fields if name not in options and f"STR_APP_{name.upper()}" not in serve.__doc__
+    ]
+    assert set(options) <= set(Settings.model_fields)
+
+
+def test_wrong_setting_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STR_APP_MAX_IMAGES", "many")
+    outcome = CliRunner().invoke(app, ["serve"])
+    assert outcome.exit_code == 2
+    assert "max_images" in outcome.output
+
+
 def test_a_full_request_must_fit_the_queue() -> None:
     with pytest.raises(ValidationError, match="max_pending"):
         Settings(max_pending=10, max_images=64)
+
+
+def test_a_full_body_must_fit_the_memory() -> None:
+    with pytest.raises(ValidationError, match="max_upload_bytes"):
+        Settings(max_body_bytes=2**30)
 
 
 GROUPS = {
