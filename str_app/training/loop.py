@@ -13,13 +13,13 @@ from typing import Any
 
 import cv2
 import torch
-from datasets.augmentation import Augmentation
-from datasets.opening import open_source
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
+from datasets.augmentation import Augmentation
+from datasets.opening import open_source
 from models.charset import PRINTABLE_94, Charset
 from models.checkpoint import load_checkpoint, save_checkpoint
 from models.preprocessing import Preprocessing
@@ -30,6 +30,7 @@ from str_app.errors import StrAppError
 from str_app.evaluation.protocol import SetResult, evaluate_source
 from str_app.reader import Reader
 from str_app.torch_engine import TorchEngine
+from str_app.training.calibration import fit_temperature
 from str_app.training.distributed import World, join_world, share_batch_norms
 from str_app.training.journal import Journal
 from str_app.training.objective import Objective
@@ -140,8 +141,8 @@ class _Run:
                 if stopping and not last:
                     signum = stop[0] if stop else signal.SIGTERM
                     raise Stopped(f"stopped after step {self.step}; go on with --out {self.out} --resume", signum)
-            if self.world.is_main and not self.validation:
-                self._release("best.safetensors", [])
+            if self.world.is_main:
+                self._finish(journal)
 
     def _loader(self) -> DataLoader[Any]:
         settings, model = self.settings, self.model
@@ -235,6 +236,17 @@ class _Run:
                 self.best = accuracy
                 self._release("best.safetensors", results)
         self._any(False)  # the others wait here
+
+    def _finish(self, journal: Journal) -> None:
+        """Calibrate the best weights, or without validation data take the last as the best."""
+        best = self.out / "best.safetensors"
+        if not self.validation:
+            self._release(best.name, [])
+            return
+        model, info = load_checkpoint(best)
+        temperature = fit_temperature(model, self.validation, device=str(self.device))
+        save_checkpoint(best, model, {**info, "temperature": temperature})
+        journal.say(f"{best}: validation {self.best:.2f}, temperature {temperature:.3f}")
 
     def _release(self, name: str, results: list[SetResult]) -> None:
         info = {

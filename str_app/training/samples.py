@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from datasets.augmentation import Augmentation
-from datasets.mixing import Mixture
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from datasets.augmentation import Augmentation
+from datasets.mixing import Mixture
 from datasets.sample import Sample, Source, UnreadableSample
 from models.charset import Charset
 from models.preprocessing import Preprocessing

@@ -1,0 +1,109 @@
+"""Fits the temperature that makes confidences honest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from datasets.sample import Source, UnreadableSample
+from models.recognizer import Recognizer
+from str_app.decoding import greedy
+from str_app.engine import Memory, State, Step
+from str_app.errors import StrAppError
+from str_app.evaluation.metrics import normalise
+from str_app.torch_engine import TorchEngine
+
+TEMPERATURES = np.geomspace(0.5, 4.0, 141)  # steps of 1.5 %
+
+
+class _Recorder(TorchEngine):
+    """Keeps what every step said about every class."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.steps: list[npt.NDArray[np.float32]] = []
+
+    def step(self, memory: Memory, state: State, tokens: npt.NDArray[np.int64]) -> Step:
+        step = super().step(memory, state, tokens)
+        self.steps.append(step.log_probs)
+        return step
+
+
+def fit_temperature(
+    model: Recognizer, sources: Sequence[Source], *, device: str = "cpu", limit: int = 2000, batch_size: int = 64
+) -> float:
+    """The temperature under which greedy readings' confidences explain best which of them are right.
+
+    Minimises the negative log-likelihood of right and wrong (case-insensitive, alphanumeric) given the confidence of
+    the whole reading. Temperature scaling: arXiv 1706.04599, applied to the sequence.
+
+    Args:
+        model: uncalibrated; its readings do not depend on the temperature.
+        sources: labelled crops that were not trained on.
+        device: where to run.
+        limit: crops of each source, evenly spaced.
+        batch_size: crops in one pass.
+
+    Raises:
+        StrAppError: no readable labelled crop.
+    """
+    recorder = _Recorder(model, device=device)
+    chosen_rows: list[npt.NDArray[np.float64]] = []  # each reading's steps: chosen log-probability first, then all
+    right: list[bool] = []
+    for source in sources:
+        picked = [k * len(source) // min(limit, len(source)) for k in range(min(limit, len(source)))]
+        for start in range(0, len(picked), batch_size):
+            canvases, widths, labels = _load(source, picked[start : start + batch_size], recorder)
+            if not labels:
+                continue
+            recorder.steps.clear()
+            readings = greedy(recorder, np.stack(canvases), np.array(widths, dtype=np.int64))
+            for row, (reading, label) in enumerate(zip(readings, labels, strict=True)):
+                rows = [step[row] for step in recorder.steps[: len(reading.text) + 1]]
+                table = np.stack(rows).astype(np.float64)
+                chosen_rows.append(np.column_stack([reading.character_log_probs, table]))
+                right.append(normalise(reading.text) == label)
+    if not right:
+        raise StrAppError("no readable labelled crop to calibrate on")
+    return best_temperature(chosen_rows, np.array(right))
+
+
+def best_temperature(readings: Sequence[npt.NDArray[np.float64]], right: npt.NDArray[np.bool_]) -> float:
+    """The temperature with the least negative log-likelihood of right and wrong.
+
+    Args:
+        readings: (L, 1 + V) each: the log-probability of the class chosen at each step, then those of all classes.
+        right: bool (len(readings),).
+    """
+    losses = [_loss(readings, right, temperature) for temperature in TEMPERATURES]
+    return float(TEMPERATURES[int(np.argmin(losses))])
+
+
+def _load(
+    source: Source, indices: Sequence[int], engine: TorchEngine
+) -> tuple[list[npt.NDArray[np.uint8]], list[int], list[str]]:
+    canvases, widths, labels = [], [], []
+    for index in indices:
+        try:
+            sample = source[index]
+        except UnreadableSample:
+            continue
+        if normalise(sample.text):
+            canvas, covered = engine.preprocessing(sample.image)
+            canvases.append(canvas)
+            widths.append(covered)
+            labels.append(normalise(sample.text))
+    return canvases, widths, labels
+
+
+def _loss(readings: Sequence[npt.NDArray[np.float64]], right: npt.NDArray[np.bool_], temperature: float) -> float:
+    """Mean negative log-likelihood of right and wrong at this temperature."""
+    log_confidence = np.empty(len(readings))
+    for place, table in enumerate(readings):
+        scaled = table / temperature
+        log_confidence[place] = (scaled[:, 0] - np.logaddexp.reduce(scaled[:, 1:], axis=1)).sum()
+    confidence = np.clip(np.exp(log_confidence), 1e-6, 1 - 1e-6)
+    return float(-np.where(right, np.log(confidence), np.log1p(-confidence)).mean())

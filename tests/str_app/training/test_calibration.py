@@ -1,0 +1,64 @@
+"""The fitted temperature mends confidences that are too sure or too shy."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.sample import Sample, UnreadableSample
+from str_app.errors import StrAppError
+from str_app.training.calibration import TEMPERATURES, best_temperature, fit_temperature
+from tests.models.test_recognizer import tiny
+
+
+@dataclasses.dataclass
+class Crops:
+    """Crops, None where one is broken."""
+
+    images: list
+    labels: list
+    name = "crops"
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        if self.images[index] is None:
+            raise UnreadableSample("crops, 0: broken")
+        return Sample(self.images[index], self.labels[index])
+
+    def label(self, index):
+        return self.labels[index]
+
+    def identifier(self, index):
+        return str(index)
+
+
+@pytest.mark.parametrize("sharpness", [0.7, 1.0, 2.0])
+def test_recovers_the_temperature(sharpness):
+    """Readings of three steps whose logits are `sharpness` times too large for how often they are right."""
+    random = np.random.default_rng(0)
+    tables, right = [], []
+    for _ in range(3000):
+        logits = random.normal(size=(3, 5)) * random.uniform(0.5, 4)
+        honest = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+        right.append(random.random() < np.exp(honest.max(axis=1).sum()))
+        loud = logits * sharpness - np.logaddexp.reduce(logits * sharpness, axis=1, keepdims=True)
+        tables.append(np.column_stack([loud.max(axis=1), loud]))
+    assert best_temperature(tables, np.array(right)) == pytest.approx(sharpness, rel=0.1)
+
+
+def test_a_model_that_is_sure_and_wrong_is_made_shy():
+    model = tiny(max_length=2)
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (32, 60, 3), dtype=np.uint8) for _ in range(8)]
+    with torch.no_grad():
+        model.decoder.classifier.bias[0] = 30.0
+    assert fit_temperature(model, [Crops([None, *images], ["d"] * 9)]) == TEMPERATURES[-1]
+
+
+def test_broken_crops_are_left_out():
+    model = tiny(max_length=2)
+    with pytest.raises(StrAppError, match="no readable"):
+        fit_temperature(model, [Crops([None], ["a"])])
