@@ -1,13 +1,89 @@
-"""The verb `synth`."""
+"""The verb `synth`: draw word crops for training."""
 
 from __future__ import annotations
 
-from str_app.errors import StrAppError
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from datasets.renderer import Renderer
 
 
-def synth() -> None:
-    """Not in this version yet.
+def synth(
+    out: Annotated[Path, typer.Option(help="LMDB to write; must not exist.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of crops.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, fonts and words: same crops.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; their number does not change the crops.")] = 1,
+    fonts: Annotated[Path | None, typer.Option(help="Folder of .ttf and .otf files; default: the system's.")] = None,
+    words: Annotated[
+        Path | None, typer.Option(help="Word list, `word [count]` a line; default: English and six languages more.")
+    ] = None,
+    only_words: Annotated[
+        bool, typer.Option("--only-words", help="Draw the words of the list as they are, no numbers or addresses.")
+    ] = False,
+    start: Annotated[int, typer.Option(min=0, help="Index of the first crop, to continue a data set.")] = 0,
+    preview: Annotated[Path | None, typer.Option(help="Also write a sheet of the first crops to this picture.")] = None,
+) -> None:
+    """Draw word crops with real fonts into an LMDB, with the place of every character.
 
-    Example: str-app synth --help
+    Example: str-app synth --out runs/synth.lmdb --count 10000 --workers 2 --preview runs/sheet.png
     """
-    raise StrAppError("`synth` is not in this version yet")
+    from datasets.renderer import Renderer, TextSource, find_fonts, frequent_words, read_words
+    from datasets.renderer.fonts import fingerprint
+    from datasets.renderer.writing import render_to_lmdb
+    from str_app.errors import StrAppError
+
+    if out.exists():
+        raise StrAppError(f"{out} exists already: give another name or remove it")
+    if only_words and words is None:
+        raise typer.BadParameter("needs --words FILE", param_hint="--only-words")
+    font_set = find_fonts(fonts)
+    texts = TextSource(read_words(words) if words else frequent_words(), only_words)
+    typer.echo(f"{len(font_set)} fonts ({fingerprint(font_set)}), {len(texts.words)} words, seed {seed}")
+    if preview is not None:
+        _write_preview(preview, Renderer(font_set, texts, seed), range(start, start + min(count, 120)))
+    began = time.monotonic()
+    with _progress(count) as progress:
+        render_to_lmdb(out, (font_set, texts, seed), count, start, workers, progress)
+    took = time.monotonic() - began
+    typer.echo(f"{out}: {count} crops in {took:.0f} s ({count / took:.0f} a second, {workers} workers)")
+
+
+def _write_preview(path: Path, renderer: Renderer, indices: range) -> None:
+    from datasets.renderer.sheet import contact_sheet
+    from str_app.errors import StrAppError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        contact_sheet([renderer.render(index) for index in indices]).save(path)
+    except (OSError, ValueError) as error:
+        raise StrAppError(f"{path}: cannot write the preview: {error}") from error
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, a plain line every tenth otherwise."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task("drawing", total=total)
+            yield lambda done: bar.update(task, completed=done)
+        return
+    tenth = 0
+
+    def line(done: int) -> None:
+        nonlocal tenth
+        if done * 10 // total > tenth:
+            tenth = done * 10 // total
+            typer.echo(f"{done} of {total} crops")
+
+    yield line

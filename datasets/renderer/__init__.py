@@ -1,0 +1,22 @@
+"""Draws word crops with real fonts: `Renderer(find_fonts(), frequent_words(), seed).render(index)`."""
+
+from __future__ import annotations
+
+from datasets.renderer.fonts import Font, FontError, FontSet, find_fonts
+from datasets.renderer.render import VERSION, Renderer, encode
+from datasets.renderer.words import TextSource, WordError, WordList, frequent_words, read_words
+
+__all__ = [
+    "VERSION",
+    "Font",
+    "FontError",
+    "FontSet",
+    "Renderer",
+    "TextSource",
+    "WordError",
+    "WordList",
+    "encode",
+    "find_fonts",
+    "frequent_words",
+    "read_words",
+]

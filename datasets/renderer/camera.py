@@ -1,0 +1,115 @@
+"""From a clean crop to a photograph of it: light, focus, motion, resolution, noise, compression."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from datasets.renderer.backgrounds import Picture, ramp
+
+FEWEST_PIXELS = 7.0  # height of a capital after the loss of resolution
+
+
+def photograph(rng: np.random.Generator, picture: Picture, capital: float) -> npt.NDArray[np.uint8]:
+    """The crop as a camera gives it.
+
+    Args:
+        rng: draws what goes wrong.
+        picture: float32 (H, W, 3), 0 to 255.
+        capital: height of a capital in it, in pixels; blur and loss of resolution stay in proportion to it.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    height, width = picture.shape[:2]
+    if rng.random() < 0.25:
+        picture = _light(rng, picture)
+    picture = _blur(rng, picture, capital)
+    if rng.random() < 0.35 and capital > FEWEST_PIXELS * 1.2:
+        factor = rng.uniform(max(0.3, FEWEST_PIXELS / capital), 0.9)
+        small = cv2.resize(
+            picture,
+            (max(2, round(width * factor)), max(2, round(height * factor))),
+            interpolation=cv2.INTER_AREA if rng.random() < 0.8 else cv2.INTER_LINEAR,
+        )
+        if rng.random() < 0.5:
+            small = _noise(rng, np.asarray(small, np.float32))
+        how = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4, cv2.INTER_NEAREST)
+        kind = int(rng.integers(len(how))) if factor > 0.6 else int(rng.integers(4))
+        picture = np.asarray(cv2.resize(small, (width, height), interpolation=how[kind]), np.float32)
+    if rng.random() < 0.12:  # phones sharpen: halos
+        soft = cv2.GaussianBlur(picture, (0, 0), 1.2)
+        picture = picture + (picture - soft) * np.float32(rng.uniform(0.4, 1.8))
+    if rng.random() < 0.5:
+        picture = _noise(rng, picture)
+    if rng.random() < 0.3:
+        picture = _tone(rng, picture)
+    image = np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+    if rng.random() < 0.25:
+        quality = int(rng.integers(25 if capital > 14 else 45, 80))
+        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+    return image
+
+
+def _light(rng: np.random.Generator, picture: Picture) -> Picture:
+    """Uneven light: a fall-off, a cast shadow's edge, or the reflection of a lamp."""
+    height, width = picture.shape[:2]
+    kind = rng.random()
+    if kind < 0.6:
+        gain = 1 - np.float32(rng.uniform(0.1, 0.5)) * ramp(rng, height, width)
+        return picture * gain[:, :, None]
+    if kind < 0.8:
+        edge = np.clip(
+            (ramp(rng, height, width) - np.float32(rng.uniform(0.2, 0.8))) * np.float32(rng.uniform(4, 40)), 0, 1
+        )
+        return picture * (1 - np.float32(rng.uniform(0.15, 0.5)) * edge)[:, :, None]
+    x = (np.arange(width, dtype=np.float32) - np.float32(rng.uniform(0, width))) / np.float32(
+        rng.uniform(0.15, 0.6) * width
+    )
+    y = (np.arange(height, dtype=np.float32) - np.float32(rng.uniform(0, height))) / np.float32(
+        rng.uniform(0.2, 0.8) * height
+    )
+    spot = np.exp(-(x[None, :] ** 2 + y[:, None] ** 2)) * np.float32(rng.uniform(0.15, 0.6))
+    return picture + (255 - picture) * spot[:, :, None]
+
+
+def _blur(rng: np.random.Generator, picture: Picture, capital: float) -> Picture:
+    kind = rng.random()
+    if kind < 0.15:
+        return picture
+    if kind < 0.62:
+        return np.asarray(cv2.GaussianBlur(picture, (0, 0), capital * rng.uniform(0.008, 0.045) + 0.15), np.float32)
+    if kind < 0.78:
+        return np.asarray(cv2.GaussianBlur(picture, (0, 0), capital * rng.uniform(0.04, 0.095) + 0.15), np.float32)
+    if kind < 0.88:  # out of focus: a disc
+        radius = max(1, round(capital * rng.uniform(0.04, 0.11)))
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)).astype(np.float32)
+        return np.asarray(cv2.filter2D(picture, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE), np.float32)
+    length = max(2.0, capital * rng.uniform(0.06, 0.2))
+    angle = rng.uniform(0, np.pi)
+    half = int(np.ceil(length / 2))
+    kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
+    dx, dy = length / 2 * np.cos(angle), length / 2 * np.sin(angle)
+    shift = 4  # fractional bits of cv2.line's coordinates
+    one, two = ((round((half + s * dx) * 2**shift), round((half + s * dy) * 2**shift)) for s in (-1, 1))
+    cv2.line(kernel, one, two, 1.0, 1, cv2.LINE_8, shift)
+    return np.asarray(cv2.filter2D(picture, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE), np.float32)
+
+
+def _noise(rng: np.random.Generator, picture: Picture) -> Picture:
+    """Sensor noise: mostly grey, partly coloured."""
+    height, width = picture.shape[:2]
+    sigma = np.float32(rng.gamma(1.2, 2.0))
+    if rng.random() < 0.6:
+        return picture + rng.standard_normal((height, width, 1), dtype=np.float32) * sigma
+    return picture + rng.standard_normal((height, width, 3), dtype=np.float32) * sigma
+
+
+def _tone(rng: np.random.Generator, picture: Picture) -> Picture:
+    """Exposure, contrast and colour cast."""
+    gain = np.float32(np.exp(rng.normal(0, 0.18))) * np.exp(rng.normal(0, 0.05, 3)).astype(np.float32)
+    middle = np.float32(rng.uniform(90, 150))
+    contrast = np.float32(np.exp(rng.normal(-0.05, 0.15)))
+    return (picture * gain - middle) * contrast + middle

@@ -1,0 +1,80 @@
+"""Colours of ink and ground with a chosen difference in brightness."""
+
+from __future__ import annotations
+
+import colorsys
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Colour = npt.NDArray[np.float32]  # (3,), RGB, 0 to 255
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+class Palette(NamedTuple):
+    """Colours of one crop.
+
+    Attributes:
+        ink: of the letters.
+        ground: behind them.
+        second: another that goes with both: outline, depth, frame.
+        contrast: difference in luma between ink and ground, 0 to 255.
+    """
+
+    ink: Colour
+    ground: Colour
+    second: Colour
+    contrast: float
+
+
+def choose_palette(rng: np.random.Generator) -> Palette:
+    """A random palette: mostly clear, sometimes hardly legible, light on dark as often as dark on light."""
+    kind = rng.random()
+    if kind < 0.03:
+        contrast = rng.uniform(20, 35)
+    elif kind < 0.13:
+        contrast = rng.uniform(32, 65)
+    else:
+        contrast = 58 + 195 * rng.beta(1.4, 1.4)
+    kind = rng.random()
+    if kind < 0.22:  # white sign or white letters
+        high = rng.uniform(max(225, contrast), 255)
+        low = high - contrast
+    elif kind < 0.42:  # night, shade, black letters
+        low = rng.uniform(0, min(45, 255 - contrast))
+        high = low + contrast
+    else:
+        low = rng.uniform(0, 255 - contrast)
+        high = low + contrast
+    ink_luma, ground_luma = (high, low) if rng.random() < 0.55 else (low, high)
+    ink = colour(ink_luma, _hue(rng), _saturation(rng, 0.5))
+    ground = colour(ground_luma, _hue(rng), _saturation(rng, 0.42))
+    if rng.random() < 0.5:  # a second that is a darker or lighter relative of the ground
+        second = np.clip(ground * rng.uniform(0.3, 1.6) + rng.uniform(-15, 15), 0, 255).astype(np.float32)
+    else:
+        second = colour(float(rng.uniform(0, 255)), _hue(rng), _saturation(rng, 0.4))
+    return Palette(ink, ground, second, float(contrast))
+
+
+def _hue(rng: np.random.Generator) -> float:
+    """Red, yellow, green and blue far more often than violet and pink, as paint and light on streets are."""
+    if rng.random() < 0.3:
+        return float(rng.random())
+    centre = (0.0, 0.01, 0.07, 0.12, 0.15, 0.36, 0.42, 0.57, 0.60, 0.63)[int(rng.integers(10))]
+    return float((centre + rng.normal(0, 0.025)) % 1.0)
+
+
+def _saturation(rng: np.random.Generator, grey_share: float) -> float:
+    return float(rng.uniform(0, 0.12) if rng.random() < grey_share else rng.beta(2, 1.6))
+
+
+def colour(luma: float, hue: float, saturation: float) -> Colour:
+    """RGB of the given luma, 0 to 255; saturation gives way where that luma cannot be had with it."""
+    rgb = np.array(colorsys.hsv_to_rgb(hue, saturation, 1.0), np.float32)
+    rgb *= luma / float(rgb @ LUMA)
+    peak = float(rgb.max())
+    if peak > 255:  # mix with grey of the same luma until the strongest channel fits
+        keep = (255 - luma) / (peak - luma)
+        rgb = luma + keep * (rgb - luma)
+    return np.clip(rgb, 0, 255).astype(np.float32)

@@ -1,0 +1,214 @@
+"""From the flat plane where text is set to the crop: curve, slant, rotation, perspective, cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from datasets.renderer.glyphs import CAP_HEIGHT
+
+Floats = npt.NDArray[np.float32]
+SMALLEST_CAPITAL = 8.0  # pixels in the crop
+WIDEST = 360  # pixels of crop
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A bend of the baseline.
+
+    Attributes:
+        kind: `"arch"` and `"smile"` lay the line on a circle, `"bow"` on a parabola with upright letters, `"wave"` on
+            a sine.
+        centre: x and y of the line's middle on the baseline.
+        radius: of the circle; half length of the parabola; wave length / 2π of the sine.
+        rise: amplitude of parabola and sine, in pixels.
+        phase: of the sine.
+    """
+
+    kind: Literal["none", "arch", "smile", "bow", "wave"] = "none"
+    centre: tuple[float, float] = (0.0, 0.0)
+    radius: float = 1.0
+    rise: float = 0.0
+    phase: float = 0.0
+
+    def forward(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """Flat to curved."""
+        cx, cy = self.centre
+        if self.kind in ("arch", "smile"):
+            sign = 1.0 if self.kind == "arch" else -1.0
+            angle, r = (x - cx) / self.radius, self.radius + sign * (cy - y)
+            return cx + r * np.sin(angle), cy + sign * (self.radius - r * np.cos(angle))
+        return x, y + self._offset(x)
+
+    def backward(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """Curved to flat."""
+        cx, cy = self.centre
+        if self.kind in ("arch", "smile"):
+            sign = 1.0 if self.kind == "arch" else -1.0
+            dx, dy = x - cx, self.radius - sign * (y - cy)
+            return cx + self.radius * np.arctan2(dx, dy), cy - sign * (np.hypot(dx, dy) - self.radius)
+        return x, y - self._offset(x)
+
+    def _offset(self, x: Floats) -> Floats:
+        t = (x - self.centre[0]) / self.radius
+        if self.kind == "bow":
+            return np.asarray(self.rise * t * t, dtype=np.float32)
+        if self.kind == "wave":
+            return np.asarray(self.rise * np.sin(t + self.phase), dtype=np.float32)
+        return np.zeros_like(x)
+
+
+class View:
+    """How a plane is seen in a crop.
+
+    Attributes:
+        width: of the crop in pixels.
+        height: of the crop in pixels.
+        scale: crop pixels per plane pixel, about.
+    """
+
+    def __init__(
+        self, curve: Curve, homography: npt.NDArray[np.float64], width: int, height: int, scale: float
+    ) -> None:
+        self.curve = curve
+        self.homography = homography
+        self.width = width
+        self.height = height
+        self.scale = scale
+
+    def project(self, x: Floats, y: Floats) -> npt.NDArray[np.float32]:
+        """Plane points to crop points, (n, 2)."""
+        return _project(self.curve, self.homography, x, y)
+
+    def boxes(self, boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Upright boxes in the crop around plane boxes (n, 4), not clipped."""
+        x0, y0, x1, y1 = boxes.T
+        mx, my = (x0 + x1) / 2, (y0 + y1) / 2
+        xs = np.stack([x0, mx, x1, x1, x1, mx, x0, x0])
+        ys = np.stack([y0, y0, y0, my, y1, y1, y1, my])
+        points = self.project(xs.ravel(), ys.ravel()).reshape(8, -1, 2)
+        return np.concatenate([points.min(axis=0), points.max(axis=0)], axis=1)
+
+    def sample(self, plane: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The plane (H, W) or (H, W, C ≤ 4) as it appears in the crop; 0 outside it."""
+        homography = self.homography
+        shrink = 1.0
+        if self.scale < 0.6:  # bilinear sampling would alias: halve first
+            size = (max(1, plane.shape[1] // 2), max(1, plane.shape[0] // 2))
+            shrink_x, shrink_y = plane.shape[1] / size[0], plane.shape[0] / size[1]
+            plane = np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.uint8)
+            shrink = 0.5
+            homography = homography @ np.diag([shrink_x, shrink_y, 1.0])
+        if self.curve.kind == "none":
+            warped = cv2.warpPerspective(plane, homography, (self.width, self.height), flags=cv2.INTER_LINEAR)
+            return np.asarray(warped, np.uint8)
+        columns, rows = np.meshgrid(
+            np.arange(self.width, dtype=np.float32), np.arange(self.height, dtype=np.float32), copy=False
+        )
+        a = np.linalg.inv(self.homography).astype(np.float32)
+        w = a[2, 0] * columns + a[2, 1] * rows + a[2, 2]
+        x, y = self.curve.backward(
+            (a[0, 0] * columns + a[0, 1] * rows + a[0, 2]) / w, (a[1, 0] * columns + a[1, 1] * rows + a[1, 2]) / w
+        )
+        warped = cv2.remap(plane, np.float32(shrink) * x, np.float32(shrink) * y, cv2.INTER_LINEAR)
+        return np.asarray(warped, np.uint8)
+
+
+def _project(curve: Curve, homography: npt.NDArray[np.float64], x: Floats, y: Floats) -> npt.NDArray[np.float32]:
+    x, y = curve.forward(x, y)
+    points = homography @ np.stack([x, y, np.ones_like(x)])
+    return np.asarray((points[:2] / points[2]).T, dtype=np.float32)
+
+
+def choose_view(rng: np.random.Generator, boxes: npt.NDArray[np.float32], baseline: float, plain: bool = False) -> View:
+    """A random view of the word whose characters have the plane boxes (n, 4).
+
+    Args:
+        rng: draws the view.
+        boxes: of the characters, in plane pixels.
+        baseline: y of the baseline in the plane.
+        plain: seen straight, with a margin (the way out when other views keep failing).
+    """
+    left, top = boxes[:, :2].min(axis=0)
+    right, bottom = boxes[:, 2:].max(axis=0)
+    centre = (float(left + right) / 2, float(top + bottom) / 2)
+    curve = Curve() if plain else _choose_curve(rng, centre[0], baseline, float(right - left), float(bottom - top))
+    homography = np.eye(3) if plain else _choose_homography(rng, centre, float(right - left))
+
+    flat = View(curve, homography, 1, 1, 1.0).boxes(boxes)
+    x0, y0 = flat[:, :2].min(axis=0)
+    x1, y1 = flat[:, 2:].max(axis=0)
+    tall = max(float(y1 - y0), 0.5 * CAP_HEIGHT)  # a dot or a dash is seen as small as it is
+    spare = (tall - float(y1 - y0)) / 2
+    m_left, m_top, m_right, m_bottom = (0.15, 0.15, 0.15, 0.15) if plain else _choose_margins(rng)
+    first, last = float(flat[0, 2] - flat[0, 0]), float(flat[-1, 2] - flat[-1, 0])
+    # Never cut more than a third of a letter: the label must stay readable.
+    m_left, m_right = max(m_left, -0.3 * first / tall), max(m_right, -0.3 * last / tall)
+    x0, x1 = float(x0) - m_left * tall, float(x1) + m_right * tall
+    y0, y1 = float(y0) - m_top * tall - spare, float(y1) + m_bottom * tall + spare
+
+    height = float(np.clip(np.exp(rng.normal(3.48, 0.33)), 15, 64))
+    scale = max(height / (y1 - y0), SMALLEST_CAPITAL / CAP_HEIGHT)
+    scale = min(scale, WIDEST / (x1 - x0))
+    to_crop = np.array([[scale, 0, -scale * x0], [0, scale, -scale * y0], [0, 0, 1]])
+    width, rows = max(4, round(scale * (x1 - x0))), max(8, round(scale * (y1 - y0)))
+    return View(curve, to_crop @ homography, width, rows, scale)
+
+
+def _choose_curve(rng: np.random.Generator, cx: float, baseline: float, length: float, tall: float) -> Curve:
+    kind = rng.random()
+    if kind > 0.16 or length < 1.5 * tall:
+        return Curve()
+    if kind < 0.09:
+        radius = length / np.deg2rad(rng.uniform(15, 110))
+        return Curve("arch" if rng.random() < 0.65 else "smile", (cx, baseline), float(max(radius, 2.0 * tall)))
+    if kind < 0.135:
+        rise = rng.uniform(-0.6, 0.6) * CAP_HEIGHT
+        return Curve("bow", (cx, baseline), length / 2, float(rise))
+    rise = rng.uniform(0.08, 0.3) * CAP_HEIGHT
+    periods = rng.uniform(0.4, 1.3)
+    return Curve(
+        "wave", (cx, baseline), float(length / periods / (2 * np.pi)), float(rise), float(rng.uniform(0, 6.28))
+    )
+
+
+def _choose_homography(rng: np.random.Generator, centre: tuple[float, float], length: float) -> npt.NDArray[np.float64]:
+    """Width, slant, perspective and rotation about the word's middle."""
+    stretch = float(np.exp(rng.normal(-0.05, 0.2)))
+    slant = rng.normal(0, 0.05) if rng.random() < 0.75 else rng.normal(0.12, 0.25)
+    kind = rng.random()
+    if kind < 0.62:
+        angle = rng.normal(0, 1.5)
+    elif kind < 0.93:
+        angle = rng.normal(0, 7)
+    else:
+        angle = rng.uniform(-32, 32)
+    shape = np.array([[stretch, stretch * np.clip(slant, -0.6, 0.6), 0], [0, 1, 0], [0, 0, 1]])
+    if rng.random() < 0.4:
+        # The word shrinks towards one end: by up to a half, nearest over farthest letter.
+        ratio = rng.uniform(-0.33, 0.33) if rng.random() < 0.4 else rng.uniform(-0.15, 0.15)
+        squeeze = 1 - 0.8 * abs(ratio)  # what is seen aslant is also seen narrower
+        away = np.array([[squeeze, 0, 0], [rng.normal(0, 0.06), 1, 0], [2 * ratio / (stretch * length), 0, 1]])
+        away[2, 1] = rng.normal(0, 0.0012)
+        shape = away @ shape
+    c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    return np.asarray(turn @ shape @ np.array([[1, 0, -centre[0]], [0, 1, -centre[1]], [0, 0, 1]]))
+
+
+def _choose_margins(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """Room left, above, right and below, in heights of the word; negative cuts into it."""
+    kind = rng.random()
+    if kind < 0.35:
+        room = rng.uniform(-0.02, 0.12, 4)
+    elif kind < 0.88:
+        room = rng.uniform(0.05, 0.3, 4)
+    else:
+        room = rng.uniform(0.15, 0.6, 4)
+    if rng.random() < 0.07:
+        room[int(rng.integers(4))] = rng.uniform(-0.12, -0.03)
+    return float(room[0]), float(room[1]), float(room[2]), float(room[3])

@@ -1,0 +1,172 @@
+"""Sets a word in a flat plane: spacing, small capitals, bouncing letters, and the lines around it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from datasets.renderer.glyphs import CAP_HEIGHT, Face, Glyph
+
+MARGIN = 44  # pixels of plane around the word: room for effects and for neighbours
+LONGEST_LINE = 1600  # pixels; letter spacing gives way before a plane grows beyond
+
+
+class Line(NamedTuple):
+    """A word in the flat plane.
+
+    Attributes:
+        mask: uint8 (H, W), coverage of the word and of whatever shares its ink: neighbours, rules.
+        word: uint8 (H, W), coverage of the word alone.
+        boxes: float32 (n, 4), tight box of each character: x0, y0, x1, y1 in plane pixels.
+        baseline: y of the baseline.
+    """
+
+    mask: npt.NDArray[np.uint8]
+    word: npt.NDArray[np.uint8]
+    boxes: npt.NDArray[np.float32]
+    baseline: float
+
+
+class _Placed(NamedTuple):
+    mask: npt.NDArray[np.uint8]
+    x: int
+    y: int
+
+
+def set_word(rng: np.random.Generator, face: Face, text: str, neighbours: list[str]) -> Line:
+    """Set `text` with random spacing; `neighbours` are words that may stand above, below, left and right of it."""
+    tracking = _tracking(rng, face, text)
+    placed = _place(face, text, tracking, *_variation(rng, text))
+    left = min(p.x for p in placed)
+    top = min(min(p.y for p in placed), -CAP_HEIGHT)
+    right = max(p.x + p.mask.shape[1] for p in placed)
+    bottom = max(max(p.y + p.mask.shape[0] for p in placed), 0)
+    shift_x, shift_y = MARGIN - left, MARGIN - top
+    word = np.zeros((bottom - top + 2 * MARGIN, right - left + 2 * MARGIN), np.uint8)
+    boxes = np.empty((len(text), 4), np.float32)
+    for i, (mask, x, y) in enumerate(placed):
+        _paste(word, mask, x + shift_x, y + shift_y)
+        boxes[i] = (x + shift_x, y + shift_y, x + shift_x + mask.shape[1], y + shift_y + mask.shape[0])
+    ink = word
+    if neighbours:
+        ink = word.copy()
+        _set_neighbours(rng, face, ink, boxes, float(shift_y), neighbours)
+    return Line(ink, word, boxes, float(shift_y))
+
+
+def _tracking(rng: np.random.Generator, face: Face, text: str) -> float:
+    """Extra pixels between letters."""
+    kind = rng.random()
+    if kind < 0.68:
+        tracking = rng.normal(0.01, 0.025)
+    elif kind < 0.80:
+        tracking = rng.uniform(-0.10, -0.03)
+    elif kind < 0.93:
+        tracking = rng.uniform(0.06, 0.3)
+    else:
+        tracking = rng.uniform(0.3, 1.0)
+    natural = sum(face.glyph(char).advance for char in text)
+    room = (LONGEST_LINE - natural) / max(1, len(text))
+    return float(min(tracking * CAP_HEIGHT, max(0.0, room)))
+
+
+def _variation(rng: np.random.Generator, text: str) -> tuple[list[float], list[float]]:
+    """Size factor and baseline offset in pixels of each letter."""
+    n = len(text)
+    sizes, rises = [1.0] * n, [0.0] * n
+    kind = rng.random()
+    if kind < 0.05 and n > 2 and text.isupper():  # capitals and small capitals
+        sizes = [1.0] + [float(rng.uniform(0.68, 0.85))] * (n - 1)
+    elif kind < 0.09:  # bouncing letters
+        swing = rng.uniform(0.03, 0.14) * CAP_HEIGHT
+        rises = [float(value) for value in rng.uniform(-swing, swing, n)]
+        sizes = [float(value) for value in rng.uniform(0.85, 1.0, n)]
+    elif kind < 0.11 and text[:1] in "$#+" and n > 1:  # small currency sign, raised
+        sizes[0] = float(rng.uniform(0.5, 0.8))
+        rises[0] = -CAP_HEIGHT * (1 - sizes[0])
+    return sizes, rises
+
+
+def _place(face: Face, text: str, tracking: float, sizes: list[float], rises: list[float]) -> list[_Placed]:
+    placed: list[_Placed] = []
+    pen = 0.0
+    for i, char in enumerate(text):
+        glyph = face.glyph(char)
+        if sizes[i] < 0.999:
+            glyph = _shrunk(glyph, sizes[i])
+        if i:
+            pen += face.kerning(text[i - 1], char)
+        x = round(pen + glyph.left)
+        placed.append(_Placed(glyph.mask, x, round(glyph.top + rises[i])))
+        # A letter must stay right of the one before: tight spacing may touch, not swap.
+        pen = max(pen + glyph.advance + tracking, x + 0.3 * glyph.mask.shape[1])
+    return placed
+
+
+def _shrunk(glyph: Glyph, size: float) -> Glyph:
+    height, width = glyph.mask.shape
+    mask = cv2.resize(
+        glyph.mask, (max(1, round(width * size)), max(1, round(height * size))), interpolation=cv2.INTER_AREA
+    )
+    return Glyph(np.asarray(mask, np.uint8), round(glyph.left * size), round(glyph.top * size), glyph.advance * size)
+
+
+def _paste(plane: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], x: int, y: int) -> None:
+    """Lay `mask` over `plane` at (x, y), the part that fits."""
+    height, width = plane.shape
+    x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + mask.shape[1], width), min(y + mask.shape[0], height)
+    if x0 < x1 and y0 < y1:
+        target = plane[y0:y1, x0:x1]
+        np.maximum(target, mask[y0 - y : y1 - y, x0 - x : x1 - x], out=target)
+
+
+def _set_neighbours(
+    rng: np.random.Generator,
+    face: Face,
+    plane: npt.NDArray[np.uint8],
+    boxes: npt.NDArray[np.float32],
+    baseline: float,
+    neighbours: list[str],
+) -> None:
+    """Lay other words around: lines above and below, words left and right at a word space."""
+    left, top, right, bottom = boxes[:, 0].min(), boxes[:, 1].min(), boxes[:, 2].max(), boxes[:, 3].max()
+    places = ["above", "below", "left", "right"]
+    for text, place in zip(neighbours, rng.permutation(places), strict=False):
+        placed = _place(face, text, 0.0, [1.0] * len(text), [0.0] * len(text))
+        x0, x1 = min(p.x for p in placed), max(p.x + p.mask.shape[1] for p in placed)
+        y0, y1 = min(p.y for p in placed), max(p.y + p.mask.shape[0] for p in placed)
+        gap = rng.uniform(0.12, 0.6) * CAP_HEIGHT
+        x = rng.uniform(left - 0.5 * (x1 - x0), max(left, right - 0.5 * (x1 - x0))) - x0
+        y = baseline
+        if place == "above":
+            y = top - gap - y1
+        elif place == "below":
+            y = bottom + gap - y0
+        elif place == "left":
+            x = left - max(gap, 0.3 * CAP_HEIGHT) - x1
+        else:
+            x = right + max(gap, 0.3 * CAP_HEIGHT) - x0
+        for p in placed:
+            _paste(plane, p.mask, round(p.x + x), round(p.y + y))
+
+
+def add_rule(rng: np.random.Generator, line: Line) -> Line:
+    """The same line with an underline, a line above or a box around it, drawn in its ink."""
+    ink = line.mask.copy()
+    left, top = line.boxes[:, :2].min(axis=0)
+    right, bottom = line.boxes[:, 2:].max(axis=0)
+    thick = int(rng.integers(1, 6))
+    near = rng.uniform(0.12, 0.5) * CAP_HEIGHT
+    x0, x1 = round(float(left - near)), round(float(right + near))
+    y0, y1 = round(float(top - near)), round(float(bottom + near))
+    kind = rng.random()
+    if kind < 0.4:
+        cv2.line(ink, (x0, y1), (x1, y1), 255, thick)
+    elif kind < 0.6:
+        cv2.line(ink, (x0, y0), (x1, y0), 255, thick)
+    else:
+        cv2.rectangle(ink, (x0, y0), (x1, y1), 255, thick)
+    return line._replace(mask=ink)

@@ -1,0 +1,131 @@
+"""One crop from a seed and an index."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from datasets.renderer.backgrounds import Picture, TexturePool, blend, make_background
+from datasets.renderer.camera import photograph
+from datasets.renderer.colours import Palette, choose_palette
+from datasets.renderer.effects import make_layers, paint
+from datasets.renderer.fonts import FontSet
+from datasets.renderer.geometry import View, choose_view
+from datasets.renderer.glyphs import CAP_HEIGHT, FaceStore
+from datasets.renderer.layout import Line, add_rule, set_word
+from datasets.renderer.words import TextSource, WordList
+from datasets.sample import Sample
+
+VERSION = 1  # of the drawing: the same seed and index give other crops when it changes
+TRIES = 6
+JPEG_QUALITY = 88
+# Ink and its surroundings differ by at least this much in some channel, or the crop is drawn again.
+LEAST_DIFFERENCE = 14.0
+
+
+class Renderer:
+    """Draws word crops; crop `index` is a function of (seed, index, fonts, words, VERSION) and of nothing else.
+
+    Not thread-safe (it keeps glyphs at hand); every process makes its own.
+
+    Args:
+        fonts: from `find_fonts`.
+        words: what plain words are drawn from; a `TextSource` to say how texts are made of them.
+        seed: of the data set.
+    """
+
+    def __init__(self, fonts: FontSet, words: WordList | TextSource, seed: int) -> None:
+        self.fonts = fonts
+        self.texts = words if isinstance(words, TextSource) else TextSource(words)
+        self.seed = seed
+        self._faces = FaceStore()
+        self._pool = TexturePool()
+
+    def render(self, index: int) -> Sample:
+        """Crop `index` ≥ 0, with the box of every character clipped to the crop.
+
+        Raises:
+            FontError: no font has the glyphs of the text drawn.
+        """
+        rng = np.random.Generator(np.random.PCG64([self.seed, index]))
+        text = self.texts.draw(rng)
+        for attempt in range(TRIES + 1):
+            plain = attempt == TRIES  # black on white, seen straight: readable whatever the font
+            image, boxes, readable = self._draw(rng, text, plain)
+            if readable or plain:
+                break
+        return Sample(image, text, boxes)
+
+    def _draw(
+        self, rng: np.random.Generator, text: str, plain: bool
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], bool]:
+        font = self.fonts.choose(rng, text)
+        neighbours = [] if plain or rng.random() > 0.3 else [self._neighbour(rng, font.glyphs) for _ in range(3)]
+        line = set_word(rng, self._faces.get(font), text, neighbours)
+        view = choose_view(rng, line.boxes, line.baseline, plain)
+        boxes = view.boxes(line.boxes)
+        size = np.array([view.width, view.height] * 2, np.float32)
+        clipped = np.clip(boxes, 0, size)
+        palette = choose_palette(rng)
+        if plain:
+            palette = Palette(np.zeros(3, np.float32), np.full(3, 255, np.float32), np.zeros(3, np.float32), 255.0)
+        ground = make_background(rng, self._pool, palette, view.height, view.width)
+        if not plain and rng.random() < 0.12:
+            ground = self._panel(rng, palette, ground, line, view)
+        if not plain and rng.random() < 0.06:
+            line = add_rule(rng, line)
+        picture, ink = paint(rng, self._pool, palette, make_layers(rng, line, view.scale), view, ground, clipped)
+        image = photograph(rng, picture, CAP_HEIGHT * view.scale)
+        return image, clipped, _is_readable(image, ink, clipped)
+
+    def _neighbour(self, rng: np.random.Generator, glyphs: frozenset[str]) -> str:
+        text = self.texts.draw(rng)
+        return text if glyphs.issuperset(text) else "".join(char for char in text if char in glyphs) or "A"
+
+    def _panel(self, rng: np.random.Generator, palette: Palette, ground: Picture, line: Line, view: View) -> Picture:
+        """The ground becomes a plate around the word; beyond it is something else."""
+        left, top = line.boxes[:, :2].min(axis=0)
+        right, bottom = line.boxes[:, 2:].max(axis=0)
+        pads = rng.uniform(0.08, 0.5, 4).astype(np.float32) * CAP_HEIGHT
+        x = np.linspace(left - pads[0], right + pads[2], 9, dtype=np.float32)
+        xs = np.concatenate([x, x[::-1]])
+        ys = np.repeat(np.array([top - pads[1], bottom + pads[3]], np.float32), 9)
+        corners = np.round(view.project(xs, ys) * 16).astype(np.int32)
+        plate = np.zeros(ground.shape[:2], np.uint8)
+        cv2.fillPoly(plate, [corners], 255, cv2.LINE_AA, 4)
+        if rng.random() < 0.5:
+            beyond = self._pool.scene(rng, view.height, view.width)
+        else:
+            beyond = np.broadcast_to(palette.second, ground.shape)
+        picture = blend(beyond, plate.astype(np.float32) * np.float32(1 / 255), ground)
+        if rng.random() < 0.5:
+            rim = palette.ink if rng.random() < 0.5 else palette.second
+            thick = max(1, round(view.scale * float(rng.uniform(1, 4))))
+            picture = np.ascontiguousarray(picture)
+            cv2.polylines(picture, [corners], True, [float(value) for value in rim], thick, cv2.LINE_AA, 4)
+        return picture
+
+
+def _is_readable(image: npt.NDArray[np.uint8], ink: npt.NDArray[np.uint8], boxes: npt.NDArray[np.float32]) -> bool:
+    """Whether ink and what surrounds it within the word's box differ, and every character is inside the crop."""
+    if ((boxes[:, 2] - boxes[:, 0] < 0.7) | (boxes[:, 3] - boxes[:, 1] < 0.7)).any():
+        return False
+    x0, y0 = (max(0, int(value) - 1) for value in boxes[:, :2].min(axis=0))
+    x1, y1 = (int(np.ceil(value)) + 1 for value in boxes[:, 2:].max(axis=0))
+    area, cover = image[y0:y1, x0:x1], ink[y0:y1, x0:x1]
+    inside, outside = (cover > 150).astype(np.uint8), (cover < 30).astype(np.uint8)
+    if not inside.any() or not outside.any():
+        # Hairlines never cover a pixel; a solid mark fills its box.
+        return bool(image.reshape(-1, 3).std(axis=0).max() > LEAST_DIFFERENCE)
+    one, two = cv2.mean(area, inside)[:3], cv2.mean(area, outside)[:3]
+    return bool(max(abs(a - b) for a, b in zip(one, two, strict=True)) >= LEAST_DIFFERENCE)
+
+
+def encode(image: npt.NDArray[np.uint8], quality: int = JPEG_QUALITY) -> bytes:
+    """JPEG bytes of a uint8 (H, W, 3) RGB image."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise ValueError(f"cannot encode an image of shape {image.shape}")
+    return data.tobytes()

@@ -1,0 +1,171 @@
+"""What the crops say: words by their frequency, numbers, prices, addresses, names nobody has heard of."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from datasets.renderer import patterns
+from datasets.sample import DataError
+
+LONGEST = 25
+# Words of signs and packages are less common in running text than on signs: flatten the frequencies.
+FLATTENING = 0.62
+ENGLISH_WORDS = 150_000
+OTHER_LANGUAGES = ("de", "fr", "es", "it", "nl", "pt")
+OTHER_WORDS = 20_000
+OTHER_SHARE = 0.10
+UNIFORM_SHARE = 0.08  # of draws ignore frequency altogether
+PRINTABLE = frozenset(chr(code) for code in range(33, 127))
+
+
+class WordError(DataError):
+    """A word list that cannot be used."""
+
+
+class WordList:
+    """Words with weights.
+
+    Args:
+        words: distinct words of printable ASCII, at most 25 characters each.
+        weights: positive, as many as words; any scale.
+    """
+
+    def __init__(self, words: Sequence[str], weights: Sequence[float]) -> None:
+        if not words:
+            raise WordError("the word list is empty")
+        self._words = tuple(words)
+        self._cumulative = _cumulative(np.asarray(weights, dtype=np.float64))
+        short = [i for i, word in enumerate(words) if len(word) <= 3]
+        self._short = tuple(words[i] for i in short)
+        self._short_cumulative = _cumulative(np.asarray([weights[i] for i in short], dtype=np.float64) ** 0.7)
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+    def draw(self, rng: np.random.Generator) -> str:
+        """A word by weight, now and then by no weight at all."""
+        if rng.random() < UNIFORM_SHARE:
+            return self._words[int(rng.integers(len(self._words)))]
+        return self._words[int(np.searchsorted(self._cumulative, rng.random(), side="right"))]
+
+    def draw_short(self, rng: np.random.Generator) -> str:
+        """A word of one to three characters."""
+        if not self._short:
+            return self.draw(rng)[:3]
+        return self._short[int(np.searchsorted(self._short_cumulative, rng.random(), side="right"))]
+
+
+def _cumulative(weights: np.ndarray) -> np.ndarray:
+    if not len(weights):
+        return weights
+    cumulative = np.cumsum(weights)
+    return np.asarray(cumulative / cumulative[-1])
+
+
+def frequent_words() -> WordList:
+    """English words, and some of six neighbouring languages, weighted by a root of their frequency (`wordfreq`)."""
+    from wordfreq import get_frequency_dict, top_n_list
+
+    weights: dict[str, float] = {}
+    for language, count, share in [
+        ("en", ENGLISH_WORDS, 1 - OTHER_SHARE),
+        *((code, OTHER_WORDS, OTHER_SHARE / len(OTHER_LANGUAGES)) for code in OTHER_LANGUAGES),
+    ]:
+        frequencies = get_frequency_dict(language, "best")
+        found = {
+            word: frequencies[word] ** FLATTENING
+            for word in top_n_list(language, count)
+            if len(word) <= LONGEST and PRINTABLE.issuperset(word)
+        }
+        scale = share / sum(found.values())
+        for word, weight in found.items():
+            weights[word] = weights.get(word, 0.0) + weight * scale
+    words = sorted(weights)
+    return WordList(words, [weights[word] for word in words])
+
+
+def read_words(path: str | Path) -> WordList:
+    """Words of a text file: one a line, optionally followed by white space and a count; `#` starts a comment line.
+
+    Raises:
+        WordError: the file cannot be read, has no usable word, or a count that is no number.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WordError(f"{path}: cannot read the word list: {error}") from error
+    counts: dict[str, float] = {}
+    for number, line in enumerate(lines, 1):
+        parts = line.split()
+        if not parts or (line.startswith("#") and len(parts) > 1):
+            continue
+        try:
+            count = float(parts[1]) if len(parts) > 1 else 1.0
+        except ValueError:
+            raise WordError(f"{path} line {number}: the count {parts[1]!r} is not a number") from None
+        if count > 0 and len(parts[0]) <= LONGEST and PRINTABLE.issuperset(parts[0]):
+            counts[parts[0]] = counts.get(parts[0], 0.0) + count
+    if not counts:
+        raise WordError(f"{path}: no word of 1 to {LONGEST} printable ASCII characters")
+    words = sorted(counts)
+    return WordList(words, [counts[word] ** FLATTENING for word in words])
+
+
+class TextSource:
+    """Draws the text of a crop: 1 to 25 printable ASCII characters.
+
+    Args:
+        words: where plain words come from.
+        only_words: draw nothing but these, as they are written (for a list of one's own).
+    """
+
+    def __init__(self, words: WordList, only_words: bool = False) -> None:
+        self.words = words
+        self.only_words = only_words
+
+    def draw(self, rng: np.random.Generator) -> str:
+        """One text. The shares are those of signs, menus, packages and adverts as far as real crops show them."""
+        if self.only_words:
+            return self.words.draw(rng)
+        kind = rng.random()
+        if kind < 0.565:
+            text = letter_case(rng, self.words.draw(rng))
+        elif kind < 0.685:
+            text = letter_case(rng, self.words.draw_short(rng))
+        elif kind < 0.70:
+            text = string.ascii_letters[int(rng.integers(52))]
+        elif kind < 0.83:
+            text = patterns.number(rng)
+        elif kind < 0.89:
+            text = patterns.punctuated(rng, letter_case(rng, self.words.draw(rng)))
+        elif kind < 0.905:
+            text = patterns.address(rng, self.words.draw(rng), self.words.draw(rng))
+        elif kind < 0.935:
+            text = letter_case(rng, patterns.coinage(rng))
+        elif kind < 0.95:
+            text = patterns.random_string(rng, string.digits + string.ascii_uppercase)
+        elif kind < 0.97:
+            text = patterns.random_string(rng, string.digits + string.ascii_letters + string.punctuation)
+        else:
+            text = patterns.sprinkled(rng, letter_case(rng, self.words.draw(rng)))
+        return text[:LONGEST]
+
+
+def letter_case(rng: np.random.Generator, word: str) -> str:
+    """UPPER for half of the words, as on signs; else Capitalised, as it is, or mixed."""
+    kind = rng.random()
+    if kind < 0.50:
+        return word.upper()
+    if kind < 0.74:
+        return word[:1].upper() + word[1:]
+    if kind < 0.96:
+        return word
+    if kind < 0.98 and len(word) > 3:  # two words written as one: TrinityLeeds
+        cut = int(rng.integers(2, len(word) - 1))
+        return word[:cut].capitalize() + word[cut:].capitalize()
+    upper = rng.random(len(word)) < 0.5
+    return "".join(char.upper() if flag else char for char, flag in zip(word, upper, strict=True))
