@@ -1,0 +1,110 @@
+"""Folders of crops, what lies beside them, and telling them from LMDBs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets.folder import FolderSource
+from datasets.lexicon import find_subsets, read_lexicons, read_subset
+from datasets.lmdb_store import LmdbSource, LmdbWriter
+from datasets.opening import find_sources, open_source
+from datasets.sample import DataError, UnreadableSample
+from tests.datasets.pictures import ODD_LABELS, encoded, picture, write_folder
+
+
+def test_samples(tmp_path: Path) -> None:
+    source = FolderSource(write_folder(tmp_path / "IC13", ["Tiredness", "A"]))
+    assert (source.name, len(source)) == ("IC13", 2)
+    assert source[1].text == "A"
+    assert np.array_equal(source[1].image, picture(2))
+    assert source.identifier(1) == "images/2.png"
+    assert source.image_bytes(1) == encoded(picture(2))
+
+
+def test_labels_are_split_on_the_first_tab_only(tmp_path: Path) -> None:
+    source = FolderSource(write_folder(tmp_path / "odd", [*ODD_LABELS, ""]))
+    assert [source.label(i) for i in range(len(source))] == [*ODD_LABELS, ""]
+
+
+def test_separators_of_unicode_do_not_end_a_line(tmp_path: Path) -> None:
+    label = "a\u2028b\x0bc\x85d"
+    assert FolderSource(write_folder(tmp_path / "odd", [label])).label(0) == label
+
+
+def test_byte_order_mark_and_windows_lines(tmp_path: Path) -> None:
+    (tmp_path / "labels.tsv").write_bytes("\ufeffa.png\tCafé\r\n\r\nb.png\tb".encode())
+    source = FolderSource(tmp_path)
+    assert [(source.identifier(i), source.label(i)) for i in range(2)] == [("a.png", "Café"), ("b.png", "b")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a.png\ta\nb.png b\n", r"labels\.tsv line 2: no tab between path and text"),
+        (b"a.png\ta\nb.png\tcaf\xe9\n", r"labels\.tsv line 2: not UTF-8"),
+        (b"\n", "no samples"),
+    ],
+)
+def test_broken_labels(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "labels.tsv").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        FolderSource(tmp_path)
+
+
+def test_unreadable_images_are_named_and_keep_their_label(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "words", ["a", "b", "c"])
+    (folder / "images" / "1.png").unlink()
+    (folder / "images" / "2.png").write_bytes(b"")
+    source = FolderSource(folder)
+    with pytest.raises(UnreadableSample, match=r"images/1\.png: No such file"):
+        source[0]
+    with pytest.raises(UnreadableSample, match=r"images/2\.png: the image is empty"):
+        source[1]
+    assert source.label(0) == "a"
+    with pytest.raises(IndexError):
+        source[3]
+
+
+def test_open_source_tells_what_is_there(tmp_path: Path) -> None:
+    write_folder(tmp_path / "b_folder", ["a"])
+    with LmdbWriter(tmp_path / "a.lmdb") as writer:
+        writer.add(encoded(picture()), "a")
+    (tmp_path / "notes").mkdir()
+    assert isinstance(open_source(tmp_path / "a.lmdb"), LmdbSource)
+    assert isinstance(open_source(tmp_path / "a.lmdb" / "data.mdb"), LmdbSource)
+    assert isinstance(open_source(tmp_path / "b_folder"), FolderSource)
+    assert find_sources(tmp_path) == [tmp_path / "a.lmdb", tmp_path / "b_folder"]
+    assert find_sources(tmp_path / "b_folder") == [tmp_path / "b_folder"]
+    with pytest.raises(DataError, match="neither an LMDB"):
+        open_source(tmp_path / "notes")
+    with pytest.raises(DataError, match="no data set here"):
+        find_sources(tmp_path / "notes")
+    for find in (open_source, find_sources):
+        with pytest.raises(DataError, match="no such"):
+            find(tmp_path / "missing")
+
+
+def test_subsets_and_lexicons(tmp_path: Path) -> None:
+    (tmp_path / "subset_857.txt").write_text("images/1.png\nimages/3.png\n")
+    (tmp_path / "subset_1015.txt").write_text("images/1.png\n")
+    (tmp_path / "lexicon50.tsv").write_text("images/1.png\tdoor,the,wild\nimages/2.png\tginger\n")
+    assert {name: read_subset(path) for name, path in find_subsets(tmp_path).items()} == {
+        "857": ["images/1.png", "images/3.png"],
+        "1015": ["images/1.png"],
+    }
+    assert read_lexicons(tmp_path / "lexicon50.tsv") == {
+        "images/1.png": ["door", "the", "wild"],
+        "images/2.png": ["ginger"],
+    }
+
+
+def test_empty_subsets_and_lexicons(tmp_path: Path) -> None:
+    (tmp_path / "subset_1.txt").write_text("\n")
+    with pytest.raises(DataError, match="empty"):
+        read_subset(tmp_path / "subset_1.txt")
+    (tmp_path / "lexicon50.tsv").write_text("images/1.png\t\n")
+    with pytest.raises(DataError, match=r"no words for images/1\.png"):
+        read_lexicons(tmp_path / "lexicon50.tsv")

@@ -1,0 +1,296 @@
+"""An LMDB comes back as it was written, appears whole or not at all, and names every record that is broken."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from datasets.lmdb_store import LmdbSource, LmdbWriter, verify
+from datasets.opening import find_sources
+from datasets.sample import DataError, UnreadableSample
+from tests.datasets.pictures import ODD_LABELS, encoded, picture
+
+
+def write(path: Path, labels: list[str]) -> Path:
+    with LmdbWriter(path) as writer:
+        for number, label in enumerate(labels):
+            writer.add(encoded(picture(number)), label)
+    return path
+
+
+def write_raw(path: Path, records: dict[str, bytes]) -> Path:
+    """As other programs of the field write it: any keys, a lock file beside."""
+    with lmdb.open(str(path), map_size=2**20) as environment, environment.begin(write=True) as transaction:
+        for key, value in records.items():
+            transaction.put(key.encode(), value)
+    return path
+
+
+characters = st.characters(exclude_categories=["Cs"])
+samples = st.lists(
+    st.tuples(
+        st.binary(min_size=1, max_size=300), st.text(characters, max_size=30), st.booleans(), st.text(characters)
+    ),
+    min_size=1,
+    max_size=20,
+)
+
+
+@given(samples, st.integers(1, 400))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_round_trip(written: list[tuple[bytes, str, bool, str]], batch_bytes: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "words.lmdb"
+        with LmdbWriter(path) as writer:
+            writer.BATCH_BYTES = batch_bytes
+            for image, text, has_boxes, name in written:
+                boxes = np.arange(4 * len(text), dtype=np.float64).reshape(-1, 4) if has_boxes else None
+                writer.add(image, text, boxes, name)
+        source = LmdbSource(path)
+        assert len(source) == len(written)
+        assert [source.image_bytes(i) for i in range(len(source))] == [image for image, *_ in written]
+        assert [source.label(i) for i in range(len(source))] == [text for _, text, *_ in written]
+        assert [source.identifier(i) for i in range(len(source))] == [name for *_, name in written]
+
+
+def test_samples_with_boxes(tmp_path: Path) -> None:
+    boxes = np.array([[0, 1, 9.5, 15], [10, 1, 20, 15]])
+    with LmdbWriter(tmp_path / "words.lmdb") as writer:
+        writer.add(encoded(picture(1)), "TO", boxes)
+        writer.add(encoded(picture(2)), "it's")
+    first, second = LmdbSource(tmp_path / "words.lmdb")[0], LmdbSource(tmp_path / "words.lmdb")[1]
+    assert np.array_equal(first.image, picture(1))
+    assert first.boxes is not None
+    assert first.boxes.dtype == np.float32
+    assert np.array_equal(first.boxes, boxes)
+    assert (second.text, second.boxes) == ("it's", None)
+
+
+def test_labels_are_kept_to_the_letter(tmp_path: Path) -> None:
+    source = LmdbSource(write(tmp_path / "odd.lmdb", [*ODD_LABELS, ""]))
+    assert [source.label(i) for i in range(len(source))] == [*ODD_LABELS, ""]
+
+
+def test_opens_what_others_wrote(tmp_path: Path) -> None:
+    path = write_raw(
+        tmp_path / "MJ", {"num-samples": b"1", "image-000000001": encoded(picture()), "label-000000001": b"Lube"}
+    )
+    source = LmdbSource(path)
+    assert (source.name, len(source), source[0].text, source.identifier(0)) == ("MJ", 1, "Lube", "image-000000001")
+    assert not verify(path).broken
+
+
+# Reading in several places at once.
+
+
+def test_two_sources_of_one_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "words.lmdb", ["a", "b"])
+    first, second = LmdbSource(path), LmdbSource(path)
+    del first
+    assert second.label(1) == "b"
+
+
+def test_pickled_without_its_environment(tmp_path: Path) -> None:
+    source = LmdbSource(write(tmp_path / "words.lmdb", ["a", "b"]))
+    assert source.label(0) == "a"
+    state = pickle.dumps(source)
+    assert b"Environment" not in state
+    assert pickle.loads(state).label(1) == "b"
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_used_by_worker_processes(tmp_path: Path, method: str) -> None:
+    source = LmdbSource(write(tmp_path / "words.lmdb", list("abcdef")))
+    assert source.label(0) == "a"  # open already, so that a fork inherits the environment
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        assert pool.map(source.label, range(6)) == list("abcdef")
+    assert source.label(5) == "f"
+
+
+def test_threads(tmp_path: Path) -> None:
+    labels = [str(number) for number in range(50)]
+    source = LmdbSource(write(tmp_path / "words.lmdb", labels))
+    with ThreadPoolExecutor(4) as pool:
+        assert [sample.text for sample in pool.map(source.__getitem__, range(50))] == labels
+
+
+def test_replaced_while_open(tmp_path: Path) -> None:
+    path = write(tmp_path / "words.lmdb", ["old"])
+    before = LmdbSource(path)
+    with LmdbWriter(path, overwrite=True) as writer:
+        writer.add(encoded(picture()), "new")
+    assert (before.label(0), LmdbSource(path).label(0)) == ("old", "new")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["words.lmdb"]
+
+
+# Broken data sets.
+
+
+@pytest.mark.parametrize("kept", [0, 100, 5000, 0.5, -1])
+def test_cut_short(tmp_path: Path, kept: float) -> None:
+    file = write(tmp_path / "words.lmdb", ["a"] * 40) / "data.mdb"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: kept if isinstance(kept, int) else int(kept * len(whole))])
+    with pytest.raises(DataError, match=r"words\.lmdb: (not an LMDB or damaged|the LMDB is cut short)"):
+        LmdbSource(file.parent)
+
+
+def test_no_lmdb(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no LMDB here"):
+        LmdbSource(tmp_path)
+    (tmp_path / "data.mdb").write_text("path\ttext\n" * 2000)
+    with pytest.raises(DataError, match="not an LMDB"):
+        LmdbSource(tmp_path)
+    assert not (tmp_path / "lock.mdb").exists()
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ({"label-000000001": b"a"}, "num-samples is missing"),
+        ({"num-samples": b"many"}, "num-samples is b'many', not a number"),
+        ({"num-samples": b"0"}, "nothing to read"),
+    ],
+)
+def test_without_a_number_of_samples(tmp_path: Path, records: dict[str, bytes], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        LmdbSource(write_raw(tmp_path / "words", records))
+
+
+def test_every_broken_record_is_named_and_none_replaced(tmp_path: Path) -> None:
+    good = encoded(picture())
+    path = write_raw(
+        tmp_path / "words",
+        {
+            "num-samples": b"7",
+            **{"image-000000001": good, "label-000000001": b"good"},
+            **{"label-000000002": b"no image"},
+            **{"image-000000003": good},
+            **{"image-000000004": good[:60], "label-000000004": b"cut"},
+            **{"image-000000005": b"", "label-000000005": b"empty"},
+            **{"image-000000006": good, "label-000000006": b"caf\xe9"},
+            **{"image-000000007": good, "label-000000007": b"ab", "boxes-000000007": b"1234"},
+        },
+    )
+    source = LmdbSource(path)
+    assert source[0].text == "good"
+    for index, record in enumerate(["image", "label", "image", "image", "label", "boxes"], 1):
+        with pytest.raises(UnreadableSample, match=rf"words record {index + 1} \({record}-00000000{index + 1}\)"):
+            source[index]
+    assert source.label(1) == "no image"
+    assert [index for index, message in enumerate(verify(path).broken, 2) if f"record {index} " in message] == [
+        *range(2, 8)
+    ]
+    for outside in (-1, 7):
+        with pytest.raises(IndexError):
+            source[outside]
+
+
+# Writing.
+
+
+def test_the_map_grows_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LmdbWriter, "INITIAL_MAP_BYTES", 2**15)
+    path = write(tmp_path / "words.lmdb", ["word"] * 300)
+    size = (path / "data.mdb").stat().st_size
+    assert size > 2**19
+    with lmdb.open(str(path), readonly=True, lock=False) as environment:
+        assert environment.info()["map_size"] <= max(4 * size, 10 * 2**20)  # nothing near the field's 1 TB
+    assert len(verify(path).broken) == 0
+
+
+def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with LmdbWriter(tmp_path / "words.lmdb") as writer:
+            writer.add(encoded(picture()), "a")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kill_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
+    program = """
+import os, signal, sys
+from datasets.lmdb_store import LmdbWriter
+with LmdbWriter(sys.argv[1]) as writer:
+    writer.BATCH_BYTES = 1
+    for number in range(100):
+        writer.add(b"image", str(number))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    ended = subprocess.run([sys.executable, "-c", program, str(tmp_path / "words.lmdb")], cwd=Path.cwd())
+    assert ended.returncode == -9
+    assert not (tmp_path / "words.lmdb").exists()
+    with pytest.raises(DataError, match="no data set here"):
+        find_sources(tmp_path)
+
+
+@pytest.mark.parametrize("batch_bytes", [1, 2**30])
+def test_a_full_disk_is_told_and_cleaned_up(tmp_path: Path, batch_bytes: int) -> None:
+    program = """
+import resource, sys
+from datasets.lmdb_store import LmdbWriter
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+LmdbWriter.BATCH_BYTES = int(sys.argv[2])
+try:
+    with LmdbWriter(sys.argv[1]) as writer:
+        for number in range(1000):
+            writer.add(bytes(3000), str(number))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    arguments = [sys.executable, "-c", program, str(tmp_path / "words.lmdb"), str(batch_bytes)]
+    said = subprocess.run(arguments, cwd=Path.cwd(), capture_output=True, text=True).stdout
+    assert said.startswith(f"DataError cannot write {tmp_path}/words.lmdb after ")
+    assert "MiB are free" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    path = write(tmp_path / "words.lmdb", ["old"])
+    with pytest.raises(DataError, match="exists already"):
+        LmdbWriter(path)
+    assert LmdbSource(path).label(0) == "old"
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "me.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="will not be overwritten"):
+        LmdbWriter(tmp_path / "photos", overwrite=True)
+    assert (tmp_path / "photos" / "me.jpg").exists()
+
+
+def test_an_overwrite_that_fails_keeps_the_old_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "words.lmdb", ["old"])
+    with pytest.raises(DataError, match="no samples were added"), LmdbWriter(path, overwrite=True):
+        pass
+    assert LmdbSource(path).label(0) == "old"
+    assert os.listdir(tmp_path) == ["words.lmdb"]  # noqa: PTH208
+
+
+def test_samples_that_cannot_be_written(tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "words.lmdb") as writer:
+        writer.add(b"image", "a")
+        with pytest.raises(DataError, match=r"boxes of shape \(1, 4\) for 2 characters"):
+            writer.add(b"image", "ab", np.zeros((1, 4)))
+        with pytest.raises(DataError, match="not valid Unicode"):
+            writer.add(b"image", "\ud800")
+    assert len(LmdbSource(tmp_path / "words.lmdb")) == 1
+
+
+def test_the_parent_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot write"):
+        LmdbWriter(tmp_path / "file" / "words.lmdb")
