@@ -1,0 +1,189 @@
+"""What is drawn: the same crops again, boxes where the characters are, readable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from datasets.lmdb_store import LmdbSource
+from datasets.renderer import FontError, FontSet, Renderer, TextSource, WordList, encode, find_fonts
+from datasets.renderer.geometry import Curve, View, choose_view
+from datasets.renderer.render import _is_readable
+from datasets.renderer.sheet import contact_sheet
+from datasets.renderer.writing import render_to_lmdb
+from datasets.sample import DataError, Sample
+from tests.datasets.renderer_fonts import write_font
+
+WORDS = WordList(["open", "exit", "to", "a", "restaurant", "we're", "coffee"], [9, 5, 9, 9, 2, 1, 3])
+
+
+@pytest.fixture(scope="module")
+def fonts(tmp_path_factory: pytest.TempPathFactory) -> FontSet:
+    folder = tmp_path_factory.mktemp("fonts")
+    write_font(folder / "plain.ttf")
+    write_font(folder / "poor.ttf", without="0123456789@")
+    write_font(folder / "capitals.ttf", small_as_capitals=True)
+    return find_fonts(folder, cache=folder / "cache.json")
+
+
+@pytest.fixture(scope="module")
+def samples(fonts: FontSet) -> list[Sample]:
+    renderer = Renderer(fonts, WORDS, seed=3)
+    return [renderer.render(index) for index in range(400)]
+
+
+def test_samples_are_what_a_source_yields(samples: list[Sample]) -> None:
+    for sample in samples:
+        height, width, channels = sample.image.shape
+        assert (channels, sample.image.dtype) == (3, np.uint8)
+        assert 8 <= height <= 200
+        assert 4 <= width <= 400
+        assert 1 <= len(sample.text) <= 25
+    assert len({sample.image.shape for sample in samples}) > 200
+
+
+def test_every_character_has_a_box_inside_the_crop(samples: list[Sample]) -> None:
+    for sample in samples:
+        height, width = sample.image.shape[:2]
+        assert sample.boxes is not None
+        assert sample.boxes.shape == (len(sample.text), 4)
+        assert sample.boxes.dtype == np.float32
+        x0, y0, x1, y1 = sample.boxes.T
+        assert (x0 >= 0).all()
+        assert (y0 >= 0).all()
+        assert (x1 <= width).all()
+        assert (y1 <= height).all()
+        assert (x1 > x0).all()
+        assert (y1 > y0).all()
+
+
+def test_boxes_follow_the_ink_through_curve_and_perspective() -> None:
+    """A disc drawn where a box is in the plane is found where the box is in the crop."""
+    boxes = np.array([[60, 50, 80, 70], [100, 50, 120, 70], [220, 50, 240, 70], [330, 50, 350, 70]], np.float32)
+    for seed in range(60):
+        view = choose_view(np.random.default_rng(seed), boxes, baseline=70.0)
+        places = view.boxes(boxes)
+        for box, place in zip(boxes, places, strict=True):
+            plane = np.zeros((120, 420), np.uint8)
+            plane[int(box[1]) : int(box[3]), int(box[0]) : int(box[2])] = 255
+            rows, columns = np.nonzero(view.sample(plane) > 100)
+            inside = np.clip(place, 0, [view.width, view.height, view.width, view.height])
+            if len(rows) == 0 or (inside != place).any():
+                continue  # partly cut off
+            found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+            assert np.abs(found - place).max() < 2.5, seed
+
+
+def test_a_curve_goes_there_and_back() -> None:
+    x, y = np.linspace(10, 300, 40, dtype=np.float32), np.linspace(20, 90, 40, dtype=np.float32)
+    for curve in (
+        Curve(),
+        Curve("arch", (150, 80), 160),
+        Curve("smile", (150, 80), 220),
+        Curve("bow", (150, 80), 140, 12),
+        Curve("wave", (150, 80), 50, 9, 1.0),
+    ):
+        back = curve.backward(*curve.forward(x, y))
+        np.testing.assert_allclose(back, (x, y), atol=1e-2)
+
+
+def test_the_same_index_is_the_same_crop_in_any_order(fonts: FontSet, samples: list[Sample]) -> None:
+    again = Renderer(fonts, WORDS, seed=3)
+    for index in (399, 7, 250, 7):
+        sample = again.render(index)
+        assert sample.text == samples[index].text
+        np.testing.assert_array_equal(sample.image, samples[index].image)
+        np.testing.assert_array_equal(sample.boxes, samples[index].boxes)  # type: ignore[arg-type]
+
+
+def test_another_seed_is_another_data_set(fonts: FontSet, samples: list[Sample]) -> None:
+    other = Renderer(fonts, WORDS, seed=4)
+    assert sum(other.render(index).text == samples[index].text for index in range(40)) < 20
+
+
+def test_the_number_of_workers_does_not_change_a_byte(fonts: FontSet, tmp_path: Path) -> None:
+    for workers in (1, 2):
+        render_to_lmdb(tmp_path / f"{workers}.lmdb", (fonts, WORDS, 5), count=130, workers=workers)
+    one, two = LmdbSource(tmp_path / "1.lmdb"), LmdbSource(tmp_path / "2.lmdb")
+    assert len(one) == len(two) == 130
+    for index in range(130):
+        assert one.image_bytes(index) == two.image_bytes(index)
+        assert one.label(index) == two.label(index)
+        np.testing.assert_array_equal(one[index].boxes, two[index].boxes)  # type: ignore[arg-type]
+
+
+def test_start_continues_a_data_set(fonts: FontSet, tmp_path: Path) -> None:
+    render_to_lmdb(tmp_path / "all.lmdb", (fonts, WORDS, 5), count=20)
+    render_to_lmdb(tmp_path / "rest.lmdb", (fonts, WORDS, 5), count=8, start=12)
+    whole, rest = LmdbSource(tmp_path / "all.lmdb"), LmdbSource(tmp_path / "rest.lmdb")
+    assert [whole.image_bytes(12 + i) for i in range(8)] == [rest.image_bytes(i) for i in range(8)]
+
+
+def test_an_error_on_the_way_leaves_nothing(fonts: FontSet, tmp_path: Path) -> None:
+    def stop(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        render_to_lmdb(tmp_path / "out.lmdb", (fonts, WORDS, 5), count=120, workers=2, progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("numbers", [{"count": 0}, {"count": 3, "start": -1}, {"count": 3, "workers": 0}])
+def test_senseless_numbers_are_refused(fonts: FontSet, tmp_path: Path, numbers: dict[str, int]) -> None:
+    with pytest.raises(DataError, match="expected at least 1, 0 and 1"):
+        render_to_lmdb(tmp_path / "out.lmdb", (fonts, WORDS, 5), **numbers)
+
+
+def test_a_word_that_no_font_can_write_is_named(tmp_path: Path) -> None:
+    write_font(tmp_path / "poor.ttf", without="@")
+    renderer = Renderer(find_fonts(tmp_path, tmp_path / "c.json"), TextSource(WordList(["a@b"], [1]), True), 0)
+    with pytest.raises(FontError, match="'a@b'"):
+        renderer.render(0)
+
+
+def test_blank_and_cut_off_crops_count_as_unreadable() -> None:
+    ink = np.zeros((20, 40), np.uint8)
+    ink[5:15, 10:14] = ink[5:15, 20:24] = 255
+    boxes = np.array([[10, 5, 14, 15], [20, 5, 24, 15]], np.float32)
+    crop = np.full((20, 40, 3), 120, np.uint8)
+    assert not _is_readable(crop, ink, boxes)
+    crop[ink > 0] = (120, 200, 120)
+    assert _is_readable(crop, ink, boxes)
+    gone = boxes.copy()
+    gone[1] = (40, 5, 40, 15)
+    assert not _is_readable(crop, ink, gone)
+
+
+def test_ink_stands_out_in_every_crop(samples: list[Sample]) -> None:
+    spread = [float(sample.image.reshape(-1, 3).std(axis=0).max()) for sample in samples]
+    assert min(spread) > 2
+    assert np.median(spread) > 20
+
+
+def test_encoding_keeps_size_and_channel_order() -> None:
+    image = np.zeros((16, 24, 3), np.uint8)
+    image[:, :, 0] = 200
+    back = cv2.imdecode(np.frombuffer(encode(image), np.uint8), cv2.IMREAD_COLOR)
+    assert back is not None
+    assert back.shape == image.shape
+    assert np.abs(back[8, 8].astype(int) - (0, 0, 200)).max() < 12  # OpenCV reads BGR
+
+
+def test_crops_are_small_files(samples: list[Sample]) -> None:
+    assert np.mean([len(encode(sample.image)) for sample in samples]) < 3000
+
+
+def test_the_sheet_shows_boxes(samples: list[Sample]) -> None:
+    plain, boxed = (np.asarray(contact_sheet(samples[:9], boxes=flag)) for flag in (False, True))
+    assert plain.shape == boxed.shape == (2 * 78, 8 * 190, 3)
+    assert (plain != boxed).any()
+
+
+def test_small_views_are_halved_before_sampling() -> None:
+    plane = np.zeros((200, 200), np.uint8)
+    plane[:, ::2] = 255  # stripes of one pixel: bilinear sampling alone would leave beats
+    seen = View(Curve(), np.diag([0.27, 0.27, 1.0]), 50, 50, 0.27).sample(plane)
+    assert seen[4:-4, 4:-4].std() < 8
