@@ -141,6 +141,8 @@ def _weigh(usable: list[tuple[Path, dict[str, Any]]]) -> list[Font]:
     raw = [sizes[group] ** -0.5 * _style_factor(path.stem) for group, (path, _, _) in zip(groups, kept, strict=True)]
     total = {flag: sum(w for w, d in zip(raw, decorative, strict=True) if d is flag) for flag in (True, False)}
     share = {True: DECORATIVE_SHARE, False: 1 - DECORATIVE_SHARE} if total[False] else {True: 1.0, False: 0.0}
+    if not total[True]:
+        share[False] = 1.0
     return [
         Font(str(path), frozenset(scan["glyphs"]), str(scan["family"]), weight / total[odd] * share[odd])
         for (path, scan, _), weight, odd in zip(kept, raw, decorative, strict=True)
@@ -189,9 +191,10 @@ def _cache_file() -> Path:
 def _scan_all(files: list[Path], cache: Path) -> list[dict[str, Any] | None]:
     known: dict[str, Any] = {}
     try:
-        known = json.loads(cache.read_text())
+        stored = json.loads(cache.read_text())
+        known = stored if isinstance(stored, dict) else {}
     except (OSError, ValueError):
-        known = {}
+        pass  # no cache yet, or a damaged one: written anew
     keys = []
     for path in files:
         status = path.stat()

@@ -10,7 +10,7 @@ from datasets.renderer.backgrounds import Picture, TexturePool, blend, make_back
 from datasets.renderer.camera import photograph
 from datasets.renderer.colours import Palette, choose_palette
 from datasets.renderer.effects import make_layers, paint
-from datasets.renderer.fonts import FontSet
+from datasets.renderer.fonts import FontError, FontSet
 from datasets.renderer.geometry import View, choose_view
 from datasets.renderer.glyphs import CAP_HEIGHT, FaceStore
 from datasets.renderer.layout import Line, add_rule, set_word
@@ -52,7 +52,12 @@ class Renderer:
         text = self.texts.draw(rng)
         for attempt in range(TRIES + 1):
             plain = attempt == TRIES  # black on white, seen straight: readable whatever the font
-            image, boxes, readable = self._draw(rng, text, plain)
+            try:
+                image, boxes, readable = self._draw(rng, text, plain)
+            except FontError:  # a glyph that leaves no ink at this size: another font has it
+                if plain:
+                    raise
+                continue
             if readable or plain:
                 break
         return Sample(image, text, boxes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,7 +107,9 @@ def read_words(path: str | Path) -> WordList:
         try:
             count = float(parts[1]) if len(parts) > 1 else 1.0
         except ValueError:
-            raise WordError(f"{path} line {number}: the count {parts[1]!r} is not a number") from None
+            count = math.nan
+        if not math.isfinite(count):
+            raise WordError(f"{path} line {number}: the count {parts[1]!r} is not a number")
         if count > 0 and len(parts[0]) <= LONGEST and PRINTABLE.issuperset(parts[0]):
             counts[parts[0]] = counts.get(parts[0], 0.0) + count
     if not counts:

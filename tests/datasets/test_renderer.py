@@ -96,7 +96,7 @@ def test_the_same_index_is_the_same_crop_in_any_order(fonts: FontSet, samples: l
         sample = again.render(index)
         assert sample.text == samples[index].text
         np.testing.assert_array_equal(sample.image, samples[index].image)
-        np.testing.assert_array_equal(sample.boxes, samples[index].boxes)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(sample.boxes, samples[index].boxes)
 
 
 def test_another_seed_is_another_data_set(fonts: FontSet, samples: list[Sample]) -> None:
@@ -112,7 +112,7 @@ def test_the_number_of_workers_does_not_change_a_byte(fonts: FontSet, tmp_path: 
     for index in range(130):
         assert one.image_bytes(index) == two.image_bytes(index)
         assert one.label(index) == two.label(index)
-        np.testing.assert_array_equal(one[index].boxes, two[index].boxes)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(one[index].boxes, two[index].boxes)
 
 
 def test_start_continues_a_data_set(fonts: FontSet, tmp_path: Path) -> None:
@@ -131,10 +131,10 @@ def test_an_error_on_the_way_leaves_nothing(fonts: FontSet, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("numbers", [{"count": 0}, {"count": 3, "start": -1}, {"count": 3, "workers": 0}])
-def test_senseless_numbers_are_refused(fonts: FontSet, tmp_path: Path, numbers: dict[str, int]) -> None:
+@pytest.mark.parametrize(("count", "start", "workers"), [(0, 0, 1), (3, -1, 1), (3, 0, 0)])
+def test_senseless_numbers_are_refused(fonts: FontSet, tmp_path: Path, count: int, start: int, workers: int) -> None:
     with pytest.raises(DataError, match="expected at least 1, 0 and 1"):
-        render_to_lmdb(tmp_path / "out.lmdb", (fonts, WORDS, 5), **numbers)
+        render_to_lmdb(tmp_path / "out.lmdb", (fonts, WORDS, 5), count, start, workers)
 
 
 def test_a_word_that_no_font_can_write_is_named(tmp_path: Path) -> None:

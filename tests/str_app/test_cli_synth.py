@@ -1,0 +1,99 @@
+"""`str-app synth`: an LMDB from a seed, and what goes wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from datasets.lmdb_store import LmdbSource, verify
+from str_app.cli import app
+from tests.datasets.renderer_fonts import write_font
+
+
+@pytest.fixture
+def fonts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return write_font(tmp_path / "fonts" / "a.ttf").parent
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    (tmp_path / "words.txt").write_text("open 9\nexit 3\nWE 2\n")
+    return tmp_path / "words.txt"
+
+
+def synth(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, ["synth", *map(str, arguments)])
+
+
+def test_writes_a_whole_lmdb_and_a_preview(tmp_path: Path, fonts: Path, words: Path) -> None:
+    out, sheet = tmp_path / "out.lmdb", tmp_path / "new" / "sheet.png"
+    result = synth("--out", out, "--count", 60, "--fonts", fonts, "--words", words, "--only-words", "--preview", sheet)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("1 fonts (")
+    assert "60 of 60 crops" in result.stdout
+    assert verify(out).broken == []
+    source = LmdbSource(out)
+    assert {source.label(index) for index in range(len(source))} == {"open", "exit", "WE"}
+    assert source[0].boxes is not None
+    with Image.open(sheet) as picture:
+        assert picture.size == (8 * 190, 8 * 78)
+
+
+def test_no_fonts_says_what_to_do(tmp_path: Path, words: Path, fonts: Path) -> None:
+    (tmp_path / "none").mkdir()
+    result = synth("--out", tmp_path / "out.lmdb", "--fonts", tmp_path / "none", "--words", words)
+    assert result.exit_code == 1
+    assert "run scripts/install_fonts.sh" in result.stderr
+    assert not (tmp_path / "out.lmdb").exists()
+
+
+def test_an_existing_output_is_left_alone(tmp_path: Path, fonts: Path, words: Path) -> None:
+    (tmp_path / "out.lmdb").mkdir()
+    result = synth("--out", tmp_path / "out.lmdb", "--fonts", fonts, "--words", words)
+    assert result.exit_code == 1
+    assert "exists already" in result.stderr
+    assert list((tmp_path / "out.lmdb").iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong", [["--count", "0"], ["--workers", "0"], ["--seed", "-1"], ["--only-words"]])
+def test_wrong_usage(tmp_path: Path, wrong: list[str]) -> None:
+    assert synth("--out", tmp_path / "out.lmdb", *wrong).exit_code == 2
+
+
+def test_a_preview_that_cannot_be_written_is_named(tmp_path: Path, fonts: Path, words: Path) -> None:
+    result = synth("--out", tmp_path / "out.lmdb", "--fonts", fonts, "--words", words, "--preview", tmp_path / "s.xyz")
+    assert result.exit_code == 1
+    assert "s.xyz: cannot write the preview" in result.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_on_the_way_leaves_no_lmdb(tmp_path: Path, fonts: Path, words: Path, stop: signal.Signals) -> None:
+    out = tmp_path / "out.lmdb"
+    command = [sys.executable, "-u", "-m", "str_app", "synth", "--out", out, "--count", "200000", "--workers", "2"]
+    process = subprocess.Popen(
+        [*map(str, command), "--fonts", str(fonts), "--words", str(words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("1 fonts (")
+    while not list(tmp_path.glob(".out.lmdb.partial-*")):
+        assert process.poll() is None
+    process.send_signal(stop)
+    process.stdout.read()  # ends when the workers, which share it, have ended too
+    process.wait(timeout=30)
+    assert process.returncode == (130 if stop == signal.SIGINT else -signal.SIGKILL)
+    assert not out.exists()
+    if stop == signal.SIGINT:
+        assert not list(tmp_path.glob(".out.lmdb.partial-*"))
