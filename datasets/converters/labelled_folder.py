@@ -39,7 +39,9 @@ def read(source: Path, split: str | None = None) -> Reading:
         path = existing_file([source / name for name in names], f"{source}: the list of labels")
     lines = read_lines(path)
     parse = {".csv": _comma_separated, ".jsonl": _json_lines}.get(path.suffix.lower(), _tab_separated)
-    return Reading(sum(1 for line in lines if line), _records(path, parse(path, lines)))
+    # A CSV field may span lines, so only reading all of it would tell their number.
+    total = None if parse is _comma_separated else sum(1 for line in lines if line.strip())
+    return Reading(total, _records(path, parse(path, lines)))
 
 
 def _records(path: Path, labelled: Labelled) -> Iterator[Record | Skipped]:
@@ -49,7 +51,7 @@ def _records(path: Path, labelled: Labelled) -> Iterator[Record | Skipped]:
 
 def _tab_separated(path: Path, lines: list[str]) -> Labelled:
     for number, line in enumerate(lines, 1):
-        if line:
+        if line.strip():
             name, tab, text = line.partition("\t")
             yield (name, text) if tab else Skipped(f"{path.name} line {number}", "no tab between path and text")
 

@@ -48,7 +48,7 @@ def convert(
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on a terminal, else a plain line every tenth, or every 100,000 where the total is not known; on stderr."""
+    """On stderr: a bar on a terminal, else plain lines, a tenth of the records or at least a thousand apart."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -61,7 +61,7 @@ def _progress() -> Iterator[Callable[[int, int | None], None]]:
         return
 
     def line(done: int, total: int | None) -> None:
-        if done % (max(1, total // 10) if total else 100_000) == 0:
+        if done % (max(1000, total // 10) if total else 100_000) == 0:
             typer.echo(f"{done} of {total} records" if total else f"{done} records", err=True)
 
     yield line
