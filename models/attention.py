@@ -31,7 +31,7 @@ class AdditiveAttention(nn.Module):
         channels: C of the values.
         hidden_size: size of the decoder state that asks.
         attention_size: A, size of keys and query.
-        grid: (H', W') of the feature map.
+        grid: (H', W') of the widest feature map.
     """
 
     def __init__(self, channels: int, hidden_size: int, attention_size: int, grid: tuple[int, int]) -> None:
@@ -39,11 +39,12 @@ class AdditiveAttention(nn.Module):
         self.key = nn.Linear(channels, attention_size)
         self.query = nn.Linear(hidden_size, attention_size, bias=False)
         self.score = nn.Linear(attention_size, 1, bias=False)
-        self.position = nn.Parameter(torch.randn(grid[0] * grid[1], attention_size) * 0.1)
+        self.position = nn.Parameter(torch.randn(*grid, attention_size) * 0.1)
 
     def project_keys(self, values: Tensor) -> Tensor:
-        """(B, N, C) → (B, N, A)."""
-        keys: Tensor = self.key(values) + self.position
+        """(B, N, C) → (B, N, A); N is the rows of the grid times the columns of this feature map."""
+        columns = values.shape[1] // self.position.shape[0]
+        keys: Tensor = self.key(values) + self.position[:, :columns].flatten(0, 1)
         return keys
 
     def forward(self, memory: Memory, hidden: Tensor) -> tuple[Tensor, Tensor]:

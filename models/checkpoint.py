@@ -97,7 +97,7 @@ def load_checkpoint(path: str | Path) -> tuple[Recognizer, dict[str, Any]]:
         model = Recognizer(
             Architecture(**{key: _tuples(value) for key, value in header["architecture"].items()}),
             Charset(header["charset"]),
-            Preprocessing(**header["preprocessing"]),
+            Preprocessing(**{key: _tuples(value) for key, value in header["preprocessing"].items()}),
         )
         model.load_state_dict(safetensors.torch.load_file(path))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -102,7 +102,9 @@ class RefinedLSTM(nn.LSTM):
         T, B, _ = input.shape
         if T == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-        data, h_n, c_n = self._run(input.reshape(T * B, self.input_size), [B] * T, self._initial_state(B, input, hx, None))
+        data, h_n, c_n = self._run(
+            input.reshape(T * B, self.input_size), [B] * T, self._initial_state(B, input, hx, None)
+        )
         output = data.view(T, B, data.shape[-1])
         if unbatched:
             return output.squeeze(1), (h_n.squeeze(1), c_n.squeeze(1))

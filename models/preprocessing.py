@@ -1,4 +1,4 @@
-"""From a crop of any size to the one canvas the network reads. Every checkpoint carries it: nobody can mismatch it."""
+"""From a crop of any size to a canvas the network reads. Every checkpoint carries it, so nobody can mismatch it."""
 
 from __future__ import annotations
 
@@ -14,28 +14,39 @@ import numpy.typing as npt
 class Preprocessing:
     """Scale a crop to the canvas height, keep its aspect ratio where it fits, pad on the right.
 
-    Stretching every crop to the canvas widens words of one to three letters beyond recognition; the decoder is told
-    the valid width instead and its attention masks the padding.
+    Stretching every crop to one canvas widens words of one to three letters beyond recognition; the decoder is told
+    the valid width instead and its attention masks the padding. Canvases come in a few widths: words are short, and
+    the narrowest canvas that holds one costs a third less than the widest on average. Which one depends on the crop
+    alone, so a crop reads the same whatever it is batched with.
 
     Attributes:
         height: canvas height in pixels.
-        width: canvas width in pixels; longer crops are squeezed to it.
+        widths: canvas widths in pixels, ascending; crops longer than the last are squeezed to it.
         fit: `"pad"` keeps the aspect ratio, `"stretch"` fills the canvas (as most published recognisers do).
         mean: subtracted from pixel values in [0, 1].
         std: divides afterwards.
     """
 
     height: int = 32
-    width: int = 128
+    widths: tuple[int, ...] = (48, 64, 96, 128)
     fit: Literal["pad", "stretch"] = "pad"
     mean: float = 0.5
     std: float = 0.5
+
+    @property
+    def width(self) -> int:
+        """The widest canvas."""
+        return self.widths[-1]
 
     def fitted_width(self, height: int, width: int) -> int:
         """Canvas columns that a crop of `height` × `width` pixels covers, from 4 to `self.width`."""
         if self.fit == "stretch":
             return self.width
         return int(np.clip(round(width * self.height / height), 4, self.width))
+
+    def canvas_width(self, covered: int) -> int:
+        """Width of the narrowest canvas with `covered` columns."""
+        return next(width for width in self.widths if width >= covered)
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], int]:
         """Place one crop on the canvas.
@@ -44,7 +55,7 @@ class Preprocessing:
             image: uint8 (H, W, 3), RGB, H and W at least 1.
 
         Returns:
-            The canvas, uint8 (height, width, 3), and the number of columns the crop covers.
+            The canvas, uint8 (height, W, 3) with W of `widths`, and the number of columns the crop covers.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise ValueError(f"expected a uint8 (H, W, 3) RGB image, got {image.dtype} {image.shape}")
@@ -54,9 +65,9 @@ class Preprocessing:
         resized = cv2.resize(
             image, (covered, self.height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
         )
-        if covered == self.width:
-            return np.asarray(resized, dtype=np.uint8), covered
-        # The last column repeated, not black: no edge that looks like a stroke.
-        canvas = np.repeat(resized[:, -1:], self.width, axis=1)
-        canvas[:, :covered] = resized
-        return np.asarray(canvas, dtype=np.uint8), covered
+        return widen(np.asarray(resized, dtype=np.uint8), self.canvas_width(covered)), covered
+
+
+def widen(canvas: npt.NDArray[np.uint8], width: int) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) → (H, width, 3), the last column repeated: no edge that looks like a stroke, as black would be."""
+    return np.pad(canvas, ((0, 0), (0, width - canvas.shape[1]), (0, 0)), mode="edge")

@@ -75,13 +75,13 @@ class Recognizer(nn.Module):
         a = architecture
         self.backbone = ResNet(a.stem, a.stem_strides, a.stages, a.blocks, a.strides)
         rows, columns = self.backbone.stride
-        if preprocessing.height % rows or preprocessing.width % columns:
+        if preprocessing.height % rows or any(width % columns for width in preprocessing.widths):
             raise ValueError(
-                f"canvas {preprocessing.height}×{preprocessing.width} is no multiple of the backbone's stride "
+                f"canvases {preprocessing.height}×{preprocessing.widths} are no multiples of the backbone's stride "
                 f"{rows}×{columns}"
             )
         grid_rows = preprocessing.height // rows if a.attention == "2d" else 1
-        self.grid = (grid_rows, preprocessing.width // columns)  # (H', W') that attention ranges over
+        self.grid = (grid_rows, preprocessing.width // columns)  # (H', W') that attention ranges over at most
         channels = self.backbone.out_channels
         self.context: RefinedLSTM | None = None
         if a.context_size:
@@ -99,12 +99,12 @@ class Recognizer(nn.Module):
         )
 
     def normalize(self, canvases: Tensor) -> Tensor:
-        """uint8 (B, height, width, 3) as `Preprocessing` makes them → float (B, 3, height, width), channels last."""
+        """uint8 (B, height, W, 3) as `Preprocessing` makes them → float (B, 3, height, W), channels last."""
         images = canvases.permute(0, 3, 1, 2).float()
         return (images / 255 - self.preprocessing.mean) / self.preprocessing.std
 
     def features(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, height, width) → feature map (B, C, H', W')."""
+        """Normalised images (B, 3, height, W) → feature map (B, C, H', W')."""
         features: Tensor = self.backbone(images)
         if self.grid[0] == 1:
             features = features.mean(dim=2, keepdim=True)
@@ -117,13 +117,12 @@ class Recognizer(nn.Module):
     def remember(self, features: Tensor, widths: Tensor) -> Memory:
         """Feature map (B, C, H', W') and covered canvas columns (B,) → the decoder's memory."""
         values = features.flatten(2).transpose(1, 2).contiguous()  # (B, N, C)
-        stride = self.preprocessing.width // self.grid[1]
-        column = torch.arange(features.shape[3], device=features.device) * stride
+        column = torch.arange(features.shape[3], device=features.device) * self.backbone.stride[1]
         padding = (column.unsqueeze(0) >= widths.unsqueeze(1)).repeat(1, self.grid[0])  # (B, N)
         return Memory(values, self.decoder.attention.project_keys(values), padding)
 
     def encode(self, images: Tensor, widths: Tensor) -> tuple[Memory, State]:
-        """Normalised images (B, 3, height, width) and covered columns int64 (B,) → memory and first state."""
+        """Normalised images (B, 3, height, W) and covered columns int64 (B,) → memory and first state."""
         memory = self.remember(self.features(images), widths)
         return memory, self.decoder.initial_state(memory)
 

@@ -135,9 +135,11 @@ class Batcher:
             return
         self.loaded.set_result(reader)
         # Noise, not a blank: it decodes for several steps.
-        noise: Any = np.random.default_rng(0).integers(0, 256, (32, 128, 3), dtype=np.uint8)
+        height, widths = reader.canvas_sizes
+        random = np.random.default_rng(0)
+        noise: list[Any] = [random.integers(0, 256, (height, width, 3), dtype=np.uint8) for width in widths]
         for size in self._buckets:
-            reader.read_crops([noise] * size)
+            reader.read_crops([crop for crop in noise for _ in range(size)])
         self._warm.set()
         while batch := self._take():
             self._compute(reader, batch)

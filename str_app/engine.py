@@ -41,7 +41,7 @@ class Engine(Protocol):
         """Encode a batch.
 
         Args:
-            canvases: uint8 (B, height, width, 3), RGB, as `Preprocessing` makes them.
+            canvases: uint8 (B, height, W, 3), RGB, of one width, as `Preprocessing` makes them.
             widths: int64 (B,), canvas columns covered by each crop.
         """
 

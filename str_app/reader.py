@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,8 +59,8 @@ class Reader:
 
     Args:
         engine: what runs the network.
-        batch_size: most crops in one pass. Passes have sizes of 1, 2, 4, … and `batch_size` only, so that the
-            engine meets few shapes and caches a few.
+        batch_size: most crops in one pass. A pass has crops of one canvas width, and sizes of 1, 2, 4, … and
+            `batch_size` only, so that the engine meets few shapes and caches a few.
     """
 
     def __init__(self, engine: Engine, batch_size: int = 32) -> None:
@@ -98,6 +98,11 @@ class Reader:
     def charset(self) -> Charset:
         """Characters that can be read."""
         return self.engine.charset
+
+    @property
+    def canvas_sizes(self) -> tuple[int, tuple[int, ...]]:
+        """Height and widths of the canvases that passes are made of."""
+        return self.engine.preprocessing.height, self.engine.preprocessing.widths
 
     @property
     def info(self) -> dict[str, Any]:
@@ -157,22 +162,28 @@ class Reader:
         for crop in crops:
             canvas, covered = self.engine.preprocessing(crop)
             fitted.append((canvas, covered, (crop.shape[0], crop.shape[1])))
-        readings: list[Reading] = []
-        start = 0
-        for size in batch_sizes(len(fitted), self.batch_size):
-            batch = fitted[start : start + size]
-            canvases = np.stack([canvas for canvas, _, _ in batch])
-            widths = np.array([covered for _, covered, _ in batch], dtype=np.int64)
-            decoded_batch = search(canvases, widths, start)
-            for decoded, (_, covered, image_size) in zip(decoded_batch, batch, strict=True):
-                readings.append(self._reading(decoded, covered, image_size, attention))
-            start += size
-        return readings
+        readings: dict[int, Reading] = {}
+        for places in self._passes([canvas.shape[1] for canvas, _, _ in fitted]):
+            canvases = np.stack([fitted[place][0] for place in places])
+            widths = np.array([fitted[place][1] for place in places], dtype=np.int64)
+            for place, decoded in zip(places, search(canvases, widths, places), strict=True):
+                canvas, covered, image_size = fitted[place]
+                readings[place] = self._reading(decoded, covered, canvas.shape[1], image_size, attention)
+        return [readings[place] for place in range(len(fitted))]
+
+    def _passes(self, canvas_widths: Sequence[int]) -> Iterator[list[int]]:
+        """Places of the crops that go through the network together: one canvas width, one of the usual sizes."""
+        for width in sorted(set(canvas_widths)):
+            places = [place for place, other in enumerate(canvas_widths) if other == width]
+            start = 0
+            for size in batch_sizes(len(places), self.batch_size):
+                yield places[start : start + size]
+                start += size
 
     def _search(
         self, beam: int, lexicon: Iterable[str] | None, lexicons: Sequence[Iterable[str]] | None
-    ) -> Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64], int], list[Decoded]]:
-        """Canvases, widths and the place of the first of them among all crops → readings."""
+    ) -> Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64], Sequence[int]], list[Decoded]]:
+        """Canvases, widths and their places among all crops → readings."""
         from str_app import decoding
 
         if beam < 1:
@@ -180,15 +191,15 @@ class Reader:
         engine = self.engine
         if lexicons is not None:
             tries = [self._trie(words) for words in lexicons]
-            return lambda canvases, widths, start: decoding.lexicon_search(
-                engine, canvases, widths, tries[start : start + len(canvases)]
+            return lambda canvases, widths, places: decoding.lexicon_search(
+                engine, canvases, widths, [tries[place] for place in places]
             )
         if lexicon is not None:
             trie = self._trie(lexicon)
-            return lambda canvases, widths, start: decoding.lexicon_search(engine, canvases, widths, trie)
+            return lambda canvases, widths, places: decoding.lexicon_search(engine, canvases, widths, trie)
         if beam > 1:
-            return lambda canvases, widths, start: decoding.beam_search(engine, canvases, widths, width=beam)
-        return lambda canvases, widths, start: decoding.greedy(engine, canvases, widths)
+            return lambda canvases, widths, places: decoding.beam_search(engine, canvases, widths, width=beam)
+        return lambda canvases, widths, places: decoding.greedy(engine, canvases, widths)
 
     def _trie(self, words: Iterable[str]) -> Trie:
         from str_app.decoding import Trie
@@ -198,11 +209,11 @@ class Reader:
         except ValueError as error:
             raise StrAppError(str(error)) from error
 
-    def _reading(self, decoded: Decoded, covered: int, image_size: tuple[int, int], attention: bool) -> Reading:
-        preprocessing = self.engine.preprocessing
-        boxes = character_boxes(
-            decoded.attention[: len(decoded.text)], covered, (preprocessing.height, preprocessing.width), image_size
-        )
+    def _reading(
+        self, decoded: Decoded, covered: int, canvas_width: int, image_size: tuple[int, int], attention: bool
+    ) -> Reading:
+        canvas_size = (self.engine.preprocessing.height, canvas_width)
+        boxes = character_boxes(decoded.attention[: len(decoded.text)], covered, canvas_size, image_size)
         characters = tuple(
             Character(text, _probability(log_prob), box)
             for text, log_prob, box in zip(decoded.text, decoded.character_log_probs, boxes, strict=False)

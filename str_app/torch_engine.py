@@ -54,7 +54,7 @@ class TorchEngine:
         """See `Engine.step`."""
         logits, state, attention = self._model.step(memory, state, torch.from_numpy(tokens).to(self.device))
         log_probs = (logits / self._temperature).log_softmax(dim=-1)
-        return Step(log_probs.cpu().numpy(), state, attention.view(-1, *self._model.grid).cpu().numpy())
+        return Step(log_probs.cpu().numpy(), state, attention.view(len(tokens), self._model.grid[0], -1).cpu().numpy())
 
     @torch.inference_mode()
     def select(

@@ -149,7 +149,7 @@ def _heat(
     canvas, covered = preprocessing(crop)
     names = [*((one.text, f"{one.confidence:.2f}") for one in reading.characters), ("end", "")]
     for weights, (text, confidence) in zip(reading.attention, names, strict=True):
-        spread = cv2.resize(weights, (preprocessing.width, preprocessing.height), interpolation=cv2.INTER_LINEAR)
+        spread = cv2.resize(weights, (canvas.shape[1], canvas.shape[0]), interpolation=cv2.INTER_LINEAR)
         strength = (spread / max(float(spread.max()), 1e-9))[:, :covered, None]
         lit = canvas[:, :covered] * (0.35 + 0.65 * strength) + np.array([255.0, 90.0, 0.0]) * 0.35 * strength
         yield _data_url(np.clip(lit, 0, 255).astype(np.uint8)), text, confidence

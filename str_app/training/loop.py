@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import signal
 import time
@@ -34,7 +35,7 @@ from str_app.training.calibration import fit_temperature
 from str_app.training.distributed import World, join_world, share_batch_norms
 from str_app.training.journal import Journal
 from str_app.training.objective import Objective
-from str_app.training.samples import Batch, Positions, TrainingSamples, collate
+from str_app.training.samples import Batch, Positions, TrainingSamples
 from str_app.training.settings import TrainSettings, save_settings
 from str_app.training.state import load_state, save_state
 
@@ -119,7 +120,7 @@ class _Run:
         logged_step = self.step
         with Journal(self.out, self.step, settings.steps, quiet=not self.world.is_main) as journal:
             journal.say(self._describe())
-            for batch in self._loader():
+            for batch in self._batches():
                 losses += self._update(batch.to(self.device))
                 self._count(batch, journal)
                 self.step += 1
@@ -144,7 +145,8 @@ class _Run:
             if self.world.is_main:
                 self._finish(journal)
 
-    def _loader(self) -> DataLoader[Any]:
+    def _batches(self) -> Iterator[Batch]:
+        """This process's batches from the present step on."""
         settings, model = self.settings, self.model
         samples = TrainingSamples(
             self.sources,
@@ -154,17 +156,21 @@ class _Run:
             model.architecture.max_length,
             Augmentation(settings.augmentation),
             settings.seed,
+            settings.group,
         )
-        positions = Positions(self.step, settings.steps, settings.batch_size, self.world.rank, self.world.size)
-        return DataLoader(
+        first, world = self.step, self.world
+        positions = Positions(first, settings.steps, settings.batch_size, settings.group, world.rank, world.size)
+        groups: DataLoader[list[Batch]] = DataLoader(
             samples,
             batch_sampler=positions,
             num_workers=settings.workers,
-            collate_fn=collate,
-            prefetch_factor=4 if settings.workers else None,
+            collate_fn=list,
+            prefetch_factor=2 if settings.workers else None,
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_start_worker,
         )
+        batches = itertools.chain.from_iterable(groups)
+        return itertools.islice(batches, first % settings.group, first % settings.group + settings.steps - first)
 
     def _update(self, batch: Batch) -> Tensor:
         """One optimiser step; the batch's loss sums and counts, (5,)."""

@@ -33,12 +33,11 @@ class Objective(nn.Module):
             characters = F.cross_entropy(
                 logits[counted], targets[counted], label_smoothing=self.label_smoothing, reduction="sum"
             )
-            stride = self.model.preprocessing.width // features.shape[3]
+            stride = self.model.backbone.stride[1]
             columns = torch.div(widths + stride - 1, stride, rounding_mode="floor")
             ctc = self.ctc(features.float(), columns, targets, lengths) * lengths.sum()
-            outside = attention_outside_boxes(
-                attention, boxes, self.model.grid, self.model.preprocessing.height, stride
-            )
+            grid = (self.model.grid[0], features.shape[3])
+            outside = attention_outside_boxes(attention, boxes, grid, self.model.preprocessing.height, stride)
         return torch.stack([characters, ctc, outside])
 
 

@@ -15,7 +15,7 @@ from datasets.augmentation import Augmentation
 from datasets.mixing import Mixture
 from datasets.sample import Sample, Source, UnreadableSample
 from models.charset import Charset
-from models.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing, widen
 
 
 class Prepared(NamedTuple):
@@ -31,12 +31,12 @@ class Batch(NamedTuple):
     """A batch of B samples; T is the longest label's length plus one.
 
     Attributes:
-        canvases: uint8 (B, height, width, 3).
+        canvases: uint8 (B, height, W, 3), W the canvas width that the widest of them needs.
         widths: int64 (B,), covered canvas columns.
         targets: int64 (B, T), character indices, 0 from the end token on.
         lengths: int64 (B,), characters of each label, end token not counted.
         boxes: float32 (B, T, 4), x0, y0, x1, y1 in canvas pixels; NaN where not known.
-        seen: how many samples were asked for.
+        seen: how many samples of the stream were asked for; the first batch of a group counts for all of it.
         unusable: why each of the missing ones was left out.
     """
 
@@ -45,19 +45,19 @@ class Batch(NamedTuple):
     targets: Tensor
     lengths: Tensor
     boxes: Tensor
-    seen: int
-    unusable: list[str]
+    seen: int = 0
+    unusable: list[str] = []  # noqa: RUF012 - never changed
 
     def to(self, device: torch.device) -> Batch:
         """The batch with its tensors on `device`."""
         return self._replace(**{name: getattr(self, name).to(device, non_blocking=True) for name in self._fields[:5]})
 
 
-class TrainingSamples(Dataset[Prepared | str]):
-    """The endless training stream: position → augmented, preprocessed sample, or the reason why it is unusable.
+class TrainingSamples(Dataset["list[Batch]"]):
+    """The endless training stream: positions → batches of augmented, preprocessed samples.
 
-    A pure function of (sources, weights, seed, position), so order and augmentation are the same for any number of
-    workers and processes, and resuming is to go on counting.
+    A sample is a pure function of (sources, weights, seed, position), so order and augmentation are the same for any
+    number of workers, and resuming is to go on counting.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class TrainingSamples(Dataset[Prepared | str]):
         max_length: int,
         augmentation: Augmentation,
         seed: int,
+        group: int = 1,
     ) -> None:
         self._sources = sources
         self._mixture = Mixture(sources, weights or None, seed)
@@ -77,8 +78,24 @@ class TrainingSamples(Dataset[Prepared | str]):
         self._max_length = max_length
         self._augmentation = augmentation
         self._seed = seed
+        self._group = group
 
-    def __getitem__(self, position: int) -> Prepared | str:
+    def __getitems__(self, positions: list[int]) -> list[Batch]:
+        """`group` batches of the samples at `positions`: sorted by width, cut, and the batches shuffled.
+
+        Crops of like width share a narrow canvas and labels of like length, which saves a third of the arithmetic.
+        """
+        samples = [self.prepare(position) for position in positions]
+        usable = sorted((one for one in samples if not isinstance(one, str)), key=lambda one: one.width)
+        unusable = [one for one in samples if isinstance(one, str)]
+        order = np.random.default_rng([self._seed, positions[0]]).permutation(self._group)
+        cuts = [len(usable) * k // self._group for k in range(self._group + 1)]
+        batches = [collate(usable[cuts[k] : cuts[k + 1]], self._preprocessing) for k in order]
+        batches[0] = batches[0]._replace(seen=len(samples), unusable=unusable)
+        return batches
+
+    def prepare(self, position: int) -> Prepared | str:
+        """The sample at `position`, or the reason why it is unusable."""
         which, index = self._mixture.locate(position)
         source = self._sources[which]
         place = f"{source.name}, {source.identifier(index)}"
@@ -106,41 +123,39 @@ class TrainingSamples(Dataset[Prepared | str]):
 
 
 class Positions(Sampler[list[int]]):
-    """This process's share of each step's positions, from `first_step` up to `steps`."""
+    """This process's share of the positions of each group of steps, from the group of `first_step` up to `steps`."""
 
-    def __init__(self, first_step: int, steps: int, batch_size: int, rank: int, world_size: int) -> None:
-        self._steps = range(first_step, steps)
-        self._batch_size = batch_size
-        self._share = batch_size // world_size
+    def __init__(self, first_step: int, steps: int, batch_size: int, group: int, rank: int, world_size: int) -> None:
+        self._groups = range(first_step // group, -(-steps // group))
+        self._size = batch_size * group
+        self._share = self._size // world_size
         self._rank = rank
 
     def __len__(self) -> int:
-        return len(self._steps)
+        return len(self._groups)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for step in self._steps:
-            first = step * self._batch_size + self._rank * self._share
+        for number in self._groups:
+            first = number * self._size + self._rank * self._share
             yield list(range(first, first + self._share))
 
 
-def collate(items: list[Prepared | str]) -> Batch:
-    """Stack the usable items; the others are handed on as reasons."""
-    usable = [item for item in items if not isinstance(item, str)]
-    unusable = [item for item in items if isinstance(item, str)]
-    steps = max((len(item.target) for item in usable), default=1)
-    targets = np.zeros((len(usable), steps), dtype=np.int64)
-    boxes = np.full((len(usable), steps, 4), np.nan, dtype=np.float32)
-    for row, item in enumerate(usable):
+def collate(items: Sequence[Prepared], preprocessing: Preprocessing) -> Batch:
+    """Stack samples on the narrowest canvas that holds them all."""
+    canvas_width = max((item.canvas.shape[1] for item in items), default=preprocessing.widths[0])
+    steps = max((len(item.target) for item in items), default=1)
+    canvases = np.zeros((len(items), preprocessing.height, canvas_width, 3), dtype=np.uint8)
+    targets = np.zeros((len(items), steps), dtype=np.int64)
+    boxes = np.full((len(items), steps, 4), np.nan, dtype=np.float32)
+    for row, item in enumerate(items):
+        canvases[row] = widen(item.canvas, canvas_width)
         targets[row, : len(item.target)] = item.target
         if item.boxes is not None:
             boxes[row, : len(item.boxes)] = item.boxes
-    canvases = np.stack([item.canvas for item in usable]) if usable else np.zeros((0, 1, 1, 3), dtype=np.uint8)
     return Batch(
         torch.from_numpy(canvases),
-        torch.tensor([item.width for item in usable], dtype=torch.int64),
+        torch.tensor([item.width for item in items], dtype=torch.int64),
         torch.from_numpy(targets),
-        torch.tensor([len(item.target) - 1 for item in usable], dtype=torch.int64),
+        torch.tensor([len(item.target) - 1 for item in items], dtype=torch.int64),
         torch.from_numpy(boxes),
-        len(items),
-        unusable,
     )

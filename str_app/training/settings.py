@@ -29,6 +29,7 @@ class TrainSettings:
         start_from: name or path of a checkpoint whose weights to start from; empty is from scratch.
         steps: optimiser steps in all.
         batch_size: samples a step, over all processes.
+        group: batches whose samples are sorted by width together, so that most need a narrow canvas; 1 is without.
         learning_rate: peak; linear warm-up, then cosine to a hundredth of it.
         warmup_steps: of the learning rate.
         weight_decay: AdamW's, on matrices and filters only.
@@ -59,9 +60,10 @@ class TrainSettings:
     charset: str = ""
     start_from: str = ""
     steps: int = 20_000
-    batch_size: int = 128
+    batch_size: int = 64
+    group: int = 8
     learning_rate: float = 1e-3
-    warmup_steps: int = 500
+    warmup_steps: int = 1000
     weight_decay: float = 0.01
     clip_norm: float = 5.0
     ema_decay: float = 0.999
@@ -86,7 +88,7 @@ class TrainSettings:
         """Raise StrAppError for values that cannot work."""
         if not self.train:
             raise StrAppError("no training data: give --train LMDB")
-        for name in ("steps", "batch_size", "validate_every", "log_every"):
+        for name in ("steps", "batch_size", "group", "validate_every", "log_every"):
             if getattr(self, name) < 1:
                 raise StrAppError(f"{name}={getattr(self, name)}: must be at least 1")
         for name in ("learning_rate", "clip_norm"):

@@ -12,7 +12,8 @@ from models.preprocessing import Preprocessing
 def test_any_size_lands_on_the_one_canvas(height, width, fit):
     preprocessing = Preprocessing(fit=fit)
     canvas, covered = preprocessing(np.full((height, width, 3), 77, dtype=np.uint8))
-    assert canvas.shape == (32, 128, 3)
+    assert canvas.shape == (32, preprocessing.canvas_width(covered), 3)
+    assert canvas.shape[1] in preprocessing.widths
     assert canvas.dtype == np.uint8
     assert 4 <= covered <= 128
     assert (canvas == 77).all()
@@ -37,3 +38,9 @@ def test_padding_repeats_the_last_column():
 def test_other_arrays_are_refused(image):
     with pytest.raises(ValueError, match=r"uint8 \(H, W, 3\)"):
         Preprocessing()(image)
+
+
+@pytest.mark.parametrize(("covered", "width"), [(4, 48), (48, 48), (49, 64), (96, 96), (97, 128), (128, 128)])
+def test_the_narrowest_canvas_that_holds_the_crop(covered, width):
+    assert Preprocessing().canvas_width(covered) == width
+    assert Preprocessing().width == 128

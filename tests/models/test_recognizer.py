@@ -71,6 +71,17 @@ def test_padding_gets_no_attention():
     torch.testing.assert_close(grid.sum(dim=(1, 2)), torch.ones(2))
 
 
+def test_a_narrower_canvas_changes_little():
+    """The columns far from the canvas's end do not notice where it ends; positions keep their embedding."""
+    model = tiny()
+    images = torch.randn(1, 3, 32, 128)
+    wide, narrow = (model.encode(images[..., :width], torch.tensor([20]))[0] for width in (128, 64))
+    columns = slice(0, 5)  # of 32 and of 16
+    for one, other in ((wide.keys, narrow.keys), (wide.values, narrow.values)):
+        kept, same = one.reshape(2, 32, -1)[:, columns], other.reshape(2, 16, -1)[:, columns]
+        torch.testing.assert_close(kept, same, rtol=1e-4, atol=1e-5)
+
+
 def test_keys_are_projected_once_for_a_crop(monkeypatch):
     calls = []
     project = AdditiveAttention.project_keys
@@ -88,7 +99,7 @@ def test_memory_is_one_row_a_crop():
 
 
 def test_canvas_must_fit_the_stride():
-    with pytest.raises(ValueError, match="multiple of the backbone's stride 16×4"):
+    with pytest.raises(ValueError, match="multiples of the backbone's stride 16×4"):
         Recognizer(TINY, Charset(), Preprocessing(height=30))
 
 

@@ -28,6 +28,7 @@ class HeldReader:
     def __init__(self) -> None:
         self._reader = Reader(FakeEngine())
         self.name, self.charset, self.info = self._reader.name, self._reader.charset, self._reader.info
+        self.canvas_sizes = self._reader.canvas_sizes
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Semaphore(0)
