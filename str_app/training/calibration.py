@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from datasets.sample import Source, UnreadableSample
+from models.preprocessing import Preprocessing
 from models.recognizer import Recognizer
 from str_app.decoding import greedy
 from str_app.engine import Memory, State, Step
@@ -55,17 +56,18 @@ def fit_temperature(
     right: list[bool] = []
     for source in sources:
         picked = [k * len(source) // min(limit, len(source)) for k in range(min(limit, len(source)))]
-        for start in range(0, len(picked), batch_size):
-            canvases, widths, labels = _load(source, picked[start : start + batch_size], recorder)
-            if not labels:
-                continue
-            recorder.steps.clear()
-            readings = greedy(recorder, np.stack(canvases), np.array(widths, dtype=np.int64))
-            for row, (reading, label) in enumerate(zip(readings, labels, strict=True)):
-                rows = [step[row] for step in recorder.steps[: len(reading.text) + 1]]
-                table = np.stack(rows).astype(np.float64)
-                chosen_rows.append(np.column_stack([reading.character_log_probs, table]))
-                right.append(normalise(reading.text) == label)
+        crops = _load(source, picked, recorder.preprocessing)
+        for width in recorder.preprocessing.widths:
+            fitting = [crop for crop in crops if crop.canvas.shape[1] == width]
+            for start in range(0, len(fitting), batch_size):
+                batch = fitting[start : start + batch_size]
+                recorder.steps.clear()
+                covered = np.array([crop.covered for crop in batch], dtype=np.int64)
+                readings = greedy(recorder, np.stack([crop.canvas for crop in batch]), covered)
+                for row, (reading, crop) in enumerate(zip(readings, batch, strict=True)):
+                    rows = [step[row] for step in recorder.steps[: len(reading.text) + 1]]
+                    chosen_rows.append(np.column_stack([reading.character_log_probs, np.stack(rows)]))
+                    right.append(normalise(reading.text) == crop.label)
     if not right:
         raise StrAppError("no readable labelled crop to calibrate on")
     return best_temperature(chosen_rows, np.array(right))
@@ -82,21 +84,23 @@ def best_temperature(readings: Sequence[npt.NDArray[np.float64]], right: npt.NDA
     return float(TEMPERATURES[int(np.argmin(losses))])
 
 
-def _load(
-    source: Source, indices: Sequence[int], engine: TorchEngine
-) -> tuple[list[npt.NDArray[np.uint8]], list[int], list[str]]:
-    canvases, widths, labels = [], [], []
+class _Crop(NamedTuple):
+    canvas: npt.NDArray[np.uint8]
+    covered: int
+    label: str
+
+
+def _load(source: Source, indices: Sequence[int], preprocessing: Preprocessing) -> list[_Crop]:
+    """The readable crops whose label has a digit or a letter."""
+    crops = []
     for index in indices:
         try:
             sample = source[index]
         except UnreadableSample:
             continue
         if normalise(sample.text):
-            canvas, covered = engine.preprocessing(sample.image)
-            canvases.append(canvas)
-            widths.append(covered)
-            labels.append(normalise(sample.text))
-    return canvases, widths, labels
+            crops.append(_Crop(*preprocessing(sample.image), normalise(sample.text)))
+    return crops
 
 
 def _loss(readings: Sequence[npt.NDArray[np.float64]], right: npt.NDArray[np.bool_], temperature: float) -> float:

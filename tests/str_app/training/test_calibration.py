@@ -52,7 +52,7 @@ def test_recovers_the_temperature(sharpness):
 def test_a_model_that_is_sure_and_wrong_is_made_shy():
     model = tiny(max_length=2)
     random = np.random.default_rng(0)
-    images = [random.integers(0, 256, (32, 60, 3), dtype=np.uint8) for _ in range(8)]
+    images = [random.integers(0, 256, (32, 20 * k, 3), dtype=np.uint8) for k in range(1, 9)]  # every canvas width
     with torch.no_grad():
         model.decoder.classifier.bias[0] = 30.0
     assert fit_temperature(model, [Crops([None, *images], ["d"] * 9)]) == TEMPERATURES[-1]

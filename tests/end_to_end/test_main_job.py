@@ -1,0 +1,96 @@
+"""Render, convert, train, evaluate, recognise: the commands of the README, at a size of seconds."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.datasets.renderer_fonts import write_font
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = "stem=[4,4] stages=[8,8,8] blocks=[1,1,1] hidden_size=16 attention_size=8 embedding_size=8".split()
+
+
+def str_app(*arguments, code=0):
+    command = [sys.executable, "-m", "str_app", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A tiny model, trained for a few steps on rendered words."""
+    folder = tmp_path_factory.mktemp("job")
+    (folder / "fonts").mkdir()
+    write_font(folder / "fonts" / "one.ttf")
+    str_app("synth", "--out", folder / "train.lmdb", "--count", 48, "--seed", 1, "--fonts", folder / "fonts")
+    sizes = [argument for choice in TINY for argument in ("--set", f"architecture.{choice}")]
+    steps = [
+        "--set",
+        "steps=3",
+        "--set",
+        "batch_size=8",
+        "--set",
+        "group=1",
+        "--set",
+        "workers=0",
+        "--set",
+        "device=cpu",
+    ]
+    str_app("train", "--train", folder / "train.lmdb", "--val", "samples", "--out", folder / "run", *sizes, *steps)
+    return folder
+
+
+def test_folder_and_lmdb_score_the_same(run):
+    """Whatever the source, the batch and the threads."""
+    model = run / "run/best.safetensors"
+    str_app("convert", "folder", "samples", "--out", run / "tests" / "samples")
+    scores = []
+    for data, batch, threads in (("samples", 1, 1), ("samples", 64, 2), (run / "tests", 64, 1)):
+        out = run / "scores.json"
+        done = str_app(
+            "evaluate", "--data", data, "--model", model, "--json", out, "--batch-size", batch, "--threads", threads
+        )
+        assert "| samples" in done.stdout
+        scores.append(json.loads(out.read_text())["sets"])
+    assert scores[0] == scores[1] == scores[2]
+    assert scores[0][0]["n"] == 10
+
+
+def test_recognize_prints_what_the_readme_says(run):
+    model = run / "run/best.safetensors"
+    lines = str_app("recognize", "samples/images", "--model", model).stdout.splitlines()
+    assert len(lines) == 10
+    path, _, confidence = lines[0].split("\t")
+    assert path.endswith("01.jpg")
+    assert 0 <= float(confidence) <= 1
+    first = json.loads(str_app("recognize", "samples/images/01.jpg", "--json", "--model", model).stdout)
+    assert set(first) == {"image", "text", "confidence", "characters"}
+
+
+def test_a_run_goes_on(run):
+    str_app("train", "--out", run / "run", "--resume", code=1)  # all steps are done
+    str_app("train", "--out", run / "run", "--resume", "--set", "steps=4")
+    metrics = (run / "run/metrics.jsonl").read_text().splitlines()
+    assert json.loads(metrics[-1])["step"] == 4
+
+
+def readme_commands():
+    """Every str-app line of the README's shell blocks, continued lines joined."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    return sorted({line.strip() for line in blocks.splitlines() if line.startswith("str-app ")})
+
+
+@pytest.mark.parametrize("line", readme_commands())
+def test_readme_commands_are_understood(line):
+    """Each parses: its verb exists, and every option it names is the verb's."""
+    words = shlex.split(line, comments=True)
+    usage = str_app(words[1], "--help").stdout
+    options = {word.split("=")[0] for word in words[2:] if word.startswith("--")}
+    assert all(re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", usage) for option in options), (options, usage)
