@@ -101,7 +101,9 @@ def load_checkpoint(path: str | Path) -> tuple[Recognizer, dict[str, Any]]:
         )
         model.load_state_dict(safetensors.torch.load_file(path))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: weights and description do not fit together: {error}") from error
+        # load_state_dict lists every tensor that does not fit: the first lines tell enough.
+        reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
+        raise CheckpointError(f"{path}: weights and description do not fit together: {reason}") from error
     return model.eval(), header["info"]
 
 
