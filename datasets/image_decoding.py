@@ -1,24 +1,21 @@
-"""From encoded bytes to one uint8 RGB array, the same way for every source."""
+"""From encoded bytes, or an opened picture, to one uint8 RGB array: the same pixels wherever the picture comes from."""
 
 from __future__ import annotations
 
 import io
 
-import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageOps
 
 from datasets.sample import DataError
 
 
 def decode_image(encoded: bytes) -> npt.NDArray[np.uint8]:
-    """Decode one image: upright by its EXIF tag, 8 bits a channel, transparency laid on a contrasting ground.
-
-    OpenCV reads what it reads rightly; Pillow takes CMYK, transparency and whatever looks cut short, since OpenCV
-    would invert the first, drop the second and fill the third with grey.
+    """Decode one image of any kind that Pillow knows; see `upright_rgb`.
 
     Args:
-        encoded: the bytes of a JPEG, PNG, WebP, BMP, TIFF or whatever else the two libraries know.
+        encoded: the bytes of a JPEG, PNG, WebP, BMP, TIFF, …
 
     Returns:
         uint8 (H, W, 3), RGB, C-contiguous.
@@ -28,79 +25,59 @@ def decode_image(encoded: bytes) -> npt.NDArray[np.uint8]:
     """
     if not encoded:
         raise DataError("the image is empty (0 bytes)")
-    if _needs_pillow(encoded):
-        return _decode_with_pillow(encoded)
-    try:
-        image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error:
-        image = None
-    if image is None:
-        return _decode_with_pillow(encoded)
-    return np.ascontiguousarray(image, dtype=np.uint8)
-
-
-def _needs_pillow(encoded: bytes) -> bool:
-    if encoded.startswith(b"\xff\xd8"):
-        components, scan = _jpeg_frame(encoded)
-        return components == 4 or encoded.rfind(b"\xff\xd9") < scan
-    if encoded.startswith(b"\x89PNG"):
-        transparent = encoded[25:26] in (b"\x04", b"\x06") or b"tRNS" in encoded
-        return transparent or b"IEND" not in encoded[-1024:]
-    if encoded.startswith(b"RIFF"):
-        extended_alpha = encoded[12:16] == b"VP8X" and bool(encoded[20] & 0x10) if len(encoded) > 24 else True
-        lossless_alpha = encoded[12:16] == b"VP8L" and len(encoded) > 24 and bool(encoded[24] & 0x10)
-        return extended_alpha or lossless_alpha or len(encoded) < 8 + int.from_bytes(encoded[4:8], "little")
-    # BMP is decoded by OpenCV even when its rows are missing.
-    return encoded.startswith(b"BM")
-
-
-def _jpeg_frame(encoded: bytes) -> tuple[int, int]:
-    """Number of colour components and offset of the first scan; the end of the bytes where there is none."""
-    components, position = 0, 2
-    while position + 4 <= len(encoded):
-        if encoded[position] != 0xFF:
-            break
-        marker = encoded[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and position + 10 <= len(encoded):
-            components = encoded[position + 9]
-        if marker == 0xDA:
-            return components, position
-        position += 2 + int.from_bytes(encoded[position + 2 : position + 4], "big")
-    return components, len(encoded)
-
-
-def _decode_with_pillow(encoded: bytes) -> npt.NDArray[np.uint8]:
-    from PIL import Image, ImageOps
-
     try:
         with Image.open(io.BytesIO(encoded)) as image:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):  # Pillow's own conversion would clip 16 bits to white
-                grey = (np.clip(np.asarray(upright).astype(np.int64), 0, 65535) // 257).astype(np.uint8)
-                return np.repeat(grey[:, :, None], 3, axis=2)
-            if upright.has_transparency_data:
-                return _composite(np.asarray(upright.convert("RGBA")))
-            return np.array(upright.convert("RGB"), dtype=np.uint8)
+            return upright_rgb(image)
     except Exception as error:  # a decoder may raise anything on damaged bytes
-        raise DataError(f"the image cannot be decoded: {_reason(error)}") from error
+        # Pillow's message for unknown bytes prints the address of a BytesIO.
+        reason = "not an image" if "cannot identify" in str(error) else str(error) or type(error).__name__
+        raise DataError(f"the image cannot be decoded: {reason}") from error
 
 
-def _reason(error: Exception) -> str:
-    # Pillow's message for unknown bytes prints the address of a BytesIO.
-    return "not an image" if "cannot identify" in str(error) else str(error) or type(error).__name__
+def upright_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Pixels upright by the EXIF tag, 8 bits a channel, transparency laid on a contrasting ground, CMYK converted.
+
+    Returns:
+        uint8 (H, W, 3), RGB, C-contiguous.
+
+    Raises:
+        Whatever Pillow raises where the picture is damaged or cut short.
+        ValueError: floating-point pixels.
+    """
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode == "F":
+        raise ValueError("floating-point pixels are not read: convert to 8 bits")
+    if upright.mode == "I" or upright.mode.startswith("I;16"):
+        return grey_to_rgb(_eight_bits(upright))
+    if upright.has_transparency_data:
+        return composite(np.asarray(upright.convert("RGBA")))
+    return np.array(upright.convert("RGB"), dtype=np.uint8)
 
 
-def _composite(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Lay uint8 (H, W, 4) on white or black, whichever lies farther from the visible pixels' luminance."""
+def grey_to_rgb(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """(H, W) → (H, W, 3)."""
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def composite(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Lay uint8 (H, W, 4) on white or black, whichever lies farther from the visible pixels' luminance.
+
+    Black letters on transparency stay readable, and so do white ones. Where nothing at all is visible, alpha is
+    taken for a mistake of the writer (as in many 32-bit BMP files) and the colours are shown.
+    """
     colour = rgba[:, :, :3].astype(np.float32)
     alpha = rgba[:, :, 3:].astype(np.float32) / 255.0
     visible = float(alpha.sum())
-    if visible == 0.0:  # alpha left at zero by mistake, as in many 32-bit files
+    if visible == 0.0:
         return np.ascontiguousarray(rgba[:, :, :3])
     luminance = colour @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     ground = 0.0 if float((luminance * alpha[:, :, 0]).sum()) / visible > 127.5 else 255.0
     return np.rint(colour * alpha + ground * (1.0 - alpha)).astype(np.uint8)
+
+
+def _eight_bits(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Grey values of a deep image scaled, where Pillow's own conversion would clip them to white."""
+    values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+    # Eight bits kept in a deep image, as some scanners write them, would all be black after scaling.
+    return (values if values.max() <= 255 else values // 257).astype(np.uint8)

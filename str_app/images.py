@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
+from datasets.image_decoding import composite, grey_to_rgb, upright_rgb
 from str_app.errors import ImageError
 
 ImageSource = str | Path | bytes | npt.NDArray[np.uint8] | Image.Image
@@ -153,48 +154,12 @@ def check_size(width: int, height: int, limits: ImageLimits = DEFAULT_LIMITS) ->
 
 def _from_pil(image: Image.Image, limits: ImageLimits, image_format: str) -> npt.NDArray[np.uint8]:
     check_size(image.width, image.height, limits)
-    try:
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
-            return _grey_to_rgb(_eight_bits(upright))
-        if upright.has_transparency_data:
-            return composite(np.asarray(upright.convert("RGBA")))
-        return np.array(upright.convert("RGB"), dtype=np.uint8)
-    except ImageError:
-        raise
-    except Exception as error:  # a decoder may raise anything on bytes made to break it
-        raise ImageError("truncated", f"the {image_format} file is damaged or cut short") from error
-
-
-def _eight_bits(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Grey values of a deep image scaled, where Pillow's own conversion would clip them to white."""
     if image.mode == "F":
         raise ImageError("unsupported_format", "floating-point images are not read: convert to 8 bits")
-    values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-    # Eight bits kept in a deep image, as some scanners write them, would all be black after scaling.
-    return (values if values.max() <= 255 else values // 257).astype(np.uint8)
-
-
-def _grey_to_rgb(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return np.repeat(grey[:, :, None], 3, axis=2)
-
-
-def composite(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Lay uint8 (H, W, 4) on white or black, whichever lies farther from the visible pixels' luminance.
-
-    Black letters on transparency stay readable, and so do white ones. Where nothing at all is visible, alpha is
-    taken for a mistake of the writer (as in many 32-bit BMP files) and the colours are shown.
-    """
-    colour = rgba[:, :, :3].astype(np.float32)
-    alpha = rgba[:, :, 3:].astype(np.float32) / 255.0
-    visible = float(alpha.sum())
-    if visible == 0.0:
-        return np.ascontiguousarray(rgba[:, :, :3])
-    luminance = colour @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    mean = float((luminance * alpha[:, :, 0]).sum()) / visible
-    background = 0.0 if mean > 127.5 else 255.0
-    return np.rint(colour * alpha + background * (1.0 - alpha)).astype(np.uint8)
+    try:
+        return upright_rgb(image)
+    except Exception as error:  # a decoder may raise anything on bytes made to break it
+        raise ImageError("truncated", f"the {image_format} file is damaged or cut short") from error
 
 
 def _from_array(array: npt.NDArray[Any], limits: ImageLimits) -> npt.NDArray[np.uint8]:
@@ -211,5 +176,5 @@ def _from_array(array: npt.NDArray[Any], limits: ImageLimits) -> npt.NDArray[np.
         )
     check_size(array.shape[1], array.shape[0], limits)
     if array.ndim == 2:
-        return _grey_to_rgb(array)
+        return grey_to_rgb(array)
     return composite(array) if array.shape[2] == 4 else np.ascontiguousarray(array)
