@@ -63,7 +63,7 @@ class TrainSettings:
     batch_size: int = 64
     group: int = 8
     learning_rate: float = 1e-3
-    warmup_steps: int = 1000
+    warmup_steps: int = 500
     weight_decay: float = 0.01
     clip_norm: float = 5.0
     ema_decay: float = 0.999
@@ -76,8 +76,8 @@ class TrainSettings:
     precision: Literal["bf16", "fp32"] = "bf16"
     seed: int = 0
     workers: int = 1
-    validate_every: int = 1000
-    validation_limit: int = 1000
+    validate_every: int = 500
+    validation_limit: int = 500
     checkpoint_minutes: float = 5.0
     log_every: int = 50
     unusable_limit: float = 0.05
