@@ -358,9 +358,10 @@ def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, 
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    # The main process decides when to stop; a worker that dies of the same Ctrl-C would be an error there.
+    # Ctrl-C and service managers signal the whole group. The main process decides when to stop: a worker that died
+    # of the same signal would be an error there. Workers end with their parent in any case.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @contextmanager

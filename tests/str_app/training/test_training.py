@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -79,8 +80,9 @@ def stop_at(monkeypatch, step, signum=signal.SIGTERM):
 
     def and_stop(self, now):
         advance(self, now)
-        if now == step:
-            os.kill(os.getpid(), signum)
+        if now == step:  # to the workers too, as Ctrl-C and service managers do
+            for process in [*multiprocessing.active_children(), multiprocessing.current_process()]:
+                os.kill(process.pid, signum)
 
     monkeypatch.setattr(Journal, "advance", and_stop)
 
