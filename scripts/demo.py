@@ -54,7 +54,8 @@ def main() -> None:
         try:
             wait_until_ready(url, server, log)
             answer = post_images(f"{url}/v1/recognize", paths)
-            print(json.dumps(answer, indent=1)[:2000], "…" if len(json.dumps(answer, indent=1)) > 2000 else "")
+            for result in answer["results"]:
+                print(json.dumps(result, ensure_ascii=False))
             served = [result["text"] for result in answer["results"]]
             if served != [reading.text for reading in readings]:
                 sys.exit(f"the server read {served}: not what Reader read")
