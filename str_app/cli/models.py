@@ -20,11 +20,12 @@ def models(
     if as_json:
         typer.echo(json.dumps(described, ensure_ascii=False, indent=2))
         return
-    typer.echo("| model | parameters | weights | metrics |\n|---|---|---|---|")
+    typer.echo("| model | parameters | weights | accuracy |\n|---|---|---|---|")
     for entry in described:
         size = f"{entry['bytes'] / 1e6:.1f} MB" if entry["weights"] else "none: train them with str-app train"
-        metrics = ", ".join(f"{key} {value}" for key, value in entry["metrics"].items()) or "–"
-        typer.echo(f"| {entry['name']} | {entry['parameters'] / 1e6:.2f}M | {size} | {metrics} |")
+        rows = entry["metrics"].get("validation", [])
+        accuracy = ", ".join(f"{row['name']} {row['accuracy']:.1f} (n = {row['n']})" for row in rows) or "–"
+        typer.echo(f"| {entry['name']} | {entry['parameters'] / 1e6:.2f}M | {size} | {accuracy} |")
 
 
 def describe_models() -> list[dict[str, Any]]:

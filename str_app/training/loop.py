@@ -83,7 +83,6 @@ class _Run:
         self.state_path = out / "last.pt"
         if not resume and self.state_path.exists():
             raise StrAppError(f"{out} holds a run already: add --resume to go on with it, or choose another --out")
-        out.mkdir(parents=True, exist_ok=True)
         self.sources = [open_source(Path(path)) for path in settings.train]
         self.validation = [open_source(Path(path)) for path in settings.validation]
 
@@ -105,6 +104,7 @@ class _Run:
         if resume:
             self._restore(load_state(self.state_path))
         elif world.is_main:
+            out.mkdir(parents=True, exist_ok=True)
             save_settings(self.settings, out / "settings.json")
         self.wrapped: nn.Module = self.objective
         if world.size > 1:
