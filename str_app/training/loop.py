@@ -31,8 +31,8 @@ from str_app.errors import StrAppError
 from str_app.evaluation.protocol import SetResult, evaluate_source
 from str_app.reader import Reader
 from str_app.torch_engine import TorchEngine
-from str_app.training.calibration import fit_temperature
 from str_app.training.distributed import World, join_world, share_batch_norms
+from str_app.training.finishing import calibrate_and_score
 from str_app.training.journal import Journal
 from str_app.training.objective import Objective
 from str_app.training.samples import Batch, Positions, TrainingSamples
@@ -244,15 +244,13 @@ class _Run:
         self._any(False)  # the others wait here
 
     def _finish(self, journal: Journal) -> None:
-        """Calibrate the best weights, or without validation data take the last as the best."""
+        """Calibrate and score the best weights, or without validation data take the last as the best."""
         best = self.out / "best.safetensors"
         if not self.validation:
             self._release(best.name, [])
             return
-        model, info = load_checkpoint(best)
-        temperature = fit_temperature(model, self.validation, device=str(self.device))
-        save_checkpoint(best, model, {**info, "temperature": temperature})
-        journal.say(f"{best}: validation {self.best:.2f}, temperature {temperature:.3f}")
+        scores = [result.score() for result in calibrate_and_score(best, self.validation, str(self.device))]
+        journal.say(f"{best}: " + ", ".join(f"{s.name} {s.accuracy:.2f} (n = {s.n}, ECE {s.ece:.1f})" for s in scores))
 
     def _release(self, name: str, results: list[SetResult]) -> None:
         info = {

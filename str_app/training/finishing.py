@@ -1,0 +1,30 @@
+"""What a run does last: calibrate its best weights and score them on the complete validation sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets.sample import Source
+from models.checkpoint import load_checkpoint, save_checkpoint
+from str_app.evaluation.protocol import SetResult, evaluate_source
+from str_app.reader import Reader
+from str_app.torch_engine import TorchEngine
+from str_app.training.calibration import fit_temperature
+
+
+def calibrate_and_score(checkpoint: Path, validation: Sequence[Source], device: str = "cpu") -> list[SetResult]:
+    """Fit the temperature, read every validation crop with it, and write both into the checkpoint's metadata.
+
+    Args:
+        checkpoint: replaced in one step; its weights stay as they are.
+        validation: labelled crops that were not trained on.
+        device: where to run.
+    """
+    model, info = load_checkpoint(checkpoint)
+    info = {**info, "temperature": fit_temperature(model, validation, device=device)}
+    reader = Reader(TorchEngine(model, info, device), batch_size=64)
+    results = [evaluate_source(reader, source) for source in validation]
+    info["metrics"] = {"validation": [result.score().as_json() for result in results]}
+    save_checkpoint(checkpoint, model, info)
+    return results
