@@ -1,0 +1,47 @@
+"""The released weights are here, small enough, and read the samples."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from datasets.folder import FolderSource
+from models.checkpoint import read_header
+from models.presets import weights_path
+from str_app import Reader
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return Reader.load("small")
+
+
+def test_small_enough_to_ship():
+    assert weights_path("small").stat().st_size <= 25e6
+
+
+def test_reads_most_of_the_samples(reader):
+    """Mismatched preprocessing or charset would read none; how well it reads is measured by `str-app evaluate`."""
+    samples = FolderSource(ROOT / "samples")
+    readings = reader.read_crops([samples[index].image for index in range(len(samples))])
+    wrong = [
+        (samples.label(index), reading.text)
+        for index, reading in enumerate(readings)
+        if reading.text.lower() != samples.label(index).lower()
+    ]
+    assert len(wrong) < 5, wrong
+
+
+def test_confidences_are_calibrated(reader):
+    """The checkpoint carries a fitted temperature and what it was chosen on."""
+    assert reader.info["temperature"] != 1.0
+    assert {row["name"] for row in reader.info["metrics"]["validation"]} >= {"IIIT5K_train", "IC15_train"}
+
+
+def test_the_model_card_tells_the_same():
+    """Validation numbers of the card are those in the checkpoint."""
+    card = (ROOT / "models/weights/small.md").read_text(encoding="utf-8")
+    for row in read_header(weights_path("small"))["info"]["metrics"]["validation"]:
+        assert re.search(rf"\| {row['name']} +\| +{row['n']} \| +{row['accuracy']:.2f} \|", card), row["name"]
