@@ -204,10 +204,10 @@ class LmdbWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.folder = self.path.with_name(f".{self.path.name}.partial-{secrets.token_hex(4)}")
-            self.folder.mkdir()
         except OSError as error:
             raise DataError(f"cannot write {path}: {error.strerror}") from error
         try:
+            self.folder.mkdir()
             # Nobody else knows the hidden folder, so no lock file; synced once, at the end.
             self._environment = lmdb.open(
                 str(self.folder),
@@ -217,9 +217,12 @@ class LmdbWriter:
                 metasync=False,
                 meminit=False,
             )
-        except lmdb.Error as error:
+        except (OSError, lmdb.Error) as error:
             self._discard()
-            raise DataError(f"cannot write {path}: {error}") from error
+            raise DataError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+        except BaseException:  # Ctrl-C before the with-block has begun
+            self._discard()
+            raise
 
     def __enter__(self) -> LmdbWriter:
         return self
