@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as collective
 from torch import Tensor, nn
 
 
@@ -47,6 +47,23 @@ def join_world(device: torch.device) -> Iterator[World]:
         dist.destroy_process_group()
 
 
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of every process's values; its gradient is the sum of every process's gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        values = values.clone()
+        dist.all_reduce(values)
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gradient,) = gradients
+        gradient = gradient.clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
 class GlobalBatchNorm2d(nn.BatchNorm2d):
     """Batch norm over the batches of all processes, so that N processes train as one does on the whole batch.
 
@@ -64,7 +81,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         assert self.momentum is not None
         count = x.new_tensor([x.numel() / x.shape[1]])
         sums = torch.cat([x.sum(dim=(0, 2, 3)), x.square().sum(dim=(0, 2, 3)), count])
-        sums = collective.all_reduce(sums)
+        sums = _SumOverProcesses.apply(sums)
         total = sums[-1].detach()
         mean, square = (sums[:-1] / total).chunk(2)
         variance = square - mean.square()
