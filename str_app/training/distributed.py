@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +44,10 @@ def join_world(device: torch.device) -> Iterator[World]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+        dist.barrier()  # a process that leaves while another still works takes the others down
     finally:
+        # DDP sits in reference cycles; a group it still holds at exit would end in std::terminate.
+        gc.collect()
         dist.destroy_process_group()
 
 

@@ -138,6 +138,7 @@ class _Run:
                 stopping = self._any(bool(stop))
                 if last or stopping or self._any(time.monotonic() - written > 60 * settings.checkpoint_minutes):
                     self._write()
+                    self._any(False)  # the others wait here
                     written = time.monotonic()
                 if stopping and not last:
                     signum = stop[0] if stop else signal.SIGTERM
