@@ -11,7 +11,7 @@ import typer
 from str_app.errors import StrAppError
 
 if TYPE_CHECKING:
-    from str_app.evaluation.protocol import SetResult
+    from str_app.evaluation.protocol import Protocol, SetResult
     from str_app.evaluation.sources import TestSet
     from str_app.reader import Reader
 
@@ -30,6 +30,14 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE.html", help="Write a page with the worst mistakes here.")
     ] = None,
     mistakes: Annotated[int, typer.Option(min=0, help="Mistakes per data set in the report.")] = 24,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            metavar="field|unicode",
+            help="What is compared: [0-9a-z] after NFKD, or letters and digits of every script. By default the first "
+            "for models that read ASCII alone, else the second.",
+        ),
+    ] = None,
     lexicon50: Annotated[bool, typer.Option(help="Choose from each image's 50 words where the set has them.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Most crops in one pass.")] = 32,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's default otherwise.")] = None,
@@ -43,8 +51,12 @@ def evaluate(
     """
     import json
 
+    from str_app.evaluation.protocol import PROTOCOLS, protocol_of
     from str_app.evaluation.sources import open_test_sets
     from str_app.evaluation.table import as_json, markdown
+
+    if protocol is not None and protocol not in PROTOCOLS:
+        raise typer.BadParameter(f"{protocol!r} is none of {', '.join(PROTOCOLS)}", param_hint="--protocol")
 
     for file in (json_file, report):
         if file is not None:
@@ -54,7 +66,8 @@ def evaluate(
     from str_app.reader import Reader
 
     reader = Reader.load(model, device=device, threads=threads, batch_size=batch_size)
-    results = [_run(reader, test_set, lexicon50) for test_set in test_sets]
+    compared = PROTOCOLS[protocol] if protocol else protocol_of(reader.charset)
+    results = [_run(reader, test_set, lexicon50, compared) for test_set in test_sets]
     typer.echo(markdown(results))
     if json_file is not None:
         _write(json_file, json.dumps(as_json(reader.name, results), ensure_ascii=False, indent=2) + "\n")
@@ -73,7 +86,7 @@ def _write(path: Path, content: str) -> None:
         raise StrAppError(f"{path}: {error.strerror}") from error
 
 
-def _run(reader: Reader, test_set: TestSet, lexicon50: bool) -> SetResult:
+def _run(reader: Reader, test_set: TestSet, lexicon50: bool, protocol: Protocol) -> SetResult:
     from rich.console import Console
     from rich.progress import Progress
 
@@ -88,6 +101,7 @@ def _run(reader: Reader, test_set: TestSet, lexicon50: bool) -> SetResult:
             source,
             subsets=test_set.subsets,
             lexicons=test_set.lexicons if lexicon50 else None,
+            protocol=protocol,
             on_progress=lambda done: bar.advance(task, done),
         )
     seconds = time.perf_counter() - started

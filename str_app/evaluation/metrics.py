@@ -18,6 +18,13 @@ def normalise(text: str) -> str:
     return "".join(char for char in unicodedata.normalize("NFKD", text).lower() if char in ALPHABET_36)
 
 
+def letters(text: str) -> str:
+    """Text of any script, for comparing without case: NFC, lower case, letters with their accents and digits alone."""
+    composed = unicodedata.normalize("NFC", text).lower()
+    # Marks count: the vowels of many scripts are written as marks.
+    return "".join(char for char in composed if unicodedata.category(char)[0] in "LMN")
+
+
 def restrict(text: str, alphabet: frozenset[str]) -> str:
     """NFKD text with case kept, characters outside `alphabet` dropped."""
     return "".join(char for char in unicodedata.normalize("NFKD", text) if char in alphabet)

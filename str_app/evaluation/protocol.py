@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,46 @@ import numpy as np
 import numpy.typing as npt
 
 from datasets.sample import Source, UnreadableSample
+from models.charset import Charset
 from str_app.errors import StrAppError
 from str_app.evaluation import metrics
 from str_app.reader import Reader
 
-PROTOCOL = "case-insensitive [0-9a-z] after NFKD on both sides; samples without such a character are dropped"
+
+@dataclass(frozen=True)
+class Protocol:
+    """What of a text counts.
+
+    Attributes:
+        name: as `str-app evaluate --protocol` takes it.
+        description: for tables and reports.
+        fold: text → what is compared; samples whose label folds to nothing are dropped.
+    """
+
+    name: str
+    description: str
+    fold: Callable[[str], str]
+
+
+FIELD = Protocol(
+    "field",
+    "case-insensitive [0-9a-z] after NFKD on both sides; samples without such a character are dropped",
+    metrics.normalise,
+)
+# The field's would drop Cyrillic, and take ä for a.
+UNICODE = Protocol(
+    "unicode",
+    "case-insensitive letters, accents and digits of every script after NFC on both sides; samples without any are "
+    "dropped",
+    metrics.letters,
+)
+PROTOCOLS = {protocol.name: protocol for protocol in (FIELD, UNICODE)}
+
+
+def protocol_of(charset: Charset) -> Protocol:
+    """The protocol by which a model is judged unless another is asked for: the field's where it reads ASCII alone."""
+    return FIELD if charset.characters.isascii() else UNICODE
+
 
 # The subset that totals and comparisons use, where the field does not use the whole set.
 DEFAULT_SUBSET = {"IC13": "1015"}
@@ -29,6 +65,7 @@ class Prediction:
         label: as the data set writes it.
         text: the reading; empty where the image is unreadable.
         confidence: of the whole reading; 0 where the image is unreadable.
+        correct: right under the protocol.
         readable: False where the image could not be decoded. It counts as wrong.
     """
 
@@ -36,12 +73,8 @@ class Prediction:
     label: str
     text: str
     confidence: float
+    correct: bool
     readable: bool = True
-
-    @property
-    def correct(self) -> bool:
-        """Right under the default protocol."""
-        return self.readable and metrics.normalise(self.text) == metrics.normalise(self.label)
 
 
 @dataclass(frozen=True)
@@ -52,13 +85,14 @@ class Score:
         name: of the data set.
         subset: e.g. `"1015"`; None for the whole set.
         n: samples scored.
-        correct: of these, right under the default protocol.
-        dropped: samples whose label has nothing of [0-9a-z].
+        correct: of these, right under the protocol.
+        dropped: samples whose label has nothing that the protocol compares.
         unreadable: scored samples whose image cannot be decoded.
-        accuracy: case-insensitive alphanumeric word accuracy.
+        accuracy: share of `correct`, by default the case-insensitive alphanumeric word accuracy.
         interval: its 95 % Wilson interval.
         accuracy_62: exact match on digits and letters with case.
         accuracy_94: exact match on all printable ASCII characters.
+        accuracy_exact: exact match of the whole text after NFC, whatever its characters.
         ned: mean of 1 − edit distance / longer length.
         cer: edit distance over label length, both summed.
         ece: expected calibration error of the confidence against `accuracy`'s notion of right, 15 bins.
@@ -74,6 +108,7 @@ class Score:
     interval: tuple[float, float]
     accuracy_62: float
     accuracy_94: float
+    accuracy_exact: float
     ned: float
     cer: float
     ece: float
@@ -83,7 +118,7 @@ class Score:
         row: dict[str, Any] = {"name": self.name, "subset": self.subset, "n": self.n}
         row["accuracy"] = round(self.accuracy, 2)
         row["interval"] = [round(bound, 2) for bound in self.interval]
-        for key in ("accuracy_62", "accuracy_94", "ned", "cer", "ece"):
+        for key in ("accuracy_62", "accuracy_94", "accuracy_exact", "ned", "cer", "ece"):
             row[key] = round(getattr(self, key), 2)
         return {**row, "unreadable": self.unreadable, "dropped": self.dropped}
 
@@ -95,21 +130,23 @@ class SetResult:
     Attributes:
         name: of the data set.
         predictions: one per sample scored, in the source's order.
-        dropped: indices of the samples whose label has nothing of [0-9a-z].
+        dropped: indices of the samples whose label has nothing that the protocol compares.
         subsets: name of each subset to the indices it has.
+        protocol: what was compared.
     """
 
     name: str
     predictions: tuple[Prediction, ...]
     dropped: tuple[int, ...]
     subsets: Mapping[str, frozenset[int]]
+    protocol: Protocol = FIELD
 
     def score(self, subset: str | None = None) -> Score:
         """Numbers of the whole set or of one of its subsets."""
         members: Collection[int] | None = None if subset is None else self.subsets[subset]
         predictions = [one for one in self.predictions if members is None or one.index in members]
         dropped = [index for index in self.dropped if members is None or index in members]
-        return _score(self.name, subset, predictions, len(dropped))
+        return _score(self.name, subset, predictions, len(dropped), self.protocol)
 
     @property
     def default_subset(self) -> str | None:
@@ -131,6 +168,7 @@ def evaluate_source(
     limit: int | None = None,
     subsets: Mapping[str, frozenset[int]] | None = None,
     lexicons: Mapping[int, Sequence[str]] | None = None,
+    protocol: Protocol | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> SetResult:
     """Read a data set and keep what is needed to score it.
@@ -141,25 +179,30 @@ def evaluate_source(
         limit: read this many scorable samples only, spread evenly over the set.
         subsets: name → indices, as `sources.subsets_of` finds them.
         lexicons: index → the words to choose from; samples without an entry are read freely.
+        protocol: what is compared; by default what `protocol_of` says of the reader's charset.
         on_progress: called with the number of samples done since the last call.
 
     Raises:
         StrAppError: no sample of the set can be scored.
     """
     labels = [_label_of(source, index) for index in range(len(source))]
-    scorable = [index for index, label in enumerate(labels) if metrics.normalise(label)]
-    dropped = tuple(index for index, label in enumerate(labels) if not metrics.normalise(label))
+    protocol = protocol or protocol_of(reader.charset)
+    scorable = [index for index, label in enumerate(labels) if protocol.fold(label)]
+    dropped = tuple(index for index, label in enumerate(labels) if not protocol.fold(label))
     if not scorable:
-        raise StrAppError(f"{source.name}: none of its {len(labels)} labels has a digit or a letter: nothing to score")
+        way_out = "" if protocol is UNICODE else "; --protocol unicode compares the letters of every script"
+        raise StrAppError(
+            f"{source.name}: none of its {len(labels)} labels has a digit or a letter: nothing to score{way_out}"
+        )
     if limit is not None and limit < len(scorable):
         scorable = [scorable[place * len(scorable) // limit] for place in range(limit)]
     predictions: list[Prediction] = []
     for start in range(0, len(scorable), reader.batch_size):
         batch = scorable[start : start + reader.batch_size]
-        predictions.extend(_read_batch(reader, source, batch, labels, lexicons or {}))
+        predictions.extend(_read_batch(reader, source, batch, labels, lexicons or {}, protocol))
         if on_progress is not None:
             on_progress(len(batch))
-    return SetResult(source.name, tuple(predictions), dropped, dict(subsets or {}))
+    return SetResult(source.name, tuple(predictions), dropped, dict(subsets or {}), protocol)
 
 
 def _label_of(source: Source, index: int) -> str:
@@ -175,6 +218,7 @@ def _read_batch(
     batch: Sequence[int],
     labels: Sequence[str],
     lexicons: Mapping[int, Sequence[str]],
+    protocol: Protocol,
 ) -> Iterator[Prediction]:
     crops: dict[int, npt.NDArray[np.uint8]] = {}
     for index in batch:
@@ -189,18 +233,20 @@ def _read_batch(
     readings.update(zip(bound, chosen, strict=True))
     for index in batch:
         if index in readings:
-            yield Prediction(index, labels[index], readings[index].text, readings[index].confidence)
+            text = readings[index].text
+            correct = protocol.fold(text) == protocol.fold(labels[index])
+            yield Prediction(index, labels[index], text, readings[index].confidence, correct)
         else:
-            yield Prediction(index, labels[index], "", 0.0, readable=False)
+            yield Prediction(index, labels[index], "", 0.0, correct=False, readable=False)
 
 
-def _score(name: str, subset: str | None, predictions: Sequence[Prediction], dropped: int) -> Score:
+def _score(name: str, subset: str | None, predictions: Sequence[Prediction], dropped: int, protocol: Protocol) -> Score:
     count = len(predictions)
     correct = [one.correct for one in predictions]
     low, high = metrics.wilson_interval(sum(correct), count)
     distances, longest, reference = 0, 0.0, 0
     for one in predictions:
-        label, text = metrics.normalise(one.label), metrics.normalise(one.text)
+        label, text = protocol.fold(one.label), protocol.fold(one.text)
         distance = metrics.edit_distance(label, text)
         distances += distance
         reference += len(label)
@@ -214,19 +260,17 @@ def _score(name: str, subset: str | None, predictions: Sequence[Prediction], dro
         unreadable=sum(not one.readable for one in predictions),
         accuracy=_percent(sum(correct), count),
         interval=(100.0 * low, 100.0 * high),
-        accuracy_62=_exact(predictions, metrics.ALPHABET_62),
-        accuracy_94=_exact(predictions, metrics.ALPHABET_94),
+        accuracy_62=_exact(predictions, lambda text: metrics.restrict(text, metrics.ALPHABET_62)),
+        accuracy_94=_exact(predictions, lambda text: metrics.restrict(text, metrics.ALPHABET_94)),
+        accuracy_exact=_exact(predictions, lambda text: unicodedata.normalize("NFC", text)),
         ned=_percent(longest, count),
         cer=_percent(distances, reference),
         ece=100.0 * metrics.expected_calibration_error([one.confidence for one in predictions], correct),
     )
 
 
-def _exact(predictions: Sequence[Prediction], alphabet: frozenset[str]) -> float:
-    right = sum(
-        one.readable and metrics.restrict(one.text, alphabet) == metrics.restrict(one.label, alphabet)
-        for one in predictions
-    )
+def _exact(predictions: Sequence[Prediction], fold: Callable[[str], str]) -> float:
+    right = sum(one.readable and fold(one.text) == fold(one.label) for one in predictions)
     return _percent(right, len(predictions))
 
 

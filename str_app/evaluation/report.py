@@ -13,7 +13,7 @@ import numpy.typing as npt
 from datasets.sample import Source
 from models.preprocessing import Preprocessing
 from str_app.evaluation import metrics, table
-from str_app.evaluation.protocol import PROTOCOL, Prediction, SetResult
+from str_app.evaluation.protocol import Prediction, SetResult
 from str_app.reader import Reader, Reading
 
 _STYLE = """
@@ -46,7 +46,8 @@ def render_report(reader: Reader, sources: Sequence[Source], results: Sequence[S
     """
     parts = [
         f"<h1>How well <code>{html.escape(reader.name)}</code> reads</h1>",
-        f"<p class=quiet>Accuracy: {html.escape(PROTOCOL)}. Percent throughout. † not part of total and mean.</p>",
+        f"<p class=quiet>Accuracy: {html.escape(results[0].protocol.description)}. Percent throughout. "
+        "† not part of total and mean.</p>",
         _table(results),
         "<h2>Confidence</h2><p class=quiet>Share of right readings (bars) against their mean confidence (line); "
         "a bar's opacity grows with the number of readings in it. On the diagonal, confidence is a probability.</p>",
@@ -64,7 +65,7 @@ def render_report(reader: Reader, sources: Sequence[Source], results: Sequence[S
 
 def _table(results: Sequence[SetResult]) -> str:
     rows = table.rows(results)
-    head = "".join(f"<th>{html.escape(heading)}</th>" for heading in table.HEADINGS)
+    head = "".join(f"<th>{html.escape(heading)}</th>" for heading in table.headings(results))
     body = "".join(
         f"<tr{' class=total' if place >= len(rows) - 2 else ''}>"
         + "".join(f"<td>{html.escape(cell)}</td>" for cell in row)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from str_app.evaluation.metrics import wilson_interval
-from str_app.evaluation.protocol import PROTOCOL, Score, SetResult
+from str_app.evaluation.protocol import FIELD, Score, SetResult
 
 
 @dataclass(frozen=True)
@@ -46,23 +46,28 @@ def as_json(model: str, results: Sequence[SetResult]) -> dict[str, Any]:
     total = total_of(results)
     return {
         "model": model,
-        "protocol": PROTOCOL,
+        "protocol": results[0].protocol.description,
         "sets": [score.as_json() for result in results for score in result.scores()],
         "weighted": round(total.weighted, 2),
         "mean": round(total.mean, 2),
     }
 
 
-HEADINGS = ("set", "n", "accuracy", "95 %", "62", "94", "1−NED", "CER", "ECE", "unreadable", "dropped")
+def headings(results: Sequence[SetResult]) -> tuple[str, ...]:
+    """The table's first row; beyond ASCII the two exact matches over parts of ASCII give way to one over everything."""
+    exact = ("62", "94") if results[0].protocol is FIELD else ("exact",)
+    return ("set", "n", "accuracy", "95 %", *exact, "1−NED", "CER", "ECE", "unreadable", "dropped")
 
 
 def rows(results: Sequence[SetResult]) -> list[tuple[str, ...]]:
     """The table's cells, one row per set and subset, then the total and the mean."""
     lines = [
-        _row(score, default=score.subset == result.default_subset) for result in results for score in result.scores()
+        _row(score, default=score.subset == result.default_subset, field=result.protocol is FIELD)
+        for result in results
+        for score in result.scores()
     ]
     total = total_of(results)
-    blank = ("",) * (len(HEADINGS) - 4)
+    blank = ("",) * (len(headings(results)) - 4)
     lines.append(("weighted total", str(total.n), f"{total.weighted:.2f}", _interval(total.interval), *blank))
     lines.append(("plain mean", "", f"{total.mean:.2f}", "", *blank))
     return lines
@@ -70,18 +75,19 @@ def rows(results: Sequence[SetResult]) -> list[tuple[str, ...]]:
 
 def markdown(results: Sequence[SetResult]) -> str:
     """The table for terminals and README files, columns aligned."""
-    cells = [HEADINGS, *rows(results)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(HEADINGS))]
+    cells = [headings(results), *rows(results)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [_line(row, widths) for row in cells]
     rule = "|" + "|".join("-" * (width + 1) + (":" if column else "-") for column, width in enumerate(widths)) + "|"
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
-def _row(score: Score, default: bool) -> tuple[str, ...]:
+def _row(score: Score, default: bool, field: bool) -> tuple[str, ...]:
     name = score.name if score.subset is None else f"{score.name} ({score.subset})"
     if not default:
         name += " †"
-    values = (score.accuracy_62, score.accuracy_94, score.ned, score.cer, score.ece)
+    exact = (score.accuracy_62, score.accuracy_94) if field else (score.accuracy_exact,)
+    values = (*exact, score.ned, score.cer, score.ece)
     return (
         name,
         str(score.n),

@@ -14,7 +14,8 @@ from models.recognizer import Recognizer
 from str_app.decoding import greedy
 from str_app.engine import Memory, State, Step
 from str_app.errors import StrAppError
-from str_app.evaluation.metrics import normalise
+from str_app.evaluation.protocol import Protocol, protocol_of
+from str_app.passes import passes
 from str_app.torch_engine import TorchEngine
 
 TEMPERATURES = np.geomspace(0.5, 4.0, 141)  # steps of 1.5 %
@@ -38,8 +39,8 @@ def fit_temperature(
 ) -> float:
     """The temperature under which greedy readings' confidences explain best which of them are right.
 
-    Minimises the negative log-likelihood of right and wrong (case-insensitive, alphanumeric) given the confidence of
-    the whole reading. Temperature scaling: arXiv 1706.04599, applied to the sequence.
+    Minimises the negative log-likelihood of right and wrong (by the protocol of the model's charset) given the
+    confidence of the whole reading. Temperature scaling: arXiv 1706.04599, applied to the sequence.
 
     Args:
         model: uncalibrated; its readings do not depend on the temperature.
@@ -54,20 +55,19 @@ def fit_temperature(
     recorder = _Recorder(model, device=device)
     chosen_rows: list[npt.NDArray[np.float64]] = []  # each reading's steps: chosen log-probability first, then all
     right: list[bool] = []
+    protocol = protocol_of(model.charset)
     for source in sources:
         picked = [k * len(source) // min(limit, len(source)) for k in range(min(limit, len(source)))]
-        crops = _load(source, picked, recorder.preprocessing)
-        for width in recorder.preprocessing.widths:
-            fitting = [crop for crop in crops if crop.canvas.shape[1] == width]
-            for start in range(0, len(fitting), batch_size):
-                batch = fitting[start : start + batch_size]
-                recorder.steps.clear()
-                covered = np.array([crop.covered for crop in batch], dtype=np.int64)
-                readings = greedy(recorder, np.stack([crop.canvas for crop in batch]), covered)
-                for row, (reading, crop) in enumerate(zip(readings, batch, strict=True)):
-                    rows = [step[row] for step in recorder.steps[: len(reading.text) + 1]]
-                    chosen_rows.append(np.column_stack([reading.character_log_probs, np.stack(rows)]))
-                    right.append(normalise(reading.text) == crop.label)
+        crops = _load(source, picked, recorder.preprocessing, protocol)
+        for places in passes([crop.canvas.shape[1] for crop in crops], batch_size):
+            batch = [crops[place] for place in places]
+            recorder.steps.clear()
+            covered = np.array([crop.covered for crop in batch], dtype=np.int64)
+            readings = greedy(recorder, np.stack([crop.canvas for crop in batch]), covered)
+            for row, (reading, crop) in enumerate(zip(readings, batch, strict=True)):
+                rows = [step[row] for step in recorder.steps[: len(reading.text) + 1]]
+                chosen_rows.append(np.column_stack([reading.character_log_probs, np.stack(rows)]))
+                right.append(protocol.fold(reading.text) == crop.label)
     if not right:
         raise StrAppError("no readable labelled crop to calibrate on")
     return best_temperature(chosen_rows, np.array(right))
@@ -90,16 +90,16 @@ class _Crop(NamedTuple):
     label: str
 
 
-def _load(source: Source, indices: Sequence[int], preprocessing: Preprocessing) -> list[_Crop]:
-    """The readable crops whose label has a digit or a letter."""
+def _load(source: Source, indices: Sequence[int], preprocessing: Preprocessing, protocol: Protocol) -> list[_Crop]:
+    """The readable crops whose label has something to compare."""
     crops = []
     for index in indices:
         try:
             sample = source[index]
         except UnreadableSample:
             continue
-        if normalise(sample.text):
-            crops.append(_Crop(*preprocessing(sample.image), normalise(sample.text)))
+        if protocol.fold(sample.text):
+            crops.append(_Crop(*preprocessing(sample.image), protocol.fold(sample.text)))
     return crops
 
 

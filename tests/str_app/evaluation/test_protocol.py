@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from datasets.sample import DataError
+from models.charset import Charset
 from str_app.errors import StrAppError
 from str_app.evaluation import table
-from str_app.evaluation.protocol import SetResult, evaluate_source
+from str_app.evaluation.protocol import FIELD, UNICODE, SetResult, evaluate_source, protocol_of
 from str_app.evaluation.sources import open_test_sets
 from str_app.reader import Reader
 from tests.str_app.fake_engine import FakeEngine
@@ -128,3 +129,32 @@ def test_markdown_columns_line_up() -> None:
     assert len({len(line) for line in lines}) == 1
     assert "71.43" in lines[2]
     assert lines[3].startswith("| weighted total")
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "unicode"),
+    [("Größe", "groe", "größe"), ("Gro\u0308ße", "groe", "größe"), ("4,99€", "499", "499"), ("ЩИ", "", "щи")],
+)
+def test_what_the_protocols_compare(text: str, field: str, unicode: str) -> None:
+    assert (FIELD.fold(text), UNICODE.fold(text)) == (field, unicode)
+
+
+def test_a_model_beyond_ascii_is_judged_by_all_it_can_read() -> None:
+    assert protocol_of(Charset("abc")) is FIELD
+    assert protocol_of(Charset("abcä")) is UNICODE
+
+
+def test_accents_count_when_they_are_asked_for() -> None:
+    source = PaintedSource([("Tür", "Tur"), ("zu", "Zu"), ("щи", "11")])
+    field, unicode = (
+        evaluate_source(Reader(FakeEngine()), source, protocol=protocol).score() for protocol in (FIELD, UNICODE)
+    )
+    assert (field.n, field.correct, field.dropped) == (2, 2, 1)
+    assert (unicode.n, unicode.correct, unicode.dropped) == (3, 1, 0)
+    assert unicode.accuracy_exact == 0.0
+
+
+def test_the_table_beyond_ascii_has_one_exact_match() -> None:
+    lines = table.markdown([evaluated(protocol=UNICODE)]).splitlines()
+    assert "exact" in lines[0]
+    assert len({line.count("|") for line in lines}) == 1
