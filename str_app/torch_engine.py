@@ -81,6 +81,17 @@ def load_engine(model: str | Path, device: str = "cpu", threads: int | None = No
         torch.set_num_threads(threads)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise StrAppError(f"device {device!r}: torch {torch.__version__} sees no CUDA device here; use --device cpu")
+    path = checkpoint_file(model)
+    network, info = load_checkpoint(path)
+    return TorchEngine(network, {"name": path.stem, **info}, device)
+
+
+def checkpoint_file(model: str | Path) -> Path:
+    """The weights that a name of `list_models()` or a path means.
+
+    Raises:
+        StrAppError: no such model, or a preset without released weights.
+    """
     name = str(model)
     if name in list_models():
         path = weights_path(name)
@@ -89,9 +100,7 @@ def load_engine(model: str | Path, device: str = "cpu", threads: int | None = No
                 f"model {name!r} has no released weights yet: train it with `str-app train --preset {name} …` "
                 "and pass the checkpoint's path"
             )
-    else:
-        path = Path(model)
-        if not path.is_file():
-            raise StrAppError(f"model {name!r} is neither one of {', '.join(list_models())} nor a checkpoint file")
-    network, info = load_checkpoint(path)
-    return TorchEngine(network, {"name": path.stem, **info}, device)
+        return path
+    if not Path(model).is_file():
+        raise StrAppError(f"model {name!r} is neither one of {', '.join(list_models())} nor a checkpoint file")
+    return Path(model)

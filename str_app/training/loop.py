@@ -24,13 +24,13 @@ from datasets.opening import open_source
 from models.charset import PRINTABLE_94, Charset
 from models.checkpoint import load_checkpoint, save_checkpoint
 from models.preprocessing import Preprocessing
-from models.presets import architecture, list_models, weights_path
+from models.presets import architecture
 from models.recognizer import Recognizer
 from models.transfer import transfer_weights
 from str_app.errors import StrAppError
 from str_app.evaluation.protocol import SetResult, evaluate_source
 from str_app.reader import Reader
-from str_app.torch_engine import TorchEngine
+from str_app.torch_engine import TorchEngine, checkpoint_file
 from str_app.training.distributed import World, join_world, share_batch_norms
 from str_app.training.finishing import calibrate_and_score
 from str_app.training.journal import Journal
@@ -329,8 +329,7 @@ def _initial_model(settings: TrainSettings, resume: bool) -> tuple[Recognizer, T
         return Recognizer(settings.architecture, charset, Preprocessing()), settings
     if settings.architecture != architecture(settings.preset):
         raise StrAppError("--from brings its own architecture: leave out --set architecture.…")
-    path = weights_path(settings.start_from) if settings.start_from in list_models() else Path(settings.start_from)
-    source, _ = load_checkpoint(path)
+    source, _ = load_checkpoint(checkpoint_file(settings.start_from))
     target = Recognizer(source.architecture, Charset(settings.charset or source.charset.characters), Preprocessing())
     transfer_weights(source, target)
     return target, dataclasses.replace(settings, architecture=source.architecture, charset=target.charset.characters)
