@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from datasets.sample import Source, UnreadableSample
 from models.charset import Charset
 from str_app.errors import StrAppError
 from str_app.evaluation import metrics
+from str_app.evaluation.confidence import Trust, trust_of
 from str_app.reader import Reader
 
 
@@ -96,6 +97,7 @@ class Score:
         ned: mean of 1 − edit distance / longer length.
         cer: edit distance over label length, both summed.
         ece: expected calibration error of the confidence against `accuracy`'s notion of right, 15 bins.
+        trust: accuracy at coverages, thresholds for accuracies, AURC.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Score:
     ned: float
     cer: float
     ece: float
+    trust: Trust
 
     def as_json(self) -> dict[str, Any]:
         """The row as `--json` writes it; percentages to two decimals."""
@@ -120,7 +123,7 @@ class Score:
         row["interval"] = [round(bound, 2) for bound in self.interval]
         for key in ("accuracy_62", "accuracy_94", "accuracy_exact", "ned", "cer", "ece"):
             row[key] = round(getattr(self, key), 2)
-        return {**row, "unreadable": self.unreadable, "dropped": self.dropped}
+        return {**row, **self.trust.as_json(), "unreadable": self.unreadable, "dropped": self.dropped}
 
 
 @dataclass(frozen=True)
@@ -141,12 +144,14 @@ class SetResult:
     subsets: Mapping[str, frozenset[int]]
     protocol: Protocol = FIELD
 
+    def of(self, subset: str | None) -> list[Prediction]:
+        """The predictions of the whole set or of one of its subsets."""
+        return [one for one in self.predictions if subset is None or one.index in self.subsets[subset]]
+
     def score(self, subset: str | None = None) -> Score:
         """Numbers of the whole set or of one of its subsets."""
-        members: Collection[int] | None = None if subset is None else self.subsets[subset]
-        predictions = [one for one in self.predictions if members is None or one.index in members]
-        dropped = [index for index in self.dropped if members is None or index in members]
-        return _score(self.name, subset, predictions, len(dropped), self.protocol)
+        dropped = [index for index in self.dropped if subset is None or index in self.subsets[subset]]
+        return _score(self.name, subset, self.of(subset), len(dropped), self.protocol)
 
     @property
     def default_subset(self) -> str | None:
@@ -243,6 +248,7 @@ def _read_batch(
 def _score(name: str, subset: str | None, predictions: Sequence[Prediction], dropped: int, protocol: Protocol) -> Score:
     count = len(predictions)
     correct = [one.correct for one in predictions]
+    confidences = [one.confidence for one in predictions]
     low, high = metrics.wilson_interval(sum(correct), count)
     distances, longest, reference = 0, 0.0, 0
     for one in predictions:
@@ -265,7 +271,8 @@ def _score(name: str, subset: str | None, predictions: Sequence[Prediction], dro
         accuracy_exact=_exact(predictions, lambda text: unicodedata.normalize("NFC", text)),
         ned=_percent(longest, count),
         cer=_percent(distances, reference),
-        ece=100.0 * metrics.expected_calibration_error([one.confidence for one in predictions], correct),
+        ece=100.0 * metrics.expected_calibration_error(confidences, correct),
+        trust=trust_of(confidences, correct),
     )
 
 

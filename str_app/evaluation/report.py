@@ -12,12 +12,14 @@ import numpy.typing as npt
 
 from datasets.sample import Source
 from models.preprocessing import Preprocessing
-from str_app.evaluation import metrics, table
+from str_app.evaluation import confidence, table
+from str_app.evaluation.confidence import MEANING
 from str_app.evaluation.protocol import Prediction, SetResult
 from str_app.reader import Reader, Reading
+from str_app.reading_picture import attention_overlay
 
 _STYLE = """
-:root { color-scheme: light dark; --line: #8884; --bar: #3b7dd8; --bad: #c2410c; --good: #15803d }
+:root { color-scheme: light dark; --line: #8884; --bad: #c2410c; --good: #15803d }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem }
 h1, h2 { font-weight: 600; line-height: 1.2 } .quiet { opacity: .75 }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
@@ -49,9 +51,8 @@ def render_report(reader: Reader, sources: Sequence[Source], results: Sequence[S
         f"<p class=quiet>Accuracy: {html.escape(results[0].protocol.description)}. Percent throughout. "
         "† not part of total and mean.</p>",
         _table(results),
-        "<h2>Confidence</h2><p class=quiet>Share of right readings (bars) against their mean confidence (line); "
-        "a bar's opacity grows with the number of readings in it. On the diagonal, confidence is a probability.</p>",
-        '<div class="diagrams">' + "".join(_diagram(result) for result in results) + "</div>",
+        f"<h2>Confidence</h2><p class=quiet>{html.escape(MEANING)} On the diagonal it is exactly that.</p>",
+        *_confidence(results),
     ]
     for source, result in zip(sources, results, strict=True):
         parts.extend(_mistakes(reader, source, result, mistakes))
@@ -75,34 +76,28 @@ def _table(results: Sequence[SetResult]) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _diagram(result: SetResult) -> str:
-    """Reliability of the default subset as an SVG of 180 × 180 units."""
-    members = None if result.default_subset is None else result.subsets[result.default_subset]
-    scored = [one for one in result.predictions if members is None or one.index in members]
-    bars = metrics.reliability([one.confidence for one in scored], [one.correct for one in scored])
-    largest = max(bar.size for bar in bars)
-    side = 180
-    drawn = []
-    for bar in bars:
-        if not bar.size:
-            continue
-        left, width, height = bar.low * side, side / len(bars) - 1, bar.accuracy * side
-        opacity = 0.3 + 0.7 * bar.size / largest
-        level = side - bar.confidence * side
-        drawn.append(
-            f'<rect x="{left:.1f}" y="{side - height:.1f}" width="{width:.1f}" height="{height:.1f}" '
-            f'fill="var(--bar)" opacity="{opacity:.2f}"><title>confidence {bar.low:.2f} to {bar.high:.2f}: '
-            f"{bar.size} readings, {100 * bar.accuracy:.1f} % right</title></rect>"
-            f'<path d="M{left:.1f} {level:.1f}h{width:.1f}" stroke="currentColor" stroke-width="2"/>'
-        )
-    score = result.score(result.default_subset)
-    return (
-        f'<figure><svg viewBox="0 0 {side} {side}" width="{side}" height="{side}" role="img" '
-        f'aria-label="Reliability of {html.escape(result.name)}">'
-        f'<rect width="{side}" height="{side}" fill="none" stroke="var(--line)"/>'
-        f'<path d="M0 {side}L{side} 0" stroke="var(--line)"/>{"".join(drawn)}</svg>'
-        f"<figcaption>{html.escape(result.name)}, ECE {score.ece:.1f}</figcaption></figure>"
-    )
+def _confidence(results: Sequence[SetResult]) -> Iterator[str]:
+    """Plots of every set's default subset, and what refusing unsure readings would give."""
+    sets = []
+    rows = ""
+    for result in results:
+        members = result.of(result.default_subset)
+        sets.append((result.name, [one.confidence for one in members], [one.correct for one in members]))
+        score = result.score(result.default_subset)
+        cells = [f"{score.trust.accuracy_at_coverage[coverage]:.1f}" for coverage in confidence.COVERAGES]
+        for accuracy in confidence.ACCURACIES:
+            found = score.trust.threshold_for_accuracy[accuracy]
+            cells.append("never" if found is None else f"≥ {found.confidence:.3f} keeps {found.coverage:.1f} %")
+        cells += [f"{score.trust.aurc:.2f}", f"{score.ece:.1f}"]
+        body = "".join(f"<td>{cell}</td>" for cell in [html.escape(result.name), str(score.n), *cells])
+        rows += f"<tr>{body}</tr>"
+    names = [f"surest {coverage} %" if coverage < 100 else "all" for coverage in confidence.COVERAGES]
+    names += [f"for {accuracy} % right" for accuracy in confidence.ACCURACIES]
+    head = "".join(f"<th>{name}</th>" for name in ["set", "n", *names, "AURC", "ECE"])
+    yield f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    plots = [confidence.coverage_plot("What refusing unsure readings gives", sets)]
+    plots += [confidence.reliability_plot(*one) for one in sets]
+    yield '<div class="diagrams">' + "".join(f"<figure>{one}</figure>" for one in plots) + "</div>"
 
 
 def _mistakes(reader: Reader, source: Source, result: SetResult, limit: int) -> Iterator[str]:
@@ -127,8 +122,8 @@ def _mistakes(reader: Reader, source: Source, result: SetResult, limit: int) -> 
 def _card(one: Prediction, crop: npt.NDArray[np.uint8], reading: Reading, preprocessing: Preprocessing) -> str:
     # With lexicons the reading that was scored is another one than the free reading whose attention is shown.
     maps = "".join(
-        f'<figure><img src="{picture}" alt=""><figcaption>{html.escape(text)} {confidence}</figcaption></figure>'
-        for picture, text, confidence in _heat(crop, reading, preprocessing)
+        f'<figure><img src="{picture}" alt=""><figcaption>{html.escape(text)} {sure}</figcaption></figure>'
+        for picture, text, sure in _heat(crop, reading, preprocessing)
     )
     height, width = crop.shape[:2]
     return (
@@ -147,13 +142,9 @@ def _heat(
     """For each character, and for the end: the crop lit where the network looked, the character, its confidence."""
     if reading.attention is None:
         return
-    canvas, covered = preprocessing(crop)
     names = [*((one.text, f"{one.confidence:.2f}") for one in reading.characters), ("end", "")]
-    for weights, (text, confidence) in zip(reading.attention, names, strict=True):
-        spread = cv2.resize(weights, (canvas.shape[1], canvas.shape[0]), interpolation=cv2.INTER_LINEAR)
-        strength = (spread / max(float(spread.max()), 1e-9))[:, :covered, None]
-        lit = canvas[:, :covered] * (0.35 + 0.65 * strength) + np.array([255.0, 90.0, 0.0]) * 0.35 * strength
-        yield _data_url(np.clip(lit, 0, 255).astype(np.uint8)), text, confidence
+    for weights, (text, sure) in zip(reading.attention, names, strict=True):
+        yield _data_url(attention_overlay(crop, weights, preprocessing)), text, sure
 
 
 def _data_url(image: npt.NDArray[np.uint8]) -> str:

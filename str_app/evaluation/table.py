@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from str_app.evaluation.confidence import MEANING, equal_mass_reliability
 from str_app.evaluation.metrics import wilson_interval
 from str_app.evaluation.protocol import FIELD, Score, SetResult
 
@@ -42,15 +43,35 @@ def total_of(results: Sequence[SetResult]) -> Total:
 
 
 def as_json(model: str, results: Sequence[SetResult]) -> dict[str, Any]:
-    """What `--json` writes: DESIGN's contract, with `dropped` added to each set."""
+    """What `--json` writes; docs/confidence.md explains what each set says about its confidences."""
     total = total_of(results)
     return {
         "model": model,
         "protocol": results[0].protocol.description,
-        "sets": [score.as_json() for result in results for score in result.scores()],
+        "confidence": MEANING,
+        "sets": [
+            {**score.as_json(), "reliability": _reliability(result, score.subset)}
+            for result in results
+            for score in result.scores()
+        ],
         "weighted": round(total.weighted, 2),
         "mean": round(total.mean, 2),
     }
+
+
+def _reliability(result: SetResult, subset: str | None) -> list[dict[str, float]]:
+    members = result.of(subset)
+    bars = equal_mass_reliability([one.confidence for one in members], [one.correct for one in members])
+    return [
+        {
+            "low": round(bar.low, 4),
+            "high": round(bar.high, 4),
+            "n": bar.size,
+            "confidence": round(100 * bar.confidence, 2),
+            "accuracy": round(100 * bar.accuracy, 2),
+        }
+        for bar in bars
+    ]
 
 
 def headings(results: Sequence[SetResult]) -> tuple[str, ...]:

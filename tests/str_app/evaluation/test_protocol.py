@@ -116,10 +116,11 @@ def test_totals_weigh_samples_and_average_sets() -> None:
 
 def test_json_has_the_contract() -> None:
     content = table.as_json("fake", [evaluated()])
-    assert set(content) == {"model", "protocol", "sets", "weighted", "mean"}
+    assert set(content) == {"model", "protocol", "confidence", "sets", "weighted", "mean"}
     row = content["sets"][0]
     assert {
-        "name", "subset", "n", "accuracy", "interval", "accuracy_62", "accuracy_94", "ned", "cer", "ece", "unreadable"
+        "name", "subset", "n", "accuracy", "interval", "accuracy_62", "accuracy_94", "ned", "cer", "ece", "unreadable",
+        "accuracy_exact", "accuracy_at_coverage", "threshold_for_accuracy", "aurc", "reliability",
     } <= set(row)  # fmt: skip
     assert (row["name"], row["subset"], row["n"], row["accuracy"], row["unreadable"]) == ("painted", None, 7, 71.43, 1)
 

@@ -1,0 +1,61 @@
+"""What confidences are good for, on cases worked out by hand."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from str_app.evaluation.confidence import (
+    Threshold,
+    coverage_plot,
+    equal_mass_reliability,
+    reliability_plot,
+    trust_of,
+)
+
+# Surest first: right, right, right, wrong, right, right, wrong, right, wrong, wrong.
+CONFIDENCES = [0.99, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2]
+CORRECT = [True, True, True, False, True, True, False, True, False, False]
+
+
+def test_trust_by_hand() -> None:
+    trust = trust_of(CONFIDENCES, CORRECT)
+    assert trust.accuracy_at_coverage == pytest.approx({80: 75.0, 90: 100 * 6 / 9, 95: 60.0, 100: 60.0})
+    assert trust.threshold_for_accuracy[99] == Threshold(0.9, 30.0, 100.0)
+    risks = [0, 0, 0, 1 / 4, 1 / 5, 1 / 6, 2 / 7, 2 / 8, 3 / 9, 4 / 10]
+    assert trust.aurc == pytest.approx(100 * sum(risks) / 10)
+
+
+def test_the_order_of_the_readings_does_not_matter() -> None:
+    assert trust_of(CONFIDENCES[::-1], CORRECT[::-1]) == trust_of(CONFIDENCES, CORRECT)
+
+
+def test_a_threshold_never_cuts_through_equal_confidences() -> None:
+    trust = trust_of([0.9, 0.9, 0.9, 0.1], [True, True, False, False])
+    assert trust.threshold_for_accuracy == {99: None, 97: None, 95: None}
+    # Of three equally sure readings with two right, any one is right to two thirds.
+    assert trust_of([0.9] * 3, [True, True, False]).aurc == pytest.approx(100 / 3)
+
+
+def test_json_says_null_where_no_threshold_is_enough() -> None:
+    row = trust_of([0.5, 0.4], [False, True]).as_json()
+    assert row["threshold_for_accuracy"] == {"99": None, "97": None, "95": None}
+    assert row["accuracy_at_coverage"] == {"80": 50.0, "90": 50.0, "95": 50.0, "100": 50.0}
+
+
+def test_bins_of_equal_mass() -> None:
+    bars = equal_mass_reliability(CONFIDENCES, CORRECT, bins=3)
+    assert [bar.size for bar in bars] == [3, 3, 4]
+    assert (bars[0].low, bars[0].high, bars[0].accuracy) == (0.2, 0.4, pytest.approx(1 / 3))
+    assert bars[2].confidence == pytest.approx((0.8 + 0.9 + 0.95 + 0.99) / 4)
+    assert len(equal_mass_reliability([0.5, 0.6], [True, False], bins=10)) == 2
+
+
+def test_plots_are_whole_and_name_the_set() -> None:
+    for svg in (
+        reliability_plot("a<b", CONFIDENCES, CORRECT),
+        coverage_plot("a<b", [("one", CONFIDENCES, CORRECT), ("two", [0.5], [True])]),
+    ):
+        assert any("a<b" in (node.text or "") for node in ET.fromstring(svg).iter())
+    assert reliability_plot("x", CONFIDENCES, CORRECT).count("<circle") == 10
