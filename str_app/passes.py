@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 
 def passes(canvas_widths: Sequence[int], largest: int) -> Iterator[list[int]]:
-    """Places of the crops of each pass: one canvas width, and one of the sizes of `batch_sizes`.
+    """Places of the crops that make up one pass: one canvas width, one of the usual sizes.
 
     Args:
-        canvas_widths: one a crop, in pixels.
-        largest: most crops in one pass.
+        canvas_widths: of each crop.
+        largest: most crops in one pass; see `batch_sizes`.
     """
     for width in sorted(set(canvas_widths)):
         places = [place for place, other in enumerate(canvas_widths) if other == width]

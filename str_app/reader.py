@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,45 +13,33 @@ import numpy.typing as npt
 from PIL import Image
 
 from models.charset import Charset
-from str_app.character_boxes import Box, character_boxes
+from str_app import regions as marked
+from str_app.character_boxes import character_boxes
 from str_app.engine import Engine
-from str_app.errors import StrAppError
+from str_app.errors import ImageError, StrAppError
 from str_app.images import DEFAULT_LIMITS, ImageLimits, ImageSource, load_image
+from str_app.passes import passes
+from str_app.reading import QUARTER_TURNS, best_turn
+from str_app.reading import Character as Character
+from str_app.reading import Reading as Reading
 
 if TYPE_CHECKING:
     from str_app.decoding import Decoded, Trie
 
 
 @dataclass(frozen=True)
-class Character:
-    """One character of a reading.
+class Fitted:
+    """A crop on its canvas, ready for a pass.
 
     Attributes:
-        text: the character.
-        confidence: calibrated probability that it is right, given the characters before it.
-        box: x0, y0, x1, y1 in pixels of the image given.
+        canvas: uint8 (height, W, 3).
+        covered: columns of the canvas that the crop covers.
+        image_size: height and width of the crop in pixels.
     """
 
-    text: str
-    confidence: float
-    box: Box
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What one image says.
-
-    Attributes:
-        text: the reading; may be empty.
-        confidence: calibrated probability that the whole reading, its end included, is right.
-        characters: one entry per character of `text`.
-        attention: float32 (len(text) + 1, H', W') over the canvas, the end token's map last; None unless asked for.
-    """
-
-    text: str
-    confidence: float
-    characters: tuple[Character, ...]
-    attention: npt.NDArray[np.float32] | None = None
+    canvas: npt.NDArray[np.uint8]
+    covered: int
+    image_size: tuple[int, int]
 
 
 class Reader:
@@ -116,6 +104,7 @@ class Reader:
         beam: int = 1,
         lexicon: Iterable[str] | None = None,
         attention: bool = False,
+        rotate: bool = False,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> list[Reading]:
         """Read one image or several.
@@ -126,6 +115,8 @@ class Reader:
             beam: number of readings kept while searching; 1 is greedy.
             lexicon: words to choose from, whatever their case; nothing else is then returned. It takes its own beam.
             attention: return the attention maps too.
+            rotate: try each image turned by 0, 90, 180 and 270 degrees and keep the most confident reading, for
+                vertical and upside-down words. It takes four times as long.
             limits: what is refused as no word crop.
 
         Returns:
@@ -140,7 +131,48 @@ class Reader:
             load_image(source, limits, None if isinstance(source, str | Path) else f"image {place} of {len(sources)}")
             for place, source in enumerate(sources, 1)
         )
-        return self.read_crops(crops, beam=beam, lexicon=lexicon, attention=attention)
+        return self.read_crops(crops, beam=beam, lexicon=lexicon, attention=attention, rotate=rotate)
+
+    def recognize_regions(
+        self,
+        photo: ImageSource,
+        regions: Sequence[Any],
+        *,
+        beam: int = 1,
+        lexicon: Iterable[str] | None = None,
+        attention: bool = False,
+        rotate: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
+    ) -> list[Reading]:
+        """Read the words that a detector, or a person, has marked in one photograph.
+
+        Args:
+            photo: as one image of `recognize`.
+            regions: boxes `[x0, y0, x1, y1]` or quadrilaterals of 8 numbers or 4 points, in pixels of the upright
+                photograph; the points clockwise from the first letter's top left. See `str_app.regions.region`.
+            beam, lexicon, attention, rotate: see `recognize`.
+            limits: of the photograph and of each crop.
+
+        Returns:
+            One reading per region, in order, with boxes in pixels of the photograph.
+
+        Raises:
+            ImageError: the photograph, or a region of it, cannot be read; the message says which one.
+        """
+        pixels = load_image(photo, limits)
+        found: list[marked.Region] = []
+        crops: list[npt.NDArray[np.uint8]] = []
+        for crop in marked.crops(pixels, regions, limits):
+            if isinstance(crop, ImageError):
+                raise crop
+            found.append(crop[0])
+            crops.append(crop[1])
+        readings = self.read_crops(crops, beam=beam, lexicon=lexicon, attention=attention, rotate=rotate)
+        height, width = pixels.shape[:2]
+        return [
+            reading.moved(lambda box, region=region: marked.in_photo(box, region, (height, width)))  # type: ignore[misc]
+            for reading, region in zip(readings, found, strict=True)
+        ]
 
     def read_crops(
         self,
@@ -150,35 +182,54 @@ class Reader:
         lexicon: Iterable[str] | None = None,
         lexicons: Sequence[Iterable[str]] | None = None,
         attention: bool = False,
+        rotate: bool = False,
     ) -> list[Reading]:
         """As `recognize`, for crops that are decoded already: uint8 (H, W, 3) RGB, of any size.
 
         Args:
-            crops, beam, lexicon, attention: see `recognize`.
+            crops, beam, lexicon, attention, rotate: see `recognize`.
             lexicons: instead of `lexicon`, the words to choose from for each crop.
         """
-        search = self._search(beam, lexicon, lexicons)
-        fitted: list[tuple[npt.NDArray[np.uint8], int, tuple[int, int]]] = []
-        for crop in crops:
-            canvas, covered = self.engine.preprocessing(crop)
-            fitted.append((canvas, covered, (crop.shape[0], crop.shape[1])))
-        readings: dict[int, Reading] = {}
-        for places in self._passes([canvas.shape[1] for canvas, _, _ in fitted]):
-            canvases = np.stack([fitted[place][0] for place in places])
-            widths = np.array([fitted[place][1] for place in places], dtype=np.int64)
-            for place, decoded in zip(places, search(canvases, widths, places), strict=True):
-                canvas, covered, image_size = fitted[place]
-                readings[place] = self._reading(decoded, covered, canvas.shape[1], image_size, attention)
-        return [readings[place] for place in range(len(fitted))]
+        if not rotate:
+            fitted = [self.fit(crop) for crop in crops]
+            return self.read_fitted(fitted, beam=beam, lexicon=lexicon, lexicons=lexicons, attention=attention)
+        turned = [fitted for crop in crops for fitted in self.fit_turned(crop)]
+        turns = len(QUARTER_TURNS)
+        if lexicons is not None:
+            lexicons = [words for words in map(list, lexicons) for _ in QUARTER_TURNS]
+        readings = self.read_fitted(turned, beam=beam, lexicon=lexicon, lexicons=lexicons, attention=attention)
+        return [
+            best_turn(readings[start : start + turns], turned[start].image_size)
+            for start in range(0, len(readings), turns)
+        ]
 
-    def _passes(self, canvas_widths: Sequence[int]) -> Iterator[list[int]]:
-        """Places of the crops that go through the network together: one canvas width, one of the usual sizes."""
-        for width in sorted(set(canvas_widths)):
-            places = [place for place, other in enumerate(canvas_widths) if other == width]
-            start = 0
-            for size in batch_sizes(len(places), self.batch_size):
-                yield places[start : start + size]
-                start += size
+    def fit(self, crop: npt.NDArray[np.uint8]) -> Fitted:
+        """Scale a crop, uint8 (H, W, 3) RGB, to its canvas."""
+        canvas, covered = self.engine.preprocessing(crop)
+        return Fitted(canvas, covered, (crop.shape[0], crop.shape[1]))
+
+    def fit_turned(self, crop: npt.NDArray[np.uint8]) -> list[Fitted]:
+        """The same for the crop turned by each of `QUARTER_TURNS`, counter-clockwise."""
+        return [self.fit(np.ascontiguousarray(np.rot90(crop, turn))) for turn in QUARTER_TURNS]
+
+    def read_fitted(
+        self,
+        fitted: Sequence[Fitted],
+        *,
+        beam: int = 1,
+        lexicon: Iterable[str] | None = None,
+        lexicons: Sequence[Iterable[str]] | None = None,
+        attention: bool = False,
+    ) -> list[Reading]:
+        """As `read_crops`, for crops on the canvases of this reader's `fit`."""
+        search = self._search(beam, lexicon, lexicons)
+        readings: dict[int, Reading] = {}
+        for places in passes([crop.canvas.shape[1] for crop in fitted], self.batch_size):
+            canvases = np.stack([fitted[place].canvas for place in places])
+            widths = np.array([fitted[place].covered for place in places], dtype=np.int64)
+            for place, decoded in zip(places, search(canvases, widths, places), strict=True):
+                readings[place] = self._reading(decoded, fitted[place], attention)
+        return [readings[place] for place in range(len(fitted))]
 
     def _search(
         self, beam: int, lexicon: Iterable[str] | None, lexicons: Sequence[Iterable[str]] | None
@@ -209,30 +260,20 @@ class Reader:
         except ValueError as error:
             raise StrAppError(str(error)) from error
 
-    def _reading(
-        self, decoded: Decoded, covered: int, canvas_width: int, image_size: tuple[int, int], attention: bool
-    ) -> Reading:
-        canvas_size = (self.engine.preprocessing.height, canvas_width)
-        boxes = character_boxes(decoded.attention[: len(decoded.text)], covered, canvas_size, image_size)
+    def _reading(self, decoded: Decoded, crop: Fitted, attention: bool) -> Reading:
+        canvas_size = (crop.canvas.shape[0], crop.canvas.shape[1])
+        boxes = character_boxes(decoded.attention[: len(decoded.text)], crop.covered, canvas_size, crop.image_size)
         characters = tuple(
             Character(text, _probability(log_prob), box)
             for text, log_prob, box in zip(decoded.text, decoded.character_log_probs, boxes, strict=False)
         )
         return Reading(
-            decoded.text, _probability(decoded.log_prob), characters, decoded.attention if attention else None
+            decoded.text,
+            _probability(decoded.log_prob),
+            characters,
+            decoded.attention if attention else None,
+            crop.covered / canvas_size[1],
         )
-
-
-def batch_sizes(count: int, largest: int) -> list[int]:
-    """Sizes of the passes for `count` crops: full batches, then the powers of two that make up the rest.
-
-    >>> batch_sizes(75, 32)
-    [32, 32, 8, 2, 1]
-    """
-    rest = count % largest
-    return [largest] * (count // largest) + [
-        1 << bit for bit in range(rest.bit_length() - 1, -1, -1) if rest >> bit & 1
-    ]
 
 
 def _probability(log_prob: float) -> float:

@@ -17,7 +17,8 @@ from PIL import Image
 from models.charset import PRINTABLE_94
 from str_app.character_boxes import character_boxes
 from str_app.errors import ImageError, StrAppError
-from str_app.reader import Reader, batch_sizes
+from str_app.passes import batch_sizes
+from str_app.reader import Reader
 from tests.str_app.fake_engine import CELLS, FakeEngine, paint
 
 WORDS = [f"word{number}" for number in range(45)]

@@ -1,0 +1,158 @@
+"""Words marked in a photograph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from str_app import regions
+from str_app.errors import ImageError, StrAppError
+from str_app.images import ImageLimits
+from str_app.reader import Reader
+from tests.str_app.fake_engine import FakeEngine, paint
+
+HEIGHT, WIDTH = 300, 400
+
+
+def photo() -> np.ndarray:
+    """`left` upright at (20, 30), `sold` seen at an angle on `CORNERS`."""
+    picture = np.full((HEIGHT, WIDTH, 3), 128, dtype=np.uint8)
+    word = paint("left", 0.9)
+    picture[30 : 30 + word.shape[0], 20 : 20 + word.shape[1]] = word
+    word = paint("sold", 0.9, scale=4)
+    height, width = word.shape[:2]
+    matrix = cv2.getPerspectiveTransform(
+        np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32) - 0.5,
+        np.array(CORNERS, np.float32) - 0.5,
+    )
+    warped = cv2.warpPerspective(word, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_NEAREST)
+    inside = cv2.warpPerspective(np.ones((height, width), np.uint8), matrix, (WIDTH, HEIGHT)) > 0
+    picture[inside] = warped[inside]
+    return picture
+
+
+CORNERS = [(150.0, 100.0), (310.0, 80.0), (312.0, 210.0), (148.0, 226.0)]
+BOX = [20, 30, 60, 62]
+
+
+@pytest.mark.parametrize(
+    "corners",
+    [CORNERS, [edge for corner in CORNERS for edge in corner], [CORNERS[0], CORNERS[3], CORNERS[2], CORNERS[1]]],
+    ids=["pairs", "eight numbers", "counter-clockwise"],
+)
+def test_boxes_and_quadrilaterals_are_read_in_order(corners: list) -> None:
+    readings = Reader(FakeEngine()).recognize_regions(photo(), [BOX, corners, BOX])
+    assert [reading.text for reading in readings] == ["left", "sold", "left"]
+
+
+def test_characters_are_placed_in_the_photograph() -> None:
+    upright, slanted = Reader(FakeEngine()).recognize_regions(photo(), [BOX, CORNERS])
+    assert upright.characters[0].box == pytest.approx((20, 30, 28, 62), abs=0.5)
+    for number, character in enumerate(slanted.characters):
+        x0, y0, x1, y1 = character.box
+        middle = photo()[round((y0 + y1) / 2), round((x0 + x1) / 2), 0]
+        assert abs(int(middle) - FakeEngine().charset.encode("sold"[number])[0] * 2) <= 1
+
+
+def test_a_box_reads_as_the_crop_cut_out_by_hand() -> None:
+    picture = photo()
+    (cut,) = Reader(FakeEngine()).read_crops([picture[30:62, 20:60]])
+    (marked,) = Reader(FakeEngine()).recognize_regions(picture, [BOX])
+    assert (marked.text, marked.confidence) == (cut.text, cut.confidence)
+
+
+def test_turned_words_are_set_upright() -> None:
+    picture = np.full((200, 200, 3), 128, dtype=np.uint8)
+    word = np.rot90(paint("down", [0.99, 0.99, 0.6, 0.99], scale=2), 2)
+    picture[50 : 50 + word.shape[0], 40 : 40 + word.shape[1]] = word
+    box = [40, 50, 40 + word.shape[1], 50 + word.shape[0]]
+    (reading,) = Reader(FakeEngine()).recognize_regions(picture, [box], rotate=True)
+    assert (reading.text, reading.rotation) == ("down", 180)
+    assert reading.characters[0].box[0] > reading.characters[3].box[0]
+
+
+def test_a_box_is_cut_off_at_the_edges() -> None:
+    ((marked, crop),) = regions.crops(photo(), [[-10.5, 280, 50.2, 999]])
+    assert crop.shape == (20, 51, 3)
+    assert marked.corners[0] == (0.0, 280.0)
+
+
+BAD = {
+    "no numbers": "word",
+    "an object": {"x": 1},
+    "five numbers": [1, 2, 3, 4, 5],
+    "ragged": [[1, 2], [3]],
+    "not finite": [0, 0, float("nan"), 5],
+    "huge": [0, 0, 1e300, 5],
+    "overflow": [0, 0, 10**400, 5],
+    "swapped": [60, 30, 20, 62],
+    "crossed": [[0, 0], [50, 50], [50, 0], [0, 50]],
+    "a line": [[0, 0], [10, 0], [20, 0], [30, 0]],
+    "outside": [WIDTH + 1, 0, WIDTH + 50, 50],
+    "far outside": [[-5000, 0], [50, 0], [50, 50], [-5000, 50]],
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_region_is_named_and_spoils_no_other(kind: str) -> None:
+    first, bad, last = regions.crops(photo(), [BOX, BAD[kind], BOX])
+    assert isinstance(bad, ImageError)
+    assert bad.code == "bad_region"
+    assert "region 2 of 3" in bad.message
+    assert not isinstance(first, ImageError)
+    assert not isinstance(last, ImageError)
+    with pytest.raises(ImageError, match="region 1 of 1"):
+        Reader(FakeEngine()).recognize_regions(photo(), [BAD[kind]])
+
+
+def test_crops_are_within_limits_each_and_together() -> None:
+    limits = ImageLimits(max_pixels=HEIGHT * WIDTH)
+    whole = [0, 0, WIDTH, HEIGHT]
+    fits, beyond = regions.crops(photo(), [whole, BOX], limits)
+    assert not isinstance(fits, ImageError)
+    assert isinstance(beyond, ImageError)
+    assert beyond.code == "too_many_pixels"
+    (tiny,) = regions.crops(photo(), [[5, 5, 6, 6]])
+    assert isinstance(tiny, ImageError)
+    assert tiny.code == "too_small"
+
+
+@given(st.lists(st.floats(-500, 900) | st.floats() | st.integers(), min_size=3, max_size=9))
+@settings(max_examples=150, deadline=None)
+def test_any_numbers_give_a_crop_or_a_named_error(numbers: list[float]) -> None:
+    (outcome,) = regions.crops(np.zeros((HEIGHT, WIDTH, 3), np.uint8), [numbers])
+    if isinstance(outcome, ImageError):
+        assert outcome.code in ("bad_region", "too_small", "extreme_aspect", "too_many_pixels")
+    else:
+        marked, crop = outcome
+        x0, y0, x1, y1 = regions.in_photo((0, 0, crop.shape[1], crop.shape[0]), marked, (HEIGHT, WIDTH))
+        assert 0 <= x0 <= x1 <= WIDTH
+        assert 0 <= y0 <= y1 <= HEIGHT
+
+
+FILES = {
+    "json": ("[[20, 30, 60, 62], [[1, 2], [3, 2], [3, 4], [1, 4]]]", [BOX, [[1, 2], [3, 2], [3, 4], [1, 4]]]),
+    "boxes": ("20,30,60,62\n\n", [BOX]),
+    "IC15": ("\ufeff1,2,3,2,3,4,1,4,a, b\n", [[1, 2, 3, 2, 3, 4, 1, 4]]),
+    "box with its text": ("20,30,60,62,left\n", [BOX]),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_files_of_regions(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "regions.txt"
+    path.write_text(FILES[kind][0], encoding="utf-8")
+    assert regions.read_regions(path) == FILES[kind][1]
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2", "left\n", "1,2,x,4\n"])
+def test_a_file_without_regions_is_named(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "regions.txt"
+    path.write_text(text)
+    with pytest.raises(StrAppError, match=r"regions\.txt"):
+        regions.read_regions(path)
