@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from str_app.cli import convert, evaluate, models, recognize, serve, synth, train
+from str_app.cli import bench, convert, evaluate, models, recognize, serve, synth, train
 from str_app.errors import StrAppError
 
 EXTRA_OF_MODULE = {
@@ -61,6 +61,9 @@ def build_app(debug: bool = False) -> typer.Typer:
     }
     for name, verb in verbs.items():
         app.command(name)(_guarded(verb, debug))
+    benches = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    benches.command("limits")(_guarded(bench.limits, debug))
+    app.add_typer(benches, name="bench", help="Measure a model beyond its accuracy on data sets.")
     return app
 
 
