@@ -29,6 +29,9 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page with the worst mistakes here.")
     ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the plots of confidence here, as SVG.")
+    ] = None,
     mistakes: Annotated[int, typer.Option(min=0, help="Mistakes per data set in the report.")] = 24,
     protocol: Annotated[
         str | None,
@@ -77,6 +80,12 @@ def evaluate(
         sources = [test_set.source for test_set in test_sets]
         _write(report, render_report(reader, sources, results, mistakes))
         typer.echo(f"report: {report}", err=True)
+    if plots is not None:
+        from str_app.evaluation.report import confidence_plots
+
+        plots.mkdir(parents=True, exist_ok=True)
+        for name, svg in confidence_plots(results).items():
+            _write(plots / name, svg + "\n")
 
 
 def _write(path: Path, content: str) -> None:

@@ -68,7 +68,8 @@ def plot(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
     parts.append(_legend([(one.name, COLOURS[place % len(COLOURS)]) for place, one in enumerate(plain) if one.name]))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
-        f'role="img" aria-label="{html.escape(title)}" font-family="system-ui, sans-serif" font-size="11">{"".join(parts)}</svg>'
+        f'role="img" aria-label="{html.escape(title)}" font-family="system-ui, sans-serif" font-size="11">'
+        f"{''.join(parts)}</svg>"
     )
 
 

@@ -76,13 +76,20 @@ def _table(results: Sequence[SetResult]) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _confidence(results: Sequence[SetResult]) -> Iterator[str]:
-    """Plots of every set's default subset, and what refusing unsure readings would give."""
+def confidence_plots(results: Sequence[SetResult]) -> dict[str, str]:
+    """File name → SVG: accuracy against coverage of all sets, and each set's reliability; default subsets."""
     sets = []
-    rows = ""
     for result in results:
         members = result.of(result.default_subset)
         sets.append((result.name, [one.confidence for one in members], [one.correct for one in members]))
+    plots = {"coverage.svg": confidence.coverage_plot("What refusing unsure readings gives", sets)}
+    return plots | {f"reliability-{one[0]}.svg": confidence.reliability_plot(*one) for one in sets}
+
+
+def _confidence(results: Sequence[SetResult]) -> Iterator[str]:
+    """Plots of every set's default subset, and what refusing unsure readings would give."""
+    rows = ""
+    for result in results:
         score = result.score(result.default_subset)
         cells = [f"{score.trust.accuracy_at_coverage[coverage]:.1f}" for coverage in confidence.COVERAGES]
         for accuracy in confidence.ACCURACIES:
@@ -95,8 +102,7 @@ def _confidence(results: Sequence[SetResult]) -> Iterator[str]:
     names += [f"for {accuracy} % right" for accuracy in confidence.ACCURACIES]
     head = "".join(f"<th>{name}</th>" for name in ["set", "n", *names, "AURC", "ECE"])
     yield f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-    plots = [confidence.coverage_plot("What refusing unsure readings gives", sets)]
-    plots += [confidence.reliability_plot(*one) for one in sets]
+    plots = confidence_plots(results).values()
     yield '<div class="diagrams">' + "".join(f"<figure>{one}</figure>" for one in plots) + "</div>"
 
 

@@ -79,6 +79,21 @@ def test_a_report_is_written(tmp_path: Path) -> None:
     assert content.count('<div class="mistake">') == 1
 
 
+def test_plots_are_files_of_their_own(tmp_path: Path) -> None:
+    result = evaluate("--data", write_folder(tmp_path / "own"), "--plots", tmp_path / "pictures")
+    assert result.exit_code == 0, result.stderr
+    names = sorted(file.name for file in (tmp_path / "pictures").iterdir())
+    assert names == ["coverage.svg", "reliability-own.svg"]
+    assert (tmp_path / "pictures" / "coverage.svg").read_text(encoding="utf-8").startswith("<svg xmlns=")
+
+
+def test_protocols(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "own", [("Tür", "Tur"), ("щи", "11")])
+    assert "| own            | 1 |   100.00 |" in evaluate("--data", folder).stdout
+    assert "| own            | 2 |     0.00 |" in evaluate("--data", folder, "--protocol", "unicode").stdout
+    assert evaluate("--data", folder, "--protocol", "latin").exit_code == 2
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that plays a full disk")
 @pytest.mark.parametrize("option", ["--json", "--report"])
 def test_a_full_disk_is_one_clear_line(tmp_path: Path, option: str) -> None:
