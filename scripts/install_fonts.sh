@@ -3,6 +3,7 @@
 #
 #   scripts/install_fonts.sh          ≈ 1,500 font files, 200 MB on disk
 #   scripts/install_fonts.sh --more   adds the OpenType and TrueType families of texlive-fonts-extra (500 MB download)
+#                                     and 486 families of Google Fonts, faces of shops and signs (needs npm; 250 MB)
 set -euo pipefail
 
 packages=(
@@ -69,6 +70,29 @@ if [ "${1:-}" = "--more" ]; then
   for kind in opentype truetype; do
     as_root cp -r "$folder/unpacked/usr/share/texlive/texmf-dist/fonts/$kind" /usr/local/share/fonts/texlive/
   done
+
+  if command -v npm >/dev/null; then
+    google=/usr/local/share/fonts/google
+    as_root mkdir -p "$google"
+    here=$(cd "$(dirname "$0")" && pwd)
+    mkdir "$folder/npm" && cd "$folder/npm"
+    grep -v '^#' "$here/google_fonts.txt" | tr ' ' '\n' | sed 's/^/@fontsource\//' |
+      xargs -P 4 -n 1 sh -c 'npm pack --silent "$0" >/dev/null 2>&1 || echo "not available: $0"'
+    for archive in *.tgz; do
+      mkdir -p unpacked && tar xzf "$archive" -C unpacked
+      family=$(sed -n 's/.*"name": "@fontsource\/\([^"]*\)".*/\1/p' unpacked/package/package.json)
+      as_root mkdir -p "$google/$family"
+      for weight in 300 400 700 900; do
+        for slant in normal italic; do
+          file="unpacked/package/files/$family-latin-$weight-$slant.woff"
+          if [ -f "$file" ]; then as_root cp "$file" "$google/$family/"; fi
+        done
+      done
+      rm -rf unpacked
+    done
+  else
+    echo "npm is not installed: without the Google Fonts families"
+  fi
 fi
 
-echo "fonts installed: $(find /usr/share/fonts /usr/local/share/fonts -name '*.[ot]tf' -o -name '*.[OT]TF' | wc -l) files"
+echo "fonts installed: $(find /usr/share/fonts /usr/local/share/fonts -name '*.[ot]tf' -o -name '*.[OT]TF' -o -name '*.woff' | wc -l) files"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datasets.renderer.fonts import Font, FontError, FontSet, find_fonts
+from datasets.renderer.photographs import find_photographs
 from datasets.renderer.render import VERSION, Renderer, encode
+from datasets.renderer.style import Style, make_style
 from datasets.renderer.words import TextSource, WordError, WordList, frequent_words, read_words
 
 __all__ = [
@@ -12,11 +14,14 @@ __all__ = [
     "FontError",
     "FontSet",
     "Renderer",
+    "Style",
     "TextSource",
     "WordError",
     "WordList",
     "encode",
     "find_fonts",
+    "find_photographs",
     "frequent_words",
+    "make_style",
     "read_words",
 ]

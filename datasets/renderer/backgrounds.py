@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from datasets.renderer.colours import Colour, Palette
+from datasets.renderer.style import Style
 
 Picture = npt.NDArray[np.float32]  # (H, W, 3), RGB, 0 to 255
 TEXTURE_SIZE = (200, 440)  # rows, columns; larger than any crop is likely to be
@@ -18,13 +21,15 @@ class TexturePool:
     Attributes:
         surfaces: uint8 (H, W), mean ≈ 128: plaster, wood, brick, stripes …
         scenes: uint8 (H, W, 3): clutter that resembles out-of-focus photographs.
+        photographs: uint8 (H, W, 3), as given.
     """
 
-    def __init__(self, surfaces: int = 36, scenes: int = 28) -> None:
+    def __init__(self, photographs: Sequence[npt.NDArray[np.uint8]] = (), surfaces: int = 36, scenes: int = 28) -> None:
         rng = np.random.Generator(np.random.PCG64(20_200))
         makers = (_plaster, _plaster, _wood, _bricks, _stripes, _blobs)
         self.surfaces = [_normalised(makers[i % len(makers)](rng)) for i in range(surfaces)]
         self.scenes = [_scene(rng) for _ in range(scenes)]
+        self.photographs = tuple(photographs)
 
     def surface(self, rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.float32]:
         """A window of a surface at a random scale, (height, width), mean ≈ 0, within about ±1."""
@@ -32,15 +37,32 @@ class TexturePool:
         return (_window(rng, texture, height, width).astype(np.float32) - 128) * np.float32(1 / 110)
 
     def scene(self, rng: np.random.Generator, height: int, width: int) -> Picture:
-        """A window of a scene at a random scale."""
+        """A window of a scene, or of a photograph where there are any, at a random scale."""
+        if self.photographs and rng.random() < 0.5:
+            return self.photograph(rng, height, width)
         return _window(rng, self.scenes[int(rng.integers(len(self.scenes)))], height, width).astype(np.float32)
 
+    def photograph(self, rng: np.random.Generator, height: int, width: int) -> Picture:
+        """A window of a photograph at a random scale."""
+        chosen = self.photographs[int(rng.integers(len(self.photographs)))]
+        return _window(rng, chosen, height, width).astype(np.float32)
 
-def make_background(rng: np.random.Generator, pool: TexturePool, palette: Palette, height: int, width: int) -> Picture:
+
+def make_background(
+    rng: np.random.Generator, pool: TexturePool, palette: Palette, height: int, width: int, style: Style
+) -> Picture:
     """A ground of about the palette's colour, busy in proportion to the contrast so that the word stays readable."""
     picture = np.empty((height, width, 3), np.float32)
     picture[:] = palette.ground
     busy = palette.contrast / 255
+    if pool.photographs and rng.random() < style.photographs:
+        # Its own light and colours, moved to the ground's brightness and calmed until the word stands out.
+        seen = pool.photograph(rng, height, width)
+        mean = seen.mean(axis=(0, 1))
+        calm = np.float32(min(1.0, palette.contrast * rng.uniform(0.1, 0.4) / max(1.0, float(seen.std()))))
+        tint = np.float32(rng.uniform(0, 1))
+        colour = mean * (float(palette.ground.mean()) / max(1.0, float(mean.mean())))
+        return picture + (colour - palette.ground) * tint + (seen - mean) * calm
     kind = rng.random()
     if kind < 0.30:
         return picture

@@ -7,26 +7,30 @@ import numpy as np
 import numpy.typing as npt
 
 from datasets.renderer.backgrounds import Picture, ramp
+from datasets.renderer.style import Style
 
 FEWEST_PIXELS = 7.0  # height of a capital after the loss of resolution
 
 
-def photograph(rng: np.random.Generator, picture: Picture, capital: float) -> npt.NDArray[np.uint8]:
+def photograph(rng: np.random.Generator, picture: Picture, capital: float, style: Style) -> npt.NDArray[np.uint8]:
     """The crop as a camera gives it.
 
     Args:
         rng: draws what goes wrong.
         picture: float32 (H, W, 3), 0 to 255.
         capital: height of a capital in it, in pixels; blur and loss of resolution stay in proportion to it.
+        style: how often.
 
     Returns:
         uint8 (H, W, 3).
     """
     height, width = picture.shape[:2]
-    if rng.random() < 0.25:
+    if rng.random() < style.light:
         picture = _light(rng, picture)
-    picture = _blur(rng, picture, capital)
-    if rng.random() < 0.35 and capital > FEWEST_PIXELS * 1.2:
+    if rng.random() < style.bloom and picture.mean() < 120:  # where all is bright, letters would drown
+        picture = _bloom(rng, picture, capital)
+    picture = _blur(rng, picture, capital, style)
+    if rng.random() < style.low_resolution and capital > FEWEST_PIXELS * 1.2:
         factor = rng.uniform(max(0.3, FEWEST_PIXELS / capital), 0.9)
         small = cv2.resize(
             picture,
@@ -38,15 +42,15 @@ def photograph(rng: np.random.Generator, picture: Picture, capital: float) -> np
         how = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4, cv2.INTER_NEAREST)
         kind = int(rng.integers(len(how))) if factor > 0.6 else int(rng.integers(4))
         picture = np.asarray(cv2.resize(small, (width, height), interpolation=how[kind]), np.float32)
-    if rng.random() < 0.12:  # phones sharpen: halos
+    if rng.random() < style.sharpen:  # phones sharpen: halos
         soft = cv2.GaussianBlur(picture, (0, 0), 1.2)
         picture = picture + (picture - soft) * np.float32(rng.uniform(0.4, 1.8))
-    if rng.random() < 0.5:
+    if rng.random() < style.noise:
         picture = _noise(rng, picture)
-    if rng.random() < 0.3:
+    if rng.random() < style.tone:
         picture = _tone(rng, picture)
     image = np.clip(picture + 0.5, 0, 255).astype(np.uint8)
-    if rng.random() < 0.25:
+    if rng.random() < style.jpeg:
         quality = int(rng.integers(25 if capital > 14 else 45, 80))
         _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
         image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
@@ -75,15 +79,24 @@ def _light(rng: np.random.Generator, picture: Picture) -> Picture:
     return picture + (255 - picture) * spot[:, :, None]
 
 
-def _blur(rng: np.random.Generator, picture: Picture, capital: float) -> Picture:
+def _bloom(rng: np.random.Generator, picture: Picture, capital: float) -> Picture:
+    """Lit letters at night: what is brighter than the sensor holds spreads around."""
+    bright = picture * np.float32(rng.uniform(1.0, 1.8))
+    threshold = np.float32(rng.uniform(140, 220))
+    spread = cv2.GaussianBlur(np.maximum(bright - threshold, 0), (0, 0), capital * rng.uniform(0.05, 0.25) + 0.3)
+    return np.minimum(bright + spread * np.float32(rng.uniform(0.5, 1.8)), 255)
+
+
+def _blur(rng: np.random.Generator, picture: Picture, capital: float, style: Style) -> Picture:
     kind = rng.random()
-    if kind < 0.15:
+    if kind < style.soft:
+        # Few are so soft that it shows; a lens and a Bayer pattern leave no crop perfectly sharp.
+        sigma = capital * (0.03 * rng.beta(1, 2) if rng.random() < 0.8 else rng.uniform(0.03, 0.09)) + 0.15
+        return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.float32) if sigma > 0.3 else picture
+    kind -= style.soft
+    if kind >= style.defocus + style.motion:
         return picture
-    if kind < 0.62:
-        return np.asarray(cv2.GaussianBlur(picture, (0, 0), capital * rng.uniform(0.008, 0.045) + 0.15), np.float32)
-    if kind < 0.78:
-        return np.asarray(cv2.GaussianBlur(picture, (0, 0), capital * rng.uniform(0.04, 0.095) + 0.15), np.float32)
-    if kind < 0.88:  # out of focus: a disc
+    if kind < style.defocus:  # out of focus: a disc
         radius = max(1, round(capital * rng.uniform(0.04, 0.11)))
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)).astype(np.float32)
         return np.asarray(cv2.filter2D(picture, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE), np.float32)
@@ -109,7 +122,7 @@ def _noise(rng: np.random.Generator, picture: Picture) -> Picture:
 
 def _tone(rng: np.random.Generator, picture: Picture) -> Picture:
     """Exposure, contrast and colour cast."""
-    gain = np.float32(np.exp(rng.normal(0, 0.18))) * np.exp(rng.normal(0, 0.05, 3)).astype(np.float32)
+    gain = np.float32(np.exp(rng.normal(-0.06, 0.25))) * np.exp(rng.normal(0, 0.05, 3)).astype(np.float32)
     middle = np.float32(rng.uniform(90, 150))
     contrast = np.float32(np.exp(rng.normal(-0.05, 0.15)))
     return (picture * gain - middle) * contrast + middle

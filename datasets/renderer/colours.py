@@ -48,8 +48,8 @@ def choose_palette(rng: np.random.Generator) -> Palette:
         low = rng.uniform(0, 255 - contrast)
         high = low + contrast
     ink_luma, ground_luma = (high, low) if rng.random() < 0.55 else (low, high)
-    ink = colour(ink_luma, _hue(rng), _saturation(rng, 0.5))
-    ground = colour(ground_luma, _hue(rng), _saturation(rng, 0.42))
+    ink = colour(ink_luma, _hue(rng), _saturation(rng, 0.42))
+    ground = colour(ground_luma, _hue(rng), _saturation(rng, 0.32))
     if rng.random() < 0.5:  # a second that is a darker or lighter relative of the ground
         second = np.clip(ground * rng.uniform(0.3, 1.6) + rng.uniform(-15, 15), 0, 255).astype(np.float32)
     else:

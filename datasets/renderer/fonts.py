@@ -31,13 +31,18 @@ SYSTEM_FOLDERS = (
     "/System/Library/Fonts",
     "C:/Windows/Fonts",
 )
-SUFFIXES = {".ttf", ".otf"}
+SUFFIXES = {".ttf", ".otf", ".woff"}
 PRINTABLE = "".join(chr(code) for code in range(33, 127))
 LETTERS = string.digits + string.ascii_letters
 SHAPE = 16  # side of the bitmaps by which glyphs are compared
-DECORATIVE_SHARE = 0.25
+DECORATIVE_SHARE = 0.16
 # Signs are set bolder and more upright than books; style names in file names, and how much more or less of them.
-STYLE_FACTORS = (("bold|black|heavy|extrabold", 1.6), ("thin|light|hairline", 0.5), ("italic|oblique|slanted", 0.55))
+STYLE_FACTORS = (
+    ("bold|black|heavy|extrabold|-[79]00-", 1.6),
+    ("thin|light|hairline|-300-", 0.5),
+    ("italic|oblique|slanted", 0.55),
+    ("mono|code|courier|typewriter|terminal", 0.3),  # hardly ever on signs, and each a large family
+)
 # A font with fewer of its letters nearest to the mean shape of that letter is not readable as Latin text ...
 UNREADABLE_BELOW = 0.46
 # ... and one below this reads, but only as decoration.
@@ -138,7 +143,7 @@ def _weigh(usable: list[tuple[Path, dict[str, Any]]]) -> list[Font]:
     groups = [path.parent for path, _, _ in kept]
     sizes = Counter(groups)
     decorative = [bool(score < DECORATIVE_BELOW) or "aenigma" in path.parts for path, _, score in kept]
-    raw = [sizes[group] ** -0.5 * _style_factor(path.stem) for group, (path, _, _) in zip(groups, kept, strict=True)]
+    raw = [sizes[group] ** -0.7 * _style_factor(path.stem) for group, (path, _, _) in zip(groups, kept, strict=True)]
     total = {flag: sum(w for w, d in zip(raw, decorative, strict=True) if d is flag) for flag in (True, False)}
     share = {True: DECORATIVE_SHARE, False: 1 - DECORATIVE_SHARE} if total[False] else {True: 1.0, False: 0.0}
     if not total[True]:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datasets.renderer.glyphs import CAP_HEIGHT
+from datasets.renderer.style import Style
 
 Floats = npt.NDArray[np.float32]
 SMALLEST_CAPITAL = 8.0  # pixels in the crop
@@ -124,34 +125,41 @@ def _project(curve: Curve, homography: npt.NDArray[np.float64], x: Floats, y: Fl
     return np.asarray((points[:2] / points[2]).T, dtype=np.float32)
 
 
-def choose_view(rng: np.random.Generator, boxes: npt.NDArray[np.float32], baseline: float, plain: bool = False) -> View:
+def choose_view(
+    rng: np.random.Generator, boxes: npt.NDArray[np.float32], baseline: float, style: Style, plain: bool = False
+) -> View:
     """A random view of the word whose characters have the plane boxes (n, 4).
 
     Args:
         rng: draws the view.
         boxes: of the characters, in plane pixels.
         baseline: y of the baseline in the plane.
+        style: how often words are bent, turned and cut.
         plain: seen straight, with a margin (the way out when other views keep failing).
     """
     left, top = boxes[:, :2].min(axis=0)
     right, bottom = boxes[:, 2:].max(axis=0)
     centre = (float(left + right) / 2, float(top + bottom) / 2)
-    curve = Curve() if plain else _choose_curve(rng, centre[0], baseline, float(right - left), float(bottom - top))
-    homography = np.eye(3) if plain else _choose_homography(rng, centre, float(right - left))
+    curve = (
+        Curve()
+        if plain
+        else _choose_curve(rng, centre[0], baseline, float(right - left), float(bottom - top), style.curve)
+    )
+    homography = np.eye(3) if plain else _choose_homography(rng, centre, float(right - left), style)
 
     flat = View(curve, homography, 1, 1, 1.0).boxes(boxes)
     x0, y0 = flat[:, :2].min(axis=0)
     x1, y1 = flat[:, 2:].max(axis=0)
     tall = max(float(y1 - y0), 0.5 * CAP_HEIGHT)  # a dot or a dash is seen as small as it is
     spare = (tall - float(y1 - y0)) / 2
-    m_left, m_top, m_right, m_bottom = (0.15, 0.15, 0.15, 0.15) if plain else _choose_margins(rng)
+    m_left, m_top, m_right, m_bottom = (0.15, 0.15, 0.15, 0.15) if plain else _choose_margins(rng, style.cut)
     first, last = float(flat[0, 2] - flat[0, 0]), float(flat[-1, 2] - flat[-1, 0])
     # Never cut more than a third of a letter: the label must stay readable.
     m_left, m_right = max(m_left, -0.3 * first / tall), max(m_right, -0.3 * last / tall)
     x0, x1 = float(x0) - m_left * tall, float(x1) + m_right * tall
     y0, y1 = float(y0) - m_top * tall - spare, float(y1) + m_bottom * tall + spare
 
-    height = float(np.clip(np.exp(rng.normal(3.48, 0.33)), 15, 64))
+    height = float(np.clip(np.exp(rng.normal(3.5, 0.35)), 15, 72))
     scale = max(height / (y1 - y0), SMALLEST_CAPITAL / CAP_HEIGHT)
     scale = min(scale, WIDEST / (x1 - x0))
     to_crop = np.array([[scale, 0, -scale * x0], [0, scale, -scale * y0], [0, 0, 1]])
@@ -159,14 +167,16 @@ def choose_view(rng: np.random.Generator, boxes: npt.NDArray[np.float32], baseli
     return View(curve, to_crop @ homography, width, rows, scale)
 
 
-def _choose_curve(rng: np.random.Generator, cx: float, baseline: float, length: float, tall: float) -> Curve:
-    kind = rng.random()
-    if kind > 0.16 or length < 1.5 * tall:
+def _choose_curve(
+    rng: np.random.Generator, cx: float, baseline: float, length: float, tall: float, share: float
+) -> Curve:
+    if rng.random() >= share or length < 1.5 * tall:
         return Curve()
-    if kind < 0.09:
+    kind = rng.random()
+    if kind < 0.56:
         radius = length / np.deg2rad(rng.uniform(15, 110))
         return Curve("arch" if rng.random() < 0.65 else "smile", (cx, baseline), float(max(radius, 2.0 * tall)))
-    if kind < 0.135:
+    if kind < 0.84:
         rise = rng.uniform(-0.6, 0.6) * CAP_HEIGHT
         return Curve("bow", (cx, baseline), length / 2, float(rise))
     rise = rng.uniform(0.08, 0.3) * CAP_HEIGHT
@@ -176,19 +186,18 @@ def _choose_curve(rng: np.random.Generator, cx: float, baseline: float, length: 
     )
 
 
-def _choose_homography(rng: np.random.Generator, centre: tuple[float, float], length: float) -> npt.NDArray[np.float64]:
+def _choose_homography(
+    rng: np.random.Generator, centre: tuple[float, float], length: float, style: Style
+) -> npt.NDArray[np.float64]:
     """Width, slant, perspective and rotation about the word's middle."""
-    stretch = float(np.exp(rng.normal(-0.05, 0.2)))
-    slant = rng.normal(0, 0.05) if rng.random() < 0.75 else rng.normal(0.12, 0.25)
-    kind = rng.random()
-    if kind < 0.62:
-        angle = rng.normal(0, 1.5)
-    elif kind < 0.93:
-        angle = rng.normal(0, 7)
+    stretch = float(np.exp(rng.normal(-0.45, 0.2) if rng.random() < style.narrow else rng.normal(-0.05, 0.2)))
+    slant = rng.normal(0.12, 0.25) if rng.random() < style.slant else rng.normal(0, 0.05)
+    if rng.random() < style.rotation:
+        angle = rng.uniform(-45, 45)
     else:
-        angle = rng.uniform(-32, 32)
+        angle = rng.normal(0, 1.5) if rng.random() < 0.62 else rng.normal(0, 8)
     shape = np.array([[stretch, stretch * np.clip(slant, -0.6, 0.6), 0], [0, 1, 0], [0, 0, 1]])
-    if rng.random() < 0.4:
+    if rng.random() < style.perspective:
         # The word shrinks towards one end: by up to a half, nearest over farthest letter.
         ratio = rng.uniform(-0.33, 0.33) if rng.random() < 0.4 else rng.uniform(-0.15, 0.15)
         squeeze = 1 - 0.8 * abs(ratio)  # what is seen aslant is also seen narrower
@@ -200,7 +209,7 @@ def _choose_homography(rng: np.random.Generator, centre: tuple[float, float], le
     return np.asarray(turn @ shape @ np.array([[1, 0, -centre[0]], [0, 1, -centre[1]], [0, 0, 1]]))
 
 
-def _choose_margins(rng: np.random.Generator) -> tuple[float, float, float, float]:
+def _choose_margins(rng: np.random.Generator, cut: float) -> tuple[float, float, float, float]:
     """Room left, above, right and below, in heights of the word; negative cuts into it."""
     kind = rng.random()
     if kind < 0.35:
@@ -209,6 +218,6 @@ def _choose_margins(rng: np.random.Generator) -> tuple[float, float, float, floa
         room = rng.uniform(0.05, 0.3, 4)
     else:
         room = rng.uniform(0.15, 0.6, 4)
-    if rng.random() < 0.07:
+    if rng.random() < cut:
         room[int(rng.integers(4))] = rng.uniform(-0.12, -0.03)
     return float(room[0]), float(room[1]), float(room[2]), float(room[3])

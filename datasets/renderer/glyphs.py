@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import ImageFont
@@ -42,6 +43,7 @@ class Face:
         # Basic layout: the same positions on every machine, whether or not libraqm is there.
         self._font = ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
         self._glyphs: dict[str, Glyph] = {}
+        self._kerning: dict[str, float] = {}
 
     def glyph(self, char: str) -> Glyph:
         """The glyph of one character."""
@@ -52,24 +54,28 @@ class Face:
 
     def kerning(self, left: str, right: str) -> float:
         """Pixels to add between two characters, usually negative."""
-        pair: float = self._font.getlength(left + right)
-        return pair - self.glyph(left).advance - self.glyph(right).advance
+        pair = left + right
+        found = self._kerning.get(pair)
+        if found is None:
+            found = float(self._font.getlength(pair)) - self.glyph(left).advance - self.glyph(right).advance
+            self._kerning[pair] = found
+        return found
 
     def _draw(self, char: str) -> Glyph:
         core, (left, top) = self._font.getmask2(char, mode="L", anchor="ls")
         width, height = core.size
         mask = np.frombuffer(bytes(core), np.uint8).reshape(height, width)
-        rows, columns = np.flatnonzero(mask.max(axis=1) > 32), np.flatnonzero(mask.max(axis=0) > 32)
-        if not len(rows):
+        x, y, width, height = cv2.boundingRect((mask > 32).view(np.uint8)) if mask.size else (0, 0, 0, 0)
+        if not width:
             raise FontError(f"{self._path}: the glyph of {char!r} leaves no ink")
-        mask = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].copy()
-        return Glyph(mask, int(left + columns[0]), int(top + rows[0]), float(self._font.getlength(char)))
+        mask = mask[y : y + height, x : x + width].copy()
+        return Glyph(mask, left + x, top + y, float(self._font.getlength(char)))
 
 
 class FaceStore:
-    """The faces used last, so that a worker's memory stays bounded (≈ 80 KB a face)."""
+    """The faces used last, so that a worker's memory stays bounded (≈ 80 KB a face, once its glyphs are drawn)."""
 
-    def __init__(self, capacity: int = 2400) -> None:
+    def __init__(self, capacity: int = 6000) -> None:
         self._capacity = capacity
         self._faces: OrderedDict[str, Face] = OrderedDict()
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datasets.renderer.glyphs import CAP_HEIGHT, Face, Glyph
+from datasets.renderer.style import Style
 
 MARGIN = 44  # pixels of plane around the word: room for effects and for neighbours
 LONGEST_LINE = 1600  # pixels; letter spacing gives way before a plane grows beyond
@@ -36,10 +37,23 @@ class _Placed(NamedTuple):
     y: int
 
 
-def set_word(rng: np.random.Generator, face: Face, text: str, neighbours: list[str]) -> Line:
-    """Set `text` with random spacing; `neighbours` are words that may stand above, below, left and right of it."""
-    tracking = _tracking(rng, face, text)
-    placed = _place(face, text, tracking, *_variation(rng, text))
+def set_word(
+    rng: np.random.Generator, face: Face, text: str, neighbours: list[str], style: Style, stacked: bool = False
+) -> Line:
+    """Set `text` with random spacing.
+
+    Args:
+        rng: draws spacing and variations.
+        face: of the letters.
+        text: the word.
+        neighbours: words that may stand above, below, left and right of it.
+        style: how often spacing and letters vary.
+        stacked: letters below each other, the whole turned 90° counter-clockwise: the first is on the left, lying.
+    """
+    if stacked:
+        placed = _place_stacked(face, text, float(rng.uniform(0.05, 0.35)) * CAP_HEIGHT)
+    else:
+        placed = _place(face, text, _tracking(rng, face, text, style), *_variation(rng, text, style))
     left = min(p.x for p in placed)
     top = min(min(p.y for p in placed), -CAP_HEIGHT)
     right = max(p.x + p.mask.shape[1] for p in placed)
@@ -57,34 +71,33 @@ def set_word(rng: np.random.Generator, face: Face, text: str, neighbours: list[s
     return Line(ink, word, boxes, float(shift_y))
 
 
-def _tracking(rng: np.random.Generator, face: Face, text: str) -> float:
+def _tracking(rng: np.random.Generator, face: Face, text: str, style: Style) -> float:
     """Extra pixels between letters."""
-    kind = rng.random()
-    if kind < 0.68:
+    if rng.random() < style.wide_spacing:
+        tracking = rng.uniform(0.06, 0.3) if rng.random() < 0.65 else rng.uniform(0.3, 1.0)
+    elif rng.random() < 0.85:
         tracking = rng.normal(0.01, 0.025)
-    elif kind < 0.80:
-        tracking = rng.uniform(-0.10, -0.03)
-    elif kind < 0.93:
-        tracking = rng.uniform(0.06, 0.3)
     else:
-        tracking = rng.uniform(0.3, 1.0)
+        tracking = rng.uniform(-0.10, -0.03)
     natural = sum(face.glyph(char).advance for char in text)
     room = (LONGEST_LINE - natural) / max(1, len(text))
     return float(min(tracking * CAP_HEIGHT, max(0.0, room)))
 
 
-def _variation(rng: np.random.Generator, text: str) -> tuple[list[float], list[float]]:
+def _variation(rng: np.random.Generator, text: str, style: Style) -> tuple[list[float], list[float]]:
     """Size factor and baseline offset in pixels of each letter."""
     n = len(text)
     sizes, rises = [1.0] * n, [0.0] * n
+    if rng.random() >= style.bounce:
+        return sizes, rises
     kind = rng.random()
-    if kind < 0.05 and n > 2 and text.isupper():  # capitals and small capitals
+    if kind < 0.45 and n > 2 and text.isupper():  # capitals and small capitals
         sizes = [1.0] + [float(rng.uniform(0.68, 0.85))] * (n - 1)
-    elif kind < 0.09:  # bouncing letters
+    elif kind < 0.8:  # bouncing letters
         swing = rng.uniform(0.03, 0.14) * CAP_HEIGHT
         rises = [float(value) for value in rng.uniform(-swing, swing, n)]
         sizes = [float(value) for value in rng.uniform(0.85, 1.0, n)]
-    elif kind < 0.11 and text[:1] in "$#+" and n > 1:  # small currency sign, raised
+    elif text[:1] in "$#+" and n > 1:  # small currency sign, raised
         sizes[0] = float(rng.uniform(0.5, 0.8))
         rises[0] = -CAP_HEIGHT * (1 - sizes[0])
     return sizes, rises
@@ -103,6 +116,16 @@ def _place(face: Face, text: str, tracking: float, sizes: list[float], rises: li
         placed.append(_Placed(glyph.mask, x, round(glyph.top + rises[i])))
         # A letter must stay right of the one before: tight spacing may touch, not swap.
         pen = max(pen + glyph.advance + tracking, x + 0.3 * glyph.mask.shape[1])
+    return placed
+
+
+def _place_stacked(face: Face, text: str, gap: float) -> list[_Placed]:
+    placed: list[_Placed] = []
+    pen = 0.0
+    for char in text:
+        mask = np.ascontiguousarray(np.rot90(face.glyph(char).mask))
+        placed.append(_Placed(mask, round(pen), round((-CAP_HEIGHT - mask.shape[0]) / 2)))
+        pen += mask.shape[1] + gap
     return placed
 
 

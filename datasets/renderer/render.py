@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +16,11 @@ from datasets.renderer.fonts import FontError, FontSet
 from datasets.renderer.geometry import View, choose_view
 from datasets.renderer.glyphs import CAP_HEIGHT, FaceStore
 from datasets.renderer.layout import Line, add_rule, set_word
+from datasets.renderer.style import Style
 from datasets.renderer.words import TextSource, WordList
 from datasets.sample import Sample
 
-VERSION = 1  # of the drawing: the same seed and index give other crops when it changes
+VERSION = 2  # of the drawing: the same seed and index give other crops when it changes
 TRIES = 6
 JPEG_QUALITY = 88
 # Ink and its surroundings differ by at least this much in some channel, or the crop is drawn again.
@@ -25,7 +28,7 @@ LEAST_DIFFERENCE = 14.0
 
 
 class Renderer:
-    """Draws word crops; crop `index` is a function of (seed, index, fonts, words, VERSION) and of nothing else.
+    """Draws word crops; crop `index` is a function of these arguments, of VERSION and of nothing else.
 
     Not thread-safe (it keeps glyphs at hand); every process makes its own.
 
@@ -33,14 +36,24 @@ class Renderer:
         fonts: from `find_fonts`.
         words: what plain words are drawn from; a `TextSource` to say how texts are made of them.
         seed: of the data set.
+        style: how often each effect happens.
+        photographs: from `find_photographs`, for grounds.
     """
 
-    def __init__(self, fonts: FontSet, words: WordList | TextSource, seed: int) -> None:
+    def __init__(
+        self,
+        fonts: FontSet,
+        words: WordList | TextSource,
+        seed: int,
+        style: Style | None = None,
+        photographs: Sequence[npt.NDArray[np.uint8]] = (),
+    ) -> None:
         self.fonts = fonts
         self.texts = words if isinstance(words, TextSource) else TextSource(words)
         self.seed = seed
         self._faces = FaceStore()
-        self._pool = TexturePool()
+        self.style = style or Style()
+        self._pool = TexturePool(photographs)
 
     def render(self, index: int) -> Sample:
         """Crop `index` ≥ 0, with the box of every character clipped to the crop.
@@ -65,23 +78,27 @@ class Renderer:
     def _draw(
         self, rng: np.random.Generator, text: str, plain: bool
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], bool]:
+        style = self.style
         font = self.fonts.choose(rng, text)
-        neighbours = [] if plain or rng.random() > 0.3 else [self._neighbour(rng, font.glyphs) for _ in range(3)]
-        line = set_word(rng, self._faces.get(font), text, neighbours)
-        view = choose_view(rng, line.boxes, line.baseline, plain)
+        stacked = not plain and 2 < len(text) < 11 and text.isalnum() and rng.random() < style.stacked
+        alone = plain or stacked or rng.random() >= style.neighbours
+        neighbours = [] if alone else [self._neighbour(rng, font.glyphs) for _ in range(3)]
+        line = set_word(rng, self._faces.get(font), text, neighbours, style, stacked)
+        view = choose_view(rng, line.boxes, line.baseline, style, plain)
         boxes = view.boxes(line.boxes)
         size = np.array([view.width, view.height] * 2, np.float32)
         clipped = np.clip(boxes, 0, size)
         palette = choose_palette(rng)
         if plain:
             palette = Palette(np.zeros(3, np.float32), np.full(3, 255, np.float32), np.zeros(3, np.float32), 255.0)
-        ground = make_background(rng, self._pool, palette, view.height, view.width)
-        if not plain and rng.random() < 0.12:
+        ground = make_background(rng, self._pool, palette, view.height, view.width, style)
+        if not plain and rng.random() < style.plate:
             ground = self._panel(rng, palette, ground, line, view)
-        if not plain and rng.random() < 0.06:
+        if not plain and rng.random() < style.rule:
             line = add_rule(rng, line)
-        picture, ink = paint(rng, self._pool, palette, make_layers(rng, line, view.scale), view, ground, clipped)
-        image = photograph(rng, picture, CAP_HEIGHT * view.scale)
+        layers = make_layers(rng, line, view.scale, palette, style)
+        picture, ink = paint(rng, self._pool, palette, layers, view, ground, clipped, style)
+        image = photograph(rng, picture, CAP_HEIGHT * view.scale, style)
         return image, clipped, _is_readable(image, ink, clipped)
 
     def _neighbour(self, rng: np.random.Generator, glyphs: frozenset[str]) -> str:

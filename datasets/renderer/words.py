@@ -135,23 +135,23 @@ class TextSource:
         if self.only_words:
             return self.words.draw(rng)
         kind = rng.random()
-        if kind < 0.565:
+        if kind < 0.585:
             text = letter_case(rng, self.words.draw(rng))
-        elif kind < 0.685:
+        elif kind < 0.705:
             text = letter_case(rng, self.words.draw_short(rng))
-        elif kind < 0.70:
+        elif kind < 0.72:
             text = string.ascii_letters[int(rng.integers(52))]
-        elif kind < 0.83:
+        elif kind < 0.845:
             text = patterns.number(rng)
-        elif kind < 0.89:
-            text = patterns.punctuated(rng, letter_case(rng, self.words.draw(rng)))
         elif kind < 0.905:
+            text = patterns.punctuated(rng, letter_case(rng, self.words.draw(rng)))
+        elif kind < 0.92:
             text = patterns.address(rng, self.words.draw(rng), self.words.draw(rng))
-        elif kind < 0.935:
-            text = letter_case(rng, patterns.coinage(rng))
         elif kind < 0.95:
+            text = letter_case(rng, patterns.coinage(rng))
+        elif kind < 0.965:
             text = patterns.random_string(rng, string.digits + string.ascii_uppercase)
-        elif kind < 0.97:
+        elif kind < 0.975:
             text = patterns.random_string(rng, string.digits + string.ascii_letters + string.punctuation)
         else:
             text = patterns.sprinkled(rng, letter_case(rng, self.words.draw(rng)))
@@ -159,11 +159,11 @@ class TextSource:
 
 
 def letter_case(rng: np.random.Generator, word: str) -> str:
-    """UPPER for half of the words, as on signs; else Capitalised, as it is, or mixed."""
+    """UPPER for more than half of the words, as on signs; else Capitalised, as it is, or mixed."""
     kind = rng.random()
-    if kind < 0.50:
+    if kind < 0.54:
         return word.upper()
-    if kind < 0.74:
+    if kind < 0.76:
         return word[:1].upper() + word[1:]
     if kind < 0.96:
         return word

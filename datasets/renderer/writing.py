@@ -6,15 +6,14 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from datasets.lmdb_store import LmdbWriter
-from datasets.renderer.fonts import FontSet
 from datasets.renderer.render import Renderer, encode
-from datasets.renderer.words import TextSource, WordList
 from datasets.sample import DataError
 
 CHUNK = 50  # crops a worker draws before it hands them over
@@ -25,7 +24,7 @@ _renderer: Renderer | None = None  # one in each worker process, made by its ini
 
 def render_to_lmdb(
     out: str | Path,
-    renderer: tuple[FontSet, WordList | TextSource, int],
+    renderer: tuple[Any, ...],
     count: int,
     start: int = 0,
     workers: int = 1,
@@ -35,7 +34,7 @@ def render_to_lmdb(
 
     Args:
         out: folder of the LMDB; must not exist.
-        renderer: fonts, words and seed.
+        renderer: arguments of `Renderer`.
         count: number of crops.
         start: index of the first, to continue a data set in another file.
         workers: processes that draw; 1 draws in this one.
@@ -58,9 +57,7 @@ def render_to_lmdb(
             progress(done)
 
 
-def _render_chunks(
-    renderer: tuple[FontSet, WordList | TextSource, int], chunks: list[tuple[int, int]], workers: int
-) -> Iterator[list[Encoded]]:
+def _render_chunks(renderer: tuple[Any, ...], chunks: list[tuple[int, int]], workers: int) -> Iterator[list[Encoded]]:
     if workers == 1:
         own = Renderer(*renderer)
         for chunk in chunks:
@@ -71,11 +68,11 @@ def _render_chunks(
         yield from pool.imap(_render_chunk, chunks)
 
 
-def _start_worker(fonts: FontSet, words: WordList | TextSource, seed: int) -> None:
+def _start_worker(*renderer: Any) -> None:
     global _renderer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers
     cv2.setNumThreads(1)
-    _renderer = Renderer(fonts, words, seed)
+    _renderer = Renderer(*renderer)
 
 
 def _render_chunk(chunk: tuple[int, int]) -> list[Encoded]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def synth(
-    out: Annotated[Path, typer.Option(help="LMDB to write; must not exist.")],
+    out: Annotated[Path | None, typer.Option(help="LMDB to write; must not exist. Without it, only --preview.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Number of crops.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, fonts and words: same crops.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes; their number does not change the crops.")] = 1,
@@ -26,30 +26,56 @@ def synth(
     only_words: Annotated[
         bool, typer.Option("--only-words", help="Draw the words of the list as they are, no numbers or addresses.")
     ] = False,
+    photographs: Annotated[
+        Path | None, typer.Option(help="Folder of JPEG pictures for grounds; default: the system's wallpapers.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="EFFECT=SHARE", help="How often an effect happens (see `Style`); repeatable."),
+    ] = None,
     start: Annotated[int, typer.Option(min=0, help="Index of the first crop, to continue a data set.")] = 0,
-    preview: Annotated[Path | None, typer.Option(help="Also write a sheet of the first crops to this picture.")] = None,
+    preview: Annotated[Path | None, typer.Option(help="Write a sheet of the first crops to this picture.")] = None,
 ) -> None:
     """Draw word crops with real fonts into an LMDB, with the place of every character.
 
     Example: str-app synth --out runs/synth.lmdb --count 10000 --workers 2 --preview runs/sheet.png
     """
-    from datasets.renderer import Renderer, TextSource, find_fonts, frequent_words, read_words
-    from datasets.renderer.fonts import fingerprint
+    from datasets.renderer import (
+        Renderer,
+        TextSource,
+        find_fonts,
+        find_photographs,
+        frequent_words,
+        make_style,
+        read_words,
+    )
+    from datasets.renderer import fonts as font_files
+    from datasets.renderer import photographs as photograph_files
     from datasets.renderer.writing import render_to_lmdb
     from str_app.errors import StrAppError
 
-    if out.exists():
+    if out is None and preview is None:
+        raise typer.BadParameter("needs --out LMDB, or --preview PICTURE alone", param_hint="--out")
+    if out is not None and out.exists():
         raise StrAppError(f"{out} exists already: give another name or remove it")
     if only_words and words is None:
         raise typer.BadParameter("needs --words FILE", param_hint="--only-words")
+    style = make_style(set_ or [])
     font_set = find_fonts(fonts)
+    pictures = find_photographs(photographs)
     texts = TextSource(read_words(words) if words else frequent_words(), only_words)
-    typer.echo(f"{len(font_set)} fonts ({fingerprint(font_set)}), {len(texts.words)} words, seed {seed}")
+    typer.echo(
+        f"{len(font_set)} fonts ({font_files.fingerprint(font_set)}), {len(pictures)} photographs "
+        f"({photograph_files.fingerprint(pictures)}), {len(texts.words)} words, seed {seed}"
+    )
+    renderer = (font_set, texts, seed, style, pictures)
     if preview is not None:
-        _write_preview(preview, Renderer(font_set, texts, seed), range(start, start + min(count, 120)))
+        _write_preview(preview, Renderer(*renderer), range(start, start + min(count, 120)))
+    if out is None:
+        return
     began = time.monotonic()
     with _progress(count) as progress:
-        render_to_lmdb(out, (font_set, texts, seed), count, start, workers, progress)
+        render_to_lmdb(out, renderer, count, start, workers, progress)
     took = time.monotonic() - began
     typer.echo(f"{out}: {count} crops in {took:.0f} s ({count / took:.0f} a second, {workers} workers)")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datasets.lmdb_store import LmdbSource
-from datasets.renderer import FontError, FontSet, Renderer, TextSource, WordList, encode, find_fonts
+from datasets.renderer import FontError, FontSet, Renderer, Style, TextSource, WordList, encode, find_fonts
 from datasets.renderer.geometry import Curve, View, choose_view
 from datasets.renderer.render import _is_readable
 from datasets.renderer.sheet import contact_sheet
@@ -64,7 +64,7 @@ def test_boxes_follow_the_ink_through_curve_and_perspective() -> None:
     """A disc drawn where a box is in the plane is found where the box is in the crop."""
     boxes = np.array([[60, 50, 80, 70], [100, 50, 120, 70], [220, 50, 240, 70], [330, 50, 350, 70]], np.float32)
     for seed in range(60):
-        view = choose_view(np.random.default_rng(seed), boxes, baseline=70.0)
+        view = choose_view(np.random.default_rng(seed), boxes, 70.0, Style())
         places = view.boxes(boxes)
         for box, place in zip(boxes, places, strict=True):
             plane = np.zeros((120, 420), np.uint8)

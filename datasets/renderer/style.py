@@ -1,0 +1,119 @@
+"""How often each thing happens to a crop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+from datasets.sample import DataError
+
+
+@dataclass(frozen=True)
+class Style:
+    """Shares in [0, 1] of the crops to which something happens; 0 switches it off.
+
+    The defaults follow what real crops show (see docs/rendering.md). Where two name the same thing, as the depth and
+    the outline of letters, their sum must not exceed 1.
+
+    Attributes:
+        neighbours: fragments of words above, below, left and right.
+        cut: an edge of the crop goes through the letters.
+        wide_spacing: letters far apart.
+        bounce: letters of several sizes, off the baseline.
+        stacked: letters one below the other; drawn as they look when the crop is turned 90° counter-clockwise.
+        curve: baselines on circles, parabolas and waves.
+        slant: sheared letters.
+        rotation: turned by up to ±45° instead of a few degrees.
+        perspective: seen from the side.
+        narrow: squeezed, as words seen from far aside or set in narrow faces.
+        plate: a plate behind the word, with its rim and what is beyond it.
+        rule: lines and boxes drawn with the word.
+        outline, depth: rims around the letters; block letters.
+        shadow, halo: cast shadows; light around the letters.
+        emboss: letters that differ from the ground by their relief only.
+        relief: shaded faces.
+        neon: tubes: light cores with a coloured glow.
+        two_tone, stripes, gradient, texture, many_colours: of the letters' faces.
+        faded, worn: letters let the ground through, evenly or in spots.
+        photographs: grounds cut out of photographs, where there are any.
+        light: shades, cast shadows and reflections.
+        bloom: over-exposed highlights that run into their surroundings.
+        motion, defocus, soft: kinds of blur.
+        low_resolution: scaled down and up again.
+        sharpen: the halos of a phone's sharpening.
+        noise: of the sensor.
+        tone: exposure, contrast and colour cast.
+        jpeg: compressed hard.
+    """
+
+    neighbours: float = 0.3
+    cut: float = 0.07
+    wide_spacing: float = 0.2
+    bounce: float = 0.06
+    stacked: float = 0.012
+    curve: float = 0.16
+    slant: float = 0.25
+    rotation: float = 0.10
+    perspective: float = 0.45
+    narrow: float = 0.25
+    plate: float = 0.12
+    rule: float = 0.06
+    outline: float = 0.11
+    depth: float = 0.11
+    shadow: float = 0.15
+    halo: float = 0.04
+    emboss: float = 0.025
+    relief: float = 0.08
+    neon: float = 0.02
+    two_tone: float = 0.02
+    stripes: float = 0.01
+    gradient: float = 0.12
+    texture: float = 0.12
+    many_colours: float = 0.02
+    faded: float = 0.12
+    worn: float = 0.05
+    photographs: float = 0.2
+    light: float = 0.3
+    bloom: float = 0.1
+    motion: float = 0.08
+    defocus: float = 0.07
+    soft: float = 0.5
+    low_resolution: float = 0.3
+    sharpen: float = 0.15
+    noise: float = 0.5
+    tone: float = 0.4
+    jpeg: float = 0.3
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if not 0 <= getattr(self, field.name) <= 1:
+                raise DataError(f"style: {field.name}={getattr(self, field.name)} is no share: give 0 to 1")
+        for names in EXCLUSIVE:
+            if sum(getattr(self, name) for name in names) > 1 + 1e-9:
+                raise DataError(f"style: {' + '.join(names)} exceed 1: each crop has at most one of them")
+
+
+EXCLUSIVE = (
+    ("outline", "depth", "emboss", "neon"),
+    ("shadow", "halo"),
+    ("two_tone", "stripes", "gradient", "texture", "many_colours"),
+    ("motion", "defocus", "soft"),
+)
+
+
+def make_style(choices: list[str]) -> Style:
+    """The default style with `name=share` choices applied.
+
+    Raises:
+        DataError: not of that form, an unknown name, no share.
+    """
+    known = {field.name for field in fields(Style)}
+    values: dict[str, float] = {}
+    for choice in choices:
+        name, _, share = choice.partition("=")
+        if name not in known:
+            raise DataError(f"style: no {name!r}; known: {', '.join(sorted(known))}")
+        try:
+            values[name] = float(share)
+        except ValueError:
+            raise DataError(f"style: {choice!r} is not of the form {name}=0.1") from None
+    return replace(Style(), **values)
