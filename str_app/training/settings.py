@@ -26,7 +26,8 @@ class TrainSettings:
         weights: one share a data set; empty is in proportion to their sizes.
         validation: data sets to choose the best checkpoint by.
         charset: the characters to learn, in order; empty is the 94 printable ASCII characters.
-        start_from: name or path of a checkpoint whose weights to start from; empty is from scratch.
+        start_from: name or path of a checkpoint whose weights to start from; empty is from scratch. Some defaults
+            are others then: see `FINE_TUNING`.
         steps: optimiser steps in all.
         batch_size: samples a step, over all processes.
         group: batches whose samples are sorted by width together, so that most need a narrow canvas; 1 is without.
@@ -98,8 +99,22 @@ class TrainSettings:
             raise StrAppError(f"{len(self.weights)} weights for {len(self.train)} training sets: give one a set")
 
 
+# Where weights are given (`--from`), what differs from a run from scratch; measured in docs/fine-tuning.md.
+FINE_TUNING: dict[str, Any] = {
+    "steps": 1000,
+    "learning_rate": 3e-4,
+    "warmup_steps": 50,
+    # Attention is aligned already, and the CTC head starts fresh: it has nothing to teach.
+    "ctc_weight": 0.0,
+    "ctc_weight_end": 0.0,
+    "attention_weight": 0.0,
+    "attention_weight_end": 0.0,
+    "validate_every": 100,
+}
+
+
 def make_settings(overrides: list[str], base: TrainSettings | None = None, **given: Any) -> TrainSettings:
-    """Settings from defaults, then `given`, then `key=value` overrides.
+    """Settings from defaults (`FINE_TUNING` with `start_from`), then `given`, then `key=value` overrides.
 
     Args:
         overrides: `key=value`; lists as comma-separated values or JSON; `architecture.KEY` for the network's choices.
@@ -109,8 +124,9 @@ def make_settings(overrides: list[str], base: TrainSettings | None = None, **giv
     Raises:
         StrAppError: unknown key, or a value of the wrong kind; the message lists the keys.
     """
-    settings = base or TrainSettings()
-    settings = dataclasses.replace(settings, **given)
+    if base is None and given.get("start_from"):
+        given = FINE_TUNING | given
+    settings = dataclasses.replace(base or TrainSettings(), **given)
     if base is None:
         settings = dataclasses.replace(settings, architecture=architecture(settings.preset))
     for override in overrides:

@@ -1,0 +1,70 @@
+"""Runs that start from weights: their defaults, where the weights come from, and the documented example's images."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from models.charset import PRINTABLE_94, Charset
+from str_app import torch_engine
+from str_app.errors import StrAppError
+from str_app.training.loop import train
+from str_app.training.settings import FINE_TUNING, TrainSettings, make_settings
+from tests.datasets.renderer_fonts import write_font
+from tests.str_app.painted_data import write_folder
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+
+
+def test_starting_from_weights_has_defaults_of_its_own() -> None:
+    scratch = make_settings([], train=("a",))
+    fine = make_settings(["steps=7"], train=("a",), start_from="small", learning_rate=1e-5)
+    assert (scratch.learning_rate, scratch.ctc_weight) == (TrainSettings.learning_rate, TrainSettings.ctc_weight)
+    assert (fine.warmup_steps, fine.ctc_weight, fine.attention_weight) == (FINE_TUNING["warmup_steps"], 0.0, 0.0)
+    assert (fine.steps, fine.learning_rate) == (7, 1e-5)  # what is given counts more
+
+
+def test_a_resumed_run_keeps_its_settings() -> None:
+    base = make_settings(["learning_rate=0.5"], train=("a",), start_from="small")
+    assert make_settings([], base) == base
+
+
+def test_weights_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_engine, "weights_path", lambda name: tmp_path / name)
+    data = str(write_folder(tmp_path / "data"))
+    for start_from, message in (("base", "has no released weights yet"), ("no/such", "neither one of base, small nor")):
+        with pytest.raises(StrAppError, match=f"'{start_from}'.*{message}"):
+            train(make_settings([], train=(data,), start_from=start_from), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def example() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("german_words", DOCS / "german_words.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_examples_texts_need_its_charset(example: ModuleType) -> None:
+    texts = example.texts(np.random.default_rng(0), 100)
+    assert len(set(texts)) == 100
+    charset = Charset(PRINTABLE_94 + example.NEW)
+    assert not any(charset.missing(text) for text in texts)
+    assert sum(bool(Charset().missing(text)) for text in texts) == 80
+
+
+def test_the_examples_pictures_show_something(example: ModuleType, tmp_path: Path) -> None:
+    font = str(write_font(tmp_path / "plain.ttf"))
+    one, same, other = (example.photograph(np.random.default_rng(seed), "Preis", font) for seed in (1, 1, 2))
+    assert one.dtype == np.uint8
+    assert one.ndim == 3
+    assert np.array_equal(one, same)
+    assert one.shape != other.shape
+    assert one.std() > 5
