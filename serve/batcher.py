@@ -5,22 +5,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from serve.problems import ProblemError
 from serve.telemetry import Metrics
 
 if TYPE_CHECKING:
-    from str_app.reader import Reader, Reading
+    from str_app.reader import Fitted, Reader, Reading
 
 logger = logging.getLogger("str_app.serve")
 
@@ -35,9 +33,13 @@ class Outcome(NamedTuple):
 
 @dataclass
 class _Item:
-    image: npt.NDArray[np.uint8]
+    fitted: Fitted
+    reader: Reader
     future: Future[Outcome] = field(default_factory=Future)
     since: float = field(default_factory=time.perf_counter)
+
+    def goes_with(self, other: _Item) -> bool:
+        return self.reader is other.reader and self.fitted.canvas.shape == other.fitted.canvas.shape
 
 
 def buckets(max_batch: int) -> list[int]:
@@ -48,35 +50,49 @@ def buckets(max_batch: int) -> list[int]:
 class Batcher:
     """Collects images and reads them in batches on its own thread.
 
-    A batch starts at once when the thread is free and takes the largest bucket that is full, so an idle server adds
-    no waiting and a busy one fills its batches by itself. Cancelling the future of an image that has not been
-    started (late, or its client has gone) takes it out of the queue uncomputed.
+    A batch starts at once when the thread is free: of the images that share the canvas width of the one that has
+    waited longest, the largest bucket that is full. So an idle server adds no waiting, a busy one fills its batches by
+    itself, and no width starves. Cancelling the future of an image that has not been started (late, or its client has
+    gone) takes it out of the queue uncomputed.
 
     Args:
         load: makes the reader; called on the thread, whose OpenMP settings the model then lives with.
         max_batch: images read at once.
         max_pending: images admitted at once.
+        max_wait_s: how long a batch that is not full waits for more images.
         metrics: where queue, batches and times are recorded.
     """
 
-    def __init__(self, load: Callable[[], Reader], *, max_batch: int, max_pending: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Reader],
+        *,
+        max_batch: int,
+        max_pending: int,
+        max_wait_s: float = 0.0,
+        metrics: Metrics,
+    ) -> None:
         self.loaded: Future[Reader] = Future()
         self._load = load
         self._buckets = buckets(max_batch)
         self._max_pending = max_pending
+        self._max_wait_s = max_wait_s
         self._metrics = metrics
         self._pending = 0  # touched by the event loop only
-        self._waiting: deque[_Item] = deque()
+        self._waiting: list[_Item] = []
         self._changed = threading.Condition()
         self._closed = False
         self._warm = threading.Event()
         self._seconds_per_image = 0.01
+        self._reader: Reader | None = None
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         metrics.queue_depth.set_function(lambda: len(self._waiting))
+        metrics.pending.set_function(lambda: self._pending)
 
     def start(self) -> None:
         """Load the model, then warm up, on the thread; `loaded` and `ready` tell how far it is."""
-        self._thread.start()
+        if self._thread.ident is None:
+            self._thread.start()
 
     def close(self) -> None:
         """Finish what is queued and end the thread. Blocks."""
@@ -94,6 +110,22 @@ class Batcher:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
+    @property
+    def reader(self) -> Reader:
+        """What fits and reads the images of a request that begins now."""
+        assert self._reader is not None, "not loaded yet"
+        return self._reader
+
+    def reload(self) -> None:
+        """Load and warm up a new reader beside the old one, then read new requests with it. Blocks.
+
+        Raises:
+            Exception: as `load` does; the old reader then stays.
+        """
+        reader = self._load()
+        self._warm_up(reader)
+        self._reader = reader
+
     def check_room(self, images: int = 1) -> None:
         """Raise the 429 problem when `images` more cannot be admitted."""
         if self._pending + images > self._max_pending:
@@ -110,8 +142,12 @@ class Batcher:
         """Room for `images`, all or none, until the block ends.
 
         Raises:
-            ProblemError: 429, with Retry-After by the measured speed.
+            ProblemError: 413 if there never is room for as many, 429 with Retry-After by the measured speed.
         """
+        if images > self._max_pending:
+            raise ProblemError(
+                413, "too_many_images", f"That is {images} readings; a request may take {self._max_pending}."
+            )
         self.check_room(images)
         self._pending += images
         try:
@@ -119,9 +155,9 @@ class Batcher:
         finally:
             self._pending -= images
 
-    def submit(self, image: npt.NDArray[np.uint8]) -> Future[Outcome]:
-        """Queue one decoded image, uint8 (H, W, 3), RGB."""
-        item = _Item(image)
+    def submit(self, fitted: Fitted, reader: Reader) -> Future[Outcome]:
+        """Queue one crop that `reader` has fitted to its canvas."""
+        item = _Item(fitted, reader)
         with self._changed:
             self._waiting.append(item)
             self._changed.notify()
@@ -129,48 +165,62 @@ class Batcher:
 
     def _run(self) -> None:
         try:
-            reader = self._load()
+            self._reader = self._load()
         except BaseException as error:
             self.loaded.set_exception(error)
             return
-        self.loaded.set_result(reader)
-        # Noise, not a blank: it decodes for several steps.
-        height, widths = reader.canvas_sizes
-        random = np.random.default_rng(0)
-        noise: list[Any] = [random.integers(0, 256, (height, width, 3), dtype=np.uint8) for width in widths]
-        for size in self._buckets:
-            reader.read_crops([crop for crop in noise for _ in range(size)])
+        self.loaded.set_result(self._reader)
+        self._warm_up(self._reader)
         self._warm.set()
         while batch := self._take():
-            self._compute(reader, batch)
+            self._compute(batch)
+
+    def _warm_up(self, reader: Reader) -> None:
+        """Compute every bucket at every canvas width once."""
+        random = np.random.default_rng(0)
+        height, widths = reader.canvas_sizes
+        for width in widths:
+            # Noise, not a blank: it decodes for several steps.
+            noise = reader.fit(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+            for size in self._buckets:
+                reader.read_fitted([noise] * size)
 
     def _take(self) -> list[_Item]:
         """The next batch; blocks while there is nothing to do. Empty when closed and all is done."""
         with self._changed:
             while True:
-                abandoned = sum(item.future.cancelled() for item in self._waiting)
-                if abandoned:
-                    self._waiting = deque(item for item in self._waiting if not item.future.cancelled())
-                    self._metrics.images.labels("abandoned").inc(abandoned)
-                if self._waiting or self._closed:
+                self._drop_abandoned()
+                fellows = [item for item in self._waiting if item.goes_with(self._waiting[0])][: self._buckets[-1]]
+                patience = self._max_wait_s if fellows and len(fellows) < self._buckets[-1] else 0.0
+                if fellows and not self._closed:
+                    patience -= time.perf_counter() - fellows[0].since
+                if self._closed or (fellows and patience <= 0):
                     break
-                self._changed.wait()
-            size = max((b for b in self._buckets if b <= len(self._waiting)), default=0)
-            batch = [self._waiting.popleft() for _ in range(size)]
-        # A future cancelled since the count above is still left out; one that runs can no longer be cancelled.
+                self._changed.wait(patience if fellows else None)
+            size = max((bucket for bucket in self._buckets if bucket <= len(fellows)), default=0)
+            batch = fellows[:size]
+            taken = set(map(id, batch))
+            self._waiting = [item for item in self._waiting if id(item) not in taken]
+        # A future cancelled since it was looked at is still left out; one that runs can no longer be cancelled.
         return [item for item in batch if item.future.set_running_or_notify_cancel()] or (batch and self._take())
 
-    def _compute(self, reader: Reader, batch: list[_Item]) -> None:
+    def _drop_abandoned(self) -> None:
+        abandoned = sum(item.future.cancelled() for item in self._waiting)
+        if abandoned:
+            self._waiting = [item for item in self._waiting if not item.future.cancelled()]
+            self._metrics.images.labels("abandoned").inc(abandoned)
+
+    def _compute(self, batch: list[_Item]) -> None:
         start = time.perf_counter()
         try:
-            readings = reader.read_crops([item.image for item in batch])
+            readings = batch[0].reader.read_fitted([item.fitted for item in batch], attention=True)
         except Exception as error:
             if len(batch) == 1:
                 batch[0].future.set_exception(error)
             else:
                 logger.warning("a batch of %d failed (%r): reading its images one by one", len(batch), error)
                 for item in batch:
-                    self._compute(reader, [item])
+                    self._compute([item])
             return
         took = time.perf_counter() - start
         self._seconds_per_image += 0.1 * (took / len(batch) - self._seconds_per_image)

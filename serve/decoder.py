@@ -1,65 +1,89 @@
-"""Decoding of uploads beside the event loop, with a bound on the pixels that wait for the model."""
+"""Decoding of uploads beside the event loop: from files to small canvases, so that no large picture ever waits."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from serve.settings import Settings
 from serve.telemetry import Metrics
+from str_app.errors import ImageError
 from str_app.images import ImageLimits, load_image
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from str_app.reader import Fitted, Reader
+    from str_app.regions import Region
+
+T = TypeVar("T")
 
 
 class Decoder:
-    """A few threads that turn files into pixels.
+    """A few threads; as many pictures are in memory at once, however many wait for the model.
 
-    A file of 10 KB may hold 75 MB of pixels, so it is these that are counted: while more than
-    `settings.max_decoded_bytes` wait for the model, no further image is decoded.
+    Args:
+        threads: a picture of 10 KB may hold 75 MB of pixels, and each thread holds one.
+        metrics: where times are recorded.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._limits = ImageLimits(
-            max_bytes=settings.max_body_bytes, max_pixels=settings.max_pixels, max_side=settings.max_side
-        )
-        self._max_held = settings.max_decoded_bytes
+    def __init__(self, threads: int, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._threads = ThreadPoolExecutor(settings.decode_threads, "decode")
-        self._slots = asyncio.Semaphore(settings.decode_threads)
-        self._held = 0
-        self._released = asyncio.Event()
+        self._threads = ThreadPoolExecutor(threads, "decode")
 
-    @asynccontextmanager
-    async def decoded(self, data: bytes) -> AsyncIterator[tuple[npt.NDArray[np.uint8], float]]:
-        """uint8 (H, W, 3) RGB and the seconds it took; its memory counts as held until the block ends.
+    async def run(self, work: Callable[[], T]) -> T:
+        """What `work` returns, or raises, on one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-        Raises:
-            ImageError: it cannot be decoded, or is over a limit.
-        """
-        async with self._slots:
-            while self._held >= self._max_held:
-                self._released.clear()
-                await self._released.wait()
+    async def timed(self, work: Callable[[], T]) -> tuple[T, float]:
+        """The same and its seconds, waiting for a thread left out."""
+
+        def measured() -> tuple[T, float]:
             start = time.perf_counter()
-            loop = asyncio.get_running_loop()
-            image = await loop.run_in_executor(self._threads, partial(load_image, data, self._limits))
-            self._held += image.nbytes
-            took = time.perf_counter() - start
+            return work(), time.perf_counter() - start
+
+        result, took = await self.run(measured)
         self._metrics.decode_seconds.observe(took)
-        try:
-            yield image, took
-        finally:
-            self._held -= image.nbytes
-            self._released.set()
+        return result, took
 
     def close(self) -> None:
         """End the threads."""
         self._threads.shutdown(cancel_futures=True)
+
+
+def fit_crop(encoded: bytes, limits: ImageLimits, reader: Reader, rotate: bool) -> list[Fitted]:
+    """One crop on its canvas; on four, turned, with `rotate`.
+
+    Raises:
+        ImageError: it cannot be decoded, or is over a limit.
+    """
+    crop = load_image(encoded, limits)
+    return reader.fit_turned(crop) if rotate else [reader.fit(crop)]
+
+
+class MarkedPhoto(NamedTuple):
+    """A photograph's regions on their canvases, and its height and width."""
+
+    regions: list[tuple[Region, list[Fitted]] | ImageError]
+    size: tuple[int, int]
+
+
+def fit_regions(
+    encoded: bytes, regions: Sequence[Any], limits: ImageLimits, reader: Reader, rotate: bool
+) -> MarkedPhoto:
+    """The same for each region of one photograph; the error of a region stands in its place.
+
+    Raises:
+        ImageError: the photograph cannot be decoded, or is over a limit.
+    """
+    from str_app.regions import crops
+
+    photo = load_image(encoded, limits)
+    fitted: list[tuple[Region, list[Fitted]] | ImageError] = []
+    for crop in crops(photo, regions, limits):
+        if isinstance(crop, ImageError):
+            fitted.append(crop)
+        else:
+            region, pixels = crop
+            fitted.append((region, reader.fit_turned(pixels) if rotate else [reader.fit(pixels)]))
+    return MarkedPhoto(fitted, (photo.shape[0], photo.shape[1]))

@@ -19,13 +19,35 @@ class Character(BaseModel):
     )
 
 
-class Recognized(BaseModel):
-    """An image that was read."""
+class Attention(BaseModel):
+    """Where the network looked."""
 
-    image: str = Field(description="File name given with the image, or its place in the request.")
+    covered: float = Field(description="Share of the maps' width that the crop covers, from the left.")
+    maps: list[list[list[float]]] = Field(
+        description="For each character, and last for the end, rows of columns that sum to 1 over the crop's canvas."
+    )
+
+
+class Read(BaseModel):
+    """A reading."""
+
     text: str
     confidence: float = Field(ge=0, le=1, description=CONFIDENCE)
     characters: list[Character]
+    rotation: int = Field(default=0, description="Degrees the word was turned counter-clockwise to be read, if any.")
+    attention: Attention | None = Field(default=None, description="With `attention=true`.")
+
+
+class Recognized(Read):
+    """An image that was read."""
+
+    image: str = Field(description="File name given with the image, or its place in the request.")
+
+
+class RegionRead(Read):
+    """A region that was read."""
+
+    region: list[list[float]] = Field(description="Its four corners, a box cut off at the photograph's edges.")
 
 
 class ImageFailure(BaseModel):
@@ -47,6 +69,19 @@ class Recognition(BaseModel):
 
     model: str
     results: list[Recognized | Failed]
+
+
+class RegionFailed(BaseModel):
+    """A region that could not be read; the others are not affected."""
+
+    error: ImageFailure
+
+
+class RegionsRead(BaseModel):
+    """Answer of `POST /v1/regions`: one result for each region, in the order sent."""
+
+    model: str
+    results: list[RegionRead | RegionFailed]
 
 
 class Model(BaseModel):

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import time
 import uuid
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.logs import logger
 from serve.problems import CLIENT_GONE, ProblemError, problem_response
-
-logger = logging.getLogger("str_app.serve")
+from serve.tracing import Tracer
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+QUIET = {"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CONTENT_SECURITY_POLICY = (
@@ -42,6 +41,7 @@ class Metrics:
             "str_app_images", "Images: read, abandoned, or the code of their error.", ["outcome"], registry=registry
         )
         self.queue_depth = Gauge("str_app_queue_depth", "Images waiting for the model.", registry=registry)
+        self.pending = Gauge("str_app_pending_images", "Images accepted and not yet answered.", registry=registry)
         self.ready = Gauge("str_app_ready", "1 when the model is warm and the server not draining.", registry=registry)
         self.request_seconds = Histogram(
             "str_app_request_seconds", "From request to answer.", ["route"], buckets=SECONDS, registry=registry
@@ -58,6 +58,7 @@ class Metrics:
         self.batch_size = Histogram(
             "str_app_batch_size", "Images in a batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=registry
         )
+        self.reloads = Counter("str_app_reloads", "Reloads of the weights.", ["outcome"], registry=registry)
         self.model = Info("str_app_model", "The model that answers.", registry=registry)
         ProcessCollector(registry=registry)
 
@@ -73,12 +74,14 @@ class Telemetry:
         app: what it wraps.
         metrics: where it counts.
         lifecycle: while it drains, answers ask clients to close their connection and so to find another replica.
+        tracer: where spans go, if anywhere.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, lifecycle: Lifecycle) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, lifecycle: Lifecycle, tracer: Tracer | None = None) -> None:
         self.app = app
         self.metrics = metrics
         self.lifecycle = lifecycle
+        self.tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -99,6 +102,8 @@ class Telemetry:
                 if headers.get("content-type", "").startswith("text/html"):
                     headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
                     headers["Referrer-Policy"] = "no-referrer"
+                    headers["Permissions-Policy"] = "camera=(self), microphone=(), geolocation=()"
+                    headers["Cross-Origin-Opener-Policy"] = "same-origin"
                 if self.lifecycle.draining:
                     headers["Connection"] = "close"
             await send(message)
@@ -111,7 +116,7 @@ class Telemetry:
                 if status:  # the answer has begun: only the server can break it off
                     raise
                 problem = ProblemError(500, "internal_error", "The server made a mistake; its log has the request_id.")
-                await problem_response(problem, request_id)(scope, receive, send_with_headers)
+                await problem_response(problem, scope)(scope, receive, send_with_headers)
         self._record(scope, status or CLIENT_GONE, time.perf_counter() - start)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
@@ -125,8 +130,13 @@ class Telemetry:
             self.metrics.rejections.labels(scope["str_app.problem"]).inc()
         fields = {"request_id": scope["str_app.request_id"], "method": method, "route": route, "status": status}
         # Probes come every few seconds and would drown the rest.
-        quiet = route in ("/healthz", "/readyz", "/metrics") and status < 400
-        logger.log(logging.DEBUG if quiet else logging.INFO, "request", extra=fields | {"ms": round(seconds * 1e3, 2)})
+        quiet = route in QUIET and status < 400
+        fields["ms"] = round(seconds * 1e3, 2)
+        if "str_app.texts" in scope:
+            fields["texts"] = scope["str_app.texts"]
+        logger.log(logging.DEBUG if quiet else logging.INFO, "request", extra=fields)
+        if self.tracer and not quiet:
+            self.tracer.record(scope, route, status, seconds)
 
 
 class Lifecycle:
@@ -134,49 +144,3 @@ class Lifecycle:
 
     def __init__(self) -> None:
         self.draining = False
-
-
-FIELDS = ("request_id", "method", "route", "status", "ms")
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and the fields of a request."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry: dict[str, Any] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        entry |= {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
-        if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
-
-
-class TextFormatter(logging.Formatter):
-    """The same for people."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s")
-
-    def format(self, record: logging.LogRecord) -> str:
-        fields = " ".join(f"{name}={getattr(record, name)}" for name in FIELDS if hasattr(record, name))
-        return f"{super().format(record)} {fields}".rstrip()
-
-
-def log_config(log_format: str, level: str) -> dict[str, Any]:
-    """`logging.config` dictionary: this package's and uvicorn's lines to stderr, in one format."""
-    formatter = JsonFormatter if log_format == "json" else TextFormatter
-    logger_config = {"handlers": ["stderr"], "level": level.upper(), "propagate": False}
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"lines": {"()": formatter}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
-        "loggers": {
-            "str_app.serve": logger_config,
-            "uvicorn": logger_config | {"level": "WARNING"},
-        },
-    }

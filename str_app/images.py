@@ -17,10 +17,8 @@ from str_app.errors import ImageError
 ImageSource = str | Path | bytes | npt.NDArray[np.uint8] | Image.Image
 
 _READ = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"BM", "BMP"))
+_FRAMES = ((b"GIF8", "GIF"), (b"II*\x00", "TIFF"), (b"MM\x00*", "TIFF"))
 _RECOGNISED_ONLY = (
-    (b"GIF8", "GIF"),
-    (b"II*\x00", "TIFF"),
-    (b"MM\x00*", "TIFF"),
     (b"%PDF", "PDF"),
     (b"\x00\x00\x01\x00", "ICO"),
     (b"8BPS", "Photoshop"),
@@ -42,6 +40,8 @@ class ImageLimits:
         max_side: longest side in pixels.
         min_side: shortest side in pixels; below it no letter has a shape.
         max_aspect: longest side over shortest side.
+        first_frames: whether the first frame of GIF and TIFF files is taken. Their decoders are seldom needed and
+            have had many holes, so a server of strangers' files leaves them out.
     """
 
     max_bytes: int = 16 * 2**20
@@ -49,6 +49,7 @@ class ImageLimits:
     max_side: int = 10_000
     min_side: int = 3
     max_aspect: float = 50.0
+    first_frames: bool = False
 
 
 DEFAULT_LIMITS = ImageLimits()
@@ -59,7 +60,8 @@ def load_image(
 ) -> npt.NDArray[np.uint8]:
     """Decode one image: first frame, upright, transparency composited, 8 bits.
 
-    JPEG, PNG, WebP and BMP are read, told by their first bytes and never by the file's name.
+    JPEG, PNG, WebP and BMP are read (GIF and TIFF if `limits.first_frames`), told by their first bytes and never by
+    the file's name.
 
     Args:
         source: a path, an encoded image, a PIL image, or an array: uint8 (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey.
@@ -111,7 +113,7 @@ def _from_bytes(encoded: bytes, limits: ImageLimits) -> npt.NDArray[np.uint8]:
         raise ImageError("empty", "the file is empty (0 bytes)")
     if len(encoded) > limits.max_bytes:
         raise ImageError("too_many_bytes", f"larger than {limits.max_bytes / 2**20:g} MiB")
-    image_format = _format_of(encoded)
+    image_format = _format_of(encoded, limits.first_frames)
     try:
         image = Image.open(io.BytesIO(encoded), formats=[image_format])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -122,13 +124,13 @@ def _from_bytes(encoded: bytes, limits: ImageLimits) -> npt.NDArray[np.uint8]:
         return _from_pil(image, limits, image_format)
 
 
-def _format_of(encoded: bytes) -> str:
-    for magic, image_format in _READ:
+def _format_of(encoded: bytes, first_frames: bool) -> str:
+    for magic, image_format in (*_READ, *(_FRAMES if first_frames else ())):
         if encoded.startswith(magic):
             return image_format
     if encoded[:4] == b"RIFF" and encoded[8:12] == b"WEBP":
         return "WEBP"
-    for magic, image_format in _RECOGNISED_ONLY:
+    for magic, image_format in (*_FRAMES, *_RECOGNISED_ONLY):
         if encoded.startswith(magic):
             raise ImageError("unsupported_format", f"{image_format} is not read: give JPEG, PNG, WebP or BMP")
     if encoded[4:8] == b"ftyp":

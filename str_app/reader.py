@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,7 +171,7 @@ class Reader:
         readings = self.read_crops(crops, beam=beam, lexicon=lexicon, attention=attention, rotate=rotate)
         height, width = pixels.shape[:2]
         return [
-            reading.moved(lambda box, region=region: marked.in_photo(box, region, (height, width)))  # type: ignore[misc]
+            reading.moved(partial(marked.in_photo, marked=region, photo_size=(height, width)))
             for reading, region in zip(readings, found, strict=True)
         ]
 

@@ -16,17 +16,20 @@ def serve(
     device: Annotated[str | None, typer.Option(help="Where the model runs: cpu, cuda … [default: cpu].")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the model [default: the cores it may use].")] = None,
     max_batch: Annotated[int | None, typer.Option(help="Images read at once [default: 32].")] = None,
-    max_pending: Annotated[int | None, typer.Option(help="Images accepted, not yet answered [default: 256].")] = None,
+    max_pending: Annotated[int | None, typer.Option(help="Images accepted, not yet answered [default: 512].")] = None,
     log_format: Annotated[
         Literal["json", "text"] | None, typer.Option(help="A JSON object or plain text a line [default: json].")
     ] = None,
 ) -> None:
-    """Answer POST /v1/recognize, and show a page to try it, until SIGTERM or Ctrl-C.
+    """Answer POST /v1/recognize, and show a page to try it, until SIGTERM or Ctrl-C. SIGHUP loads the weights again.
 
     Every setting is also an environment variable, STR_APP_PORT and so on; options win. Those without an option, in
-    seconds: STR_APP_DEADLINE_S, STR_APP_UPLOAD_TIMEOUT_S, STR_APP_DRAIN_DELAY_S; in bytes: STR_APP_MAX_BODY_BYTES,
-    STR_APP_MAX_UPLOAD_BYTES, STR_APP_MAX_DECODED_BYTES; STR_APP_MAX_IMAGES, STR_APP_MAX_PIXELS, STR_APP_MAX_SIDE,
-    STR_APP_DECODE_THREADS, STR_APP_LOG_LEVEL. GET /docs of a running server describes the interface.
+    seconds: STR_APP_DEADLINE_S, STR_APP_UPLOAD_TIMEOUT_S, STR_APP_HEADER_TIMEOUT_S, STR_APP_KEEP_ALIVE_S,
+    STR_APP_DRAIN_DELAY_S, and STR_APP_MAX_WAIT_MS; in bytes: STR_APP_MAX_BODY_BYTES, STR_APP_MAX_UPLOAD_BYTES;
+    of images: STR_APP_MAX_IMAGES, STR_APP_MAX_REGIONS, STR_APP_MAX_PIXELS, STR_APP_MAX_SIDE, STR_APP_MAX_ASPECT,
+    STR_APP_FIRST_FRAMES, STR_APP_DECODE_THREADS; who and whence: STR_APP_API_KEYS_FILE, STR_APP_CORS_ORIGINS;
+    what is told: STR_APP_LOG_LEVEL, STR_APP_LOG_TEXTS, STR_APP_TRACES_ENDPOINT. docs/serving.md explains them, GET
+    /docs of a running server its interface.
 
     Example: str-app serve --port 8000
     """

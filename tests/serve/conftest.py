@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,17 +16,30 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from models.preprocessing import Preprocessing
 from serve.app import create_app
 from serve.settings import Settings
-from str_app.reader import Reader, Reading
-from tests.str_app.fake_engine import FakeEngine, paint
+from str_app.reader import Fitted, Reader, Reading
+from tests.str_app.fake_engine import CELL, CELLS, FakeEngine, paint
+
+
+class TwoWidths(FakeEngine):
+    """Words of up to 7 characters go on a canvas of half the width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.preprocessing = Preprocessing(height=32, widths=(CELL * CELLS // 2, CELL * CELLS))
+
+    def encode(self, canvases: np.ndarray, widths: np.ndarray) -> Any:
+        missing = CELL * CELLS - canvases.shape[2]
+        return super().encode(np.pad(canvases, ((0, 0), (0, 0), (0, missing), (0, 0)), mode="edge"), widths)
 
 
 class HeldReader:
     """Reads as `FakeEngine` does, but only while `gate` is open; remembers its batches."""
 
-    def __init__(self) -> None:
-        self._reader = Reader(FakeEngine())
+    def __init__(self, engine: FakeEngine | None = None) -> None:
+        self._reader = Reader(engine or FakeEngine())
         self.name, self.charset, self.info = self._reader.name, self._reader.charset, self._reader.info
         self.canvas_sizes = self._reader.canvas_sizes
         self.gate = threading.Event()
@@ -34,13 +47,22 @@ class HeldReader:
         self.entered = threading.Semaphore(0)
         self.batches: list[list[str]] = []
         self.sizes: list[int] = []
+        self.shapes: set[tuple[int, int]] = set()
         self.poison = ""
 
-    def read_crops(self, crops: Iterable[np.ndarray]) -> list[Reading]:
+    def fit(self, crop: np.ndarray) -> Fitted:
+        return self._reader.fit(crop)
+
+    def fit_turned(self, crop: np.ndarray) -> list[Fitted]:
+        return self._reader.fit_turned(crop)
+
+    def read_fitted(self, fitted: Sequence[Fitted], attention: bool = False) -> list[Reading]:
         self.entered.release()
         assert self.gate.wait(30), "the test never opened the gate"
-        readings = self._reader.read_crops(crops)
+        readings = self._reader.read_fitted(fitted, attention=attention)
         self.sizes.append(len(readings))
+        self.shapes |= {(fitted[0].canvas.shape[1], len(fitted))}
+        assert len({crop.canvas.shape for crop in fitted}) == 1, "a batch is of one canvas width"
         texts = [reading.text for reading in readings]
         if self.poison and self.poison in texts:
             raise RuntimeError("the model broke on one image")
@@ -51,6 +73,7 @@ class HeldReader:
         """Leave the warm-up out of what is counted."""
         self.batches.clear()
         self.sizes.clear()
+        self.shapes.clear()
         while self.entered.acquire(blocking=False):
             pass
 
@@ -78,20 +101,20 @@ def reader() -> HeldReader:
 
 @pytest.fixture
 def client(reader: HeldReader) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(), reader), raise_server_exceptions=False) as client:
+    with TestClient(create_app(Settings(), lambda: reader), raise_server_exceptions=False) as client:
         wait_until_ready(client.app)
         reader.forget()
         yield client
 
 
 def wait_until_ready(app: Any) -> None:
-    assert app.state.batcher._warm.wait(30)
+    assert app.state.service.batcher._warm.wait(30)
 
 
 @asynccontextmanager
 async def serving(settings: Settings, reader: HeldReader) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
     """The application, started and warm, and a client on the same event loop."""
-    app = create_app(settings, reader)
+    app = create_app(settings, lambda: reader)
     async with app.router.lifespan_context(app):
         await asyncio.to_thread(wait_until_ready, app)
         reader.forget()
@@ -111,5 +134,5 @@ async def entered(reader: HeldReader) -> None:
 async def queued(app: FastAPI, count: int) -> None:
     """Return when `count` images wait for the model."""
     async with asyncio.timeout(30):
-        while len(app.state.batcher._waiting) != count:
+        while len(app.state.service.batcher._waiting) != count:
             await asyncio.sleep(0)

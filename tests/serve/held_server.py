@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-
-import numpy as np
+from collections.abc import Sequence
+from typing import Any
 
 from serve.server import run
 from serve.settings import Settings
-from str_app.reader import Reader, Reading
+from str_app.reader import Fitted, Reader, Reading
 from tests.str_app.fake_engine import FakeEngine
 
 
@@ -18,13 +17,13 @@ class StdinReader(Reader):
 
     warm_ups = 6
 
-    def read_crops(self, crops: Iterable[np.ndarray], **options: object) -> list[Reading]:
+    def read_fitted(self, fitted: Sequence[Fitted], **options: Any) -> list[Reading]:
         if self.warm_ups:
             self.warm_ups -= 1
         else:
             sys.stdin.readline()
-        return super().read_crops(crops)
+        return super().read_fitted(fitted, **options)
 
 
 if __name__ == "__main__":
-    run(Settings(), StdinReader(FakeEngine()))
+    run(Settings(), lambda: StdinReader(FakeEngine()))

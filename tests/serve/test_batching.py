@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from pathlib import Path
 
 import pytest
 
 from serve.batcher import buckets
 from serve.settings import Settings
-from tests.serve.conftest import HeldReader, entered, parts, png, queued, serving
+from str_app.images import load_image
+from str_app.reader import Reader
+from tests.serve.conftest import HeldReader, TwoWidths, entered, parts, png, queued, serving
 
 
 def test_buckets() -> None:
@@ -15,15 +19,50 @@ def test_buckets() -> None:
     assert buckets(12) == [1, 2, 4, 8, 12]
 
 
-def test_warm_up_computes_every_bucket_before_ready(reader: HeldReader) -> None:
+def test_warm_up_computes_every_bucket_at_every_width_before_ready() -> None:
     async def scenario() -> None:
         async with serving(Settings(max_batch=8), reader):
             pass
 
-    sizes = reader.sizes
+    reader = HeldReader(TwoWidths())
     reader.forget = lambda: None  # type: ignore[method-assign]
     asyncio.run(scenario())
-    assert sizes == [1, 2, 4, 8]
+    assert reader.shapes == {(width, size) for width in (64, 128) for size in (1, 2, 4, 8)}
+
+
+def test_batches_are_of_one_width_and_none_starves() -> None:
+    reader = HeldReader(TwoWidths())
+    texts = ["short", "averylongword", "a", "anotherlongone", "b", "c", "d"]
+
+    async def scenario() -> None:
+        async with serving(Settings(max_batch=4), reader) as (app, client):
+            reader.gate.clear()
+            requests = [asyncio.create_task(client.post("/v1/recognize", files=parts("first")))]
+            await entered(reader)
+            for place, text in enumerate(texts, 1):
+                requests.append(asyncio.create_task(client.post("/v1/recognize", files=parts(text))))
+                await queued(app, place)
+            reader.gate.set()
+            for answer, text in zip(await asyncio.gather(*requests), ["first", *texts], strict=True):
+                assert answer.json()["results"][0]["text"] == text
+
+    asyncio.run(scenario())
+    assert reader.batches == [["first"], ["short", "a", "b", "c"], ["averylongword", "anotherlongone"], ["d"]]
+
+
+def test_an_idle_model_waits_for_more_only_if_told_to(reader: HeldReader) -> None:
+    async def scenario() -> None:
+        async with serving(Settings(max_wait_ms=1000, max_batch=2), reader) as (_, client):
+            start = time.perf_counter()
+            await asyncio.gather(*(client.post("/v1/recognize", files=parts(text)) for text in ("a", "b")))
+            assert time.perf_counter() - start < 0.9, "a full batch waits for nothing"
+        async with serving(Settings(max_wait_ms=50), reader) as (_, client):
+            start = time.perf_counter()
+            assert (await client.post("/v1/recognize", files=parts("alone"))).status_code == 200
+            assert time.perf_counter() - start >= 0.05
+
+    asyncio.run(scenario())
+    assert reader.batches == [["alone"]]
 
 
 def test_idle_server_computes_at_once_and_a_busy_one_batches_across_clients(reader: HeldReader) -> None:
@@ -90,7 +129,7 @@ def test_late_reading_is_a_504_and_what_was_not_started_is_not_computed(reader: 
             assert (await first).status_code == 504
             reader.gate.set()
             assert (await client.post("/v1/recognize", files=parts("next"))).status_code == 200
-            assert app.state.batcher._pending == 0
+            assert app.state.service.batcher._pending == 0
 
     asyncio.run(scenario())
     assert ["late"] not in reader.batches
@@ -117,6 +156,19 @@ def test_work_of_a_client_that_left_is_not_computed(reader: HeldReader) -> None:
 
     asyncio.run(scenario())
     assert reader.batches == [["running"], ["next"]]
+
+
+@pytest.mark.slow
+def test_released_weights_read_the_same_in_any_company() -> None:
+    # Sums of float32 depend on how many are added at once: texts are the same, confidences to 1 in 100,000.
+    reader = Reader.load("small")
+    crops = [load_image(path) for path in sorted(Path("samples/images").iterdir())]
+    alone = [reader.read_crops([crop])[0] for crop in crops]
+    assert len(alone) >= 8
+    for copies in (1, 3):
+        for one, other in zip(alone * copies, reader.read_crops(crops * copies), strict=True):
+            assert one.text == other.text
+            assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
 
 
 def leaving_client(body: bytes, left: asyncio.Event):

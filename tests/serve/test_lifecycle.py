@@ -22,7 +22,7 @@ from tests.serve.conftest import HeldReader, parts, png, wait_until_ready
 
 def test_ready_only_when_warm_and_alive_at_once(reader: HeldReader) -> None:
     reader.gate.clear()
-    with TestClient(create_app(Settings(), reader)) as client:
+    with TestClient(create_app(Settings(), lambda: reader)) as client:
         assert client.get("/healthz").json() == {"status": "alive"}
         cold = client.get("/readyz")
         assert (cold.status_code, cold.json()["code"]) == (503, "warming_up")
@@ -34,7 +34,7 @@ def test_ready_only_when_warm_and_alive_at_once(reader: HeldReader) -> None:
 
 
 def test_draining_is_not_ready_but_serves(client: TestClient) -> None:
-    client.app.state.lifecycle.draining = True  # type: ignore[attr-defined]
+    client.app.state.service.lifecycle.draining = True  # type: ignore[attr-defined]
     draining = client.get("/readyz")
     assert (draining.status_code, draining.json()["code"]) == (503, "draining")
     assert client.get("/healthz").status_code == 200
@@ -53,7 +53,7 @@ def test_taken_port_is_said_in_one_line(reader: HeldReader) -> None:
     with server_process() as server:
         port = int(server.url.rsplit(":", 1)[1])
         with pytest.raises(StrAppError, match=f"port {port}.*--port"):
-            run(Settings(port=port), reader)
+            run(Settings(port=port), lambda: reader)
 
 
 class server_process:  # noqa: N801

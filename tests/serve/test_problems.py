@@ -10,6 +10,8 @@ from serve.app import create_app
 from serve.settings import Settings
 from tests.serve.conftest import HeldReader, entered, parts, png, serving
 
+JSON = {"content-type": "application/json"}
+PNG = {"content-type": "image/png"}
 BOUNDARY = {"content-type": "multipart/form-data; boundary=x"}
 TEXT_FIELD = b'--x\r\nContent-Disposition: form-data; name="images"\r\n\r\nhello\r\n--x--\r\n'
 REQUESTS = {
@@ -19,7 +21,26 @@ REQUESTS = {
     "wrong method": ("GET", "/v1/recognize", {}, b"", 405, "method_not_allowed"),
     "wrong method on a page": ("POST", "/", {}, b"", 405, "method_not_allowed"),
     "no content type": ("POST", "/v1/recognize", {}, b"abc", 415, "unsupported_media_type"),
-    "json": ("POST", "/v1/recognize", {"content-type": "application/json"}, b"{}", 415, "unsupported_media_type"),
+    "text": ("POST", "/v1/recognize", {"content-type": "text/plain"}, b"{}", 415, "unsupported_media_type"),
+    "compressed": ("POST", "/v1/recognize", JSON | {"content-encoding": "gzip"}, b"", 415, "unsupported_media_type"),
+    "not JSON": ("POST", "/v1/recognize", JSON, b"{", 400, "bad_json"),
+    "not UTF-8": ("POST", "/v1/recognize", JSON, b'{"\xff": 1}', 400, "bad_json"),
+    "deep JSON": ("POST", "/v1/recognize", JSON, b"[" * 100_000, 400, "bad_json"),
+    "JSON of another shape": ("POST", "/v1/recognize", JSON, b"[1]", 422, "no_images"),
+    "JSON without images": ("POST", "/v1/recognize", JSON, b'{"images": []}', 422, "no_images"),
+    "JSON image without data": ("POST", "/v1/recognize", JSON, b'{"images": [{}]}', 422, "bad_image"),
+    "wrong option": ("POST", "/v1/recognize?rotate=perhaps", JSON, b"{}", 422, "invalid_request"),
+    "regions of a raw image": (
+        "POST",
+        "/v1/regions",
+        {"content-type": "image/png"},
+        b"",
+        415,
+        "unsupported_media_type",
+    ),
+    "regions without image": ("POST", "/v1/regions", JSON, b'{"regions": [[0, 0, 9, 9]]}', 422, "no_images"),
+    "image without regions": ("POST", "/v1/regions", JSON, b'{"image": {"data": ""}}', 422, "no_regions"),
+    "no photograph": ("POST", "/v1/regions", JSON, b'{"image": {"data": ""}, "regions": [[0, 0, 9, 9]]}', 422, "empty"),
     "no boundary": ("POST", "/v1/recognize", {"content-type": "multipart/form-data"}, b"", 400, "bad_multipart"),
     "broken multipart": ("POST", "/v1/recognize", BOUNDARY, b"not multipart", 400, "bad_multipart"),
     "text instead of a file": ("POST", "/v1/recognize", BOUNDARY, TEXT_FIELD, 422, "no_images"),
@@ -53,7 +74,7 @@ def test_wrong_field_is_named(client: TestClient) -> None:
 
 
 def test_body_over_the_limit_by_its_declared_length(reader: HeldReader) -> None:
-    with TestClient(create_app(Settings(max_body_bytes=100), reader)) as client:
+    with TestClient(create_app(Settings(max_body_bytes=100), lambda: reader)) as client:
         answer = client.post("/v1/recognize", content=b"x" * 101, headers={"content-type": "image/png"})
         assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
         answer = client.post("/v1/recognize", files=parts("word"))
@@ -81,7 +102,7 @@ def test_chunked_body_is_cut_off_at_the_limit(reader: HeldReader, content_type: 
 
 
 def test_too_many_images(reader: HeldReader) -> None:
-    with TestClient(create_app(Settings(max_images=2), reader)) as client:
+    with TestClient(create_app(Settings(max_images=2), lambda: reader)) as client:
         assert client.post("/v1/recognize", files=parts("a", "b")).status_code == 200
         answer = client.post("/v1/recognize", files=parts("a", "b", "c"))
         assert (answer.status_code, answer.json()["code"]) == (413, "too_many_images")
@@ -131,7 +152,7 @@ def test_memory_of_all_bodies_together_is_bounded(reader: HeldReader) -> None:
             reader.gate.set()
             assert (await first).status_code == 200
             assert (await client.post("/v1/recognize", content=png("word"), headers=headers)).status_code == 200
-            assert app.state.upload_memory.held == 0
+            assert app.state.service.upload_memory.held == 0
 
     asyncio.run(scenario())
 

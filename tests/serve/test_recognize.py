@@ -9,11 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from serve.app import create_app
-from serve.settings import Settings
 from str_app.images import load_image
 from str_app.reader import Reader
-from tests.serve.conftest import HeldReader, encoded, parts, png
+from tests.serve.conftest import encoded, parts, png
 from tests.str_app.fake_engine import FakeEngine, paint
 
 
@@ -132,15 +130,6 @@ def test_mangled_multipart_never_breaks_the_server(client: TestClient, junk: byt
     for data in (body, junk, body[: len(junk)]):
         answer = client.post("/v1/recognize", content=data, headers={"content-type": "multipart/form-data; boundary=x"})
         assert answer.status_code in (200, 400, 422)
-
-
-def test_pixels_that_wait_for_the_model_are_bounded(reader: HeldReader) -> None:
-    # One image fills the budget: the others are decoded one after the other, and all are read.
-    with TestClient(create_app(Settings(max_decoded_bytes=1), reader)) as client:
-        texts = [f"w{i}" for i in range(20)]
-        results = client.post("/v1/recognize", files=parts(*texts)).json()["results"]
-        assert [result["text"] for result in results] == texts
-        assert client.app.state.decoder._held == 0  # type: ignore[attr-defined]
 
 
 def test_large_file_is_not_written_to_disk(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

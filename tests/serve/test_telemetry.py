@@ -6,7 +6,7 @@ import logging
 import pytest
 from fastapi.testclient import TestClient
 
-from serve.telemetry import JsonFormatter
+from serve.logs import JsonFormatter
 from tests.serve.conftest import parts
 
 NAMES = {
@@ -74,5 +74,5 @@ def test_two_apps_share_nothing(client: TestClient) -> None:
     from tests.serve.conftest import HeldReader
 
     client.post("/v1/recognize", files=parts("a"))
-    with TestClient(create_app(reader=HeldReader())) as other:
+    with TestClient(create_app(load=HeldReader)) as other:
         assert 'route="/v1/recognize"' not in other.get("/metrics").text
