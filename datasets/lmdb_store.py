@@ -12,7 +12,7 @@ import shutil
 import threading
 import weakref
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import lmdb
 import numpy as np
@@ -20,6 +20,13 @@ import numpy.typing as npt
 
 from datasets.image_decoding import decode_image
 from datasets.sample import DataError, Sample, UnreadableSample
+
+try:
+    import fcntl
+except ImportError:  # Windows: two writers of one resumable LMDB are not kept apart there
+    fcntl = None  # type: ignore[assignment]
+
+LOCK_FILE = "writer.lock"
 
 
 class _OpenEnvironment:
@@ -171,7 +178,8 @@ class LmdbWriter:
     """Context manager that writes an LMDB which appears under its final name whole or not at all.
 
     Everything goes to a hidden folder beside the target, is flushed to the disk and renamed when the with-block ends
-    well; after an exception that folder is removed, after a kill it stays behind under its hidden name.
+    well; after an exception that folder is removed, after a kill it stays behind under its hidden name. With
+    `resume`, it is kept after an exception too, and a writer that is given the same path and key goes on with it.
 
         with LmdbWriter("words.lmdb") as writer:
             writer.add(Path("1.png").read_bytes(), "Tiredness")
@@ -179,21 +187,25 @@ class LmdbWriter:
     Args:
         path: the LMDB's folder; its parent is created where missing.
         overwrite: replace an LMDB already there (never a folder that is none).
+        resume: names what is being written; a part left by a writer with another key is refused.
 
     Attributes:
         folder: the hidden folder; other files put there (subset lists, lexicons) appear together with the LMDB.
 
     Raises:
-        DataError: the target exists, nothing was added, or the disk is full.
+        DataError: the target exists, nothing was added, the disk is full, or what is to be resumed is something
+            else or being written.
     """
 
     BATCH_BYTES = 16 * 2**20
     INITIAL_MAP_BYTES = 64 * 2**20
 
-    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: str | Path, *, overwrite: bool = False, resume: str | None = None) -> None:
         self.path = Path(path).absolute()
         self._given = path
         self._count = 0
+        self._resume = resume
+        self._lock: IO[str] | None = None
         self._pending: list[tuple[bytes, bytes]] = []
         self._pending_bytes = 0
         if self.path.exists():
@@ -203,11 +215,14 @@ class LmdbWriter:
                 raise DataError(f"{path} exists and is not an LMDB folder: it will not be overwritten")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.folder = self.path.with_name(f".{self.path.name}.partial-{secrets.token_hex(4)}")
+            mark = secrets.token_hex(4) if resume is None else "resumable"
+            self.folder = self.path.with_name(f".{self.path.name}.partial-{mark}")
         except OSError as error:
             raise DataError(f"cannot write {path}: {error.strerror}") from error
         try:
-            self.folder.mkdir()
+            self.folder.mkdir(exist_ok=resume is not None)
+            if resume is not None:
+                self._lock = _lock(self.folder)
             # Nobody else knows the hidden folder, so no lock file; synced once, at the end.
             self._environment = lmdb.open(
                 str(self.folder),
@@ -223,12 +238,16 @@ class LmdbWriter:
         except BaseException:  # Ctrl-C before the with-block has begun
             self._discard()
             raise
+        if resume is not None:
+            self._take_up(resume)
 
     def __enter__(self) -> LmdbWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if kind is not None:
+            if self._resume is not None and self._pending and isinstance(error, KeyboardInterrupt):
+                self._commit()
             self._environment.close()
             self._discard()
             return
@@ -278,7 +297,21 @@ class LmdbWriter:
         if self._pending_bytes >= self.BATCH_BYTES:
             self._commit()
 
+    def _take_up(self, key: str) -> None:
+        with self._environment.begin(write=True) as transaction:
+            found = transaction.get(b"resume-key")
+            if found is None:
+                transaction.put(b"resume-key", key.encode())
+            else:
+                self._count = int(transaction.get(b"num-samples", b"0"))
+        if found is not None and found != key.encode():
+            self._environment.close()
+            self._discard()
+            raise DataError(f"{self.folder} holds a part of another data set: remove it, or choose another name")
+
     def _commit(self) -> None:
+        if self._resume is not None:
+            self._pending.append((b"num-samples", str(self._count).encode()))
         while True:
             try:
                 with self._environment.begin(write=True) as transaction:
@@ -299,6 +332,11 @@ class LmdbWriter:
         self._pending.append((b"num-samples", str(self._count).encode()))
         self._commit()
         try:
+            if self._lock is not None:
+                with self._environment.begin(write=True) as transaction:
+                    transaction.delete(b"resume-key")
+                self._lock.close()
+                (self.folder / LOCK_FILE).unlink()
             self._environment.sync(True)
             self._environment.close()
             self._publish()
@@ -327,14 +365,31 @@ class LmdbWriter:
             os.close(parent)
 
     def _discard(self) -> None:
+        if self._lock is not None:  # another sitting goes on with it
+            self._lock.close()
+            return
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write_error(self, error: Exception) -> DataError:
         free = shutil.disk_usage(self.path.parent).free / 2**20
         return DataError(
             f"cannot write {self._given} after {self._count} samples: {error}. {free:,.0f} MiB are free on that disk; "
-            "nothing was left behind"
+            + ("nothing was left behind" if self._resume is None else "the same command goes on from there")
         )
+
+
+def _lock(folder: Path) -> IO[str]:
+    """An open file that no other process can lock until it is closed, however that comes about."""
+    file = (folder / LOCK_FILE).open("w")
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise DataError(
+                f"{folder} is being written by another process: wait for it, or choose another name"
+            ) from None
+    return file
 
 
 class Verification(NamedTuple):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from datasets.renderer import fonts as font_files
+from datasets.renderer import photographs as photograph_files
 from datasets.renderer.backgrounds import Picture, TexturePool, blend, make_background
 from datasets.renderer.camera import photograph
 from datasets.renderer.colours import Palette, choose_palette
@@ -51,9 +54,23 @@ class Renderer:
         self.fonts = fonts
         self.texts = words if isinstance(words, TextSource) else TextSource(words)
         self.seed = seed
+        self.photographs = photographs
         self._faces = FaceStore()
         self.style = style or Style()
         self._pool = TexturePool(photographs)
+
+    @property
+    def identity(self) -> str:
+        """Short hash of all that a crop of a given index depends on."""
+        parts = (
+            VERSION,
+            font_files.fingerprint(self.fonts),
+            self.texts.fingerprint,
+            self.seed,
+            self.style,
+            photograph_files.fingerprint(self.photographs),
+        )
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     def render(self, index: int) -> Sample:
         """Crop `index` ≥ 0, with the box of every character clipped to the crop.

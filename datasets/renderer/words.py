@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import string
 from collections.abc import Sequence
@@ -46,6 +47,13 @@ class WordList:
 
     def __len__(self) -> int:
         return len(self._words)
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of the words and their weights."""
+        digest = hashlib.sha256("\n".join(self._words).encode())
+        digest.update(self._cumulative.round(9).tobytes())
+        return digest.hexdigest()[:12]
 
     def draw(self, rng: np.random.Generator) -> str:
         """A word by weight, now and then by no weight at all."""
@@ -129,6 +137,11 @@ class TextSource:
     def __init__(self, words: WordList, only_words: bool = False) -> None:
         self.words = words
         self.only_words = only_words
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of the words, their weights and of what is made of them."""
+        return f"{self.words.fingerprint} {self.only_words}"
 
     def draw(self, rng: np.random.Generator) -> str:
         """One text. The shares are those of signs, menus, packages and adverts as far as real crops show them."""

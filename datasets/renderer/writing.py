@@ -32,6 +32,8 @@ def render_to_lmdb(
 ) -> None:
     """Write crops `start` … `start + count - 1` to a new LMDB; it has its final name only when it is whole.
 
+    Interrupted, even by a kill or a lack of room on the disk, it goes on where it was when called again alike.
+
     Args:
         out: folder of the LMDB; must not exist.
         renderer: arguments of `Renderer`.
@@ -47,9 +49,11 @@ def render_to_lmdb(
         raise DataError(f"count {count}, start {start}, workers {workers}: expected at least 1, 0 and 1")
     if Path(out).exists():
         raise DataError(f"{out} exists already: give another name or remove it")
-    chunks = [(first, min(first + CHUNK, start + count)) for first in range(start, start + count, CHUNK)]
-    done = 0
-    with LmdbWriter(out) as writer:
+    identity = Renderer(*renderer).identity
+    with LmdbWriter(out, resume=f"{identity} {start} {count}") as writer:
+        done = len(writer)
+        progress(done)
+        chunks = [(first, min(first + CHUNK, start + count)) for first in range(start + done, start + count, CHUNK)]
         for samples in _render_chunks(renderer, chunks, workers):
             for data, text, boxes in samples:
                 writer.add(data, text, boxes)

@@ -7,9 +7,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from datasets.lmdb_store import LmdbSource
-from datasets.renderer import FontError, FontSet, Renderer, Style, TextSource, WordList, encode, find_fonts
+from datasets.renderer import (
+    FontError,
+    FontSet,
+    Renderer,
+    Style,
+    TextSource,
+    WordList,
+    encode,
+    find_fonts,
+    find_photographs,
+    make_style,
+)
 from datasets.renderer.geometry import Curve, View, choose_view
 from datasets.renderer.render import _is_readable
 from datasets.renderer.sheet import contact_sheet
@@ -122,13 +134,51 @@ def test_start_continues_a_data_set(fonts: FontSet, tmp_path: Path) -> None:
     assert [whole.image_bytes(12 + i) for i in range(8)] == [rest.image_bytes(i) for i in range(8)]
 
 
-def test_an_error_on_the_way_leaves_nothing(fonts: FontSet, tmp_path: Path) -> None:
+def test_an_interrupted_data_set_goes_on_where_it_was(fonts: FontSet, tmp_path: Path) -> None:
     def stop(done: int) -> None:
-        raise KeyboardInterrupt
+        if done >= 100:
+            raise KeyboardInterrupt
 
+    out = tmp_path / "out.lmdb"
     with pytest.raises(KeyboardInterrupt):
-        render_to_lmdb(tmp_path / "out.lmdb", (fonts, WORDS, 5), count=120, workers=2, progress=stop)
-    assert list(tmp_path.iterdir()) == []
+        render_to_lmdb(out, (fonts, WORDS, 5), count=130, workers=2, progress=stop)
+    assert not out.exists()
+    with pytest.raises(DataError, match="a part of another data set"):
+        render_to_lmdb(out, (fonts, WORDS, 6), count=130)
+    steps: list[int] = []
+    render_to_lmdb(out, (fonts, WORDS, 5), count=130, progress=steps.append)
+    assert steps == [100, 130]
+    render_to_lmdb(tmp_path / "whole.lmdb", (fonts, WORDS, 5), count=130)
+    resumed, whole = LmdbSource(out), LmdbSource(tmp_path / "whole.lmdb")
+    assert [resumed.image_bytes(i) for i in range(130)] == [whole.image_bytes(i) for i in range(130)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.lmdb", "whole.lmdb"]
+    assert [path.name for path in out.iterdir()] == ["data.mdb"]
+
+
+def test_a_style_switches_effects_on_and_off(fonts: FontSet) -> None:
+    straight = Renderer(fonts, WORDS, 3, make_style(["curve=0", "rotation=0", "perspective=0"]))
+    assert straight.style.curve == 0
+    assert straight.identity != Renderer(fonts, WORDS, 3).identity
+    for choice, complaint in (("bend=0.1", "no 'bend'"), ("curve=2", "no share"), ("curve", "not of the form")):
+        with pytest.raises(DataError, match=complaint):
+            make_style([choice])
+    with pytest.raises(DataError, match="exceed 1"):
+        make_style(["shadow=0.8", "halo=0.3"])
+
+
+def test_photographs_stand_behind_the_letters(fonts: FontSet, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no JPEG picture"):
+        find_photographs(tmp_path)
+    field = np.zeros((500, 600, 3), np.uint8)
+    field[:, ::2, 1] = 200  # green and black stripes, as no palette has them
+    Image.fromarray(field).save(tmp_path / "field.jpg", quality=95)
+    Image.fromarray(field[:200]).save(tmp_path / "small.jpg")
+    photographs = find_photographs(tmp_path)
+    assert [picture.shape for picture in photographs] == [(500, 600, 3)]
+    with_them = Renderer(fonts, WORDS, 3, make_style(["photographs=1"]), photographs)
+    without = Renderer(fonts, WORDS, 3, make_style(["photographs=1"]))
+    assert with_them.identity != without.identity
+    assert any(not np.array_equal(with_them.render(i).image, without.render(i).image) for i in range(4))
 
 
 @pytest.mark.parametrize(("count", "start", "workers"), [(0, 0, 1), (3, -1, 1), (3, 0, 0)])
