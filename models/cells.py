@@ -1,15 +1,58 @@
-"""One step of a recurrent unit with refined gates. GRU and MGU cells belong here beside the LSTM's."""
+"""One step of a recurrent unit with refined gates."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.gates import FeatureMap, Refine, RefinedGate, Squash, feature_weight, lstm_pointwise
+from models.gate_initialization import init_uniform_
+from models.gates import FeatureMap, Refine, RefinedGate, Squash, feature_weight
+from models.units import GRU, LSTM, MGU, State, Unit
 
 
-class RefinedLSTMCell(nn.LSTMCell):
+class _RefinedCell(nn.RNNCellBase):
+    """What the three cells share; `unit` has the equations."""
+
+    unit: Unit
+    gate: RefinedGate
+    weight_feature: Tensor | None
+
+    def _refine(self, gate: RefinedGate, device: Any, dtype: Any) -> None:
+        """After torch's constructor: check the choices, size the weights, add the feature's."""
+        gate.check(self.unit.gates, self.input_size, self.hidden_size)
+        self.gate = gate
+        if gate.refine == "ur":
+            rows = len(self.unit.blocks_of(gate)) * self.hidden_size
+            for name, parameter in list(self.named_parameters()):
+                setattr(self, name, nn.Parameter(parameter.new_empty(rows, *parameter.shape[1:])))
+            self.reset_parameters()
+        weight = feature_weight(self.input_size, self.hidden_size, device, dtype) if gate.has_weight else None
+        self.register_parameter("weight_feature", weight)
+
+    def reset_parameters(self) -> None:
+        """torch's initialisation; uniform-refine gates get their own biases."""
+        super().reset_parameters()
+        if self.bias and "gate" in self.__dict__ and self.gate.refine == "ur":
+            init_uniform_(self)
+
+    def _step(self, input: Tensor, state: State | None) -> State:
+        if state is None:
+            state = (input.new_zeros(*input.shape[:-1], self.hidden_size),) * len(self.unit.states)
+        gate = self.gate.at("cell")
+        projected = F.linear(input, self.weight_ih, self.bias_ih)
+        feature = gate.map_feature(input, self.weight_feature)
+        after = self.unit.step(gate, projected, state, feature, self.weight_hh, self.bias_hh)
+        gate.note_state(state[0], after[0])
+        return after
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, {self.gate}"
+
+
+class RefinedLSTMCell(_RefinedCell, nn.LSTMCell):
     """`nn.LSTMCell` whose gates can be refined.
 
     With `refine="none"` it is `nn.LSTMCell`: same parameters, same outputs. Otherwise one parameter is added when
@@ -19,11 +62,13 @@ class RefinedLSTMCell(nn.LSTMCell):
         input_size: features of x_t.
         hidden_size: features of h_t and c_t.
         bias: whether the vanilla part has biases.
-        refine, gates, feature, squash: see `models.gates.RefinedGate`.
+        refine, gates, feature, squash: see `models.gates.RefinedGate`; gates from "input", "forget", "output".
 
     Raises:
         ValueError: unknown choice or gate, or `feature="identity"` with input_size ≠ hidden_size.
     """
+
+    unit = LSTM
 
     def __init__(
         self,
@@ -32,30 +77,80 @@ class RefinedLSTMCell(nn.LSTMCell):
         bias: bool = True,
         *,
         refine: Refine = "mul",
-        gates: tuple[str, ...] = ("input", "output"),
+        gates: tuple[str, ...] | None = None,
         feature: FeatureMap = "linear",
         squash: Squash = "tanh",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        gate = RefinedGate(refine, tuple(gates), feature, squash)
-        gate.check(("input", "forget", "output"), input_size, hidden_size)
         super().__init__(input_size, hidden_size, bias, device=device, dtype=dtype)
-        self.gate = gate
-        self.weight_feature = feature_weight(input_size, hidden_size, device, dtype) if gate.has_weight else None
+        self._refine(self.unit.choose(refine, gates, feature, squash), device, dtype)
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """(B, I) or (I,) and an optional (h, c), each (B, H) or (H,) → the next (h, c). Zeros are the default state."""
-        if self.gate.refine == "none":
-            h, c = super().forward(input, hx)
-            return h, c
-        if hx is None:
-            zeros = input.new_zeros(*input.shape[:-1], self.hidden_size)
-            hx = (zeros, zeros)
-        h, c = hx
-        preactivations = F.linear(input, self.weight_ih, self.bias_ih) + F.linear(h, self.weight_hh, self.bias_hh)
-        feature = self.gate.map_feature(input, self.weight_feature)
-        return lstm_pointwise(self.gate, preactivations, c, feature)
+        if self.gate.refine == "none" and not self.gate.watched:
+            h, c = nn.LSTMCell.forward(self, input, hx)
+        else:
+            h, c = self._step(input, hx)
+        return h, c
 
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, {self.gate}"
+
+class RefinedGRUCell(_RefinedCell, nn.GRUCell):
+    """`nn.GRUCell` whose gates can be refined; see `RefinedLSTMCell`. Gates: "reset", "update".
+
+    `refine="ur"` has a fourth block of weights, for the gate that refines the update gate.
+    """
+
+    unit = GRU
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        refine: Refine = "mul",
+        gates: tuple[str, ...] | None = None,
+        feature: FeatureMap = "linear",
+        squash: Squash = "tanh",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, device=device, dtype=dtype)
+        self._refine(self.unit.choose(refine, gates, feature, squash), device, dtype)
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """(B, I) or (I,) and an optional h, (B, H) or (H,) → the next h. Zeros are the default state."""
+        if self.gate.refine == "none" and not self.gate.watched:
+            return nn.GRUCell.forward(self, input, hx)
+        return self._step(input, None if hx is None else (hx,))[0]
+
+
+class RefinedMGUCell(_RefinedCell):
+    """The minimal gated unit of Zhou et al. 2016, plain with `refine="none"`, whose one gate can be refined.
+
+    Arguments as for `RefinedGRUCell`. Weights are stacked as torch stacks its own, blocks "forget" and "new":
+    `weight_ih` (2 H, I), `weight_hh` (2 H, H), `bias_ih`, `bias_hh` (2 H,), and as for the others `weight_feature`.
+    """
+
+    unit = MGU
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        refine: Refine = "mul",
+        gates: tuple[str, ...] | None = None,
+        feature: FeatureMap = "linear",
+        squash: Squash = "tanh",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, num_chunks=2, device=device, dtype=dtype)
+        self._refine(self.unit.choose(refine, gates, feature, squash), device, dtype)
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """(B, I) or (I,) and an optional h, (B, H) or (H,) → the next h. Zeros are the default state."""
+        return self._step(input, None if hx is None else (hx,))[0]

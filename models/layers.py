@@ -1,4 +1,4 @@
-"""Recurrent layers with refined gates and torch's own signatures. GRU and MGU layers belong here beside the LSTM."""
+"""Recurrent layers with refined gates and torch's own signatures."""
 
 from __future__ import annotations
 
@@ -10,10 +10,141 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from models.gates import FeatureMap, Refine, RefinedGate, Squash, feature_weight, lstm_pointwise
+from models.gate_initialization import init_uniform_
+from models.gates import FeatureMap, Refine, RefinedGate, Squash, feature_weight
+from models.recurrence import run_recurrence
+from models.units import GRU, LSTM, MGU, State, Unit
 
 
-class RefinedLSTM(nn.LSTM):
+class _RefinedLayer(nn.RNNBase):
+    """What the three layers share; `unit` has the equations."""
+
+    unit: Unit
+    gate: RefinedGate
+    fused: bool
+
+    def _refine(self, gate: RefinedGate, fused: bool, device: Any, dtype: Any) -> None:
+        """After torch's constructor: check the choices, size the weights, add the features'."""
+        directions = 2 if self.bidirectional else 1
+        inputs = [self.input_size] + [self.hidden_size * directions] * (self.num_layers - 1)
+        for layer_input in inputs:
+            gate.check(self.unit.gates, layer_input, self.hidden_size)
+        self.gate, self.fused = gate, fused
+        rows = len(self.unit.blocks_of(gate)) * self.hidden_size
+        resized = rows != self.get_parameter("weight_ih_l0").shape[0]
+        if resized:
+            for name, parameter in list(self.named_parameters()):
+                setattr(self, name, nn.Parameter(parameter.new_empty(rows, *parameter.shape[1:])))
+        if resized or gate.refine == "ur":
+            self.reset_parameters()
+        if gate.has_weight:
+            for layer, layer_input in enumerate(inputs):
+                for suffix in self._suffixes(layer):
+                    weight = feature_weight(layer_input, self.hidden_size, device, dtype)
+                    self.register_parameter(f"weight_feature_{suffix}", weight)
+
+    def reset_parameters(self) -> None:
+        """torch's initialisation; uniform-refine gates get their own biases."""
+        super().reset_parameters()
+        if self.bias and "gate" in self.__dict__ and self.gate.refine == "ur":
+            init_uniform_(self)
+
+    def flatten_parameters(self) -> None:
+        """For cuDNN, which runs vanilla LSTM and GRU only; otherwise there is nothing to flatten."""
+        if "gate" in self.__dict__ and self._runs_torch_kernel():
+            super().flatten_parameters()
+
+    def _runs_torch_kernel(self) -> bool:
+        return self.gate.refine == "none" and not self.gate.watched and isinstance(self, nn.LSTM | nn.GRU)
+
+    def _suffixes(self, layer: int) -> list[str]:
+        return [f"l{layer}", f"l{layer}_reverse"] if self.bidirectional else [f"l{layer}"]
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """As torch's own: output and h_n, or (h_n, c_n) for the LSTM."""
+        if self._runs_torch_kernel():
+            return super().forward(input, hx)
+        given = None if hx is None else tuple(hx) if len(self.unit.states) == 2 else (hx,)
+        if isinstance(input, PackedSequence):
+            output, state = self._run_packed(input, given)
+            return output, (state if len(self.unit.states) == 2 else state[0])
+        padded, state = self._run_padded(input, given)
+        return padded, (state if len(self.unit.states) == 2 else state[0])
+
+    def _run_packed(self, input: PackedSequence, hx: State | None) -> tuple[PackedSequence, State]:
+        state = self._initial_state(int(input.batch_sizes[0]), input.data, hx)
+        if hx is not None and input.sorted_indices is not None:
+            state = tuple(s.index_select(1, input.sorted_indices) for s in state)
+        data, state = self._run(input.data, input.batch_sizes.tolist(), state)
+        if input.unsorted_indices is not None:
+            state = tuple(s.index_select(1, input.unsorted_indices) for s in state)
+        return PackedSequence(data, input.batch_sizes, input.sorted_indices, input.unsorted_indices), state
+
+    def _run_padded(self, input: Tensor, hx: State | None) -> tuple[Tensor, State]:
+        name = type(self).__name__
+        if input.dim() not in (2, 3):
+            raise ValueError(f"{name}: expected input of 2 or 3 dimensions, got {tuple(input.shape)}")
+        if input.shape[-1] != self.input_size:
+            raise RuntimeError(
+                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {input.size(-1)}"
+            )
+        unbatched = input.dim() == 2
+        if unbatched:
+            input = input.unsqueeze(1)
+            hx = None if hx is None else tuple(s.unsqueeze(1) for s in hx)
+        elif self.batch_first:
+            input = input.transpose(0, 1)
+        T, B, _ = input.shape
+        if T == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        data, state = self._run(input.reshape(T * B, self.input_size), [B] * T, self._initial_state(B, input, hx))
+        output = data.view(T, B, data.shape[-1])
+        if unbatched:
+            return output.squeeze(1), tuple(s.squeeze(1) for s in state)
+        return (output.transpose(0, 1) if self.batch_first else output), state
+
+    def _initial_state(self, batch: int, like: Tensor, hx: State | None) -> State:
+        expected = (self.num_layers * (2 if self.bidirectional else 1), batch, self.hidden_size)
+        if hx is None:
+            zeros = like.new_zeros(expected)
+            return (zeros,) * len(self.unit.states)
+        for name, tensor in zip(self.unit.states, hx, strict=True):
+            if tuple(tensor.shape) != expected:
+                raise RuntimeError(f"{name}_0: expected {expected}, got {tuple(tensor.shape)}")
+        return hx
+
+    def _run(self, data: Tensor, sizes: Sequence[int], state: State) -> tuple[Tensor, State]:
+        """All layers over packed rows (sum of sizes, I); a padded batch is the case of equal sizes."""
+        last: list[State] = []
+        for layer in range(self.num_layers):
+            outputs = []
+            for reverse, suffix in enumerate(self._suffixes(layer)):
+                initial = tuple(s[len(last)] for s in state)
+                output, final = run_recurrence(
+                    self.unit,
+                    self.gate.at(suffix),
+                    data,
+                    sizes,
+                    initial,
+                    {
+                        name: getattr(self, f"{name}_{suffix}", None)
+                        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_feature")
+                    },
+                    bool(reverse),
+                    self.fused,
+                )
+                outputs.append(output)
+                last.append(final)
+            data = torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
+            if self.dropout and self.training and layer < self.num_layers - 1:
+                data = F.dropout(data, self.dropout, training=True)
+        return data, tuple(torch.stack(states) for states in zip(*last, strict=True))
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, {self.gate}"
+
+
+class RefinedLSTM(_RefinedLayer, nn.LSTM):
     """`nn.LSTM` whose gates can be refined (arXiv 2002.11338).
 
     Signature, inputs, outputs and parameter names are `nn.LSTM`'s, PackedSequence and unbatched input included. With
@@ -21,14 +152,20 @@ class RefinedLSTM(nn.LSTM):
     `feature="linear"` adds `weight_feature_l{k}` (hidden_size, input size of layer k), with `_reverse` for the
     second direction.
 
+    Under autocast the GEMM over all steps runs in the lower precision, the recurrence in the weights' own.
+
     Args:
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional: as for `nn.LSTM`.
-        refine, gates, feature, squash: see `models.gates.RefinedGate`.
+        refine, gates, feature, squash: see `models.gates.RefinedGate`; gates from "input", "forget", "output".
+        fused: run each layer as one autograd function; False is the plain loop, which is slower and has second
+            derivatives, forward-mode derivatives and torch.func transforms. The same values and gradients.
 
     Raises:
         ValueError: unknown choice or gate; `feature="identity"` where a layer's input size is not hidden_size;
             `proj_size`, which has no refined counterpart.
     """
+
+    unit = LSTM
 
     def __init__(
         self,
@@ -44,17 +181,13 @@ class RefinedLSTM(nn.LSTM):
         dtype: torch.dtype | None = None,
         *,
         refine: Refine = "mul",
-        gates: tuple[str, ...] = ("input", "output"),
+        gates: tuple[str, ...] | None = None,
         feature: FeatureMap = "linear",
         squash: Squash = "tanh",
+        fused: bool = True,
     ) -> None:
-        gate = RefinedGate(refine, tuple(gates), feature, squash)
         if proj_size and refine != "none":
             raise ValueError(f"proj_size={proj_size} has no refined counterpart: leave it 0 or set refine='none'")
-        directions = 2 if bidirectional else 1
-        layer_inputs = [input_size] + [hidden_size * directions] * (num_layers - 1)
-        for layer_input in layer_inputs:
-            gate.check(("input", "forget", "output"), layer_input, hidden_size)
         super().__init__(
             input_size,
             hidden_size,
@@ -67,112 +200,87 @@ class RefinedLSTM(nn.LSTM):
             device=device,
             dtype=dtype,
         )
-        self.gate = gate
-        if gate.has_weight:
-            for layer, layer_input in enumerate(layer_inputs):
-                for suffix in self._suffixes(layer):
-                    weight = feature_weight(layer_input, hidden_size, device, dtype)
-                    self.register_parameter(f"weight_feature_{suffix}", weight)
+        self._refine(self.unit.choose(refine, gates, feature, squash), fused, device, dtype)
 
-    def _suffixes(self, layer: int) -> list[str]:
-        return [f"l{layer}", f"l{layer}_reverse"] if self.bidirectional else [f"l{layer}"]
 
-    def forward(self, input: Any, hx: tuple[Tensor, Tensor] | None = None) -> Any:
-        """As `nn.LSTM.forward`: output and (h_n, c_n)."""
-        if self.gate.refine == "none":
-            return super().forward(input, hx)
-        if isinstance(input, PackedSequence):
-            state = self._initial_state(int(input.batch_sizes[0]), input.data, hx, input.sorted_indices)
-            data, h_n, c_n = self._run(input.data, input.batch_sizes.tolist(), state)
-            if input.unsorted_indices is not None:
-                h_n, c_n = h_n.index_select(1, input.unsorted_indices), c_n.index_select(1, input.unsorted_indices)
-            return PackedSequence(data, input.batch_sizes, input.sorted_indices, input.unsorted_indices), (h_n, c_n)
-        if input.dim() not in (2, 3):
-            raise ValueError(f"RefinedLSTM: expected input of 2 or 3 dimensions, got {tuple(input.shape)}")
-        if input.shape[-1] != self.input_size:
-            raise RuntimeError(
-                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {input.size(-1)}"
-            )
-        unbatched = input.dim() == 2
-        if unbatched:
-            input = input.unsqueeze(1)
-            hx = None if hx is None else (hx[0].unsqueeze(1), hx[1].unsqueeze(1))
-        elif self.batch_first:
-            input = input.transpose(0, 1)
-        T, B, _ = input.shape
-        if T == 0:
-            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-        data, h_n, c_n = self._run(
-            input.reshape(T * B, self.input_size), [B] * T, self._initial_state(B, input, hx, None)
+class RefinedGRU(_RefinedLayer, nn.GRU):
+    """`nn.GRU` whose gates, "reset" and "update", can be refined; as `RefinedLSTM` in every other respect.
+
+    `refine="ur"` has a fourth block of weights, for the gate that refines the update gate.
+    """
+
+    unit = GRU
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        refine: Refine = "mul",
+        gates: tuple[str, ...] | None = None,
+        feature: FeatureMap = "linear",
+        squash: Squash = "tanh",
+        fused: bool = True,
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            device=device,
+            dtype=dtype,
         )
-        output = data.view(T, B, data.shape[-1])
-        if unbatched:
-            return output.squeeze(1), (h_n.squeeze(1), c_n.squeeze(1))
-        return (output.transpose(0, 1) if self.batch_first else output), (h_n, c_n)
+        self._refine(self.unit.choose(refine, gates, feature, squash), fused, device, dtype)
 
-    def _initial_state(
-        self, batch: int, like: Tensor, hx: tuple[Tensor, Tensor] | None, sorted_indices: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        expected = (self.num_layers * (2 if self.bidirectional else 1), batch, self.hidden_size)
-        if hx is None:
-            zeros = like.new_zeros(expected)
-            return zeros, zeros
-        for name, tensor in zip(("h_0", "c_0"), hx, strict=True):
-            if tuple(tensor.shape) != expected:
-                raise RuntimeError(f"{name}: expected {expected}, got {tuple(tensor.shape)}")
-        if sorted_indices is not None:
-            return hx[0].index_select(1, sorted_indices), hx[1].index_select(1, sorted_indices)
-        return hx
 
-    def _run(
-        self, data: Tensor, batch_sizes: Sequence[int], state: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """All layers over packed rows (sum of batch_sizes, I); a padded batch is the case of equal batch sizes."""
-        h_n: list[Tensor] = []
-        c_n: list[Tensor] = []
-        for layer in range(self.num_layers):
-            outputs = []
-            for reverse, suffix in enumerate(self._suffixes(layer)):
-                h_0, c_0 = state[0][len(h_n)], state[1][len(c_n)]
-                output, h, c = self._run_direction(data, batch_sizes, h_0, c_0, suffix, bool(reverse))
-                outputs.append(output)
-                h_n.append(h)
-                c_n.append(c)
-            data = torch.cat(outputs, dim=-1)
-            if self.dropout and self.training and layer < self.num_layers - 1:
-                data = F.dropout(data, self.dropout, training=True)
-        return data, torch.stack(h_n), torch.stack(c_n)
+class RefinedMGU(_RefinedLayer):
+    """The minimal gated unit (Zhou et al. 2016), plain with `refine="none"`, in `nn.GRU`'s signature.
 
-    def _run_direction(
-        self, data: Tensor, batch_sizes: Sequence[int], h_0: Tensor, c_0: Tensor, suffix: str, reverse: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        bias = getattr(self, f"bias_ih_{suffix}") + getattr(self, f"bias_hh_{suffix}") if self.bias else None
-        # Everything that does not depend on h is one GEMM over all steps.
-        projected = F.linear(data, getattr(self, f"weight_ih_{suffix}"), bias).split(list(batch_sizes))
-        feature = self.gate.map_feature(data, getattr(self, f"weight_feature_{suffix}", None))
-        assert feature is not None
-        features = feature.split(list(batch_sizes))
-        recurrent = getattr(self, f"weight_hh_{suffix}").t()
+    As `RefinedGRU` otherwise; its one gate is "forget". Weights are stacked as torch stacks its own, blocks "forget"
+    and "new": `weight_ih_l{k}` (2 H, I), `weight_hh_l{k}` (2 H, H), `bias_ih_l{k}`, `bias_hh_l{k}` (2 H,).
+    """
 
-        # Rows are sorted by length. Forwards, finished rows leave at the end of the batch; backwards, they join there.
-        steps = range(len(batch_sizes))
-        first = batch_sizes[-1] if reverse else batch_sizes[0]
-        h, c = h_0[:first], c_0[:first]
-        outputs: list[Tensor] = [h] * len(batch_sizes)
-        finished: list[tuple[Tensor, Tensor]] = []
-        for t in reversed(steps) if reverse else steps:
-            rows, live = batch_sizes[t], h.shape[0]
-            if rows < live:
-                finished.append((h[rows:], c[rows:]))
-                h, c = h[:rows], c[:rows]
-            elif rows > live:
-                h, c = torch.cat([h, h_0[live:rows]]), torch.cat([c, c_0[live:rows]])
-            h, c = lstm_pointwise(self.gate, projected[t] + h @ recurrent, c, features[t])
-            outputs[t] = h
-        if finished:
-            h = torch.cat([h, *(done[0] for done in reversed(finished))])
-            c = torch.cat([c, *(done[1] for done in reversed(finished))])
-        return torch.cat(outputs), h, c
+    unit = MGU
 
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, {self.gate}"
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        refine: Refine = "mul",
+        gates: tuple[str, ...] | None = None,
+        feature: FeatureMap = "linear",
+        squash: Squash = "tanh",
+        fused: bool = True,
+    ) -> None:
+        super().__init__(
+            "RNN_TANH",  # the base class knows no MGU; this one has weights of the same names
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            device=device,
+            dtype=dtype,
+        )
+        self.mode = "MGU"
+        self._refine(self.unit.choose(refine, gates, feature, squash), fused, device, dtype)

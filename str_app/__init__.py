@@ -10,8 +10,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from models.cells import RefinedGRUCell as RefinedGRUCell
     from models.cells import RefinedLSTMCell as RefinedLSTMCell
+    from models.cells import RefinedMGUCell as RefinedMGUCell
+    from models.layers import RefinedGRU as RefinedGRU
     from models.layers import RefinedLSTM as RefinedLSTM
+    from models.layers import RefinedMGU as RefinedMGU
     from str_app.errors import ImageError as ImageError
     from str_app.errors import StrAppError as StrAppError
     from str_app.images import ImageLimits as ImageLimits
@@ -28,8 +32,12 @@ _HOMES = {
     "ImageLimits": "str_app.images",
     "Reader": "str_app.reader",
     "Reading": "str_app.reader",
+    "RefinedGRU": "models.layers",
+    "RefinedGRUCell": "models.cells",
     "RefinedLSTM": "models.layers",
     "RefinedLSTMCell": "models.cells",
+    "RefinedMGU": "models.layers",
+    "RefinedMGUCell": "models.cells",
     "StrAppError": "str_app.errors",
     "load_image": "str_app.images",
 }
@@ -40,8 +48,12 @@ __all__ = [
     "ImageLimits",
     "Reader",
     "Reading",
+    "RefinedGRU",
+    "RefinedGRUCell",
     "RefinedLSTM",
     "RefinedLSTMCell",
+    "RefinedMGU",
+    "RefinedMGUCell",
     "StrAppError",
     "load_image",
 ]

@@ -1,0 +1,85 @@
+"""A whole sequence in one autograd function: what the three units' fast paths share.
+
+One recurrent GEMM a step and few element-wise operations; the backward pass is written out, its element-wise part that
+does not wait for the recurrence done for several steps at once, and the weights' gradients are one GEMM over all
+steps. Values and gradients are those of the plain loop over `models.units`; second derivatives, forward-mode
+derivatives and torch.func transforms are not here: a layer with `fused=False` has them.
+
+Rows are packed as in PackedSequence: `sizes[t]` rows belong to step t, sequences sorted by length. A padded batch is
+the case of equal sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.gates import RefinedGate
+
+# Elements of the stacked weights' pre-activations in one chunk of the backward pass: what stays in a core's cache.
+CHUNK_ELEMENTS = 1 << 16
+
+
+def order(sizes: Sequence[int], reverse: bool) -> list[int]:
+    """Steps in the order in which the recurrence takes them."""
+    return list(reversed(range(len(sizes)))) if reverse else list(range(len(sizes)))
+
+
+def chunks(sizes: Sequence[int], reverse: bool, width: int) -> Iterator[tuple[slice, list[int]]]:
+    """The backward pass in chunks of steps whose rows lie together, last step of the recurrence first.
+
+    Yields:
+        The chunk's rows, and the number of rows of each of its steps as they lie there.
+    """
+    steps = order(sizes, not reverse)
+    start = 0 if reverse else sum(sizes)
+    while steps:
+        taken = 1
+        rows = sizes[steps[0]]
+        while taken < len(steps) and (rows + sizes[steps[taken]]) * width <= CHUNK_ELEMENTS:
+            rows += sizes[steps[taken]]
+            taken += 1
+        first = start if reverse else start - rows
+        yield slice(first, first + rows), [sizes[t] for t in sorted(steps[:taken])]
+        start = start + rows if reverse else first
+        steps = steps[taken:]
+
+
+def by_step(sizes: Sequence[int], backwards: bool, *tensors: Tensor | None) -> Iterator[tuple[Any, ...]]:
+    """Each step's rows of every tensor (None stays None), from the last step if `backwards`."""
+    pieces = list(zip(*([None] * len(sizes) if x is None else x.split(list(sizes)) for x in tensors), strict=True))
+    return reversed(pieces) if backwards else iter(pieces)
+
+
+def live_rows(sizes: Sequence[int], *states: Tensor) -> dict[int, list[Tensor]]:
+    """For each number of rows a step can have, the states' first rows: views to be changed in place."""
+    return {size: [state[:size] for state in states] for size in set(sizes)}
+
+
+def join_out(gate: RefinedGate, name: str, vanilla: Tensor, feature: Tensor | None, out: Tensor) -> Tensor:
+    """`RefinedGate.join` into `out`; the vanilla gate itself where it is not refined."""
+    if feature is None or not gate.refines(name):
+        return vanilla
+    if gate.refine == "add":
+        return torch.add(vanilla, feature, out=out)
+    return torch.mul(vanilla, feature, out=out)
+
+
+def through_gate(
+    gate: RefinedGate, name: str, upstream: Tensor, vanilla: Tensor, feature: Tensor | None, out: Tensor
+) -> None:
+    """Write `upstream` · ∂g'/∂a into `out`, where g' = σ(a) ⋄ feature."""
+    if feature is not None and gate.refines(name) and gate.refine == "mul":
+        upstream = upstream * feature
+    torch.ops.aten.sigmoid_backward.grad_input(upstream, vanilla, grad_input=out)
+
+
+def through_feature(
+    gate: RefinedGate, name: str, upstream: Tensor, vanilla: Tensor, gradient: Tensor, out: Tensor
+) -> None:
+    """Add `gradient` · `upstream` · ∂g'/∂feature to `out`, where the gate is refined."""
+    if gate.refines(name):
+        out.addcmul_(upstream * vanilla if gate.refine == "mul" else upstream, gradient)

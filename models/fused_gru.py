@@ -1,0 +1,108 @@
+"""The GRU's fast path; see `models.fused`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from models.fused import by_step, chunks, join_out, live_rows, through_feature, through_gate
+from models.gates import RefinedGate
+
+
+class FusedGRU(torch.autograd.Function):
+    """One layer and direction over packed rows.
+
+    Arguments of `apply`: projections (N, 3 H) = W_ih x + b_ih, which are overwritten; weight_hh (3 H, H); bias_hh
+    (3 H,) or None; feature (N, H) or None; h_0 (B, H); sizes; reverse; gate; whether a backward pass may follow.
+    Result: outputs (N, H), h_n (B, H).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        projected: Tensor,
+        weight_hh: Tensor,
+        bias_hh: Tensor | None,
+        feature: Tensor | None,
+        h_0: Tensor,
+        sizes: Sequence[int],
+        reverse: bool,
+        gate: RefinedGate,
+        keep: bool,
+    ) -> tuple[Tensor, Tensor]:
+        N, H = projected.shape[0], h_0.shape[1]
+        output = projected.new_empty(N, H)
+        h_run = h_0.clone()  # states of all sequences; a step changes those that live
+        scratch, product = torch.empty_like(h_run), projected.new_empty(h_0.shape[0], 3 * H)
+        # Kept for the backward pass: h_{t-1}, and U h + b of the candidate.
+        before_h, inner = (projected.new_empty(N, H) if keep else None for _ in range(2))
+
+        recurrent = weight_hh.t()
+        live = live_rows(sizes, h_run, scratch, product, product[:, : 2 * H], product[:, 2 * H :])
+        for rz, r, z, n, x, out, h_was, u_n in by_step(
+            sizes, reverse, projected[:, : 2 * H], *projected.chunk(3, dim=1), feature, output, before_h, inner
+        ):
+            h, s, u, u_rz, u_new = live[len(r)]
+            if bias_hh is None:
+                torch.mm(h, recurrent, out=u)
+            else:
+                torch.addmm(bias_hh, h, recurrent, out=u)
+            if keep:
+                h_was.copy_(h)
+                u_n.copy_(u_new)
+            rz.add_(u_rz).sigmoid_()
+            n.addcmul_(join_out(gate, "reset", r, x, s), u_new).tanh_()
+            torch.lerp(n, h, join_out(gate, "update", z, x, s), out=h)
+            out.copy_(h)
+        if keep:
+            ctx.save_for_backward(projected, weight_hh, feature, before_h, inner)
+            ctx.choices = sizes, reverse, gate
+        return output, h_run
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_output: Tensor, d_h: Tensor) -> tuple[Tensor | None, ...]:
+        acts, weight_hh, feature, before_h, inner = ctx.saved_tensors
+        sizes, reverse, gate = ctx.choices
+        H = d_h.shape[1]
+        d_pre = torch.empty_like(acts)  # gradient of the projections
+        d_product = torch.empty_like(acts)  # gradient of U h + b; they differ in the candidate's block
+        d_feature = None if feature is None else torch.zeros_like(feature)
+        d_h = d_h.clone()
+        live = live_rows(sizes, d_h)
+
+        for rows, steps in chunks(sizes, reverse, 3 * H):
+            r, z, n = acts[rows].chunk(3, dim=1)
+            x = None if feature is None else feature[rows]
+            h_was, u_n = before_h[rows], inner[rows]
+            # First what each gradient is to dh, for all is linear in it; the loop over steps multiplies by these.
+            to_product = d_product[rows]
+            p_r, p_z, p_n = to_product.chunk(3, dim=1)
+            kept = gate.join("update", z, x)
+            to_new = torch.ops.aten.tanh_backward(1 - kept, n)
+            to_reset, to_update = to_new * u_n, h_was - n
+            through_gate(gate, "reset", to_reset, r, x, p_r)
+            through_gate(gate, "update", to_update, z, x, p_z)
+            torch.mul(to_new, gate.join("reset", r, x), out=p_n)
+
+            all_d_h = torch.empty_like(h_was)
+            for product, blocks, dh_t, d_out, stays in by_step(
+                steps, not reverse, to_product, to_product.unflatten(1, (3, H)), all_d_h, d_output[rows], kept
+            ):
+                (dh,) = live[len(product)]
+                torch.add(dh, d_out, out=dh_t)
+                blocks.mul_(dh_t.unsqueeze(1))
+                torch.mul(dh_t, stays, out=dh)
+                dh.addmm_(product, weight_hh)
+            d_pre[rows, : 2 * H] = to_product[:, : 2 * H]
+            torch.mul(to_new, all_d_h, out=d_pre[rows, 2 * H :])
+            if d_feature is not None:
+                through_feature(gate, "reset", to_reset, r, all_d_h, d_feature[rows])
+                through_feature(gate, "update", to_update, z, all_d_h, d_feature[rows])
+        d_weight = d_product.t() @ before_h if ctx.needs_input_grad[1] else None
+        d_bias = d_product.sum(0) if ctx.needs_input_grad[2] else None
+        return d_pre, d_weight, d_bias, d_feature, d_h, None, None, None, None
