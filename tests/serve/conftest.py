@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -112,11 +112,14 @@ def wait_until_ready(app: Any) -> None:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, reader: HeldReader) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+async def serving(
+    settings: Settings, load: HeldReader | Callable[[], HeldReader]
+) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
     """The application, started and warm, and a client on the same event loop."""
-    app = create_app(settings, lambda: reader)
+    app = create_app(settings, (lambda: load) if isinstance(load, HeldReader) else load)
     async with app.router.lifespan_context(app):
         await asyncio.to_thread(wait_until_ready, app)
+        reader = app.state.service.batcher.reader
         reader.forget()
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:

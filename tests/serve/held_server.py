@@ -1,9 +1,13 @@
-"""`python -m tests.serve.held_server`: a server by the environment's settings; a line on stdin lets a batch through."""
+"""`python -m tests.serve.held_server`: a server by the environment's settings; a line on stdin lets a batch through.
+
+Where STR_APP_MODEL names a file, its content is the name of the model, loaded anew at each reload.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from serve.server import run
@@ -25,5 +29,13 @@ class StdinReader(Reader):
         return super().read_fitted(fitted, **options)
 
 
+def load() -> Reader:
+    reader = StdinReader(FakeEngine())
+    if settings.model != "small":
+        reader.engine.name = Path(settings.model).read_text()
+    return reader
+
+
 if __name__ == "__main__":
-    run(Settings(), lambda: StdinReader(FakeEngine()))
+    settings = Settings()
+    run(settings, load)

@@ -1,23 +1,26 @@
 from __future__ import annotations
 
-import json
+import asyncio
+import logging
 import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from models.checkpoint import CheckpointError
 from serve.app import create_app
 from serve.server import _listen, run
 from serve.settings import Settings
 from str_app.errors import StrAppError
-from tests.serve.conftest import HeldReader, parts, png, wait_until_ready
+from tests.serve.conftest import HeldReader, entered, parts, png, queued, serving, wait_until_ready
+from tests.serve.server_process import ServerProcess
 
 
 def test_ready_only_when_warm_and_alive_at_once(reader: HeldReader) -> None:
@@ -49,76 +52,99 @@ def test_model_that_cannot_be_loaded_stops_the_start() -> None:
         pass
 
 
+def test_damaged_weights_are_said_in_one_line(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{}junk")
+    command = [sys.executable, "-m", "str_app", "serve", "--port", "0", "--model", str(damaged)]
+    outcome = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert outcome.returncode == 1
+    assert len(outcome.stderr.splitlines()) == 1
+    assert "damaged.safetensors" in outcome.stderr
+
+
+def test_reload_swaps_models_and_finishes_with_the_old_one_what_it_began() -> None:
+    readers = [HeldReader(), HeldReader()]
+    for reader, name in zip(readers, ("old", "new"), strict=True):
+        reader.name = name
+    left = iter(readers)
+
+    async def scenario() -> None:
+        async with serving(Settings(), lambda: next(left)) as (app, client):
+            old = readers[0]
+            old.gate.clear()
+            requests = [asyncio.create_task(client.post("/v1/recognize", files=parts("first")))]
+            await entered(old)
+            requests.append(asyncio.create_task(client.post("/v1/recognize", files=parts("second"))))
+            await queued(app, 1)
+            await app.state.service.reload()
+            requests.append(asyncio.create_task(client.post("/v1/recognize", files=parts("third"))))
+            await queued(app, 2)
+            old.gate.set()
+            answers = [answer.json() for answer in await asyncio.gather(*requests)]
+            assert [answer["results"][0]["text"] for answer in answers] == ["first", "second", "third"]
+            assert [answer["model"] for answer in answers] == ["old", "old", "new"]
+            assert (await client.get("/v1/models")).json()["models"][0]["name"] == "new"
+            metrics = (await client.get("/metrics")).text
+            assert 'str_app_reloads_total{outcome="done"} 1.0' in metrics
+            assert 'str_app_model_info{name="new"} 1.0' in metrics
+
+    asyncio.run(scenario())
+    assert readers[0].batches[-2:] == [["first"], ["second"]]
+    assert readers[1].batches[-1] == ["third"]
+
+
+def test_weights_that_cannot_be_reloaded_change_nothing(reader: HeldReader, caplog: pytest.LogCaptureFixture) -> None:
+    outcomes = iter([reader])
+
+    def load() -> HeldReader:
+        for outcome in outcomes:
+            return outcome
+        raise CheckpointError("model.safetensors: cut short")
+
+    async def scenario() -> None:
+        async with serving(Settings(), load) as (app, client):
+            with caplog.at_level(logging.ERROR, "str_app.serve"):
+                await app.state.service.reload()
+            assert (await client.get("/readyz")).status_code == 200
+            answer = await client.post("/v1/recognize", files=parts("still"))
+            assert answer.json()["results"][0]["text"] == "still"
+            assert 'str_app_reloads_total{outcome="failed"} 1.0' in (await client.get("/metrics")).text
+
+    asyncio.run(scenario())
+    assert "model.safetensors: cut short" in caplog.text
+
+
+def test_sighup_reloads_while_requests_are_held(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.write_text("old")
+    with ServerProcess(STR_APP_MODEL=str(model)) as server, ThreadPoolExecutor() as pool:
+        accepted = pool.submit(httpx.post, server.url + "/v1/recognize", files=parts("accepted"), timeout=30)
+        server.wait_until_one_is_being_read()
+        model.write_text("new")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait(lambda: httpx.get(server.url + "/v1/models").json()["models"][0]["name"] == "new")
+        model.unlink()
+        server.process.send_signal(signal.SIGHUP)
+        server.wait(lambda: server.shows('str_app_reloads_total{outcome="failed"} 1.0'))
+        server.let_through()
+        assert accepted.result().json()["model"] == "old"
+        assert server.status("/readyz") == 200
+
+
 def test_taken_port_is_said_in_one_line(reader: HeldReader) -> None:
-    with server_process() as server:
-        port = int(server.url.rsplit(":", 1)[1])
+    with ServerProcess() as server:
+        port = server.address[1]
         with pytest.raises(StrAppError, match=f"port {port}.*--port"):
             run(Settings(port=port), lambda: reader)
 
 
-class server_process:  # noqa: N801
-    """A real server in a process of its own; each line of `let_through` lets its reader read one batch."""
-
-    def __init__(self, **environment: str) -> None:
-        self._environment = {"STR_APP_PORT": "0", "STR_APP_DRAIN_DELAY_S": "0", "PATH": "", **environment}
-
-    def __enter__(self) -> server_process:
-        command = [sys.executable, "-m", "tests.serve.held_server"]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._environment
-        )
-        assert self.process.stderr
-        self.logs: list[dict] = []
-        for line in self.process.stderr:
-            self.logs.append(json.loads(line))
-            if self.logs[-1]["message"].startswith("listening on "):
-                break
-        self.url = self.logs[-1]["message"].removeprefix("listening on ")
-        self._drain = threading.Thread(target=lambda: self.logs.extend(map(json.loads, self.process.stderr or ())))
-        self._drain.start()
-        self.wait(lambda: self.status("/readyz") == 200)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.process.kill()
-        self.process.wait(30)
-        self._drain.join(30)
-        for pipe in (self.process.stdin, self.process.stderr):
-            assert pipe
-            pipe.close()
-
-    def status(self, path: str) -> int:
-        try:
-            return httpx.get(self.url + path).status_code
-        except httpx.TransportError:
-            return 0
-
-    def wait(self, condition) -> None:
-        for _ in range(3000):
-            if condition():
-                return
-        raise AssertionError("never came true")
-
-    def let_through(self, batches: int = 1) -> None:
-        assert self.process.stdin
-        self.process.stdin.write("go\n" * batches)
-        self.process.stdin.flush()
-
-    def shows(self, *metrics: str) -> bool:
-        text = httpx.get(self.url + "/metrics").text
-        return all(f"\n{metric}" in text for metric in metrics)
-
-    def wait_until_one_is_being_read(self) -> None:
-        self.wait(lambda: self.shows("str_app_decode_seconds_count 1.0", "str_app_queue_depth 0.0"))
-
-
 @pytest.fixture
-def draining() -> Iterator[server_process]:
-    with server_process(STR_APP_DRAIN_DELAY_S="2") as server:
+def draining() -> Iterator[ServerProcess]:
+    with ServerProcess(STR_APP_DRAIN_DELAY_S="2") as server:
         yield server
 
 
-def test_sigterm_drains_finishes_what_was_accepted_and_exits_0(draining: server_process) -> None:
+def test_sigterm_drains_finishes_what_was_accepted_and_exits_0(draining: ServerProcess) -> None:
     server = draining
     with ThreadPoolExecutor() as pool:
         accepted = pool.submit(httpx.post, server.url + "/v1/recognize", files=parts("accepted"), timeout=30)
@@ -135,7 +161,7 @@ def test_sigterm_drains_finishes_what_was_accepted_and_exits_0(draining: server_
 
 
 def test_second_signal_exits_at_once() -> None:
-    with server_process(STR_APP_DRAIN_DELAY_S="3600") as server, ThreadPoolExecutor() as pool:
+    with ServerProcess(STR_APP_DRAIN_DELAY_S="3600") as server, ThreadPoolExecutor() as pool:
         stuck = pool.submit(httpx.post, server.url + "/v1/recognize", files=parts("stuck"), timeout=30)
         server.wait_until_one_is_being_read()
         server.process.send_signal(signal.SIGTERM)
@@ -146,14 +172,13 @@ def test_second_signal_exits_at_once() -> None:
 
 
 def test_client_that_hangs_up_leaves_no_work_behind() -> None:
-    with server_process() as server, ThreadPoolExecutor() as pool:
+    with ServerProcess() as server, ThreadPoolExecutor() as pool:
         first = pool.submit(httpx.post, server.url + "/v1/recognize", files=parts("first"), timeout=30)
         server.wait_until_one_is_being_read()
-        host, port = server.url.removeprefix("http://").split(":")
         head = (
             f"POST /v1/recognize HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(png())}\r\n\r\n"
         )
-        with socket.create_connection((host, int(port))) as leaving:
+        with socket.create_connection(server.address) as leaving:
             leaving.sendall(head.encode() + png())
             server.wait(lambda: server.shows("str_app_queue_depth 1.0"))
         server.wait(lambda: server.shows('str_app_requests_total{code="499"'))
@@ -169,6 +194,6 @@ def test_answers_are_not_held_back_by_nagle() -> None:
 
 
 def test_answers_leak_neither_server_nor_version() -> None:
-    with server_process() as server:
+    with ServerProcess() as server:
         for path in ("/", "/healthz", "/nowhere"):
             assert not {"server", "x-powered-by"} & set(httpx.get(server.url + path).headers)

@@ -1,0 +1,146 @@
+"""Clients that are slow, silent, or speak no HTTP."""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import httpx
+import pytest
+
+from tests.serve.conftest import parts, png
+from tests.serve.server_process import ServerProcess
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    with ServerProcess(STR_APP_HEADER_TIMEOUT_S="0.3", STR_APP_UPLOAD_TIMEOUT_S="0.4") as server:
+        yield server
+
+
+def talk(server: ServerProcess, sent: bytes) -> bytes:
+    """All that comes back until the server closes the connection."""
+    with socket.create_connection(server.address, timeout=10) as connection:
+        connection.sendall(sent)
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+        return answer
+
+
+def answer_of(connection: socket.socket) -> bytes:
+    """One answer, whose body is a JSON object."""
+    answer = b""
+    while not answer.endswith(b"}"):
+        answer += connection.recv(65536)
+    return answer
+
+
+def problem_of(answer: bytes) -> dict:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in head.lower()
+    assert b"connection: close" in head.lower()
+    return json.loads(body)
+
+
+HEAD = b"POST /v1/recognize HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+BROKEN = {
+    "no HTTP": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, "malformed_http"),
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", 400, "malformed_http"),
+    "endless head": (b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000, 400, "malformed_http"),
+    "bad length": (HEAD + b"Content-Length: -1\r\n\r\n", 400, "malformed_http"),
+    "two lengths": (HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "malformed_http"),
+    "bad chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "malformed_http"),
+    "half a head": (b"GET / HTTP/1.1\r\nHost:", 408, "header_timeout"),
+    "half a body": (HEAD + b"Content-Length: 1000\r\n\r\nabc", 408, "upload_timeout"),
+    "half a chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab", 408, "upload_timeout"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_is_broken_is_a_problem_and_ends(server: ServerProcess, kind: str) -> None:
+    sent, status, code = BROKEN[kind]
+    answer = talk(server, sent)
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    problem = problem_of(answer)
+    assert (problem["status"], problem["code"]) == (status, code)
+    assert problem["detail"]
+
+
+def test_a_head_that_trickles_in_is_cut_off(server: ServerProcess) -> None:
+    with socket.create_connection(server.address, timeout=0.05) as connection:
+        answer = b""
+        for letter in b"GET / HTTP/1.1\r\nX: " + b"x" * 1000:
+            connection.send(bytes([letter]))
+            try:
+                answer = connection.recv(65536)
+                break
+            except TimeoutError:
+                continue
+    assert problem_of(answer)["code"] == "header_timeout"
+
+
+def test_a_connection_that_says_nothing_is_closed_without_a_word(server: ServerProcess) -> None:
+    assert talk(server, b"") == b""
+
+
+def test_the_body_of_a_request_already_answered_is_not_waited_for(server: ServerProcess) -> None:
+    answer = talk(server, b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+    assert answer.startswith(b"HTTP/1.1 404 ")
+
+
+def test_a_connection_idles_between_requests_and_then_times_out_on_half_a_head(server: ServerProcess) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection(server.address, timeout=0.6) as connection:
+        connection.sendall(request)
+        assert answer_of(connection).startswith(b"HTTP/1.1 200 ")
+        with pytest.raises(TimeoutError):
+            connection.recv(1)  # longer than a head may take
+        connection.settimeout(10)
+        connection.sendall(request + request[:10])
+        assert answer_of(connection).startswith(b"HTTP/1.1 200 ")
+        assert problem_of(answer_of(connection))["code"] == "header_timeout"
+
+
+def test_a_client_that_takes_no_answer_is_cut_off(server: ServerProcess) -> None:
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(server.address)
+        connection.settimeout(10)
+        with pytest.raises(ConnectionError):
+            connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 1_000_000)
+    server.wait(lambda: server.shows("str_app_requests_in_flight 1.0"))
+
+
+def test_a_thousand_idle_connections_stop_nothing() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with ServerProcess() as server, ExitStack() as idle:
+        for _ in range(1000):
+            connection = idle.enter_context(socket.create_connection(server.address, timeout=10))
+            connection.sendall(b"GET / HT")
+        server.let_through()
+        assert server.status("/healthz") == 200
+        answer = httpx.post(server.url + "/v1/recognize", files=parts("through"), timeout=10)
+        assert answer.json()["results"][0]["text"] == "through"
+
+
+def test_expect_100_continue_keeps_the_bytes_of_a_body_that_is_too_large(server: ServerProcess) -> None:
+    head = HEAD + b"Content-Length: 999999999\r\nExpect: 100-continue\r\n\r\n"
+    answer = talk(server, head)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_raw_body_in_chunks_is_read(server: ServerProcess) -> None:
+    server.let_through()
+    body = png("chunks")
+    answer = httpx.post(
+        server.url + "/v1/recognize",
+        content=iter([body[:50], body[50:]]),
+        headers={"content-type": "image/png"},
+        timeout=10,
+    )
+    assert answer.json()["results"][0]["text"] == "chunks"
