@@ -58,7 +58,8 @@ class Connection(H11Protocol):
     def on_response_complete(self) -> None:
         self._end_limit()
         super().on_response_complete()
-        if self.conn.their_state is h11.SEND_BODY and not self._answering:
+        # Half a body that nobody reads, or half a head that came with the last request.
+        if not self._answering and (self.conn.their_state is h11.SEND_BODY or self.conn.trailing_data[0]):
             self._begin_limit()
 
     def pause_writing(self) -> None:
