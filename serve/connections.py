@@ -112,10 +112,10 @@ class Connection(H11Protocol):
                 ("connection", "close"),
             ]
             reason = HTTPStatus(problem.status).phrase
-            for event in (
+            events = (
                 h11.Response(status_code=problem.status, headers=headers, reason=reason),
                 h11.Data(data=body),
                 h11.EndOfMessage(),
-            ):
-                self.transport.write(self.conn.send(event) or b"")
+            )
+            self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
         self.transport.close()
