@@ -56,7 +56,7 @@ class Limit:
 LIMITS = (
     Limit(
         "length",
-        Axis("characters"),
+        Axis("characters", ticks=(1, *range(5, 41, 5))),
         (*range(1, 26), 26, 28, 30, 32, 33, 34, 36, 40),
         {
             "words": lambda value: Probe(length=(int(value), int(value))),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 WIDTH, HEIGHT = 480, 320
-LEFT, RIGHT, TOP, BOTTOM = 56, 14, 30, 44  # margins around the plane
+LEFT, RIGHT, TOP, BOTTOM = 56, 14, 46, 44  # margins around the plane
 COLOURS = ("#2563a8", "#c2410c", "#15803d", "#7e3794", "#a16207", "#0f766e")
 
 
@@ -153,13 +153,15 @@ def _path(places: Sequence[tuple[float, float]]) -> str:
 
 
 def _legend(entries: Sequence[tuple[str, str]]) -> str:
+    """A row above the plane, where no curve can be; a single curve needs none."""
     if len(entries) < 2:
         return ""
     parts = []
+    share = (WIDTH - LEFT - RIGHT) / len(entries)
     for place, (name, colour) in enumerate(entries):
-        height = HEIGHT - BOTTOM - 12 - 16 * (len(entries) - 1 - place)
-        parts.append(f'<path d="M{LEFT + 10} {height - 4}h18" stroke="{colour}" stroke-width="3"/>')
-        parts.append(_text(LEFT + 34, height, name, "start"))
+        left = LEFT + share * place
+        parts.append(f'<path d="M{left:.1f} {TOP - 12}h18" stroke="{colour}" stroke-width="3"/>')
+        parts.append(_text(left + 23, TOP - 8, name, "start"))
     return "".join(parts)
 
 
