@@ -11,7 +11,8 @@ the case of equal sizes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +22,22 @@ from models.gates import RefinedGate
 
 # Elements of the stacked weights' pre-activations in one chunk of the backward pass: what stays in a core's cache.
 CHUNK_ELEMENTS = 1 << 16
+
+
+def first_derivative_only(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Run `backward` without recording, and refuse to be differentiated again.
+
+    torch's own `once_differentiable` notices only gradients that require gradients: a gradient penalty would silently
+    miss terms.
+    """
+
+    @functools.wraps(backward)
+    def run(ctx: Any, *gradients: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError("create_graph=True needs the plain loop: build the refined layer with fused=False")
+        return backward(ctx, *gradients)
+
+    return run
 
 
 def order(sizes: Sequence[int], reverse: bool) -> list[int]:

@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from models.fused import by_step, chunks, join_out, live_rows, through_feature, through_gate
+from models.fused import by_step, chunks, first_derivative_only, join_out, live_rows, through_feature, through_gate
 from models.gates import RefinedGate
 
 
@@ -64,7 +63,7 @@ class FusedGRU(torch.autograd.Function):
         return output, h_run
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only
     def backward(ctx: Any, d_output: Tensor, d_h: Tensor) -> tuple[Tensor | None, ...]:
         acts, weight_hh, feature, before_h, inner = ctx.saved_tensors
         sizes, reverse, gate = ctx.choices

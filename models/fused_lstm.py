@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from models.fused import by_step, chunks, join_out, live_rows, through_feature, through_gate
+from models.fused import by_step, chunks, first_derivative_only, join_out, live_rows, through_feature, through_gate
 from models.gates import RefinedGate
 
 
@@ -74,7 +73,7 @@ class FusedLSTM(torch.autograd.Function):
         return output, h_run, c_run
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only
     def backward(ctx: Any, d_output: Tensor, d_h: Tensor, d_c: Tensor) -> tuple[Tensor | None, ...]:
         acts, weight_hh, feature, before_h, before_c, squashed = ctx.saved_tensors
         sizes, reverse, gate = ctx.choices

@@ -17,7 +17,10 @@ from models.units import GRU, LSTM, MGU, State, Unit
 
 
 class _RefinedLayer(nn.RNNBase):
-    """What the three layers share; `unit` has the equations."""
+    """What the three layers share; `unit` has the equations.
+
+    No subclass of `nn.LSTM` and `nn.GRU`, which torch.compile refuses to look into.
+    """
 
     unit: Unit
     gate: RefinedGate
@@ -55,15 +58,21 @@ class _RefinedLayer(nn.RNNBase):
             super().flatten_parameters()
 
     def _runs_torch_kernel(self) -> bool:
-        return self.gate.refine == "none" and not self.gate.watched and isinstance(self, nn.LSTM | nn.GRU)
+        if self.gate.refine != "none" or self.gate.watched:
+            return False
+        # torch.compile's autograd cannot save what oneDNN's LSTM hands to its backward pass.
+        return self.mode == "GRU" or (self.mode == "LSTM" and not torch.compiler.is_dynamo_compiling())
 
     def _suffixes(self, layer: int) -> list[str]:
         return [f"l{layer}", f"l{layer}_reverse"] if self.bidirectional else [f"l{layer}"]
 
+    def _torch_forward(self, input: Any, hx: Any) -> Any:
+        raise NotImplementedError(f"torch has no kernel for {self.mode}")
+
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As torch's own: output and h_n, or (h_n, c_n) for the LSTM."""
         if self._runs_torch_kernel():
-            return super().forward(input, hx)
+            return self._torch_forward(input, hx)
         given = None if hx is None else tuple(hx) if len(self.unit.states) == 2 else (hx,)
         if isinstance(input, PackedSequence):
             output, state = self._run_packed(input, given)
@@ -144,7 +153,7 @@ class _RefinedLayer(nn.RNNBase):
         return f"{super().extra_repr()}, {self.gate}"
 
 
-class RefinedLSTM(_RefinedLayer, nn.LSTM):
+class RefinedLSTM(_RefinedLayer):
     """`nn.LSTM` whose gates can be refined (arXiv 2002.11338).
 
     Signature, inputs, outputs and parameter names are `nn.LSTM`'s, PackedSequence and unbatched input included. With
@@ -166,6 +175,10 @@ class RefinedLSTM(_RefinedLayer, nn.LSTM):
     """
 
     unit = LSTM
+    _torch_forward = nn.LSTM.forward
+    check_forward_args = nn.LSTM.check_forward_args  # type: ignore[assignment]
+    get_expected_cell_size = nn.LSTM.get_expected_cell_size
+    permute_hidden = nn.LSTM.permute_hidden  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -189,6 +202,7 @@ class RefinedLSTM(_RefinedLayer, nn.LSTM):
         if proj_size and refine != "none":
             raise ValueError(f"proj_size={proj_size} has no refined counterpart: leave it 0 or set refine='none'")
         super().__init__(
+            "LSTM",
             input_size,
             hidden_size,
             num_layers,
@@ -203,13 +217,14 @@ class RefinedLSTM(_RefinedLayer, nn.LSTM):
         self._refine(self.unit.choose(refine, gates, feature, squash), fused, device, dtype)
 
 
-class RefinedGRU(_RefinedLayer, nn.GRU):
+class RefinedGRU(_RefinedLayer):
     """`nn.GRU` whose gates, "reset" and "update", can be refined; as `RefinedLSTM` in every other respect.
 
     `refine="ur"` has a fourth block of weights, for the gate that refines the update gate.
     """
 
     unit = GRU
+    _torch_forward = nn.GRU.forward
 
     def __init__(
         self,
@@ -230,6 +245,7 @@ class RefinedGRU(_RefinedLayer, nn.GRU):
         fused: bool = True,
     ) -> None:
         super().__init__(
+            "GRU",
             input_size,
             hidden_size,
             num_layers,

@@ -1,0 +1,192 @@
+"""Every path of the layers gives the values and gradients of the plain float64 loop of cells."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from models import fused
+from models.cells import RefinedGRUCell, RefinedLSTMCell, RefinedMGUCell
+from models.layers import RefinedGRU, RefinedLSTM, RefinedMGU
+
+LAYERS = (RefinedLSTM, RefinedGRU, RefinedMGU)
+CELLS = {RefinedLSTM: RefinedLSTMCell, RefinedGRU: RefinedGRUCell, RefinedMGU: RefinedMGUCell}
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
+
+
+def as_tuple(state):
+    return state if isinstance(state, tuple) else (state,)
+
+
+def loop_of_cells(layer, x, initial):
+    """Layers and directions as loops of single cells; x (T, I) of one sequence, initial states (layers, H)."""
+    last = []
+    kind = CELLS[type(layer)]
+    for depth in range(layer.num_layers):
+        outputs = []
+        for suffix in [f"l{depth}", f"l{depth}_reverse"][: 1 + layer.bidirectional]:
+            choices = {name: getattr(layer.gate, name) for name in ("refine", "gates", "feature", "squash")}
+            cell = kind(x.shape[1], layer.hidden_size, layer.bias, dtype=x.dtype, **choices)
+            names = {name: getattr(layer, f"{name}_{suffix}") for name, _ in cell.named_parameters()}
+            state = tuple(s[len(last)] for s in initial)
+            steps = []
+            for x_t in x.flip(0) if suffix.endswith("reverse") else x:
+                given_state = state if len(state) == 2 else state[0]
+                state = as_tuple(torch.func.functional_call(cell, names, (x_t, given_state)))
+                steps.append(state[0])
+            outputs.append(torch.stack(steps[::-1] if suffix.endswith("reverse") else steps))
+            last.append(state)
+        x = torch.cat(outputs, dim=1)
+    return x, tuple(torch.stack(states) for states in zip(*last, strict=True))
+
+
+@st.composite
+def cases(draw):
+    kind = draw(st.sampled_from(LAYERS))
+    gates = draw(st.lists(st.sampled_from(kind.unit.gates), min_size=1, unique=True))
+    hidden = draw(st.integers(1, 4))
+    layers = draw(st.integers(1, 2))
+    identity = draw(st.booleans()) and layers == 1
+    options = {
+        "refine": draw(st.sampled_from(["none", "add", "mul", "ur"])),
+        "gates": tuple(gates),
+        "feature": "identity" if identity else "linear",
+        "squash": draw(st.sampled_from(["none", "tanh", "layernorm"])),
+        "bias": draw(st.booleans()),
+        "num_layers": layers,
+        "bidirectional": draw(st.booleans()),
+    }
+    lengths = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+    return kind, (hidden if identity else draw(st.integers(1, 3))), hidden, options, lengths
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=cases(), chunk=st.sampled_from([1, 60, 1 << 16]), seed=st.integers(0, 1000))
+def test_packed_rows_equal_a_loop_of_cells_over_each_sequence(monkeypatch, case, chunk, seed):
+    """Both paths, any lengths, any choice; and the backward pass cut into chunks of any size."""
+    kind, inputs, hidden, options, lengths = case
+    monkeypatch.setattr(fused, "CHUNK_ELEMENTS", chunk)
+    torch.manual_seed(seed)
+    layer = kind(inputs, hidden, dtype=torch.float64, **options)
+    directions = layer.num_layers * (1 + layer.bidirectional)
+    x = torch.randn(max(lengths), len(lengths), inputs, dtype=torch.float64, requires_grad=True)
+    initial = [
+        torch.randn(directions, len(lengths), hidden, dtype=torch.float64, requires_grad=True) for _ in kind.unit.states
+    ]
+    leaves = [x, *initial, *layer.parameters()]
+
+    def gradients(pieces):
+        total = sum(output.sin().sum() + sum(s.square().sum() for s in states) for output, states in pieces)
+        return torch.autograd.grad(total, leaves, allow_unused=True)
+
+    expected = [
+        loop_of_cells(layer, x[:length, row], tuple(s[:, row] for s in initial)) for row, length in enumerate(lengths)
+    ]
+    expected_gradients = gradients(expected)
+    for layer.fused in (True, False):
+        packed = pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False)
+        output, states = layer(packed, tuple(initial) if len(initial) == 2 else initial[0])
+        output, states = pad_packed_sequence(output)[0], as_tuple(states)
+        found = [(output[:n, row], tuple(s[:, row] for s in states)) for row, n in enumerate(lengths)]
+        torch.testing.assert_close(found, expected)
+        for ours, theirs in zip(gradients(found), expected_gradients, strict=True):
+            if theirs is not None:
+                torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("refine", ["none", "add", "mul", "ur"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_gradcheck(kind, refine, device):
+    torch.manual_seed(4)
+    layer = kind(2, 3, bidirectional=True, refine=refine, dtype=torch.float64, device=device)
+    x = torch.randn(3, 2, 2, dtype=torch.float64, device=device, requires_grad=True)
+    names = [name for name, _ in layer.named_parameters()]
+
+    def run(x, *values):
+        output, state = torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (x,))
+        return output, *as_tuple(state)
+
+    assert torch.autograd.gradcheck(run, (x, *layer.parameters()))
+
+
+@pytest.mark.parametrize("refine", ["add", "mul"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_second_derivatives_by_the_plain_loop(kind, refine):
+    torch.manual_seed(5)
+    layer = kind(2, 2, refine=refine, dtype=torch.float64, fused=False)
+    x = torch.randn(2, 1, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: layer(x)[0], (x,))
+    layer.fused = True
+    with pytest.raises(RuntimeError, match="fused=False"):
+        torch.autograd.grad(layer(x)[0].sum(), x, create_graph=True)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 4e-2), (torch.float16, 5e-3)])
+@pytest.mark.parametrize("refine", ["add", "mul"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_precision(kind, refine, dtype, tolerance, device):
+    """Largest error of outputs after 12 steps at H = 32, in the weights' precision, against float64."""
+    torch.manual_seed(6)
+    layer = kind(32, 32, refine=refine, dtype=dtype, device=device)
+    x = torch.randn(12, 4, 32, dtype=dtype, device=device)
+    output = layer(x)[0]
+    assert output.dtype == dtype
+    exact = layer.double()(x.double())[0]
+    assert (output.double() - exact).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_autocast_keeps_the_recurrence_in_full_precision(kind, device):
+    torch.manual_seed(7)
+    layer = kind(32, 32, device=device)
+    x = torch.randn(12, 4, 32, device=device)
+    with torch.autocast(device, dtype=torch.bfloat16):
+        output, _ = layer(x)
+    assert output.dtype == torch.float32
+    torch.testing.assert_close(output, layer(x)[0], rtol=0, atol=2e-2)
+    output.sum().backward()
+    assert all(p.grad.dtype == torch.float32 for p in layer.parameters())
+
+
+@pytest.mark.parametrize("layout", ["time_first", "batch_first", "unbatched", "packed"])
+@pytest.mark.parametrize(("kind", "theirs"), [(RefinedLSTM, nn.LSTM), (RefinedGRU, nn.GRU)])
+@pytest.mark.parametrize(("layers", "bidirectional", "bias"), [(1, False, True), (2, True, True), (1, True, False)])
+def test_vanilla_equals_torch(kind, theirs, layers, bidirectional, bias, layout):
+    torch.manual_seed(0)
+    options = {"num_layers": layers, "bidirectional": bidirectional, "bias": bias}
+    options["batch_first"] = layout == "batch_first"
+    reference = theirs(6, 5, **options)
+    ours = kind(6, 5, refine="none", **options)
+    ours.load_state_dict(reference.state_dict())
+    reference.load_state_dict(ours.state_dict())
+    x = torch.randn({"unbatched": (5, 6), "batch_first": (4, 5, 6)}.get(layout, (5, 4, 6)))
+    directions = layers * (1 + bidirectional)
+    shape = (directions, 5) if layout == "unbatched" else (directions, 4, 5)
+    state = tuple(torch.randn(shape) for _ in kind.unit.states)
+    state = state if len(state) == 2 else state[0]
+
+    results = []
+    for layer in (reference, ours):
+        x_in = x.clone().requires_grad_()
+        packed = pack_padded_sequence(x_in, [3, 5, 1, 4], enforce_sorted=False) if layout == "packed" else x_in
+        output, last = layer(packed, state)
+        output = output.data if layout == "packed" else output
+        (output.square().sum() + sum(s.sin().sum() for s in as_tuple(last))).backward()
+        results.append([output, *as_tuple(last), x_in.grad, *(p.grad for p in layer.parameters())])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_vanilla_cells_equal_vanilla_layers(kind):
+    torch.manual_seed(8)
+    layer = kind(3, 4, 2, bidirectional=True, refine="none", dtype=torch.float64)
+    x = torch.randn(5, 3, dtype=torch.float64)
+    zeros = tuple(torch.zeros(4, 4, dtype=torch.float64) for _ in kind.unit.states)
+    output, state = layer(x)
+    torch.testing.assert_close((output, as_tuple(state)), loop_of_cells(layer, x, zeros))
