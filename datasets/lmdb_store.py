@@ -365,10 +365,10 @@ class LmdbWriter:
             os.close(parent)
 
     def _discard(self) -> None:
-        if self._lock is not None:  # another sitting goes on with it
+        if self._resume is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        elif self._lock is not None:  # what is there is kept for the next writer, and may be another's
             self._lock.close()
-            return
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write_error(self, error: Exception) -> DataError:
         free = shutil.disk_usage(self.path.parent).free / 2**20

@@ -294,3 +294,12 @@ def test_the_parent_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write"):
         LmdbWriter(tmp_path / "file" / "words.lmdb")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="writers are kept apart by flock")
+def test_two_writers_of_one_resumable_lmdb_are_kept_apart(tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "words.lmdb", resume="these words") as writer:
+        with pytest.raises(DataError, match="being written by another process"):
+            LmdbWriter(tmp_path / "words.lmdb", resume="these words")
+        writer.add(encoded(picture(), "PNG"), "kept")
+    assert LmdbSource(tmp_path / "words.lmdb")[0].text == "kept"
