@@ -160,19 +160,40 @@ class Reader:
         Raises:
             ImageError: the photograph, or a region of it, cannot be read; the message says which one.
         """
-        pixels = load_image(photo, limits)
-        found: list[marked.Region] = []
-        crops: list[npt.NDArray[np.uint8]] = []
-        for crop in marked.crops(pixels, regions, limits):
-            if isinstance(crop, ImageError):
-                raise crop
-            found.append(crop[0])
-            crops.append(crop[1])
-        readings = self.read_crops(crops, beam=beam, lexicon=lexicon, attention=attention, rotate=rotate)
-        height, width = pixels.shape[:2]
+        readings = self.read_regions(
+            load_image(photo, limits),
+            regions,
+            beam=beam,
+            lexicon=lexicon,
+            attention=attention,
+            rotate=rotate,
+            limits=limits,
+        )
+        return [_or_raise(reading) for reading in readings]
+
+    def read_regions(
+        self,
+        photo: npt.NDArray[np.uint8],
+        regions: Sequence[Any],
+        *,
+        limits: ImageLimits = DEFAULT_LIMITS,
+        **options: Any,
+    ) -> list[Reading | ImageError]:
+        """As `recognize_regions`, for a photograph that is decoded already; the error of a region stands in its place.
+
+        Args:
+            photo: uint8 (H, W, 3) RGB.
+            regions, limits: see `recognize_regions`.
+            options: of `read_crops`.
+        """
+        found = list(marked.crops(photo, regions, limits))
+        crops = [crop[1] for crop in found if not isinstance(crop, ImageError)]
+        readings = iter(self.read_crops(crops, **options))
         return [
-            reading.moved(partial(marked.in_photo, marked=region, photo_size=(height, width)))
-            for reading, region in zip(readings, found, strict=True)
+            crop
+            if isinstance(crop, ImageError)
+            else next(readings).moved(partial(marked.in_photo, marked=crop[0], photo_size=photo.shape[:2]))
+            for crop in found
         ]
 
     def read_crops(
@@ -275,6 +296,12 @@ class Reader:
             decoded.attention if attention else None,
             crop.covered / canvas_size[1],
         )
+
+
+def _or_raise(reading: Reading | ImageError) -> Reading:
+    if isinstance(reading, ImageError):
+        raise reading
+    return reading
 
 
 def _probability(log_prob: float) -> float:

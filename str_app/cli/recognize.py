@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from str_app.errors import ImageError, StrAppError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
     import numpy.typing as npt
 
-    from str_app.reader import Reading
+    from str_app.reader import Reader
+    from str_app.reading import Reading
 
-    Named = tuple[str, Callable[[], npt.NDArray[np.uint8]]]
+    Pixels = npt.NDArray[np.uint8]
+    Source = Path | Callable[[], Pixels]
+    Named = tuple[str, Source]
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
 def recognize(
+    context: typer.Context,
     inputs: Annotated[
         list[Path],
         typer.Argument(metavar="IMAGE|FOLDER|LMDB...", help="Word crops, folders of them, or LMDB data sets."),
     ],
     model: Annotated[str, typer.Option(help="A name that `str-app models` lists, or a checkpoint file.")] = "small",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line, with characters.")] = False,
+    regions: Annotated[
+        Path | None,
+        typer.Option(help="Read these words of one photograph: a JSON array, or 4 or 8 numbers with commas a line."),
+    ] = None,
+    rotate: Annotated[bool, typer.Option("--rotate", help="Also try each word turned by 90, 180 and 270°.")] = False,
     beam: Annotated[int, typer.Option(min=1, help="Readings kept while searching; 1 is greedy.")] = 1,
     lexicon: Annotated[
         Path | None, typer.Option(help="Text file with one word per line: read nothing but these.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Most crops in one pass.")] = 32,
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="Let a running `str-app serve` read, with its model.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="STR_APP_API_KEY", help="Key of that server.", show_envvar=True)
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Most crops in one pass, or one request.")] = 32,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all available by default.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
@@ -44,41 +57,131 @@ def recognize(
 
     Example: str-app recognize word.png crops/ --json
     """
+    local = {"model": model, "device": device, "threads": threads, "beam": beam, "lexicon": lexicon}
+    place: _Here | _Server
+    if server is None:
+        words = read_words(lexicon) if lexicon is not None else None
+
+        from str_app.reader import Reader
+
+        reader = Reader.load(model, device=device, threads=threads, batch_size=batch_size)
+        place = _Here(reader, {"beam": beam, "lexicon": words, "rotate": rotate})
+    else:
+        _refuse_local_options(context, local)
+        place = _Server(server, api_key, rotate)
+    if regions is not None:
+        if len(inputs) != 1 or inputs[0].is_dir():
+            raise typer.BadParameter("--regions are of one photograph: give one image")
+        from str_app.regions import read_regions
+
+        marked = read_regions(regions)
+        names = [f"{inputs[0]}#{number}" for number in range(1, len(marked) + 1)]
+        failed = _print(names, place.read_regions(inputs[0], marked), as_json)
+        if failed:
+            raise StrAppError(f"{failed} of {len(names)} regions could not be read")
+        return
     named = [image for path in inputs for image in images_in(path)]
-    words = read_words(lexicon) if lexicon is not None else None
-
-    from str_app.reader import Reader
-
-    reader = Reader.load(model, device=device, threads=threads, batch_size=batch_size)
     failed = 0
     for start in range(0, len(named), batch_size):
-        names, crops = [], []
-        for name, load in named[start : start + batch_size]:
-            try:
-                crops.append(load())
-                names.append(name)
-            except (ImageError, ValueError) as error:
-                failed += 1
-                typer.echo(f"str-app recognize: {error}", err=True)
-        for name, reading in zip(names, reader.read_crops(crops, beam=beam, lexicon=words), strict=True):
-            typer.echo(json_line(name, reading) if as_json else f"{name}\t{reading.text}\t{reading.confidence:.4f}")
+        batch = named[start : start + batch_size]
+        failed += _print([name for name, _ in batch], place.read([source for _, source in batch]), as_json)
     if failed:
         raise StrAppError(f"{failed} of {len(named)} images could not be read")
 
 
+class _Here:
+    """Reads in this process."""
+
+    def __init__(self, reader: Reader, options: dict[str, Any]) -> None:
+        self._reader = reader
+        self._options = options
+
+    def read(self, sources: Sequence[Source]) -> Iterator[Reading | Exception]:
+        crops: list[Pixels] = []
+        errors: list[Exception | None] = []
+        for source in sources:
+            try:
+                crops.append(_pixels(source))
+                errors.append(None)
+            except (ImageError, ValueError) as error:
+                errors.append(error)
+        readings = iter(self._reader.read_crops(crops, **self._options))
+        return (next(readings) if error is None else error for error in errors)
+
+    def read_regions(self, photo: Path, regions: Sequence[Any]) -> Iterator[Reading | Exception]:
+        return iter(self._reader.read_regions(_pixels(photo), regions, **self._options))
+
+
+class _Server:
+    """Lets a server read; it gets files as they are, and records of data sets as PNG."""
+
+    def __init__(self, url: str, api_key: str | None, rotate: bool) -> None:
+        from str_app.client import Client
+
+        self._client = Client(url, api_key=api_key)
+        self._rotate = rotate
+
+    def read(self, sources: Sequence[Source]) -> Iterator[Reading | Exception]:
+        files: list[Path | bytes] = []
+        errors: list[Exception | None] = []
+        for source in sources:
+            try:
+                files.append(source.read_bytes() if isinstance(source, Path) else _png(source()))
+                errors.append(None)
+            except (OSError, ValueError) as error:
+                errors.append(error)
+        readings = iter(self._client.recognize(files, rotate=self._rotate))
+        return (next(readings) if error is None else error for error in errors)
+
+    def read_regions(self, photo: Path, regions: Sequence[Any]) -> Iterator[Reading | Exception]:
+        return iter(self._client.recognize_regions(photo, regions, rotate=self._rotate))
+
+
+def _refuse_local_options(context: typer.Context, options: Iterable[str]) -> None:
+    for name in options:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"--{name} is the server's own: leave it out with --server")
+
+
+def _print(names: Sequence[str], outcomes: Iterable[Reading | Exception], as_json: bool) -> int:
+    """Print readings; errors go to standard error, and their number comes back."""
+    import json
+
+    failed = 0
+    for name, outcome in zip(names, outcomes, strict=True):
+        if isinstance(outcome, Exception):
+            failed += 1
+            said = str(outcome)
+            typer.echo(f"str-app recognize: {said if said.startswith(name) else f'{name}: {said}'}", err=True)
+        elif as_json:
+            typer.echo(json.dumps({"image": name, **outcome.as_dict()}, ensure_ascii=False))
+        else:
+            typer.echo(f"{name}\t{outcome.text}\t{outcome.confidence:.4f}")
+    return failed
+
+
+def _pixels(source: Source) -> Pixels:
+    from str_app.images import load_image
+
+    return load_image(source) if isinstance(source, Path) else source()
+
+
+def _png(pixels: Pixels) -> bytes:
+    import cv2
+
+    return bytes(cv2.imencode(".png", pixels[:, :, ::-1])[1])
+
+
 def images_in(path: Path) -> Iterator[Named]:
-    """Name and loader of every image that `path` (an image, a folder of images, a data set) holds.
+    """Name and file, or loader, of every image that `path` (an image, a folder of images, a data set) holds.
 
     Raises:
         StrAppError: a folder without images.
         DataError: a broken LMDB.
     """
-    from functools import partial
-
-    from str_app.images import load_image
-
     if not path.is_dir():
-        yield str(path), partial(load_image, path)
+        yield str(path), path
         return
     if (path / "data.mdb").exists():
         yield from _records_of(path)
@@ -91,7 +194,7 @@ def images_in(path: Path) -> Iterator[Named]:
             f"{path}: no image in this folder: it needs {', '.join(sorted(_SUFFIXES))} files, or data.mdb"
         )
     for file in found:
-        yield str(file), partial(load_image, file)
+        yield str(file), file
 
 
 def _records_of(path: Path) -> Iterator[Named]:
@@ -118,19 +221,3 @@ def read_words(path: Path) -> list[str]:
     if not words:
         raise StrAppError(f"{path}: no word in this lexicon: give one word per line")
     return words
-
-
-def json_line(name: str, reading: Reading) -> str:
-    """One line of `--json`."""
-    import json
-
-    characters = [
-        {
-            "text": character.text,
-            "confidence": round(character.confidence, 4),
-            "box": [round(edge, 1) for edge in character.box],
-        }
-        for character in reading.characters
-    ]
-    line = {"image": name, "text": reading.text, "confidence": round(reading.confidence, 4), "characters": characters}
-    return json.dumps(line, ensure_ascii=False)

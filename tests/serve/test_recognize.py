@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import io
 
 import numpy as np
@@ -9,9 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from serve.app import create_app
+from serve.settings import Settings
 from str_app.images import load_image
 from str_app.reader import Reader
-from tests.serve.conftest import encoded, parts, png
+from tests.serve.conftest import HeldReader, encoded, parts, png
 from tests.str_app.fake_engine import FakeEngine, paint
 
 
@@ -28,15 +31,44 @@ def test_result_equals_the_offline_reader(client: TestClient) -> None:
         0
     ]
     (reading,) = Reader(FakeEngine()).recognize([png("EXIT")])
-    assert result == {
-        "image": "body",
-        "text": reading.text,
-        "confidence": round(reading.confidence, 4),
-        "characters": [
-            {"text": c.text, "confidence": round(c.confidence, 4), "box": [round(edge, 1) for edge in c.box]}
-            for c in reading.characters
-        ],
-    }
+    assert result == {"image": "body", **reading.as_dict()}
+
+
+def test_json_answers_as_multipart_does(client: TestClient) -> None:
+    data = [base64.b64encode(png(text)).decode() for text in ("one", "two", "three")]
+    images = [{"name": "one", "data": data[0]}, {"data": data[1]}, {"data": "data:image/png;base64," + data[2]}]
+    results = client.post("/v1/recognize", json={"images": images}).json()["results"]
+    assert [(r["image"], r["text"]) for r in results] == [("one", "one"), ("images[1]", "two"), ("images[2]", "three")]
+    assert results[0] == client.post("/v1/recognize", files=parts("one")).json()["results"][0]
+
+
+def test_bad_base64_spoils_no_other(client: TestClient) -> None:
+    images = [{"data": "no base64!"}, {"data": base64.b64encode(png("fine")).decode()}, {"data": "é"}]
+    bad, fine, worse = client.post("/v1/recognize", json={"images": images}).json()["results"]
+    assert bad["error"]["code"] == worse["error"]["code"] == "bad_base64"
+    assert fine["text"] == "fine"
+
+
+def test_a_name_that_cannot_be_written_is_replaced(client: TestClient) -> None:
+    body = b'{"images": [{"name": "a\\ud800", "data": ""}]}'
+    answer = client.post("/v1/recognize", content=body, headers={"content-type": "application/json"})
+    assert answer.json()["results"][0]["image"] == "a?"
+
+
+def test_first_frames_are_read_only_if_switched_on(reader: HeldReader) -> None:
+    frames = [Image.fromarray(paint(text)).quantize() for text in ("one", "two")]
+    gif = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    tiff = encoded(Image.fromarray(paint("one")), "TIFF", save_all=True, append_images=[Image.fromarray(paint("two"))])
+    with TestClient(create_app(Settings(first_frames=True), lambda: reader)) as client:
+        for data in (gif, tiff):
+            answer = client.post("/v1/recognize", content=data, headers={"content-type": "image/gif"})
+            assert answer.json()["results"][0]["text"] == "one"
+
+
+def test_aspect_limit_is_a_setting(reader: HeldReader) -> None:
+    with TestClient(create_app(Settings(max_aspect=1.2), lambda: reader)) as client:
+        answer = client.post("/v1/recognize", files=parts("long"))
+        assert answer.json()["results"][0]["error"]["code"] == "extreme_aspect"
 
 
 def test_one_bad_image_spoils_no_other(client: TestClient) -> None:

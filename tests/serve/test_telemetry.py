@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
+from serve.app import create_app
 from serve.logs import JsonFormatter
-from tests.serve.conftest import parts
+from serve.settings import Settings
+from serve.telemetry import Metrics
+from tests.serve.conftest import HeldReader, parts
 
 NAMES = {
     "str_app_requests_total",
@@ -15,6 +20,7 @@ NAMES = {
     "str_app_rejections_total",
     "str_app_images_total",
     "str_app_queue_depth",
+    "str_app_pending_images",
     "str_app_ready",
     "str_app_request_seconds_bucket",
     "str_app_decode_seconds_bucket",
@@ -69,10 +75,34 @@ def test_log_line_has_the_request_but_nothing_of_its_content(
     assert "secret" not in str(line)
 
 
-def test_two_apps_share_nothing(client: TestClient) -> None:
-    from serve.app import create_app
-    from tests.serve.conftest import HeldReader
+def test_texts_are_logged_only_if_switched_on(reader: HeldReader, caplog: pytest.LogCaptureFixture) -> None:
+    app = create_app(Settings(log_texts=True), lambda: reader)
+    with TestClient(app) as client, caplog.at_level(logging.INFO, "str_app.serve"):
+        client.post("/v1/recognize", files=[*parts("told"), ("images", ("bad", b"junk", "image/png"))])
+    (record,) = [record for record in caplog.records if record.message == "request"]
+    assert json.loads(JsonFormatter().format(record))["texts"] == ["told", None]
 
+
+def test_dashboard_asks_for_metrics_that_exist(client: TestClient) -> None:
+    dashboard = json.loads(Path("deploy/grafana/str-app.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    assert len(queries) >= 10
+    client.post("/v1/recognize", files=parts("a"))
+    client.get("/nowhere")
+    client.app.state.service.metrics.reloads.labels("done").inc()  # type: ignore[attr-defined]
+    shown = {line.split("{")[0].split(" ")[0] for line in client.get("/metrics").text.splitlines()}
+    asked = {name for query in queries for name in re.findall(r"(?:str_app|process)_[a-z_]+", query)}
+    assert asked <= shown, asked - shown
+
+
+def test_documentation_lists_every_metric_and_setting() -> None:
+    page = Path("docs/serving.md").read_text()
+    registered = {metric.name for metric in Metrics().registry.collect() if metric.name.startswith("str_app")}
+    assert not [name for name in registered if f"`{name}" not in page]
+    assert not [name for name in Settings.model_fields if f"`{name}`" not in page]
+
+
+def test_two_apps_share_nothing(client: TestClient) -> None:
     client.post("/v1/recognize", files=parts("a"))
     with TestClient(create_app(load=HeldReader)) as other:
         assert 'route="/v1/recognize"' not in other.get("/metrics").text

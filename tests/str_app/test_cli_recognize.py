@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from str_app.cli import app
-from str_app.reader import Reader
+from str_app.errors import ImageError
+from str_app.reader import Reader, Reading
 from tests.str_app.fake_engine import FakeEngine, paint
 from tests.str_app.painted_data import png, write_folder, write_lmdb
 
@@ -119,3 +121,78 @@ def test_a_lexicon_that_cannot_be_used(crops: Path, tmp_path: Path, content: byt
 def test_wrong_usage() -> None:
     assert recognize().exit_code == 2
     assert recognize("word.png", "--beam", 0).exit_code == 2
+
+
+def test_regions_of_a_photograph(tmp_path: Path) -> None:
+    picture = np.full((100, 200, 3), 128, dtype=np.uint8)
+    picture[10:42, 20:60] = paint("left")
+    photo, marked = tmp_path / "photo.png", tmp_path / "regions.txt"
+    photo.write_bytes(png(picture))
+    marked.write_text("20,10,60,42,left\n900,10,960,42\n20,10,60,10,60,42,20,42\n")
+    result = recognize(photo, "--regions", marked)
+    assert result.exit_code == 1
+    assert [line.split("\t")[:2] for line in result.stdout.splitlines()] == [
+        [f"{photo}#1", "left"],
+        [f"{photo}#3", "left"],
+    ]
+    assert "region 2 of 3" in result.stderr
+    assert "1 of 3 regions" in result.stderr
+    marked.write_text("[[20, 10, 60, 42]]")
+    (line,) = map(json.loads, recognize(photo, "--regions", marked, "--json").stdout.splitlines())
+    assert line["characters"][0]["box"] == [20.0, 10.0, 28.0, 42.0]
+    assert recognize(photo, photo, "--regions", marked).exit_code == 2
+
+
+def test_rotate(tmp_path: Path) -> None:
+    path = tmp_path / "turned.png"
+    path.write_bytes(png(np.ascontiguousarray(np.rot90(paint("EXIT", [0.99, 0.99, 0.6, 0.99], scale=2), 2))))
+    (line,) = map(json.loads, recognize(path, "--rotate", "--json").stdout.splitlines())
+    assert (line["text"], line["rotation"]) == ("EXIT", 180)
+
+
+class Remote:
+    """In place of `str_app.client.Client`: reads here, and keeps what it was asked."""
+
+    asked: ClassVar[list[Any]] = []
+
+    def __init__(self, url: str, api_key: str | None) -> None:
+        self.asked.append((url, api_key))
+
+    def recognize(self, images: list[bytes], rotate: bool) -> list[Reading | ImageError]:
+        self.asked.append((len(images), rotate))
+        outcomes: list[Reading | ImageError] = []
+        for image in images:
+            try:
+                outcomes += Reader(FakeEngine()).recognize([image])
+            except ImageError as error:
+                outcomes.append(ImageError(error.code, "damaged"))
+        return outcomes
+
+    def recognize_regions(self, photo: Path, regions: list[Any], rotate: bool) -> list[Reading]:
+        return Reader(FakeEngine()).recognize_regions(photo, regions)
+
+
+def test_a_server_reads_the_same(crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("str_app.client.Client", Remote)
+    monkeypatch.setenv("STR_APP_API_KEY", "k1")
+    Remote.asked.clear()
+    write_lmdb(tmp_path / "data.lmdb", [("delta", "delta"), ("epsilon", "epsilon")])
+    sources = (crops, tmp_path / "data.lmdb")
+    here = recognize(*sources, "--json")
+    there = recognize(*sources, "--json", "--server", "http://there", "--batch-size", 4)
+    assert (there.exit_code, there.stdout) == (0, here.stdout)
+    assert Remote.asked == [("http://there", "k1"), (4, False), (1, False)]
+    (crops / "bad.png").write_bytes(b"junk")
+    result = recognize(crops, "--server", "http://there")
+    assert result.exit_code == 1
+    assert f"{crops / 'bad.png'}: damaged" in result.stderr
+    assert len(result.stdout.splitlines()) == 3
+    marked = tmp_path / "regions.json"
+    marked.write_text("[[0, 0, 40, 32]]")
+    assert "\tbeta\t" in recognize(crops / "beta.png", "--regions", marked, "--server", "http://there").stdout
+
+
+def test_what_the_server_decides_is_not_an_option(crops: Path) -> None:
+    result = recognize(crops, "--server", "http://there", "--beam", 4)
+    assert result.exit_code == 2
+    assert "--beam" in result.output

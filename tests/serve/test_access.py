@@ -1,0 +1,134 @@
+"""Keys, other sites' pages, and what answers give away."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from serve.access import read_keys
+from serve.app import create_app
+from serve.settings import Settings
+from str_app.errors import StrAppError
+from tests.serve.conftest import HeldReader, parts
+
+KEYS = {"reader": "r" * 64, "other": "o" * 64}
+PROTECTED = ["/", "/docs", "/openapi.json", "/static/page.js", "/metrics", "/v1/models", "/v2", "/nowhere"]
+OPEN = ["/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"]
+
+
+@pytest.fixture
+def guarded(reader: HeldReader, tmp_path: Path):
+    keys = tmp_path / "keys"
+    lines = [f"{name} {hashlib.sha256(key.encode()).hexdigest()}" for name, key in KEYS.items()]
+    keys.write_text("# who may\n\n" + "\n".join(lines))
+    with TestClient(create_app(Settings(api_keys_file=keys), lambda: reader)) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", PROTECTED)
+def test_everything_needs_a_key(guarded: TestClient, path: str) -> None:
+    answer = guarded.get(path)
+    assert answer.status_code == 401
+    assert "Bearer" in answer.headers["www-authenticate"]
+    assert guarded.get(path, headers={"Authorization": "Bearer wrong"}).status_code == 401
+    assert guarded.get(path, headers={"Authorization": f"Bearer {KEYS['other']}"}).status_code != 401
+
+
+@pytest.mark.parametrize("path", OPEN)
+def test_health_needs_none(guarded: TestClient, path: str) -> None:
+    assert guarded.get(path).status_code in (200, 503)
+
+
+def test_each_way_to_send_each_key(guarded: TestClient) -> None:
+    for key in KEYS.values():
+        for sent in ({"headers": {"X-API-Key": key}}, {"auth": ("anyone", key)}):
+            answer = guarded.post("/v1/recognize", files=parts("word"), **sent)
+            assert answer.json()["results"][0]["text"] == "word"
+
+
+WRONG = [
+    {},
+    {"Authorization": ""},
+    {"Authorization": "Bearer"},
+    {"Authorization": "Basic"},
+    {"Authorization": "Basic !!!"},
+    {"Authorization": "Bearer " + "r" * 63},
+    {"Authorization": "Bearer " + hashlib.sha256(b"r" * 64).hexdigest()},
+    {"X-API-Key": "é".encode("latin-1")},
+]
+
+
+@pytest.mark.parametrize("headers", WRONG)
+def test_anything_else_is_refused_without_reading_the_body(guarded: TestClient, headers: dict) -> None:
+    def body():
+        pytest.fail("the body was read")
+        yield b""
+
+    answer = guarded.post("/v1/recognize", headers=headers, files=parts("word"))
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_paths_are_not_told_by_the_host_header(guarded: TestClient) -> None:
+    assert guarded.get("/metrics", headers={"Host": "x/healthz?"}).status_code == 401
+    assert guarded.get("//healthz").status_code == 401
+    assert guarded.get("/metrics/../healthz").status_code in (401, 200)
+
+
+BAD_FILES = {
+    "no key": "# nothing\n",
+    "a key itself": "reader " + "r" * 63,
+    "no name": hashlib.sha256(b"key").hexdigest(),
+    "three words": "a b " + "0" * 64,
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_a_file_of_keys_that_is_wrong_stops_the_start(kind: str, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(BAD_FILES[kind])
+    with pytest.raises(StrAppError, match=r"keys"):
+        create_app(Settings(api_keys_file=keys))
+
+
+def test_a_missing_file_of_keys_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(StrAppError, match="cannot be read"):
+        read_keys(tmp_path / "nowhere")
+
+
+def test_other_sites_are_not_served_unless_allowed(client: TestClient, reader: HeldReader) -> None:
+    asked = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    assert "access-control-allow-origin" not in client.get("/v1/models", headers=asked).headers
+    assert client.options("/v1/recognize", headers=asked).status_code == 405
+    settings = Settings(cors_origins="https://a.example, https://b.example")
+    with TestClient(create_app(settings, lambda: reader)) as allowed:
+        answer = allowed.options("/v1/recognize", headers=asked)
+        assert answer.headers["access-control-allow-origin"] == "https://a.example"
+        answer = allowed.get("/v1/models", headers={"Origin": "https://c.example"})
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_pages_say_what_browsers_may_do_with_them(client: TestClient) -> None:
+    headers = client.get("/").headers
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cross-origin-opener-policy"] == "same-origin"
+
+
+def test_errors_give_nothing_away(client: TestClient, reader: HeldReader) -> None:
+    reader.poison = "boom"
+    answers = [
+        client.get("/nowhere"),
+        client.get("/static/nowhere"),
+        client.get("/static/../app.py"),
+        client.post("/v1/recognize", files=parts("boom")),
+        client.post("/v1/recognize", content=b"x", headers={"content-type": "image/png"}),
+        client.post("/v2/models/fake/infer", content=b"{"),
+    ]
+    for answer in answers:
+        for secret in ("Traceback", "site-packages", "serve/", "/work", ".py", "uvicorn", "starlette", "Pillow"):
+            assert secret not in answer.text

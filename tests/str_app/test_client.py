@@ -1,0 +1,155 @@
+"""The client, against a server that answers what the test tells it to."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from str_app import client as module
+from str_app.client import Client, ServerError
+from str_app.errors import ImageError, StrAppError
+from str_app.reading import Reading
+
+READING = {"text": "EXIT", "confidence": 0.9, "characters": [{"text": "E", "confidence": 0.9, "box": [0, 0, 1, 2]}]}
+
+
+class Server:
+    """Gives the next of `answers`: a status, headers and a body; None closes the connection without a word."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, dict[str, str], Any] | None] = []
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+
+    def __enter__(self) -> Server:
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.requests.append((self.path, dict(self.headers), body))
+                answer = outer.answers.pop(0)
+                if answer is None:
+                    self.close_connection = True
+                    return
+                status, headers, content = answer
+                data = content if isinstance(content, bytes) else json.dumps(content).encode()
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(data))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    naps: list[float] = []
+    monkeypatch.setattr(module.time, "sleep", naps.append)
+    return naps
+
+
+def problem(status: int, code: str, **headers: str) -> tuple[int, dict[str, str], Any]:
+    return status, headers, {"code": code, "detail": "so it is"}
+
+
+def test_readings_and_errors_in_order(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "word.png"
+    file.write_bytes(b"the bytes of a file")
+    bad = {"image": "1", "error": {"code": "truncated", "message": "cut short"}}
+    server.answers = [(200, {}, {"model": "m", "results": [{"image": "0", **READING}, bad]})]
+    good, error = Client(server.url + "/", api_key="k1").recognize([file, b"bytes"], rotate=True)
+    assert isinstance(good, Reading)
+    assert good.as_dict() == READING
+    assert isinstance(error, ImageError)
+    assert (error.code, error.message) == ("truncated", "cut short")
+    path, headers, body = server.requests[0]
+    assert path == "/v1/recognize?rotate=true"
+    assert headers["Authorization"] == "Bearer k1"
+    assert b"the bytes of a file" in body
+    assert Client(server.url).recognize([]) == []
+
+
+def test_regions(server: Server) -> None:
+    server.answers = [(200, {}, {"model": "m", "results": [READING]})]
+    (reading,) = Client(server.url).recognize_regions(b"photo", [[1, 2, 3, 4]])
+    assert isinstance(reading, Reading)
+    path, _, body = server.requests[0]
+    assert path == "/v1/regions"
+    assert b"[[1, 2, 3, 4]]" in body
+
+
+def test_a_busy_server_is_asked_again_when_it_says(server: Server, naps: list[float]) -> None:
+    server.answers = [problem(429, "overloaded", **{"Retry-After": "3"}), problem(503, "draining"), None]
+    server.answers += [(200, {}, {"results": [READING]})]
+    assert len(Client(server.url).recognize([b"a"])) == 1
+    assert 3 <= naps[0] <= 3.1
+    assert 0.1 <= naps[1] <= 0.2
+    assert 0.2 <= naps[2] <= 0.4
+    assert len({body for _, _, body in server.requests}) == 1
+
+
+def test_patience_ends(server: Server, naps: list[float]) -> None:
+    server.answers = [problem(429, "overloaded", **{"Retry-After": "100"})]
+    with pytest.raises(ServerError, match="so it is") as caught:
+        Client(server.url, patience_s=10).recognize([b"a"])
+    assert (caught.value.status, caught.value.code) == (429, "overloaded")
+    assert naps == []
+
+
+def test_a_refusal_is_not_repeated(server: Server, naps: list[float]) -> None:
+    for status, code in ((401, "unauthorized"), (413, "body_too_large"), (504, "deadline_exceeded")):
+        server.answers = [problem(status, code)]
+        with pytest.raises(ServerError) as caught:
+            Client(server.url).recognize([b"a"])
+        assert (caught.value.status, caught.value.code) == (status, code)
+    assert naps == []
+
+
+@pytest.mark.parametrize("body", [b"<html>", {"results": [{}]}, [1], {"results": 5}])
+def test_another_server_is_told_apart(server: Server, body: Any) -> None:
+    server.answers = [(200, {}, body)]
+    with pytest.raises(ServerError, match="no str-app server"):
+        Client(server.url).recognize([b"a"])
+
+
+def test_an_error_without_a_problem(server: Server) -> None:
+    server.answers = [(404, {}, b"<html>")]
+    with pytest.raises(ServerError, match="HTTP 404"):
+        Client(server.url).recognize([b"a"])
+
+
+def test_nobody_there(server: Server, naps: list[float]) -> None:
+    with Server() as gone:
+        url = gone.url
+    with pytest.raises(ServerError, match="cannot be reached"):
+        Client(url, patience_s=0).recognize([b"a"])
+    with pytest.raises(ServerError, match="cannot be reached"):
+        Client("http://nowhere.invalid").recognize([b"a"])
+    assert naps == [], "a name that does not resolve is not tried again"
+    with pytest.raises(StrAppError, match="http://HOST:PORT"):
+        Client("localhost:8000")
