@@ -63,7 +63,8 @@ def build_app(debug: bool = False) -> typer.Typer:
         app.command(name)(_guarded(verb, debug))
     benches = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     benches.command("limits")(_guarded(bench.limits, debug))
-    app.add_typer(benches, name="bench", help="Measure a model beyond its accuracy on data sets.")
+    benches.command("gates")(_guarded(bench.gates, debug))
+    app.add_typer(benches, name="bench", help="Measure where a model stops reading, and how fast the gate layers are.")
     return app
 
 

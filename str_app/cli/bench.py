@@ -1,4 +1,4 @@
-"""The verb `bench`: measurements of a model beyond its accuracy on data sets."""
+"""The verb `bench`: measurements of a model beyond its accuracy on data sets, and of the gate layers' speed."""
 
 from __future__ import annotations
 
@@ -52,3 +52,56 @@ def limits(
                 typer.echo(f"{limit.name}: done", err=True)
     for file in write(out, reader.name, reader.engine.max_length, measured):
         typer.echo(file)
+
+
+def gates(
+    out: Annotated[Path, typer.Option(help="Folder for gates.md, gates.json and the plots.")],
+    unit: Annotated[list[str] | None, typer.Option(help="LSTM, GRU or MGU; may be repeated. Default: all.")] = None,
+    refine: Annotated[str, typer.Option(help="add, mul or ur.")] = "mul",
+    quick: Annotated[bool, typer.Option("--quick", help="Four shapes: under a minute.")] = False,
+    compiled: Annotated[bool, typer.Option("--compiled", help="Also torch.compile of the loop: minutes more.")] = False,
+    turns: Annotated[int, typer.Option(min=1, help="Most turns of the contenders at each shape.")] = 15,
+    seconds: Annotated[float, typer.Option(min=0, help="Time after which no turn beyond the third is begun.")] = 3.0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+) -> None:
+    """Time the refined-gate layers against torch's own, forward and backward, and against a loop of cells.
+
+    All contenders take turns in one run: compare the ratios, never times of two runs.
+
+    Example: str-app bench gates --quick --out runs/bench-gates
+    """
+    import platform
+
+    import torch
+
+    from str_app.bench_gates import markdown, measure, overhead, shapes, write
+
+    units = unit or ["LSTM", "GRU", "MGU"]
+    for name, value, known in (("--unit", units, ("LSTM", "GRU", "MGU")), ("--refine", [refine], ("add", "mul", "ur"))):
+        wrong = [given for given in value if given not in known]
+        if wrong:
+            raise typer.BadParameter(f"{wrong[0]!r} is none of {', '.join(known)}", param_hint=name)
+    if device != "cpu" and not torch.cuda.is_available():
+        raise typer.BadParameter("there is no CUDA device here: leave it cpu", param_hint="--device")
+    torch.set_num_threads(threads)
+    out.mkdir(parents=True, exist_ok=True)
+    chosen = shapes(quick)
+    timings = []
+    for timing in measure(units, chosen, refine, device, turns, seconds, compiled):  # type: ignore[arg-type]
+        timings.append(timing)
+        place = f"{timing.unit} B {timing.batch} T {timing.steps} H {timing.hidden} {timing.what}"
+        typer.echo(f"{place}: {timing.milliseconds['refined']:.2f} ms", err=True)
+    costs = [overhead(name, refine) for name in units]  # type: ignore[arg-type]
+    about = {
+        "device": device if device == "cpu" else torch.cuda.get_device_name(),
+        "machine": platform.machine(),
+        "threads": threads,
+        "torch": torch.__version__,
+        "refine": refine,
+    }
+    files = write(out, about, timings, costs)
+    typer.echo(files[1].read_text(encoding="utf-8") if as_json else markdown(timings, costs))
+    for file in files:
+        typer.echo(file, err=True)
