@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := str_app models datasets serve tests scripts
 
-.PHONY: help install demo test lint types check format docker-test fonts clean
+.PHONY: help install demo test lint types check format service-test docker-test fonts clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -37,6 +37,16 @@ check: install  ## the fast tests
 format: install  ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+# Smaller or larger: make service-test FUZZ_INPUTS=1000 LOAD_SECONDS=20 LOAD_CLIENTS=16
+FUZZ_INPUTS ?= 20000
+LOAD_SECONDS ?= 300
+LOAD_CLIENTS ?= 64
+
+service-test: install  ## fuzz, load and faults of the server (half an hour, two free cores, loopback only)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,service-tests]'
+	FUZZ_INPUTS=$(FUZZ_INPUTS) LOAD_SECONDS=$(LOAD_SECONDS) LOAD_CLIENTS=$(LOAD_CLIENTS) \
+		$(BIN)/python -m pytest -m slow tests/serve -s -o faulthandler_timeout=1800
 
 docker-test: install  ## build and run the image (needs a Docker engine: DOCKER_HOST or the default socket)
 	bash scripts/docker_test.sh
