@@ -1,0 +1,1 @@
+"""The paper's studies, and pictures of what gates do."""

@@ -1,0 +1,17 @@
+"""Recorded gates become pictures."""
+
+import torch
+
+from models.gate_statistics import watch_gates
+from models.layers import RefinedLSTM
+from str_app.study.gate_plots import gate_histogram, gradient_norms
+
+
+def test_pictures_name_gates_and_places():
+    layer = RefinedLSTM(3, 4, bidirectional=True)
+    with watch_gates(layer) as watched:
+        layer(torch.randn(5, 2, 3))[0].sum().backward()
+    for effective in (False, True):
+        picture = gate_histogram("Gates", watched["l0"], effective)
+        assert all(f">{name}<" in picture for name in ("input", "forget", "output"))
+    assert ">l0_reverse<" in gradient_norms("Gradients", watched)
