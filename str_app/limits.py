@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,8 +171,6 @@ def write(out: Path, model: str, longest: int, measured: Sequence[tuple[Limit, d
         longest: characters that the model can read at most.
         measured: what `measure` found for each property.
     """
-    import json
-
     out.mkdir(parents=True, exist_ok=True)
     content = {"model": model, "max_length": longest} | {limit.name: as_json(curves) for limit, curves in measured}
     tables = [
