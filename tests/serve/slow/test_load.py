@@ -1,0 +1,173 @@
+"""Load on one server with the released weights. LOAD_SECONDS, LOAD_CLIENTS and LOAD_REQUESTS say how much.
+
+Throughputs are compared with each other within a run: the offline reader is measured before and after the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from serve.cpu import usable_cores
+from str_app.reader import Reader
+from tests.serve.slow.crops import Crop, crops, same
+from tests.serve.slow.load import Connection, Tally, form, percentile, post, probe
+from tests.serve.slow.real_server import RealServer
+
+pytestmark = pytest.mark.slow
+SECONDS = float(os.environ.get("LOAD_SECONDS", "10"))
+CLIENTS = int(os.environ.get("LOAD_CLIENTS", "64"))
+REQUESTS = int(os.environ.get("LOAD_REQUESTS", "0"))
+
+
+@pytest.fixture(scope="module")
+def reader() -> Reader:
+    return Reader.load("small", threads=usable_cores())
+
+
+@pytest.fixture(scope="module")
+def pool(reader: Reader) -> list[Crop]:
+    return crops(reader, 300)
+
+
+@pytest.fixture
+def server() -> Iterator[RealServer]:
+    with RealServer() as server:
+        yield server
+
+
+def offline_rate(reader: Reader, pool: list[Crop], seconds: float) -> float:
+    """Crops a second of the offline reader, decoding included, in batches of 32."""
+    done, start = 0, time.perf_counter()
+    while (took := time.perf_counter() - start) < seconds:
+        reader.recognize([crop.data for crop in pool])
+        done += len(pool)
+    return done / took
+
+
+async def closed_loop(server: RealServer, pool: list[Crop], clients: int, seconds: float, requests: int = 0) -> Tally:
+    """Each client sends its next request when the last is answered: one crop mostly, sometimes up to 8."""
+    tally, start, sent = Tally(), time.perf_counter(), 0
+
+    async def client(number: int) -> None:
+        nonlocal sent
+        random = np.random.default_rng(number)
+        connection = Connection(server.address)
+        while time.perf_counter() - start < seconds or sent < requests:
+            count = 1 if random.random() < 0.9 else int(random.integers(2, 9))
+            chosen = [pool[k] for k in random.integers(0, len(pool), count)]
+
+            def check(results: list[dict], chosen: list[Crop] = chosen) -> object:
+                return [(r, c.reading) for r, c in zip(results, chosen, strict=True) if not same(r, c.reading)]
+
+            sent += 1
+            answer = await connection.send(post(chosen[0].data) if count == 1 else form([c.data for c in chosen]))
+            tally.add(answer, count, check)
+            if answer.status == 429:
+                await asyncio.sleep(float(answer.headers["retry-after"]))
+        connection.close()
+
+    await asyncio.gather(*(client(number) for number in range(clients)))
+    tally.elapsed = time.perf_counter() - start
+    return tally
+
+
+def test_load(server: RealServer, reader: Reader, pool: list[Crop]) -> None:
+    before = offline_rate(reader, pool, min(SECONDS / 4, 20))
+    asyncio.run(closed_loop(server, pool, CLIENTS, min(SECONDS / 4, 20)))  # warm
+    memory: list[tuple[float, float]] = []
+
+    async def scenario() -> tuple[Tally, list[float]]:
+        async with probe(server.address) as health:
+            task = asyncio.create_task(closed_loop(server, pool, CLIENTS, SECONDS, REQUESTS))
+            while not task.done():
+                memory.append((time.perf_counter(), server.rss / 2**20))
+                await asyncio.sleep(min(1.0, SECONDS / 20))
+            return task.result(), health
+
+    tally, health = asyncio.run(scenario())
+    after = offline_rate(reader, pool, min(SECONDS / 4, 20))
+    offline = (before + after) / 2
+    rate = tally.images / tally.elapsed
+    times, sizes = np.array(memory).T
+    per_100k = float(np.polyfit(times, sizes, 1)[0]) * tally.elapsed / sum(tally.codes.values()) * 100_000
+    print(
+        f"\nload: {CLIENTS} clients, {tally.elapsed:.0f} s: {tally}\n"
+        f"  offline {before:.1f} before, {after:.1f} after: the server has {rate / offline:.0%} of it\n"
+        f"  /healthz p99 {percentile(health, 99):.1f} ms of {len(health)}\n"
+        f"  RSS {sizes[0]:.0f} → {sizes[-1]:.0f} MiB, {per_100k:+.1f} MiB per 100,000 requests"
+    )
+    assert not tally.wrong, tally.wrong[:3]
+    assert set(tally.codes) <= {200, 429}
+    assert rate >= 0.85 * offline
+    assert percentile(health, 99) <= 50
+    assert sizes[-1] <= 1.1 * sizes[0]
+
+
+def test_idle_latency(server: RealServer, pool: list[Crop]) -> None:
+    async def scenario() -> tuple[list[float], list[float]]:
+        connection, totals, models = Connection(server.address), [], []
+        for crop in pool:
+            answer = await connection.send(post(crop.data))
+            totals.append(answer.seconds)
+            stages = dict(stage.split(";dur=") for stage in answer.headers["server-timing"].split(", "))
+            models.append(float(stages["inference"]) / 1e3)
+        return totals, models
+
+    totals, models = asyncio.run(scenario())
+    print(
+        f"\nidle: p50 {percentile(totals, 50):.2f} ms, of which the model {percentile(models, 50):.2f} ms, n {len(pool)}"
+    )
+    assert percentile(totals, 50) <= percentile(models, 50) + 3
+
+
+def test_overload(server: RealServer, pool: list[Crop]) -> None:
+    seconds = min(SECONDS, 30)
+    single = [crop for crop in pool if len(crop.data) < 20_000]
+    requests = [post(crop.data) for crop in single]
+
+    async def open_loop(rate: float) -> Tally:
+        """Requests at a rate, whatever comes back, over connections that are made as needed."""
+        tally, start, idle, running = Tally(), time.perf_counter(), [], set()
+
+        async def one(request: bytes) -> None:
+            connection = idle.pop() if idle else Connection(server.address)
+            tally.add(await connection.send(request), 1, None)
+            idle.append(connection)
+
+        for number in range(int(rate * seconds)):
+            await asyncio.sleep(max(0.0, start + number / rate - time.perf_counter()))
+            task = asyncio.create_task(one(requests[number % len(requests)]))
+            running.add(task)
+            task.add_done_callback(running.discard)
+        tally.elapsed = time.perf_counter() - start
+        served = tally.images
+        await asyncio.gather(*running)
+        tally.images = served  # what was answered while the overload lasted
+        return tally
+
+    async def scenario() -> tuple[Tally, Tally, list[float], float]:
+        capacity = await closed_loop(server, single, CLIENTS, seconds)
+        async with probe(server.address) as health:
+            over = await open_loop(4 * capacity.images / capacity.elapsed)
+        start = time.perf_counter()
+        while (await Connection(server.address).send(requests[0])).status != 200:
+            await asyncio.sleep(0.05)
+        return capacity, over, health, time.perf_counter() - start
+
+    capacity, over, health, recovery = asyncio.run(scenario())
+    goodput = (over.images / over.elapsed) / (capacity.images / capacity.elapsed)
+    print(
+        f"\noverload: capacity {capacity}\n  at 4 times as much: {over}\n  goodput {goodput:.0%} of capacity, "
+        f"refused in p50 {percentile(over.refused_seconds, 50):.1f} ms, p99 {percentile(over.refused_seconds, 99):.1f} ms, "
+        f"/healthz p99 {percentile(health, 99):.1f} ms, recovered in {recovery:.2f} s"
+    )
+    assert set(over.codes) <= {200, 429}
+    assert goodput >= 0.9
+    assert percentile(over.refused_seconds, 50) <= 20
+    assert recovery <= 2
