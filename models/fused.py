@@ -21,7 +21,7 @@ from torch import Tensor
 from models.gates import RefinedGate
 
 # Elements of the stacked weights' pre-activations in one chunk of the backward pass: what stays in a core's cache.
-CHUNK_ELEMENTS = 1 << 16
+CHUNK_ELEMENTS = 1 << 17
 
 
 def first_derivative_only(backward: Callable[..., Any]) -> Callable[..., Any]:

@@ -63,7 +63,7 @@ def cases(draw):
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(case=cases(), chunk=st.sampled_from([1, 60, 1 << 16]), seed=st.integers(0, 1000))
+@given(case=cases(), chunk=st.sampled_from([1, 60, 1 << 17]), seed=st.integers(0, 1000))
 def test_packed_rows_equal_a_loop_of_cells_over_each_sequence(monkeypatch, case, chunk, seed):
     """Both paths, any lengths, any choice; and the backward pass cut into chunks of any size."""
     kind, inputs, hidden, options, lengths = case
