@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from str_app.reader import Reader
 
-WORDS = (
+WORDS = "EXIT open Sale Hotel 24h Café parking Bank! taxi A1 STOP library The of international Metro 7 No.".split()
     "EXIT open Sale Hotel 24h Café parking Strasse Bank! taxi A1 STOP library The of international Metro 7 No.".split()
 )
 
