@@ -12,8 +12,6 @@ from PIL import Image, ImageDraw
 from str_app.reader import Reader
 
 WORDS = "EXIT open Sale Hotel 24h Café parking Bank! taxi A1 STOP library The of international Metro 7 No.".split()
-    "EXIT open Sale Hotel 24h Café parking Strasse Bank! taxi A1 STOP library The of international Metro 7 No.".split()
-)
 
 
 class Crop(NamedTuple):

@@ -67,10 +67,9 @@ def post(data: bytes, path: str = "/v1/recognize", content_type: str = "image/pn
 
 
 def form(images: list[bytes], path: str = "/v1/recognize") -> bytes:
-    parts = [
-        b'--x\r\nContent-Disposition: form-data; name="images"; filename="i"\r\n\r\n' + i + b"\r\n" for i in images
-    ]
-    return post(b"".join(parts) + b"--x--\r\n", path, "multipart/form-data; boundary=x")
+    head = b'--x\r\nContent-Disposition: form-data; name="images"; filename="i"\r\n\r\n'
+    body = b"".join(head + image + b"\r\n" for image in images) + b"--x--\r\n"
+    return post(body, path, "multipart/form-data; boundary=x")
 
 
 @dataclass
