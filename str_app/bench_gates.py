@@ -79,6 +79,7 @@ def measure(
     turns: int,
     seconds: float,
     compiled: bool,
+    cpu_time: bool = False,
 ) -> Iterator[Timing]:
     """Time every unit, shape and pass.
 
@@ -90,14 +91,16 @@ def measure(
         turns: most turns of a shape and pass.
         seconds: no further turn is begun after this time, but three are always taken.
         compiled: also torch.compile of the loop of cells, which compiles for minutes at many steps.
+        cpu_time: the process's own time in place of the clock's, for one thread on a machine that does other work.
     """
+    clock = time.process_time if cpu_time else time.perf_counter
     for unit, (batch, steps, hidden) in itertools.product(units, shapes):
         torch.manual_seed(0)
         x = torch.randn(steps, batch, hidden, device=device, requires_grad=True)  # as inside a network
         layers = contenders(unit, hidden, refine, device, compiled)
         for what in PASSES:
             times = _take_turns(
-                {name: _runner(layer, x, what) for name, layer in layers.items()}, turns, seconds, device
+                {name: _runner(layer, x, what) for name, layer in layers.items()}, turns, seconds, device, clock
             )
             ratios = {
                 name: _quartiles([ours / theirs for ours, theirs in zip(times["refined"], times[name], strict=True)])
@@ -179,15 +182,17 @@ def _runner(layer: Any, x: Tensor, what: str) -> Callable[[], None]:
     return forward if what == "forward" else both
 
 
-def _take_turns(runs: dict[str, Callable[[], None]], turns: int, seconds: float, device: str) -> dict[str, list[float]]:
+def _take_turns(
+    runs: dict[str, Callable[[], None]], turns: int, seconds: float, device: str, clock: Callable[[], float]
+) -> dict[str, list[float]]:
     def timed(run: Callable[[], None]) -> float:
         if device == "cuda":
             torch.cuda.synchronize()
-        started = time.perf_counter()
+        started = clock()
         run()
         if device == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter() - started
+        return clock() - started
 
     for run in runs.values():  # first calls allocate, pack weights and compile
         run()

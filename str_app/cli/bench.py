@@ -64,6 +64,9 @@ def gates(
     seconds: Annotated[float, typer.Option(min=0, help="Time after which no turn beyond the third is begun.")] = 3.0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    cpu_time: Annotated[
+        bool, typer.Option("--cpu-time", help="Count the process's own time: for a machine that does other work.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
 ) -> None:
     """Time the refined-gate layers against torch's own, forward and backward, and against a loop of cells.
@@ -85,11 +88,13 @@ def gates(
             raise typer.BadParameter(f"{wrong[0]!r} is none of {', '.join(known)}", param_hint=name)
     if device != "cpu" and not torch.cuda.is_available():
         raise typer.BadParameter("there is no CUDA device here: leave it cpu", param_hint="--device")
+    if cpu_time and (device != "cpu" or threads != 1):
+        raise typer.BadParameter("means something for --device cpu --threads 1 only", param_hint="--cpu-time")
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     chosen = shapes(quick)
     timings = []
-    for timing in measure(units, chosen, refine, device, turns, seconds, compiled):  # type: ignore[arg-type]
+    for timing in measure(units, chosen, refine, device, turns, seconds, compiled, cpu_time):  # type: ignore[arg-type]
         timings.append(timing)
         place = f"{timing.unit} B {timing.batch} T {timing.steps} H {timing.hidden} {timing.what}"
         typer.echo(f"{place}: {timing.milliseconds['refined']:.2f} ms", err=True)
@@ -98,6 +103,7 @@ def gates(
         "device": device if device == "cpu" else torch.cuda.get_device_name(),
         "machine": platform.machine(),
         "threads": threads,
+        "clock": "process" if cpu_time else "wall",
         "torch": torch.__version__,
         "refine": refine,
     }
