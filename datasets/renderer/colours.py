@@ -48,8 +48,10 @@ def choose_palette(rng: np.random.Generator) -> Palette:
         low = rng.uniform(0, 255 - contrast)
         high = low + contrast
     ink_luma, ground_luma = (high, low) if rng.random() < 0.55 else (low, high)
-    ink = colour(ink_luma, _hue(rng), _saturation(rng, 0.42))
-    ground = colour(ground_luma, _hue(rng), _saturation(rng, 0.32))
+    ink, ground = (
+        colour(luma, hue, _calm(luma, hue, _saturation(rng, grey)))
+        for luma, hue, grey in ((ink_luma, _hue(rng), 0.36), (ground_luma, _hue(rng), 0.22))
+    )
     if rng.random() < 0.5:  # a second that is a darker or lighter relative of the ground
         second = np.clip(ground * rng.uniform(0.3, 1.6) + rng.uniform(-15, 15), 0, 255).astype(np.float32)
     else:
@@ -57,16 +59,25 @@ def choose_palette(rng: np.random.Generator) -> Palette:
     return Palette(ink, ground, second, float(contrast))
 
 
+HUES = (0.0, 0.0, 0.01, 0.03, 0.07, 0.10, 0.13, 0.15, 0.40, 0.53, 0.58, 0.60, 0.62, 0.63)
+
+
 def _hue(rng: np.random.Generator) -> float:
-    """Red, yellow, green and blue far more often than violet and pink, as paint and light on streets are."""
-    if rng.random() < 0.3:
+    """Red, yellow and blue far more often than green, violet and pink, as paint and light on streets are."""
+    if rng.random() < 0.14:
         return float(rng.random())
-    centre = (0.0, 0.01, 0.07, 0.12, 0.15, 0.36, 0.42, 0.57, 0.60, 0.63)[int(rng.integers(10))]
-    return float((centre + rng.normal(0, 0.025)) % 1.0)
+    return float((HUES[int(rng.integers(len(HUES)))] + rng.normal(0, 0.025)) % 1.0)
 
 
 def _saturation(rng: np.random.Generator, grey_share: float) -> float:
-    return float(rng.uniform(0, 0.12) if rng.random() < grey_share else rng.beta(2, 1.6))
+    return float(rng.uniform(0, 0.12) if rng.random() < grey_share else rng.beta(2, 1.4))
+
+
+def _calm(luma: float, hue: float, saturation: float) -> float:
+    """What is bright is pale, unless it is yellow or orange: there is hardly any pink, mint or violet paint."""
+    if 0.05 < hue < 0.18:
+        return saturation
+    return saturation * float(np.clip((1.5 if hue > 0.95 or hue < 0.05 else 1.25) - luma / 170, 0.1, 1))
 
 
 def colour(luma: float, hue: float, saturation: float) -> Colour:

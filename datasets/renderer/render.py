@@ -23,7 +23,7 @@ from datasets.renderer.style import Style
 from datasets.renderer.words import TextSource, WordList
 from datasets.sample import Sample
 
-VERSION = 2  # of the drawing: the same seed and index give other crops when it changes
+VERSION = 3  # of the drawing: the same seed and index give other crops when it changes
 TRIES = 6
 JPEG_QUALITY = 88
 # Ink and its surroundings differ by at least this much in some channel, or the crop is drawn again.
