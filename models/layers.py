@@ -45,6 +45,7 @@ class _RefinedLayer(nn.RNNBase):
                 for suffix in self._suffixes(layer):
                     weight = feature_weight(layer_input, self.hidden_size, device, dtype)
                     self.register_parameter(f"weight_feature_{suffix}", weight)
+        self.flatten_parameters()
 
     def reset_parameters(self) -> None:
         """torch's initialisation; uniform-refine gates get their own biases."""

@@ -131,5 +131,6 @@ LSTM = Unit(
     ("h", "c"),
     lstm_step,
 )
-GRU = Unit("GRU", ("reset", "update"), ("reset", "update", "new"), ("reset", "update"), ("h",), gru_step)
+# × on the update gate would start by wiping the memory: a fresh feature is near 0, and z' = 0 keeps nothing of h.
+GRU = Unit("GRU", ("reset", "update"), ("reset", "update", "new"), ("reset",), ("h",), gru_step)
 MGU = Unit("MGU", ("forget",), ("forget", "new"), ("forget",), ("h",), mgu_step)
