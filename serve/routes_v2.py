@@ -5,6 +5,7 @@ https://github.com/kserve/open-inference-protocol/blob/main/specification/protoc
 
 from __future__ import annotations
 
+import http
 import json
 from dataclasses import replace
 from itertools import islice
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 INPUT = {"name": "image", "datatype": "BYTES", "shape": [-1]}
+INFER_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "required": ["inputs"], "properties": {"inputs": {"type": "array"}}}
+            }
+        },
+    }
+}
 OUTPUTS = {"text": "BYTES", "confidence": "FP32", "error": "BYTES", "reading": "BYTES"}
 
 
@@ -49,43 +60,48 @@ def routes(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v2", tags=["open inference protocol"])
     batcher, settings = service.batcher, service.settings
 
-    def known(name: str, version: str) -> None:
-        if name != batcher.reader.name or version != "1":
+    def known(request: Request, name: str) -> None:
+        if name != batcher.reader.name or request.path_params.get("version", "1") != "1":
             raise ProblemError(404, "unknown_model", f"This server has the model {batcher.reader.name!r}, version 1.")
 
     @router.get("", summary="Server metadata")
     async def server() -> dict[str, Any]:
         return {"name": "str-app", "version": __version__, "extensions": ["binary_tensor_data"]}
 
-    @router.get("/health/live", summary="Liveness")
+    @router.get("/health/live", summary="Liveness", responses=_errors(503))
     async def live() -> Response:
         return JSONResponse({"live": batcher.alive}, 200 if batcher.alive else 503)
 
-    @router.get("/health/ready", summary="Readiness")
+    @router.get("/health/ready", summary="Readiness", responses=_errors(503))
     async def ready() -> Response:
         return JSONResponse({"ready": service.ready}, 200 if service.ready else 503)
 
-    @router.get("/models/{name}", summary="Model metadata")
-    @router.get("/models/{name}/versions/{version}", summary="Model metadata")
-    async def model(name: str, version: str = "1") -> dict[str, Any]:
-        known(name, version)
+    @router.get("/models/{name}", summary="Model metadata", responses=_errors(404))
+    @router.get("/models/{name}/versions/{version}", include_in_schema=False)
+    async def model(request: Request, name: str) -> dict[str, Any]:
+        known(request, name)
         outputs = [{"name": output, "datatype": kind, "shape": [-1]} for output, kind in OUTPUTS.items()]
         return {"name": name, "versions": ["1"], "platform": "str-app", "inputs": [INPUT], "outputs": outputs}
 
-    @router.get("/models/{name}/ready", summary="Model readiness")
-    @router.get("/models/{name}/versions/{version}/ready", summary="Model readiness")
-    async def model_ready(name: str, version: str = "1") -> Response:
-        known(name, version)
+    @router.get("/models/{name}/ready", summary="Model readiness", responses=_errors(404, 503))
+    @router.get("/models/{name}/versions/{version}/ready", include_in_schema=False)
+    async def model_ready(request: Request, name: str) -> Response:
+        known(request, name)
         return JSONResponse({"name": name, "ready": service.ready}, 200 if service.ready else 503)
 
-    @router.post("/models/{name}/infer", summary="Read words in pictures")
-    @router.post("/models/{name}/versions/{version}/infer", summary="Read words in pictures")
-    async def infer(request: Request, name: str, version: str = "1") -> Response:
+    @router.post(
+        "/models/{name}/infer",
+        summary="Read words in pictures",
+        responses=_errors(400, 404, 408, 413, 429, 500, 504),
+        openapi_extra=INFER_BODY,
+    )
+    @router.post("/models/{name}/versions/{version}/infer", include_in_schema=False)
+    async def infer(request: Request, name: str) -> Response:
         """Input `image`: crops of words, encoded as JPEG, PNG, …; base64 where the tensor is in JSON.
 
         Outputs `text`, `confidence` and `error` (empty, or why an image has no reading); on demand `reading` (JSON).
         """
-        known(name, version)
+        known(request, name)
         batcher.check_room()
         with service.upload_memory.of_request() as take:
             body = await Body(request, settings, take, service.decoder.run).raw()
@@ -99,6 +115,11 @@ def routes(service: Service) -> APIRouter:
             return await service.answer(request, len(inference.uploads), work)
 
     return router
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """`responses=` of a route: errors in the protocol's own form, and 401 everywhere."""
+    return {status: {"description": http.HTTPStatus(status).phrase} for status in (401, *statuses)}
 
 
 def _parsed(body: bytes, length: str | None, max_images: int) -> Inference:

@@ -1,4 +1,4 @@
-"""Whatever is sent, the server answers in time, with no 5xx, and gives its memory back. FUZZ_INPUTS says how many images."""
+"""Whatever is sent, the server answers in time, with no 5xx, and gives its memory back. FUZZ_INPUTS: of images."""
 
 from __future__ import annotations
 
