@@ -1,9 +1,8 @@
 """Makes the images of docs/fine-tuning.md: German words and prices, with characters that `small` does not have.
 
-    python docs/german_words.py data/german         # train: 400 crops, val: 100, test: 300
+    python docs/german_words.py data/german         # data/german/train: 500 crops, data/german/val: 300
 
-They stand in for your own 500, and for those that come later. Needs the extra `synth` and the fonts that
-scripts/install_fonts.sh installs.
+They stand in for your own. Needs the fonts of scripts/install_fonts.sh and the extra `synth`.
 """
 
 from __future__ import annotations
@@ -56,18 +55,13 @@ def photograph(rng: np.random.Generator, text: str, font_file: str) -> np.ndarra
 
 
 def main(out: Path) -> None:
-    """Write the folders; no text is in two of them, and no font of `test` is in the others."""
+    """Write both folders; no text and no font of `val` is in `train`."""
     rng = np.random.default_rng(0)
     able = [font.path for font in find_fonts().fonts if set(map(ord, NEW)) <= set(TTFont(font.path).getBestCmap())]
     fonts = rng.permutation(able)
     words = texts(rng, 800)
     order = rng.permutation(800)
-    own, later = fonts[::2], fonts[1::2]
-    for name, places, files in (
-        ("train", order[:400], own),
-        ("val", order[400:500], own),
-        ("test", order[500:], later),
-    ):
+    for name, places, files in (("train", order[:500], fonts[::2]), ("val", order[500:], fonts[1::2])):
         (out / name / "images").mkdir(parents=True)
         lines = []
         for number, place in enumerate(places):
