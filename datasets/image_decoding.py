@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from datasets.sample import DataError
+
+_ORIENTATION = 0x0112
 
 
 def decode_image(encoded: bytes) -> npt.NDArray[np.uint8]:
@@ -45,14 +48,15 @@ def upright_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
         ValueError: floating-point pixels.
     """
     image.load()
-    upright = ImageOps.exif_transpose(image)
+    # Both steps copy even where there is nothing to do, and a large picture takes 100 MB each time.
+    upright = image if image.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
     if upright.mode == "F":
         raise ValueError("floating-point pixels are not read: convert to 8 bits")
     if upright.mode == "I" or upright.mode.startswith("I;16"):
         return grey_to_rgb(_eight_bits(upright))
     if upright.has_transparency_data:
         return composite(np.asarray(upright.convert("RGBA")))
-    return np.array(upright.convert("RGB"), dtype=np.uint8)
+    return np.array(upright if upright.mode == "RGB" else upright.convert("RGB"), dtype=np.uint8)
 
 
 def grey_to_rgb(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -66,14 +70,28 @@ def composite(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     Black letters on transparency stay readable, and so do white ones. Where nothing at all is visible, alpha is
     taken for a mistake of the writer (as in many 32-bit BMP files) and the colours are shown.
     """
-    colour = rgba[:, :, :3].astype(np.float32)
-    alpha = rgba[:, :, 3:].astype(np.float32) / 255.0
-    visible = float(alpha.sum())
+    weights = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    visible = luminance = 0.0
+    for _, colour, alpha in _strips(rgba):
+        visible += float(alpha.sum(dtype=np.float64))
+        luminance += float(((colour @ weights) * alpha[:, :, 0]).sum(dtype=np.float64))
     if visible == 0.0:
         return np.ascontiguousarray(rgba[:, :, :3])
-    luminance = colour @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    ground = 0.0 if float((luminance * alpha[:, :, 0]).sum()) / visible > 127.5 else 255.0
-    return np.rint(colour * alpha + ground * (1.0 - alpha)).astype(np.uint8)
+    ground = 0.0 if luminance / visible > 127.5 else 255.0
+    flat = np.empty((*rgba.shape[:2], 3), dtype=np.uint8)
+    for rows, colour, alpha in _strips(rgba):
+        flat[rows] = np.rint(colour * alpha + ground * (1.0 - alpha))
+    return flat
+
+
+def _strips(
+    rgba: npt.NDArray[np.uint8],
+) -> Iterator[tuple[slice, npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    """Some rows at a time with their colours and alpha (0 to 1): as float a large picture would take a gigabyte."""
+    step = max(1, 2**18 // max(1, rgba.shape[1]))
+    for start in range(0, rgba.shape[0], step):
+        rows = slice(start, start + step)
+        yield rows, rgba[rows, :, :3].astype(np.float32), rgba[rows, :, 3:].astype(np.float32) / 255.0
 
 
 def _eight_bits(image: Image.Image) -> npt.NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from str_app.regions import Region
 
 T = TypeVar("T")
+LARGE_S = 0.02  # of a thread's CPU: some millions of pixels, far above any word's crop
 
 
 class Decoder:
@@ -38,17 +40,35 @@ class Decoder:
     async def timed(self, work: Callable[[], T]) -> tuple[T, float]:
         """The same and its seconds, waiting for a thread left out."""
 
-        def measured() -> tuple[T, float]:
-            start = time.perf_counter()
-            return work(), time.perf_counter() - start
-
-        result, took = await self.run(measured)
+        result, took = await self.run(lambda: _measured(work))
         self._metrics.decode_seconds.observe(took)
         return result, took
 
     def close(self) -> None:
         """End the threads."""
         self._threads.shutdown(cancel_futures=True)
+
+
+def _measured(work: Callable[[], T]) -> tuple[T, float]:
+    start, start_cpu = time.perf_counter(), time.thread_time()
+    failure = None
+    try:
+        result = work()
+    except ImageError as error:
+        failure = ImageError(error.code, error.message)  # without the frames that led to it, and their pixels
+    took = time.perf_counter() - start
+    if time.thread_time() - start_cpu > LARGE_S:
+        _give_memory_back()
+    if failure:
+        raise failure
+    return result, took
+
+
+def _give_memory_back() -> None:
+    """The C library keeps what large pictures took, in each thread's arena, unless it is asked to return it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's own
+    if trim:
+        trim(0)
 
 
 def fit_crop(encoded: bytes, limits: ImageLimits, reader: Reader, rotate: bool) -> list[Fitted]:
