@@ -68,6 +68,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return Reader(FakeEngine())
 
     monkeypatch.setattr(Reader, "load", load)
+    monkeypatch.setattr("datasets.renderer.frequent_words", lambda: WordList(["there"], [1]))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_font(tmp_path / "fonts" / "plain.ttf")
     arguments = ["bench", "limits", "--out", tmp_path / "out", "--fonts", tmp_path / "fonts", "--count", 1]
