@@ -73,21 +73,32 @@ class GateRecord:
     Attributes:
         vanilla: of g = σ(·), in [0, 1]. Of uniform-refine gates: f.
         effective: of the gate that acts: g ⋄ x where it is refined, g where it is not, the effective gate of "ur".
+        negative, above_one: how many values of the latter are < 0 and > 1.
     """
 
     vanilla: Histogram = field(default_factory=_zero_to_one)
     effective: Histogram = field(default_factory=_signed)
+    negative: int = 0
+    above_one: int = 0
+
+    def add(self, vanilla: Tensor, effective: Tensor) -> None:
+        """Count one step's values."""
+        self.vanilla.add(vanilla)
+        self.effective.add(effective)
+        self.negative += int((effective < 0).sum())
+        self.above_one += int((effective > 1).sum())
 
     def summary(self) -> dict[str, float]:
         """Shares in [0, 1]: vanilla gate closed (< 0.1), open (> 0.9) and saturated (either); effective gate negative
         (< 0) and above 1."""
         closed, opened = self.vanilla.share(0, 0.1), self.vanilla.share(0.9, 1)
+        total = max(int(self.effective.counts.sum()), 1)
         return {
             "closed": closed,
             "open": opened,
             "saturated": closed + opened,
-            "negative": self.effective.share(-2, 0),
-            "above_one": self.effective.share(1, 3),
+            "negative": self.negative / total,
+            "above_one": self.above_one / total,
         }
 
 
@@ -142,9 +153,7 @@ class _RecordingGate(RefinedGate):
         return effective
 
     def _note(self, name: str, vanilla: Tensor, effective: Tensor) -> None:
-        record = self.record.gates.setdefault(name, GateRecord())
-        record.vanilla.add(vanilla)
-        record.effective.add(effective)
+        self.record.gates.setdefault(name, GateRecord()).add(vanilla, effective)
 
     def note_state(self, before: Tensor, after: Tensor) -> None:
         last, step = self.sequence

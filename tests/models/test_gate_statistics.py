@@ -101,6 +101,19 @@ def test_steps_of_a_cell_are_counted_from_its_first_state():
     }
 
 
+def test_a_wholly_open_gate_is_not_above_one():
+    layer = bias(RefinedLSTM(3, 4, refine="none"), forget=99)
+    with watch_gates(layer) as watched:
+        layer(torch.randn(5, 2, 3))
+    assert watched["l0"].summary()["forget"] == {
+        "closed": 0.0,
+        "open": 1.0,
+        "saturated": 1.0,
+        "negative": 0.0,
+        "above_one": 0.0,
+    }
+
+
 def test_nothing_to_watch_is_said():
     with pytest.raises(ValueError, match="refine='none'"), watch_gates(nn.LSTM(3, 4)):
         pass
