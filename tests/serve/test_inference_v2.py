@@ -173,7 +173,7 @@ FIELDS = st.sampled_from(["name", "shape", "datatype", "data", "parameters"])
 
 
 @given(JSON_VALUES, st.dictionaries(FIELDS, JSON_VALUES, max_size=2), st.binary(max_size=30), st.integers(-5, 300))
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_request_breaks_the_server(client: TestClient, value: Any, changes: dict, tail: bytes, length: int) -> None:
     for body in (value, wrong(**changes), document(b"a", outputs=value), document(b"a", parameters=value)):
         assert client.post(INFER, content=json.dumps(body)).status_code in (200, 400, 413)

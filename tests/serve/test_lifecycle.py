@@ -4,8 +4,6 @@ import asyncio
 import logging
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -52,14 +50,24 @@ def test_model_that_cannot_be_loaded_stops_the_start() -> None:
         pass
 
 
-def test_damaged_weights_are_said_in_one_line(tmp_path: Path) -> None:
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Handlers as they were, after the test."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+def test_weights_that_cannot_be_loaded_are_an_error_before_anything_is_served(tmp_path: Path) -> None:
+    # The command line makes one line and exit code 1 of these.
     damaged = tmp_path / "damaged.safetensors"
-    damaged.write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{}junk")
-    command = [sys.executable, "-m", "str_app", "serve", "--port", "0", "--model", str(damaged)]
-    outcome = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert outcome.returncode == 1
-    assert len(outcome.stderr.splitlines()) == 1
-    assert "damaged.safetensors" in outcome.stderr
+    damaged.write_bytes(b"\x02\x00\x00\x00\x00\x00\x00\x00{}junk")
+    with pytest.raises(CheckpointError, match=r"damaged\.safetensors"):
+        run(Settings(port=0, model=str(damaged)))
+    with pytest.raises(StrAppError, match="neither one of"):
+        run(Settings(port=0, model=str(tmp_path / "nowhere")))
 
 
 def test_reload_swaps_models_and_finishes_with_the_old_one_what_it_began() -> None:
@@ -132,8 +140,9 @@ def test_sighup_reloads_while_requests_are_held(tmp_path: Path) -> None:
 
 
 def test_taken_port_is_said_in_one_line(reader: HeldReader) -> None:
-    with ServerProcess() as server:
-        port = server.address[1]
+    with _listen("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
         with pytest.raises(StrAppError, match=f"port {port}.*--port"):
             run(Settings(port=port), lambda: reader)
 
