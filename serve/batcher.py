@@ -16,11 +16,14 @@ import numpy as np
 
 from serve.problems import ProblemError
 from serve.telemetry import Metrics
+from str_app.passes import usual_sizes
 
 if TYPE_CHECKING:
     from str_app.reader import Fitted, Reader, Reading
 
 logger = logging.getLogger("str_app.serve")
+# A fuller batch of another canvas width may go first, but nobody waits longer for that.
+OVERTAKEN_S = 0.25
 
 
 class Outcome(NamedTuple):
@@ -38,22 +41,14 @@ class _Item:
     future: Future[Outcome] = field(default_factory=Future)
     since: float = field(default_factory=time.perf_counter)
 
-    def goes_with(self, other: _Item) -> bool:
-        return self.reader is other.reader and self.fitted.canvas.shape == other.fitted.canvas.shape
-
-
-def buckets(max_batch: int) -> list[int]:
-    """Batch sizes that are ever computed: powers of two and `max_batch`. Few shapes keep the memory flat."""
-    return sorted({2**k for k in range(max_batch.bit_length()) if 2**k <= max_batch} | {max_batch})
-
 
 class Batcher:
     """Collects images and reads them in batches on its own thread.
 
-    A batch starts at once when the thread is free: of the images that share the canvas width of the one that has
-    waited longest, the largest bucket that is full. So an idle server adds no waiting, a busy one fills its batches by
-    itself, and no width starves. Cancelling the future of an image that has not been started (late, or its client has
-    gone) takes it out of the queue uncomputed.
+    A batch starts at once when the thread is free: of the images of the canvas width that most are of, the largest
+    bucket that is full; after `OVERTAKEN_S` the width of the image that has waited longest. So an idle server adds no
+    waiting, a busy one fills its batches by itself, and no width starves. Cancelling the future of an image that has
+    not been started (late, or its client has gone) takes it out of the queue uncomputed.
 
     Args:
         load: makes the reader; called on the thread, whose OpenMP settings the model then lives with.
@@ -74,7 +69,7 @@ class Batcher:
     ) -> None:
         self.loaded: Future[Reader] = Future()
         self._load = load
-        self._buckets = buckets(max_batch)
+        self._buckets = usual_sizes(max_batch)
         self._max_pending = max_pending
         self._max_wait_s = max_wait_s
         self._metrics = metrics
@@ -190,7 +185,7 @@ class Batcher:
         with self._changed:
             while True:
                 self._drop_abandoned()
-                fellows = [item for item in self._waiting if item.goes_with(self._waiting[0])][: self._buckets[-1]]
+                fellows = self._fellows()
                 patience = self._max_wait_s if fellows and len(fellows) < self._buckets[-1] else 0.0
                 if fellows and not self._closed:
                     patience -= time.perf_counter() - fellows[0].since
@@ -203,6 +198,18 @@ class Batcher:
             self._waiting = [item for item in self._waiting if id(item) not in taken]
         # A future cancelled since it was looked at is still left out; one that runs can no longer be cancelled.
         return [item for item in batch if item.future.set_running_or_notify_cancel()] or (batch and self._take())
+
+    def _fellows(self) -> list[_Item]:
+        """What waits and can be read together, the oldest first, as many as a batch may have."""
+        if not self._waiting:
+            return []
+        groups: dict[tuple[int, tuple[int, ...]], list[_Item]] = {}
+        for item in self._waiting:
+            groups.setdefault((id(item.reader), item.fitted.canvas.shape), []).append(item)
+        oldest, *_ = groups.values()
+        overdue = time.perf_counter() - oldest[0].since > OVERTAKEN_S
+        chosen = oldest if overdue else max(groups.values(), key=len)
+        return chosen[: self._buckets[-1]]
 
     def _drop_abandoned(self) -> None:
         abandoned = sum(item.future.cancelled() for item in self._waiting)

@@ -20,13 +20,28 @@ def passes(canvas_widths: Sequence[int], largest: int) -> Iterator[list[int]]:
             start += size
 
 
+def usual_sizes(largest: int) -> list[int]:
+    """Sizes that a pass may have, ascending: 1, 2, 3, 4, 6, 8, 12, … and `largest`.
+
+    Few, so that the engine meets few shapes and caches a few; close enough that little of what waits is left over.
+
+    >>> usual_sizes(32)
+    [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]
+    """
+    doubled = {step << bit for step in (1, 3) for bit in range(largest.bit_length())}
+    return sorted({size for size in doubled if size < largest} | {largest})
+
+
 def batch_sizes(count: int, largest: int) -> list[int]:
-    """Sizes of the passes for `count` crops: full batches, then the powers of two that make up the rest.
+    """Sizes of the passes for `count` crops, each the greatest of the usual ones that is left.
 
     >>> batch_sizes(75, 32)
-    [32, 32, 8, 2, 1]
+    [32, 32, 8, 3]
     """
+    sizes = [largest] * (count // largest)
     rest = count % largest
-    return [largest] * (count // largest) + [
-        1 << bit for bit in range(rest.bit_length() - 1, -1, -1) if rest >> bit & 1
-    ]
+    for size in reversed(usual_sizes(largest)):
+        while rest >= size:
+            sizes.append(size)
+            rest -= size
+    return sizes

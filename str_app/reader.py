@@ -48,8 +48,8 @@ class Reader:
 
     Args:
         engine: what runs the network.
-        batch_size: most crops in one pass. A pass has crops of one canvas width, and sizes of 1, 2, 4, … and
-            `batch_size` only, so that the engine meets few shapes and caches a few.
+        batch_size: most crops in one pass. A pass has crops of one canvas width and one of a few sizes, so that the
+            engine meets few shapes and caches a few; see `str_app.passes`.
     """
 
     def __init__(self, engine: Engine, batch_size: int = 32) -> None:

@@ -6,17 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from serve.batcher import buckets
+from serve import batcher
 from serve.settings import Settings
 from str_app.images import load_image
 from str_app.reader import Reader
 from tests.serve.conftest import HeldReader, TwoWidths, entered, parts, png, queued, serving
-
-
-def test_buckets() -> None:
-    assert buckets(1) == [1]
-    assert buckets(32) == [1, 2, 4, 8, 16, 32]
-    assert buckets(12) == [1, 2, 4, 8, 12]
 
 
 def test_warm_up_computes_every_bucket_at_every_width_before_ready() -> None:
@@ -27,12 +21,23 @@ def test_warm_up_computes_every_bucket_at_every_width_before_ready() -> None:
     reader = HeldReader(TwoWidths())
     reader.forget = lambda: None  # type: ignore[method-assign]
     asyncio.run(scenario())
-    assert reader.shapes == {(width, size) for width in (64, 128) for size in (1, 2, 4, 8)}
+    assert reader.shapes == {(width, size) for width in (64, 128) for size in (1, 2, 3, 4, 6, 8)}
 
 
-def test_batches_are_of_one_width_and_none_starves() -> None:
+@pytest.mark.parametrize(
+    ("patience", "batches"),
+    [
+        (30.0, [["first"], ["a", "b", "c", "d"], ["averylongword", "anotherlongone"]]),
+        (0.0, [["first"], ["averylongword", "anotherlongone"], ["a", "b", "c", "d"]]),
+    ],
+    ids=["the fullest first", "the oldest first when it has waited"],
+)
+def test_batches_are_of_one_width_and_none_starves(
+    patience: float, batches: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batcher, "OVERTAKEN_S", patience)
     reader = HeldReader(TwoWidths())
-    texts = ["short", "averylongword", "a", "anotherlongone", "b", "c", "d"]
+    texts = ["averylongword", "a", "anotherlongone", "b", "c", "d"]
 
     async def scenario() -> None:
         async with serving(Settings(max_batch=4), reader) as (app, client):
@@ -47,7 +52,7 @@ def test_batches_are_of_one_width_and_none_starves() -> None:
                 assert answer.json()["results"][0]["text"] == text
 
     asyncio.run(scenario())
-    assert reader.batches == [["first"], ["short", "a", "b", "c"], ["averylongword", "anotherlongone"], ["d"]]
+    assert reader.batches == batches
 
 
 def test_an_idle_model_waits_for_more_only_if_told_to(reader: HeldReader) -> None:
@@ -79,7 +84,7 @@ def test_idle_server_computes_at_once_and_a_busy_one_batches_across_clients(read
             assert all(answer.status_code == 200 for answer in answers)
 
     asyncio.run(scenario())
-    assert reader.sizes == [1, 4, 2, 1]
+    assert reader.sizes == [1, 4, 3]
 
 
 def test_same_crop_same_reading_whatever_it_was_batched_with(reader: HeldReader) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from models.charset import PRINTABLE_94
 from str_app.character_boxes import character_boxes
 from str_app.errors import ImageError, StrAppError
-from str_app.passes import batch_sizes
+from str_app.passes import batch_sizes, usual_sizes
 from str_app.reader import Reader
 from tests.str_app.fake_engine import CELLS, FakeEngine, paint
 
@@ -60,7 +60,14 @@ def test_order_is_kept_and_passes_have_few_sizes(reader: Reader) -> None:
 def test_batch_sizes_add_up(count: int, largest: int) -> None:
     sizes = batch_sizes(count, largest)
     assert sum(sizes) == count
-    assert all(size == largest or (size < largest and size & (size - 1) == 0) for size in sizes)
+    assert set(sizes) <= set(usual_sizes(largest))
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_usual_sizes() -> None:
+    assert usual_sizes(1) == [1]
+    assert usual_sizes(12) == [1, 2, 3, 4, 6, 8, 12]
+    assert usual_sizes(20) == [1, 2, 3, 4, 6, 8, 12, 16, 20]
 
 
 def test_a_reading_does_not_depend_on_its_batch() -> None:
