@@ -27,6 +27,14 @@ class RealServer:
 
     def __enter__(self) -> RealServer:
         self.process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True, env=self._environment)
+        try:
+            self._started()
+        except BaseException:
+            self.process.kill()
+            raise
+        return self
+
+    def _started(self) -> None:
         assert self.process.stderr
         self.logs: deque[str] = deque(maxlen=1000)
         for line in self.process.stderr:
@@ -41,7 +49,6 @@ class RealServer:
         self._drain = threading.Thread(target=lambda: self.logs.extend(self.process.stderr or ()))
         self._drain.start()
         self.until_ready()
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.process.kill()
