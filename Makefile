@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := str_app models datasets serve tests scripts
+SOURCES := str_app models datasets serve tests scripts docs
 
 .PHONY: help install demo test lint types check format service-test docker-test fonts clean
 .DEFAULT_GOAL := help

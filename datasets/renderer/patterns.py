@@ -188,5 +188,5 @@ def sprinkled(rng: np.random.Generator, word: str) -> str:
     """`word` with one to three punctuation characters anywhere, so that every character of the charset is learnt."""
     for _ in range(int(rng.integers(1, 4))):
         place = int(rng.integers(0, len(word) + 1))
-        word = word[:place] + _one(rng, RARE if rng.random() < 0.6 else string.punctuation) + word[place:]
+        word = word[:place] + _one(rng, RARE if rng.random() < 0.75 else string.punctuation) + word[place:]
     return word

@@ -9,14 +9,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from datasets.sample import DataError
 
 # Where Debian's packages of wallpapers put them. Drawn ones are PNG or WebP more often than not.
 SYSTEM_FOLDERS = ("/usr/share/wallpapers", "/usr/share/backgrounds")
 SUFFIXES = {".jpg", ".jpeg"}
-LONGEST_SIDE = 900  # pixels: enough for windows of every zoom, little to keep in each worker
+LONGEST_SIDE = 900  # pixels: enough for windows of every zoom, little to keep in each worker; the rest is cut off
 SHORTEST_SIDE = 400
+LARGEST_FILE = 1_500_000  # bytes: wallpapers of many megabytes take seconds to decode and show no more
 
 
 def find_photographs(folder: str | Path | None = None) -> list[npt.NDArray[np.uint8]]:
@@ -31,23 +33,31 @@ def find_photographs(folder: str | Path | None = None) -> list[npt.NDArray[np.ui
     folders = [Path(folder)] if folder is not None else [Path(name) for name in SYSTEM_FOLDERS]
     if folder is not None and not folders[0].is_dir():
         raise DataError(f"{folder}: no such folder of photographs")
-    files = sorted(path for place in folders for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = sorted(path for place in folders for path in place.rglob("*") if _is_handy(path))
     photographs, kept = [], set()
     for path in files:
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-        if picture is None or min(picture.shape[:2]) < SHORTEST_SIDE:
+        try:
+            with Image.open(path) as image:
+                if min(image.size) < SHORTEST_SIDE:
+                    continue
+                image.draft("RGB", (SHORTEST_SIDE, SHORTEST_SIDE))  # the decoder itself halves, which saves seconds
+                picture = np.asarray(image.convert("RGB"))[:LONGEST_SIDE, :LONGEST_SIDE]
+        except (OSError, ValueError):  # damaged, or no picture at all
             continue
-        scale = LONGEST_SIDE / max(picture.shape[:2])
-        if scale < 1:
-            picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         # Packages carry one picture in several sizes.
         looks = np.asarray(cv2.resize(picture, (4, 4), interpolation=cv2.INTER_AREA), np.uint8) >> 4
         if looks.tobytes() not in kept:
             kept.add(looks.tobytes())
-            photographs.append(np.asarray(picture, np.uint8))
+            photographs.append(picture)
     if folder is not None and not photographs:
-        raise DataError(f"{folder}: no JPEG picture of at least {SHORTEST_SIDE} pixels a side")
+        raise DataError(
+            f"{folder}: no JPEG picture of at least {SHORTEST_SIDE} pixels a side and at most {LARGEST_FILE} bytes"
+        )
     return photographs
+
+
+def _is_handy(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file() and path.stat().st_size <= LARGEST_FILE
 
 
 def fingerprint(photographs: Sequence[npt.NDArray[np.uint8]]) -> str:

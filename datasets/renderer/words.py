@@ -13,7 +13,7 @@ import numpy as np
 from datasets.renderer import patterns
 from datasets.sample import DataError
 
-LONGEST = 25
+LONGEST = 32  # characters; what the recogniser's presets read at most
 # Words of signs and packages are less common in running text than on signs: flatten the frequencies.
 FLATTENING = 0.62
 ENGLISH_WORDS = 150_000
@@ -32,7 +32,7 @@ class WordList:
     """Words with weights.
 
     Args:
-        words: distinct words of printable ASCII, at most 25 characters each.
+        words: distinct words of printable ASCII, at most 32 characters each.
         weights: positive, as many as words; any scale.
     """
 
@@ -127,7 +127,7 @@ def read_words(path: str | Path) -> WordList:
 
 
 class TextSource:
-    """Draws the text of a crop: 1 to 25 printable ASCII characters.
+    """Draws the text of a crop: 1 to 32 printable ASCII characters.
 
     Args:
         words: where plain words come from.
@@ -164,7 +164,7 @@ class TextSource:
             text = letter_case(rng, patterns.coinage(rng))
         elif kind < 0.965:
             text = patterns.random_string(rng, string.digits + string.ascii_uppercase)
-        elif kind < 0.975:
+        elif kind < 0.97:
             text = patterns.random_string(rng, string.digits + string.ascii_letters + string.punctuation)
         else:
             text = patterns.sprinkled(rng, letter_case(rng, self.words.draw(rng)))

@@ -35,6 +35,7 @@ from str_app.training.distributed import World, join_world, share_batch_norms
 from str_app.training.finishing import calibrate_and_score
 from str_app.training.journal import Journal
 from str_app.training.objective import Objective
+from str_app.training.optimizers import Optimizers
 from str_app.training.samples import Batch, Positions, TrainingSamples
 from str_app.training.settings import TrainSettings, save_settings
 from str_app.training.state import load_state, save_state
@@ -94,9 +95,7 @@ class _Run:
         self.objective = Objective(self.model, settings.label_smoothing).to(device)
         self.objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = AveragedModel(self.model, multi_avg_fn=_averaging(settings.ema_decay))
-        self.optimizer = torch.optim.AdamW(
-            _parameter_groups(self.objective, settings.weight_decay), lr=settings.learning_rate, fused=True
-        )
+        self.optimizers = Optimizers(self.objective, settings)
         self.step = 0
         self.best = -1.0
         self.seen = 0
@@ -176,8 +175,7 @@ class _Run:
     def _update(self, batch: Batch) -> Tensor:
         """One optimiser step; the batch's loss sums and counts, (5,)."""
         settings = self.settings
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, settings)
+        self.optimizers.set_rate(schedule(self.step, settings))
         # Dropout depends on the step alone, so a resumed run needs no generator state.
         torch.manual_seed((settings.seed * 1_000_003 + self.step) * 1009 + self.world.rank)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
@@ -188,10 +186,10 @@ class _Run:
         ctc = settings.ctc_weight + (settings.ctc_weight_end - settings.ctc_weight) * falling
         outside = settings.attention_weight + (settings.attention_weight_end - settings.attention_weight) * falling
         loss = sums[0] / counts[0] + (ctc * sums[1] + outside * sums[2]) / counts[1].clamp_min(1)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizers.zero_grad()
         (loss * self.world.size).backward()  # DDP takes the mean over processes; the sums are of the whole batch
         nn.utils.clip_grad_norm_(self.objective.parameters(), settings.clip_norm)
-        self.optimizer.step()
+        self.optimizers.step()
         self.averaged.update_parameters(self.model)
         return torch.cat([self.world.sum(sums.detach()), counts])
 
@@ -216,7 +214,7 @@ class _Run:
             "loss/characters": characters / ends,
             "loss/ctc": ctc / max(count, 1),
             "loss/attention": outside / max(count, 1),
-            "learning_rate": learning_rate(self.step - 1, self.settings),
+            "learning_rate": self.settings.learning_rate * schedule(self.step - 1, self.settings),
             "samples_per_second": rate,
             "unusable": float(self.unusable),
         }
@@ -284,7 +282,7 @@ class _Run:
                 "unusable": self.unusable,
                 "objective": self.objective.state_dict(),
                 "averaged": self.averaged.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizers": self.optimizers.state_dict(),
             },
         )
 
@@ -292,7 +290,7 @@ class _Run:
         try:
             self.objective.load_state_dict(state["objective"])
             self.averaged.load_state_dict(state["averaged"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.optimizers.load_state_dict(state["optimizers"])
             self.step, self.best = state["step"], state["best"]
             self.seen, self.unusable = state["seen"], state["unusable"]
         except (KeyError, RuntimeError, ValueError) as error:
@@ -314,25 +312,33 @@ class _Run:
         )
 
 
-def learning_rate(step: int, settings: TrainSettings) -> float:
-    """Linear warm-up, then cosine to a hundredth of the peak."""
+def schedule(step: int, settings: TrainSettings) -> float:
+    """Learning rate as a share of its peak: linear warm-up, then cosine to a hundredth."""
     if step < settings.warmup_steps:
-        return settings.learning_rate * (step + 1) / settings.warmup_steps
+        return (step + 1) / settings.warmup_steps
     progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
-    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def _initial_model(settings: TrainSettings, resume: bool) -> tuple[Recognizer, TrainSettings]:
     """The network before its first step, and the settings with what a starting checkpoint has decided filled in."""
     if resume or not settings.start_from:
         charset = Charset(settings.charset or PRINTABLE_94)
-        return Recognizer(settings.architecture, charset, Preprocessing()), settings
+        return Recognizer(settings.architecture, charset, settings.preprocessing), settings
     if settings.architecture != architecture(settings.preset):
         raise StrAppError("--from brings its own architecture: leave out --set architecture.…")
+    if settings.preprocessing != Preprocessing():
+        raise StrAppError("--from brings its own preprocessing: leave out --set preprocessing.…")
     source, _ = load_checkpoint(checkpoint_file(settings.start_from))
-    target = Recognizer(source.architecture, Charset(settings.charset or source.charset.characters), Preprocessing())
+    charset = Charset(settings.charset or source.charset.characters)
+    target = Recognizer(source.architecture, charset, source.preprocessing)
     transfer_weights(source, target)
-    return target, dataclasses.replace(settings, architecture=source.architecture, charset=target.charset.characters)
+    return target, dataclasses.replace(
+        settings,
+        architecture=source.architecture,
+        preprocessing=source.preprocessing,
+        charset=charset.characters,
+    )
 
 
 def _averaging(decay: float) -> Any:
@@ -343,14 +349,6 @@ def _averaging(decay: float) -> Any:
         torch._foreach_lerp_(averaged, current, weight)
 
     return average
-
-
-def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices and filters decay; biases, norms' scales and position embeddings do not."""
-    decaying = [p for name, p in module.named_parameters() if p.dim() > 1 and not name.endswith("position")]
-    chosen = {id(p) for p in decaying}
-    rest = [p for p in module.parameters() if id(p) not in chosen]
-    return [{"params": decaying, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
 
 
 def _start_worker(worker: int) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from models.preprocessing import Preprocessing
 from models.presets import architecture
 from models.recognizer import Architecture
 from str_app.errors import StrAppError
@@ -22,6 +23,7 @@ class TrainSettings:
     Attributes:
         preset: whose architecture is trained; `architecture.*` keys change single choices of it.
         architecture: the result, filled in from the preset.
+        preprocessing: canvases; `preprocessing.*` keys change single choices of it. `--from` brings its own.
         train: data sets to learn from, LMDBs or folders.
         weights: one share a data set; empty is in proportion to their sizes.
         validation: data sets to choose the best checkpoint by.
@@ -31,7 +33,9 @@ class TrainSettings:
         steps: optimiser steps in all.
         batch_size: samples a step, over all processes.
         group: batches whose samples are sorted by width together, so that most need a narrow canvas; 1 is without.
-        learning_rate: peak; linear warm-up, then cosine to a hundredth of it.
+        optimizer: `muon` for filters and matrices with AdamW for the rest, or `adamw` for all.
+        learning_rate: AdamW's peak; linear warm-up, then cosine to a hundredth of it.
+        matrix_learning_rate: Muon's peak; same course.
         warmup_steps: of the learning rate.
         weight_decay: AdamW's, on matrices and filters only.
         clip_norm: gradients are scaled down to this norm; recurrent training bursts without it.
@@ -55,6 +59,7 @@ class TrainSettings:
 
     preset: str = "small"
     architecture: Architecture = field(default_factory=Architecture)
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
     train: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     validation: tuple[str, ...] = ()
@@ -63,7 +68,9 @@ class TrainSettings:
     steps: int = 20_000
     batch_size: int = 64
     group: int = 8
+    optimizer: Literal["muon", "adamw"] = "muon"
     learning_rate: float = 1e-3
+    matrix_learning_rate: float = 0.02
     warmup_steps: int = 500
     weight_decay: float = 0.01
     clip_norm: float = 5.0
@@ -92,16 +99,19 @@ class TrainSettings:
         for name in ("steps", "batch_size", "group", "validate_every", "log_every"):
             if getattr(self, name) < 1:
                 raise StrAppError(f"{name}={getattr(self, name)}: must be at least 1")
-        for name in ("learning_rate", "clip_norm"):
+        for name in ("learning_rate", "matrix_learning_rate", "clip_norm"):
             if getattr(self, name) <= 0:
                 raise StrAppError(f"{name}={getattr(self, name)}: must be above 0")
         if self.weights and len(self.weights) != len(self.train):
             raise StrAppError(f"{len(self.weights)} weights for {len(self.train)} training sets: give one a set")
 
 
+NESTED: dict[str, type] = {"architecture": Architecture, "preprocessing": Preprocessing}
+
 # Where weights are given (`--from`), what differs from a run from scratch; measured in docs/fine-tuning.md.
 FINE_TUNING: dict[str, Any] = {
     "steps": 1000,
+    "optimizer": "adamw",
     "learning_rate": 3e-4,
     "warmup_steps": 50,
     # Attention is aligned already, and the CTC head starts fresh: it has nothing to teach.
@@ -117,7 +127,8 @@ def make_settings(overrides: list[str], base: TrainSettings | None = None, **giv
     """Settings from defaults (`FINE_TUNING` with `start_from`), then `given`, then `key=value` overrides.
 
     Args:
-        overrides: `key=value`; lists as comma-separated values or JSON; `architecture.KEY` for the network's choices.
+        overrides: `key=value`; lists as comma-separated values or JSON; `architecture.KEY` and `preprocessing.KEY`
+            for theirs.
         base: settings to start from, of a run that is resumed; the preset is not applied again.
         given: fields set by command-line options.
 
@@ -133,26 +144,31 @@ def make_settings(overrides: list[str], base: TrainSettings | None = None, **giv
         key, equals, value = override.partition("=")
         if not equals:
             raise StrAppError(f"--set {override!r}: write key=value")
-        owner: Any = settings
-        name = key
-        if key.startswith("architecture."):
-            owner, name = settings.architecture, key.removeprefix("architecture.")
-        changed = dataclasses.replace(owner, **{name: _parse(type(owner), name, value)})
-        settings = dataclasses.replace(settings, architecture=changed) if owner is not settings else changed
+        part, dot, name = key.partition(".")
+        if dot and part in NESTED:
+            try:
+                changed = _with(getattr(settings, part), name, value)
+            except ValueError as error:
+                raise StrAppError(f"--set {override}: {error}") from None
+            settings = dataclasses.replace(settings, **{part: changed})
+        else:
+            settings = _with(settings, key, value)
     settings.check()
     return settings
 
 
-def _parse(kind: type, name: str, text: str) -> Any:
-    """`text` as the type that the dataclass field asks for."""
-    fields = {f.name for f in dataclasses.fields(kind)} - {"architecture"}
+def _with(owner: Any, name: str, text: str) -> Any:
+    """The dataclass with field `name` set to `text`, as the type that the field asks for."""
+    kind = type(owner)
+    fields = {f.name for f in dataclasses.fields(kind)} - NESTED.keys()
     if name not in fields:
         raise StrAppError(f"--set {name}=…: unknown key; known: {', '.join(sorted(fields))}")
     hint = typing.get_type_hints(kind)[name]
     try:
-        return _convert(hint, text)
+        value = _convert(hint, text)
     except (ValueError, TypeError, json.JSONDecodeError):
         raise StrAppError(f"--set {name}={text}: expected {_describe(hint)}") from None
+    return dataclasses.replace(owner, **{name: value})
 
 
 def _convert(hint: Any, value: Any) -> Any:
@@ -199,10 +215,11 @@ def load_settings(path: Path) -> TrainSettings:
     try:
         stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         hints = typing.get_type_hints(TrainSettings)
-        network = typing.get_type_hints(Architecture)
-        built = {key: _convert(hints[key], value) for key, value in stored.items() if key != "architecture"}
-        chosen = {key: _convert(network[key], value) for key, value in stored["architecture"].items()}
-        return TrainSettings(**built, architecture=Architecture(**chosen))
+        built = {key: _convert(hints[key], value) for key, value in stored.items() if key not in NESTED}
+        for part, kind in NESTED.items():
+            inner = typing.get_type_hints(kind)
+            built[part] = kind(**{key: _convert(inner[key], value) for key, value in stored[part].items()})
+        return TrainSettings(**built)
     except FileNotFoundError:
         raise StrAppError(f"{path}: not there, so there is no run to resume; leave out --resume to start one") from None
     except (ValueError, KeyError, TypeError) as error:

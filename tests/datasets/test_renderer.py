@@ -53,7 +53,7 @@ def test_samples_are_what_a_source_yields(samples: list[Sample]) -> None:
         assert (channels, sample.image.dtype) == (3, np.uint8)
         assert 8 <= height <= 200
         assert 4 <= width <= 400
-        assert 1 <= len(sample.text) <= 25
+        assert 1 <= len(sample.text) <= 32
     assert len({sample.image.shape for sample in samples}) > 200
 
 

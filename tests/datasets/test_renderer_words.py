@@ -22,7 +22,7 @@ def texts() -> list[str]:
 
 def test_texts_are_printable_and_of_sane_length(texts: list[str]) -> None:
     assert set("".join(texts)) == set(PRINTABLE)
-    assert {len(text) for text in texts} <= set(range(1, 26))
+    assert {len(text) for text in texts} <= set(range(1, 33))
 
 
 def test_every_character_occurs_often_enough_to_be_learnt(texts: list[str]) -> None:
@@ -51,7 +51,7 @@ def test_frequent_words_are_drawn_more_often(texts: list[str]) -> None:
 def test_own_words_are_read_with_counts(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text(
-        "# my words\n\nopen 100\nclosed\t1\n#hashtag\nCafé 5\n" + "x" * 26 + "\nopen 44\n", encoding="utf-8"
+        "# my words\n\nopen 100\nclosed\t1\n#hashtag\nCafé 5\n" + "x" * 33 + "\nopen 44\n", encoding="utf-8"
     )
     words = read_words(path)
     source, rng = TextSource(words, only_words=True), np.random.default_rng(0)
@@ -63,8 +63,8 @@ def test_own_words_are_read_with_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no word of 1 to 25"),
-        ("Café".encode(), "no word of 1 to 25"),
+        (b"", "no word of 1 to 32"),
+        ("Café".encode(), "no word of 1 to 32"),
         (b"open\nshut many\n", "line 2: the count 'many' is not a number"),
         (b"open nan\n", "line 1: the count 'nan' is not a number"),
         (b"\xff\xfe\x00", "cannot read the word list"),

@@ -27,7 +27,8 @@ def tiny(**changes):
 @pytest.mark.parametrize("name", list_models())
 def test_every_preset_reads_a_batch(name):
     model = create_model(name).eval()
-    memory, state = model.encode(torch.zeros(2, 3, 32, 128), torch.tensor([128, 20]))
+    width = model.preprocessing.width
+    memory, state = model.encode(torch.zeros(2, 3, 32, width), torch.tensor([width, 20]))
     logits, state, attention = model.step(memory, state, torch.zeros(2, dtype=torch.int64))
     assert logits.shape == (2, 95)
     assert attention.shape == (2, model.grid[0] * model.grid[1])
@@ -63,10 +64,12 @@ def test_teacher_forcing_equals_stepping(changes):
 
 def test_padding_gets_no_attention():
     model = tiny()
-    _, attention, _ = model(torch.randn(2, 3, 32, 128), torch.tensor([128, 10]), torch.zeros(2, 1, dtype=torch.int64))
+    width = model.preprocessing.width
+    images, covered = torch.randn(2, 3, 32, width), torch.tensor([width, 10])
+    _, attention, _ = model(images, covered, torch.zeros(2, 1, dtype=torch.int64))
     grid = attention[:, 0].reshape(2, *model.grid)
     assert (grid[0] > 0).all()
-    assert (grid[1, :, 3:] == 0).all()  # 10 of 128 pixels touch three columns of 4
+    assert (grid[1, :, 3:] == 0).all()  # 10 pixels touch three columns of 4
     assert (grid[1, :, :3] > 0).all()
     torch.testing.assert_close(grid.sum(dim=(1, 2)), torch.ones(2))
 

@@ -21,7 +21,7 @@ from models.checkpoint import load_checkpoint
 from models.recognizer import Architecture
 from str_app.errors import StrAppError
 from str_app.training.journal import Journal
-from str_app.training.loop import Stopped, learning_rate, train
+from str_app.training.loop import Stopped, schedule, train
 from str_app.training.settings import TrainSettings, load_settings, make_settings, save_settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -205,9 +205,9 @@ def test_damaged_state_is_named(data, tmp_path, cut):
 
 def test_learning_rate_rises_and_falls():
     settings = TrainSettings(steps=1000, warmup_steps=100, learning_rate=1.0)
-    assert learning_rate(0, settings) == pytest.approx(0.01)
-    assert learning_rate(99, settings) == learning_rate(100, settings) == pytest.approx(1.0)
-    assert learning_rate(1000, settings) == pytest.approx(0.01)
+    assert schedule(0, settings) == pytest.approx(0.01)
+    assert schedule(99, settings) == schedule(100, settings) == pytest.approx(1.0)
+    assert schedule(1000, settings) == pytest.approx(0.01)
 
 
 def test_settings_survive_a_file(tmp_path):
