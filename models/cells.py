@@ -14,14 +14,27 @@ from models.units import GRU, LSTM, MGU, State, Unit
 
 
 class _RefinedCell(nn.RNNCellBase):
-    """What the three cells share; `unit` has the equations."""
+    """What the three cells share; `unit` has the equations, the other base torch's parameters."""
 
     unit: Unit
     gate: RefinedGate
     weight_feature: Tensor | None
 
-    def _refine(self, gate: RefinedGate, device: Any, dtype: Any) -> None:
-        """After torch's constructor: check the choices, size the weights, add the feature's."""
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        refine: Refine = "mul",
+        gates: tuple[str, ...] | None = None,
+        feature: FeatureMap = "linear",
+        squash: Squash = "tanh",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, device=device, dtype=dtype)  # type: ignore[call-arg]
+        gate = self.unit.choose(refine, gates, feature, squash)
         gate.check(self.unit.gates, self.input_size, self.hidden_size)
         self.gate = gate
         if gate.refine == "ur":
@@ -70,22 +83,6 @@ class RefinedLSTMCell(_RefinedCell, nn.LSTMCell):
 
     unit = LSTM
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        *,
-        refine: Refine = "mul",
-        gates: tuple[str, ...] | None = None,
-        feature: FeatureMap = "linear",
-        squash: Squash = "tanh",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, device=device, dtype=dtype)
-        self._refine(self.unit.choose(refine, gates, feature, squash), device, dtype)
-
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """(B, I) or (I,) and an optional (h, c), each (B, H) or (H,) → the next (h, c). Zeros are the default state."""
         if self.gate.refine == "none" and not self.gate.watched:
@@ -103,22 +100,6 @@ class RefinedGRUCell(_RefinedCell, nn.GRUCell):
 
     unit = GRU
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        *,
-        refine: Refine = "mul",
-        gates: tuple[str, ...] | None = None,
-        feature: FeatureMap = "linear",
-        squash: Squash = "tanh",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, device=device, dtype=dtype)
-        self._refine(self.unit.choose(refine, gates, feature, squash), device, dtype)
-
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """(B, I) or (I,) and an optional h, (B, H) or (H,) → the next h. Zeros are the default state."""
         if self.gate.refine == "none" and not self.gate.watched:
@@ -126,7 +107,14 @@ class RefinedGRUCell(_RefinedCell, nn.GRUCell):
         return self._step(input, None if hx is None else (hx,))[0]
 
 
-class RefinedMGUCell(_RefinedCell):
+class _MGUCell(nn.RNNCellBase):
+    """The parameters of the plain unit, which torch does not have, in the constructor of torch's cells."""
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None):
+        super().__init__(input_size, hidden_size, bias, num_chunks=2, device=device, dtype=dtype)
+
+
+class RefinedMGUCell(_RefinedCell, _MGUCell):
     """The minimal gated unit of Zhou et al. 2016, plain with `refine="none"`, whose one gate can be refined.
 
     Arguments as for `RefinedGRUCell`. Weights are stacked as torch stacks its own, blocks "forget" and "new":
@@ -134,22 +122,6 @@ class RefinedMGUCell(_RefinedCell):
     """
 
     unit = MGU
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        *,
-        refine: Refine = "mul",
-        gates: tuple[str, ...] | None = None,
-        feature: FeatureMap = "linear",
-        squash: Squash = "tanh",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, num_chunks=2, device=device, dtype=dtype)
-        self._refine(self.unit.choose(refine, gates, feature, squash), device, dtype)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """(B, I) or (I,) and an optional h, (B, H) or (H,) → the next h. Zeros are the default state."""

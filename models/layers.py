@@ -218,14 +218,14 @@ class RefinedLSTM(_RefinedLayer):
         self._refine(self.unit.choose(refine, gates, feature, squash), fused, device, dtype)
 
 
-class RefinedGRU(_RefinedLayer):
-    """`nn.GRU` whose gates, "reset" and "update", can be refined; as `RefinedLSTM` in every other respect.
+class _OneStateLayer(_RefinedLayer):
+    """A layer in the signature of `nn.GRU`, which has no proj_size.
 
-    `refine="ur"` has a fourth block of weights, for the gate that refines the update gate.
+    Attributes:
+        torch_mode: the mode under which torch's base class makes the parameters.
     """
 
-    unit = GRU
-    _torch_forward = nn.GRU.forward
+    torch_mode: str
 
     def __init__(
         self,
@@ -246,7 +246,7 @@ class RefinedGRU(_RefinedLayer):
         fused: bool = True,
     ) -> None:
         super().__init__(
-            "GRU",
+            self.torch_mode,
             input_size,
             hidden_size,
             num_layers,
@@ -257,10 +257,22 @@ class RefinedGRU(_RefinedLayer):
             device=device,
             dtype=dtype,
         )
+        self.mode = self.unit.name
         self._refine(self.unit.choose(refine, gates, feature, squash), fused, device, dtype)
 
 
-class RefinedMGU(_RefinedLayer):
+class RefinedGRU(_OneStateLayer):
+    """`nn.GRU` whose gates, "reset" and "update", can be refined; as `RefinedLSTM` in every other respect.
+
+    `refine="ur"` has a fourth block of weights, for the gate that refines the update gate.
+    """
+
+    unit = GRU
+    torch_mode = "GRU"
+    _torch_forward = nn.GRU.forward
+
+
+class RefinedMGU(_OneStateLayer):
     """The minimal gated unit (Zhou et al. 2016), plain with `refine="none"`, in `nn.GRU`'s signature.
 
     As `RefinedGRU` otherwise; its one gate is "forget". Weights are stacked as torch stacks its own, blocks "forget"
@@ -268,36 +280,4 @@ class RefinedMGU(_RefinedLayer):
     """
 
     unit = MGU
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        refine: Refine = "mul",
-        gates: tuple[str, ...] | None = None,
-        feature: FeatureMap = "linear",
-        squash: Squash = "tanh",
-        fused: bool = True,
-    ) -> None:
-        super().__init__(
-            "RNN_TANH",  # the base class knows no MGU; this one has weights of the same names
-            input_size,
-            hidden_size,
-            num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            device=device,
-            dtype=dtype,
-        )
-        self.mode = "MGU"
-        self._refine(self.unit.choose(refine, gates, feature, squash), fused, device, dtype)
+    torch_mode = "RNN_TANH"  # the base class knows no MGU; this one has weights of the same names
