@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import signal
@@ -23,8 +22,6 @@ from datasets.augmentation import Augmentation
 from datasets.opening import open_source
 from models.charset import PRINTABLE_94, Charset
 from models.checkpoint import load_checkpoint, save_checkpoint
-from models.preprocessing import Preprocessing
-from models.presets import architecture
 from models.recognizer import Recognizer
 from models.transfer import transfer_weights
 from str_app.errors import StrAppError
@@ -88,11 +85,15 @@ class _Run:
         self.validation = [open_source(Path(path)) for path in settings.validation]
 
         torch.manual_seed(settings.seed)
-        self.model, self.settings = _initial_model(settings, resume)
-        settings = self.settings
+        self.model = _initial_model(settings, resume)
         if world.size > 1:
             share_batch_norms(self.model)
-        self.objective = Objective(self.model, settings.label_smoothing).to(device)
+        self.objective = Objective(
+            self.model,
+            settings.label_smoothing,
+            ctc=settings.ctc_weight > 0 or settings.ctc_weight_end > 0,
+            attention=settings.attention_weight > 0 or settings.attention_weight_end > 0,
+        ).to(device)
         self.objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = AveragedModel(self.model, multi_avg_fn=_averaging(settings.ema_decay))
         self.optimizers = Optimizers(self.objective, settings)
@@ -320,25 +321,12 @@ def schedule(step: int, settings: TrainSettings) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def _initial_model(settings: TrainSettings, resume: bool) -> tuple[Recognizer, TrainSettings]:
-    """The network before its first step, and the settings with what a starting checkpoint has decided filled in."""
-    if resume or not settings.start_from:
-        charset = Charset(settings.charset or PRINTABLE_94)
-        return Recognizer(settings.architecture, charset, settings.preprocessing), settings
-    if settings.architecture != architecture(settings.preset):
-        raise StrAppError("--from brings its own architecture: leave out --set architecture.…")
-    if settings.preprocessing != Preprocessing():
-        raise StrAppError("--from brings its own preprocessing: leave out --set preprocessing.…")
-    source, _ = load_checkpoint(checkpoint_file(settings.start_from))
-    charset = Charset(settings.charset or source.charset.characters)
-    target = Recognizer(source.architecture, charset, source.preprocessing)
-    transfer_weights(source, target)
-    return target, dataclasses.replace(
-        settings,
-        architecture=source.architecture,
-        preprocessing=source.preprocessing,
-        charset=charset.characters,
-    )
+def _initial_model(settings: TrainSettings, resume: bool) -> Recognizer:
+    """The network before its first step."""
+    model = Recognizer(settings.architecture, Charset(settings.charset or PRINTABLE_94), settings.preprocessing)
+    if settings.start_from and not resume:
+        transfer_weights(load_checkpoint(checkpoint_file(settings.start_from))[0], model)
+    return model
 
 
 def _averaging(decay: float) -> Any:

@@ -14,12 +14,19 @@ class Objective(nn.Module):
     """The recogniser with its losses as one module, so that it can be wrapped for several processes.
 
     The CTC head lives here and not in the recogniser: it is left behind when weights are released.
+
+    Args:
+        model: what is trained.
+        label_smoothing: of the cross-entropy.
+        ctc: whether the CTC loss is wanted; otherwise there is no head, and the loss is 0.
+        attention: whether the loss on attention is; otherwise it is 0.
     """
 
-    def __init__(self, model: Recognizer, label_smoothing: float) -> None:
+    def __init__(self, model: Recognizer, label_smoothing: float, ctc: bool = True, attention: bool = True) -> None:
         super().__init__()
         self.model = model
-        self.ctc = CTCHead(model.backbone.out_channels, model.charset.num_classes)
+        self.ctc = CTCHead(model.backbone.out_channels, model.charset.num_classes) if ctc else None
+        self.attention = attention
         self.label_smoothing = label_smoothing
 
     def forward(self, canvases: Tensor, widths: Tensor, targets: Tensor, lengths: Tensor, boxes: Tensor) -> Tensor:
@@ -34,10 +41,13 @@ class Objective(nn.Module):
                 logits[counted], targets[counted], label_smoothing=self.label_smoothing, reduction="sum"
             )
             stride = self.model.backbone.stride[1]
-            columns = torch.div(widths + stride - 1, stride, rounding_mode="floor")
-            ctc = self.ctc(features.float(), columns, targets, lengths) * lengths.sum()
-            grid = (self.model.grid[0], features.shape[3])
-            outside = attention_outside_boxes(attention, boxes, grid, self.model.preprocessing.height, stride)
+            ctc = outside = torch.zeros_like(characters)
+            if self.ctc is not None:
+                columns = torch.div(widths + stride - 1, stride, rounding_mode="floor")
+                ctc = self.ctc(features.float(), columns, targets, lengths) * lengths.sum()
+            if self.attention:
+                grid = (self.model.grid[0], features.shape[3])
+                outside = attention_outside_boxes(attention, boxes, grid, self.model.preprocessing.height, stride)
         return torch.stack([characters, ctc, outside])
 
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from models.checkpoint import load_checkpoint
 from models.preprocessing import Preprocessing
 from models.presets import architecture
 from models.recognizer import Architecture
 from str_app.errors import StrAppError
+from str_app.torch_engine import checkpoint_file
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class TrainSettings:
 
     Attributes:
         preset: whose architecture is trained; `architecture.*` keys change single choices of it.
-        architecture: the result, filled in from the preset.
-        preprocessing: canvases; `preprocessing.*` keys change single choices of it. `--from` brings its own.
+        architecture: the result, filled in from the preset, or from the checkpoint to start from.
+        preprocessing: canvases; `preprocessing.*` keys change single choices of it, also of a checkpoint's.
         train: data sets to learn from, LMDBs or folders.
         weights: one share a data set; empty is in proportion to their sizes.
         validation: data sets to choose the best checkpoint by.
@@ -124,7 +126,7 @@ FINE_TUNING: dict[str, Any] = {
 
 
 def make_settings(overrides: list[str], base: TrainSettings | None = None, **given: Any) -> TrainSettings:
-    """Settings from defaults (`FINE_TUNING` with `start_from`), then `given`, then `key=value` overrides.
+    """Settings from defaults (the checkpoint's own and `FINE_TUNING` with `start_from`), `given`, then overrides.
 
     Args:
         overrides: `key=value`; lists as comma-separated values or JSON; `architecture.KEY` and `preprocessing.KEY`
@@ -133,13 +135,12 @@ def make_settings(overrides: list[str], base: TrainSettings | None = None, **giv
         given: fields set by command-line options.
 
     Raises:
-        StrAppError: unknown key, or a value of the wrong kind; the message lists the keys.
+        StrAppError: unknown key, or a value of the wrong kind; the message lists the keys. Or a checkpoint to start
+            from that is not there, or whose architecture an override would change.
     """
-    if base is None and given.get("start_from"):
-        given = FINE_TUNING | given
-    settings = dataclasses.replace(base or TrainSettings(), **given)
     if base is None:
-        settings = dataclasses.replace(settings, architecture=architecture(settings.preset))
+        given = _starting_point(given) | given
+    settings = dataclasses.replace(base or TrainSettings(), **given)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
@@ -153,8 +154,19 @@ def make_settings(overrides: list[str], base: TrainSettings | None = None, **giv
             settings = dataclasses.replace(settings, **{part: changed})
         else:
             settings = _with(settings, key, value)
+    if settings.start_from and settings.architecture != given.get("architecture", settings.architecture):
+        raise StrAppError("--from brings its own architecture: leave out --set architecture.…")
     settings.check()
     return settings
+
+
+def _starting_point(given: dict[str, Any]) -> dict[str, Any]:
+    """What follows from the preset or the checkpoint that a new run starts from."""
+    if not given.get("start_from"):
+        return {"architecture": architecture(given.get("preset", TrainSettings.preset))}
+    model, _ = load_checkpoint(checkpoint_file(given["start_from"]))
+    brought = {"architecture": model.architecture, "preprocessing": model.preprocessing}
+    return FINE_TUNING | brought | {"charset": model.charset.characters}
 
 
 def _with(owner: Any, name: str, text: str) -> Any:

@@ -141,3 +141,14 @@ def test_transfer_copies_rows_of_shared_characters():
     assert torch.equal(ours[0], theirs[0])  # the end token
     assert torch.equal(target.backbone.stem[0][0].weight, source.backbone.stem[0][0].weight)
     assert transfer_weights(source, tiny()) == []
+
+
+def test_transfer_to_a_wider_canvas():
+    source = tiny()
+    target = Recognizer(TINY, source.charset, Preprocessing(widths=(64, 384)))
+    assert transfer_weights(source, target) == []
+    theirs, ours = source.decoder.attention.position, target.decoder.attention.position
+    columns = theirs.shape[1]
+    assert ours.shape[1] == 2 * columns
+    assert torch.equal(ours[:, :columns], theirs)
+    assert torch.equal(ours[:, columns:], theirs[:, -1:].expand(-1, columns, -1))

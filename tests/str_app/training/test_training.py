@@ -175,15 +175,17 @@ def test_too_many_unusable_samples_stop_the_run(data, tmp_path):
 def test_starting_from_other_weights(data, tmp_path):
     train(settings_for(data, steps=2), tmp_path / "first")
     start = str(tmp_path / "first/best.safetensors")
-    settings = settings_for(
-        data, architecture=TrainSettings().architecture, start_from=start, charset="abc", steps=1, warmup_steps=1000
-    )
+    overrides = ["charset=abc", "preprocessing.widths=64,256", "steps=1", "warmup_steps=1000", "workers=0"]
+    settings = make_settings(overrides, train=(str(data),), start_from=start)
     train(settings, tmp_path / "second")
     model, _ = load_checkpoint(tmp_path / "second/last.safetensors")
     assert model.architecture == TINY
     assert model.charset.characters == "abc"
+    assert model.preprocessing.widths == (64, 256)
     before, after = weights(tmp_path / "first", "best.safetensors"), weights(tmp_path / "second")
     torch.testing.assert_close(after["decoder.cell.weight_hh"], before["decoder.cell.weight_hh"], rtol=0, atol=1e-4)
+    with pytest.raises(StrAppError, match="brings its own architecture"):
+        make_settings(["architecture.hidden_size=9"], train=(str(data),), start_from=start)
 
 
 def test_a_run_is_not_overwritten(data, tmp_path):

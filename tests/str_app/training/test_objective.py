@@ -1,0 +1,29 @@
+"""Which losses are computed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.charset import Charset
+from models.preprocessing import Preprocessing
+from models.recognizer import Recognizer
+from str_app.training.objective import Objective
+from tests.str_app.training.test_training import TINY
+
+
+@pytest.mark.parametrize(("ctc", "attention"), [(True, True), (True, False), (False, True), (False, False)])
+def test_helpers_that_are_switched_off_cost_nothing(ctc: bool, attention: bool) -> None:
+    torch.manual_seed(0)
+    model = Recognizer(TINY, Charset("ab"), Preprocessing(widths=(64,)))
+    objective = Objective(model, 0.0, ctc=ctc, attention=attention)
+    targets, lengths = torch.tensor([[1, 2, 0], [2, 0, 0]]), torch.tensor([2, 1])
+    boxes = torch.tensor([[[0.0, 0, 20, 32], [20, 0, 40, 32]], [[0, 0, 30, 32], [torch.nan] * 4]])
+    boxes = torch.cat([boxes, torch.full((2, 1, 4), torch.nan)], dim=1)
+    canvases = torch.randint(0, 256, (2, 32, 64, 3), dtype=torch.uint8)
+    sums = objective(canvases, torch.tensor([64, 40]), targets, lengths, boxes)
+    assert [bool(loss > 0) for loss in sums] == [True, ctc, attention]
+    sums.sum().backward()
+    assert {name.partition(".")[0] for name, _ in objective.named_parameters()} == (
+        {"model", "ctc"} if ctc else {"model"}
+    )
