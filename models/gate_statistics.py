@@ -24,6 +24,7 @@ from models.cells import RefinedGRUCell, RefinedLSTMCell, RefinedMGUCell
 from models.gates import RefinedGate
 from models.layers import RefinedGRU, RefinedLSTM, RefinedMGU
 
+EFFECTIVE = (-2.0, 3.0)  # range of the histograms of gates that act, which can be negative and above 1
 _WATCHED = (RefinedLSTM, RefinedGRU, RefinedMGU, RefinedLSTMCell, RefinedGRUCell, RefinedMGUCell)
 
 
@@ -63,7 +64,7 @@ def _zero_to_one() -> Histogram:
 
 
 def _signed() -> Histogram:
-    return Histogram(-2.0, 3.0, torch.zeros(250, dtype=torch.int64))
+    return Histogram(*EFFECTIVE, torch.zeros(250, dtype=torch.int64))
 
 
 @dataclass

@@ -16,7 +16,6 @@ from starlette.middleware.cors import CORSMiddleware
 from serve import problems, routes_v1, routes_v2, schema
 from serve.access import Access, read_keys
 from serve.batcher import Batcher
-from serve.cpu import usable_cores
 from serve.decoder import Decoder
 from serve.problems import ProblemError
 from serve.reading import Service
@@ -24,6 +23,7 @@ from serve.settings import Settings
 from serve.telemetry import Lifecycle, Metrics, Telemetry
 from serve.tracing import Tracer
 from serve.uploads import UploadMemory
+from str_app.cpu import usable_cores
 
 if TYPE_CHECKING:
     from str_app.reader import Reader

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from str_app.cli import bench, convert, evaluate, models, recognize, serve, synth, train
+from str_app.cli import bench, convert, evaluate, models, recognize, serve, study, synth, train
 from str_app.errors import StrAppError
 
 EXTRA_OF_MODULE = {
@@ -58,6 +58,7 @@ def build_app(debug: bool = False) -> typer.Typer:
         "recognize": recognize.recognize,
         "serve": serve.serve,
         "models": models.models,
+        "study": study.study,
     }
     for name, verb in verbs.items():
         app.command(name)(_guarded(verb, debug))

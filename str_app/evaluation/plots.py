@@ -95,11 +95,13 @@ class _Scale:
 
 
 def _ticks(low: float, high: float, log: bool) -> list[float]:
-    """Round values within the bounds: about six of them, or 1, 2 and 5 of each power of ten."""
+    """Round values within the bounds: about six of them, or 1, 2 and 5 of each power of ten if that gives two."""
     if log:
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         values = [digit * 10.0**power for power in decades for digit in (1, 2, 5)]
-        return [value for value in values if low <= value * (1 + 1e-9) and value <= high * (1 + 1e-9)]
+        inside = [value for value in values if low <= value * (1 + 1e-9) and value <= high * (1 + 1e-9)]
+        if len(inside) > 1:
+            return inside
     rough = (high - low) / 6
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(digit * power for digit in (1, 2, 2.5, 5, 10) if digit * power >= rough * (1 - 1e-9))

@@ -8,11 +8,10 @@ from models.gate_statistics import Histogram, Record
 from str_app.evaluation.plots import Axis, Series, plot
 
 
-def gate_histogram(title: str, record: Record, effective: bool) -> str:
-    """Density of each gate of one place: of the vanilla gate, in [0, 1], or of the gate that acts, in [−1, 2]."""
-    chosen = {name: gate.effective if effective else gate.vanilla for name, gate in record.gates.items()}
-    low, high = (-1.0, 2.0) if effective else (0.0, 1.0)
-    series = [Series(name, *_density(histogram, low, high)) for name, histogram in chosen.items()]
+def gate_histogram(title: str, histograms: Mapping[str, Histogram]) -> str:
+    """Density of each gate: of vanilla gates in [0, 1], of gates that act in [−1, 2]."""
+    low, high = (-1.0, 2.0) if any(one.low < 0 for one in histograms.values()) else (0.0, 1.0)
+    series = [Series(name, *_density(histogram, low, high)) for name, histogram in histograms.items()]
     top = max(value for one in series for value in one.ys)
     return plot(title, Axis("gate", (low, high)), Axis("density", (0.0, 1.05 * top)), series)
 

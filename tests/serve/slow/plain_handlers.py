@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI, Request
 
-from serve.cpu import usable_cores
+from str_app.cpu import usable_cores
 
 
 def read_with_reader() -> Callable[[bytes], dict[str, Any]]:

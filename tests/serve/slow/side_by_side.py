@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from serve.cpu import usable_cores
+from str_app.cpu import usable_cores
 from str_app.reader import Reader
 from tests.serve.slow.crops import Crop, crops
 from tests.serve.slow.load import Connection, Tally, percentile, post, probe

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from serve.cpu import usable_cores
+from str_app.cpu import usable_cores
 from str_app.reader import Reader
 from tests.serve.slow.crops import Crop, crops, same
 from tests.serve.slow.load import Connection, Tally, form, percentile, post, probe

@@ -1,0 +1,182 @@
+"""Language modelling: words or characters, truncated backpropagation through time, state carried along."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from datasets.text_corpus import Corpus
+from str_app.study.experiment import Carry, Metric, Training
+from str_app.study.variants import Variant, count_parameters, equal_size
+
+
+@dataclass(frozen=True)
+class LanguageSizes:
+    """Sizes of the network.
+
+    Attributes:
+        embedding: of a token; output weights are tied to it (Press & Wolf 2017, arXiv 1608.05859).
+        hidden: of each layer of the vanilla unit; the others get what their weights leave of its parameters.
+        layers: recurrent layers.
+        dropout_embedding: share of tokens whose embedding is left out of a batch.
+        dropout: of inputs, between layers and of outputs, one mask a sequence.
+        dropout_weights: of the recurrent weights, one mask a batch. All three as in AWD-LSTM (Merity et al. 2018,
+            arXiv 1708.02182).
+    """
+
+    embedding: int = 128
+    hidden: int = 128
+    layers: int = 1
+    dropout_embedding: float = 0.0
+    dropout: float = 0.2
+    dropout_weights: float = 0.0
+
+
+class LanguageModel(nn.Module):
+    """Embedding → recurrent layers → projection to the embedding → scores by the embedding's own weights."""
+
+    def __init__(self, variant: Variant, tokens: int, sizes: LanguageSizes, hidden: int, longest: int) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.embedding = nn.Embedding(tokens, sizes.embedding)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        inputs = [sizes.embedding] + [hidden] * (sizes.layers - 1)
+        self.layers = nn.ModuleList(variant.layer(size, hidden, longest) for size in inputs)
+        self.project = nn.Linear(hidden, sizes.embedding, bias=False)
+        self.bias = nn.Parameter(torch.zeros(tokens))
+
+    def forward(self, tokens: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+        """Token ids (T, B) and the states before → scores (T, B, tokens) and the states after."""
+        sizes = self.sizes
+        weight = self.embedding.weight
+        if self.training and sizes.dropout_embedding:
+            weight = weight * F.dropout(weight.new_ones(len(weight), 1), sizes.dropout_embedding)
+        x = self._locked(F.embedding(tokens, weight))
+        states: list[Tensor] = []
+        each = len(carry) // len(self.layers) if carry is not None else 0
+        for place, layer in enumerate(self.layers):
+            before = None if carry is None else carry[place * each : (place + 1) * each]
+            x, after = self._run(layer, x, before)
+            x = self._locked(x)
+            states += after
+        scores = F.linear(self._locked(self.project(x)), self.embedding.weight, self.bias)
+        return scores, tuple(state.detach() for state in states)
+
+    def _run(self, layer: nn.Module, x: Tensor, before: Carry) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One layer; while training with some of its recurrent weights left out."""
+        given = None if before is None else before if len(before) == 2 else before[0]
+        share = self.sizes.dropout_weights if self.training else 0.0
+        if share:
+            whole = layer.get_parameter("weight_hh_l0")
+            del layer.weight_hh_l0
+            layer.weight_hh_l0 = F.dropout(whole, share)  # a plain tensor, which the layer takes as its weights
+        output, state = layer(x, given)
+        if share:
+            del layer.weight_hh_l0
+            layer.weight_hh_l0 = whole
+        return output, state if isinstance(state, tuple) else (state,)
+
+    def _locked(self, x: Tensor) -> Tensor:
+        """Dropout with one mask for all steps (Gal & Ghahramani 2016, arXiv 1512.05287)."""
+        if not self.training or not self.sizes.dropout:
+            return x
+        return x * F.dropout(x.new_ones(1, *x.shape[1:]), self.sizes.dropout)
+
+
+@dataclass(frozen=True)
+class Language:
+    """Predicting the next token of a corpus.
+
+    Attributes:
+        corpus: splits of token ids.
+        training: a step is `bptt` tokens of each of `batch_size` streams.
+        sizes: of the network.
+        bptt: steps a gradient travels.
+        longest: what chrono initialisation is told.
+    """
+
+    corpus: Corpus
+    training: Training
+    sizes: LanguageSizes = field(default_factory=LanguageSizes)
+    bptt: int = 70
+    longest: int = 70
+
+    @property
+    def name(self) -> str:
+        """See `Experiment`."""
+        return self.corpus.name
+
+    @property
+    def unit(self) -> str:
+        """What is reported: perplexity of words, bits a character."""
+        return "perplexity" if self.corpus.kind == "words" else "bits per character"
+
+    @property
+    def metric(self) -> Metric:
+        """See `Experiment`."""
+        return Metric(f"test {self.unit}", "lower", chosen_by=f"validation {self.unit}")
+
+    def build(self, variant: Variant) -> nn.Module:
+        """See `Experiment`."""
+        with torch.random.fork_rng():
+            wanted = count_parameters(self._model(Variant(variant.unit, "none"), self.sizes.hidden))
+            hidden = equal_size(lambda size: self._model(variant, size), wanted, self.sizes.hidden)
+        return self._model(variant, hidden)
+
+    def _model(self, variant: Variant, hidden: int) -> LanguageModel:
+        return LanguageModel(variant, len(self.corpus.vocabulary), self.sizes, hidden, self.longest)
+
+    @cached_property
+    def _train(self) -> Tensor:
+        return _streams(self.corpus.train, self.training.batch_size)
+
+    def loss(self, model: nn.Module, step: int, seed: int, carry: Carry) -> tuple[Tensor, Carry]:
+        """See `Experiment`. One pass after the other through the corpus; states are forgotten where one begins."""
+        windows = (len(self._train) - 1) // self.bptt
+        place = step % windows
+        first = place * self.bptt
+        tokens = self._train[first : first + self.bptt + 1]
+        scores, carry = model(tokens[:-1], carry if place else None)
+        return F.cross_entropy(scores.flatten(0, 1), tokens[1:].flatten()), carry
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """See `Experiment`: validation and test text whole, the state carried from beginning to end."""
+        values = {}
+        for name, ids in (("validation", self.corpus.validation), ("test", self.corpus.test)):
+            nats = _mean_loss(model, ids)
+            values[f"{name} {self.unit}"] = math.exp(nats) if self.corpus.kind == "words" else nats / math.log(2)
+        return values
+
+    def settings(self) -> dict[str, Any]:
+        """See `Experiment`."""
+        return {
+            "task": "Language",
+            "corpus": {"name": self.corpus.name, "digest": self.corpus.digest},
+            "training": asdict(self.training),
+            "sizes": asdict(self.sizes),
+            "bptt": self.bptt,
+            "longest": self.longest,
+        }
+
+
+def _streams(ids: Tensor, count: int) -> Tensor:
+    """(tokens,) → (steps, count): as many streams, one after the other in the text; a rest is left out."""
+    steps = len(ids) // count
+    return ids[: steps * count].view(count, steps).t().contiguous()
+
+
+def _mean_loss(model: nn.Module, ids: Tensor, streams: int = 10, window: int = 200) -> float:
+    """Mean −ln p of each token but each stream's first."""
+    tokens, carry, total, count = _streams(ids, streams), None, 0.0, 0
+    for first in range(0, len(tokens) - 1, window):
+        part = tokens[first : first + window + 1]
+        scores, carry = model(part[:-1], carry)
+        total += F.cross_entropy(scores.flatten(0, 1), part[1:].flatten(), reduction="sum").item()
+        count += part[1:].numel()
+    return total / count

@@ -1,0 +1,219 @@
+"""The report of a study: a table and plots for each experiment, as Markdown, JSON and SVG."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.gate_statistics import EFFECTIVE, Histogram, Record
+from models.units import GRU, LSTM, MGU
+from str_app.evaluation.plots import Axis, Series, plot
+from str_app.study.experiment import Experiment, Metric, Run
+from str_app.study.gate_plots import gate_histogram, gradient_norms
+
+# 97.5 % points of Student's t for 1, 2, … degrees of freedom.
+_T: tuple[float, ...] = (
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+    2.228,
+    2.201,
+    2.179,
+    2.160,
+    2.145,
+    2.131,
+)
+_T += (2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)
+
+_FIRST_GATE = {"LSTM": LSTM.default_gates[0], "GRU": GRU.default_gates[0], "MGU": MGU.default_gates[0]}
+
+
+def interval(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean, and half the width of its 95 % interval by Student's t; None for a single value."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return mean, None
+    degrees = len(values) - 1
+    t = _T[degrees - 1] if degrees <= len(_T) else 1.96
+    return mean, t * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def write_report(out: Path, title: str, command: str, results: Sequence[tuple[Experiment, list[Run]]]) -> list[Path]:
+    """Write `report.md`, `report.json` and the plots into `out`; their paths, the report first."""
+    files: dict[str, str] = {}
+    parts = [f"# {title}", "", f"Command: `{command}`", ""]
+    parts.append(
+        "Means over seeds with 95 % intervals (Student's t). *Against none* is the mean of the differences to the "
+        "vanilla gates of the same unit and seed: an interval that holds 0 shows no difference. Time is that of a step "
+        "on one thread, as a share of the vanilla gates'; runs side by side disturb each other."
+    )
+    for experiment, runs in results:
+        parts += ["", f"## {experiment.name}", "", *_experiment(experiment, runs, files)]
+    text = "\n".join(parts) + "\n"
+    stored = [
+        {
+            "experiment": experiment.name,
+            "settings": experiment.settings(),
+            "metric": asdict(experiment.metric),
+            "runs": [_plain(run, experiment.metric) for run in runs],
+        }
+        for experiment, runs in results
+    ]
+    files = {
+        "report.md": text,
+        "report.json": json.dumps({"command": command, "experiments": stored}, indent=1),
+        **files,
+    }
+    for name, content in files.items():
+        (out / name).write_text(content, encoding="utf-8")
+    return [out / name for name in files]
+
+
+def table(experiment: Experiment, runs: Sequence[Run]) -> list[str]:
+    """Lines of the Markdown table."""
+    metric = experiment.metric
+    solving = metric.solved is not None
+    head = ["gates", "H", "parameters", metric.name, "against none", "time"]
+    if solving:
+        sign = "≤" if metric.better == "lower" else "≥"
+        head[5:5] = [f"solved ({sign} {metric.solved:g})", "median steps"]
+    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
+    for variant in dict.fromkeys(run.variant for run in runs):
+        own = {run.seed: run for run in runs if run.variant == variant}
+        base = {run.seed: run for run in runs if run.variant == f"{variant.partition('-')[0]}-none"}
+        one = next(iter(own.values()))
+        mean, half = interval([run.value(metric) for run in own.values()])
+        cells = [variant, str(one.hidden_size), f"{one.parameters:,}", _with_interval(mean, half)]
+        cells.append(_against(own, base, metric) if variant not in {run.variant for run in base.values()} else "")
+        if solving:
+            steps = [step for run in own.values() if (step := run.solved_at(metric)) is not None]
+            cells += [f"{len(steps)} of {len(own)}", f"{statistics.median(steps):,.0f}" if steps else "–"]
+        ratios = [own[seed].seconds / base[seed].seconds for seed in own if seed in base]
+        cells.append(f"{statistics.median(ratios):.2f}" if ratios else "–")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _experiment(experiment: Experiment, runs: list[Run], files: dict[str, str]) -> list[str]:
+    seeds = len({run.seed for run in runs})
+    training = ", ".join(f"{key} {value:g}" for key, value in experiment.settings()["training"].items())
+    lines = [f"{seeds} seed(s); {training}.", "", *table(experiment, runs), ""]
+    stem = file_name(experiment.name)
+    for unit in dict.fromkeys(run.variant.partition("-")[0] for run in runs):
+        own = [run for run in runs if run.variant.startswith(f"{unit}-")]
+        pictures = {
+            "curve": _curves(experiment, own, unit),
+            "gradient": _gradients(own, unit),
+            "gates": _gates(own, unit),
+        }
+        lines += _pictures(f"{stem}-{unit}", pictures, files)
+        lines.append("")
+    return [*lines, *_gate_table(runs)]
+
+
+def _pictures(stem: str, pictures: Mapping[str, str | None], files: dict[str, str]) -> list[str]:
+    lines = []
+    for kind, svg in pictures.items():
+        if svg is not None:
+            files[f"{stem}-{kind}.svg"] = svg
+            lines.append(f"![{kind}]({stem}-{kind}.svg)")
+    return lines
+
+
+def _curves(experiment: Experiment, runs: list[Run], unit: str) -> str:
+    """The metric by step, means over seeds, with a band from the worst seed to the best."""
+    metric = experiment.metric
+    series = []
+    for variant in dict.fromkeys(run.variant for run in runs):
+        curves = [run.curve for run in runs if run.variant == variant]
+        steps = [step for step, _ in curves[0]]
+        values = [[curve[place][1][metric.name] for curve in curves] for place in range(len(steps))]
+        floor = 1e-6 if metric.log else -math.inf
+        bands = [(max(floor, min(each)), max(floor, max(each))) for each in values]
+        means = [max(floor, statistics.fmean(each)) for each in values]
+        series.append(Series(variant.partition("-")[2], steps, means, bands if len(curves) > 1 else None))
+    if metric.chance is not None:
+        ends = [series[0].xs[0], series[0].xs[-1]]
+        series.append(Series("", ends, [metric.chance] * 2, marks="dashed"))
+    return plot(f"{unit}: {experiment.name}", Axis("step"), Axis(metric.name, log=metric.log), series)
+
+
+def _gradients(runs: list[Run], unit: str) -> str | None:
+    """How much of the loss's gradient reaches each step of the recurrence, after training."""
+    records = {}
+    for run in runs:
+        for curve in list(run.gradients.values())[:1]:
+            records[run.variant.partition("-")[2]] = Record(gradient_norms={step: [norm] for step, norm in curve})
+    if not any(norm > 0 for record in records.values() for _, norm in record.gradient_curve()):
+        return None
+    return gradient_norms(f"{unit}: gradient that reaches h, trained", records)
+
+
+def _gates(runs: list[Run], unit: str) -> str | None:
+    """The first gate that refining changes, as it acts, of the refined variants beside the vanilla one."""
+    chosen = {}
+    for run in runs:
+        kind = run.variant.partition("-")[2]
+        for gates in list(run.gates.values())[:1] if kind in ("none", "add", "mul") else []:
+            counts = torch.tensor(gates[_FIRST_GATE[unit]]["effective"])
+            chosen[kind] = Histogram(*EFFECTIVE, counts)
+    return gate_histogram(f"{unit}: {_FIRST_GATE[unit]} gate that acts, trained", chosen) if chosen else None
+
+
+def _gate_table(runs: Sequence[Run]) -> list[str]:
+    """Where the gates stand after training, first seed and layer; in percent."""
+    lines = ["| gates | gate | closed (< 0.1) | open (> 0.9) | acts < 0 | acts > 1 |", "|---|---|---:|---:|---:|---:|"]
+    for run in runs:
+        for gates in list(run.gates.values())[:1]:
+            for name, shares in gates.items():
+                cells = [f"{100 * shares[share]:.1f}" for share in ("closed", "open", "negative", "above_one")]
+                lines.append(f"| {run.variant} | {name} | {' | '.join(cells)} |")
+    return lines if len(lines) > 2 else []
+
+
+def _against(own: dict[int, Run], base: dict[int, Run], metric: Metric) -> str:
+    differences = [own[seed].value(metric) - base[seed].value(metric) for seed in own if seed in base]
+    if not differences:
+        return "–"
+    mean, half = interval(differences)
+    if half is None:
+        return f"{mean:+.3g}"
+    verdict = ""
+    if abs(mean) > half:
+        verdict = " better" if (mean < 0) == (metric.better == "lower") else " worse"
+    return f"{mean:+.3g} ± {half:.2g}{verdict}"
+
+
+def _with_interval(mean: float, half: float | None) -> str:
+    return f"{mean:.4g}" if half is None else f"{mean:.4g} ± {half:.2g}"
+
+
+def _plain(run: Run, metric: Metric) -> dict[str, Any]:
+    """A run without its histograms, which its own file keeps."""
+    stored = asdict(run)
+    shares = ("closed", "open", "saturated", "negative", "above_one")
+    stored["gates"] = {
+        place: {name: {share: values[share] for share in shares} for name, values in gates.items()}
+        for place, gates in run.gates.items()
+    }
+    return {"value": run.value(metric), "solved_at": run.solved_at(metric), **stored}
+
+
+def file_name(name: str) -> str:
+    """A name as part of a file's: lower case, letters, digits and hyphens."""
+    plain = name.translate(str.maketrans("ⁿ", "n")).lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")

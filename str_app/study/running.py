@@ -1,0 +1,113 @@
+"""All runs of a study, several at a time."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from str_app.study.experiment import Experiment, Run, train_run
+from str_app.study.report import file_name
+from str_app.study.studies import STUDIES, Scale
+from str_app.study.variants import Variant
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which study, at which size; small enough to hand to another process.
+
+    Attributes:
+        study: a name of `STUDIES`.
+        scale: its size.
+        data: folder of the corpora.
+        lengths: replace the study's own if there are any.
+        out: folder of the report; unfinished and finished runs lie in `out/runs`.
+    """
+
+    study: str
+    scale: Scale
+    data: Path
+    lengths: tuple[int, ...]
+    out: Path
+
+
+@dataclass(frozen=True)
+class _Job:
+    plan: Plan
+    experiment: int
+    variant: Variant
+    seed: int
+
+
+def run_study(
+    plan: Plan, variants: Sequence[Variant], seeds: int, workers: int, say: Callable[[str], None]
+) -> list[tuple[Experiment, list[Run]]]:
+    """Every experiment of the plan with every variant and seed; what lies finished in `plan.out` is not run again.
+
+    Args:
+        plan: what to run.
+        variants: the contenders.
+        seeds: of initial weights and data, from 0.
+        workers: processes, of one thread each.
+        say: is told of each finished run.
+
+    Raises:
+        StrAppError: a run failed.
+        KeyboardInterrupt: SIGINT or SIGTERM; unfinished runs have written their state.
+    """
+    experiments = _experiments(plan)
+    jobs = [
+        _Job(plan, number, variant, seed)
+        for number in range(len(experiments))
+        for seed in range(seeds)
+        for variant in variants
+    ]
+    runs: dict[_Job, Run] = {}
+    for job, run in _in_turn(jobs) if workers == 1 else _side_by_side(jobs, workers):
+        runs[job] = run
+        metric = experiments[job.experiment].metric
+        about = f"{run.experiment}, {run.variant}, seed {run.seed}"
+        say(f"{len(runs)} of {len(jobs)}: {about}: {metric.name} {run.value(metric):.4g} ({run.seconds:.0f} s)")
+    return [
+        (experiment, [runs[job] for job in jobs if job.experiment == number])
+        for number, experiment in enumerate(experiments)
+    ]
+
+
+def _in_turn(jobs: Sequence[_Job]) -> Iterator[tuple[_Job, Run]]:
+    for job in jobs:
+        yield job, _run(job)
+
+
+def _side_by_side(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[_Job, Run]]:
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    try:
+        with ProcessPoolExecutor(workers, context) as pool:
+            futures = {pool.submit(_run, job): job for job in jobs}
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for child in multiprocessing.active_children():
+                    child.terminate()  # each writes its state first
+                raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _run(job: _Job) -> Run:
+    experiment = _experiments(job.plan)[job.experiment]
+    folder = job.plan.out / "runs" / file_name(experiment.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return train_run(experiment, job.variant, job.seed, folder, watch=job.seed == 0)
+
+
+@functools.cache
+def _experiments(plan: Plan) -> list[Experiment]:
+    return STUDIES[plan.study].experiments(plan.scale, plan.data, plan.lengths)

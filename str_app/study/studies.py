@@ -1,0 +1,107 @@
+"""The studies by name, and their three sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from datasets.text_corpus import Corpus, penn_treebank, tiny_shakespeare, wikitext_2
+from str_app.study.experiment import Experiment, Training
+from str_app.study.language import Language, LanguageSizes
+from str_app.study.synthetic import Adding, CopyMemory, EqualNumbers, MarkedCount
+
+Scale = Literal["quick", "default", "paper"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A named question.
+
+    Attributes:
+        about: a line for `--help` and the report.
+        experiments: of a scale; the folder is where corpora lie, the lengths replace the study's own if any are given.
+        seeds: of each scale, quick, default and paper.
+    """
+
+    about: str
+    experiments: Callable[[Scale, Path, Sequence[int]], list[Experiment]]
+    seeds: tuple[int, int, int] = (2, 3, 5)
+
+
+def _adding(scale: Scale, data: Path, lengths: Sequence[int]) -> list[Experiment]:
+    own: tuple[int, ...]
+    match scale:
+        case "quick":
+            own, training, hidden = (30,), Training(800, 32, 3e-3, evaluate_every=50), 32
+        case "default":
+            own, training, hidden = (50, 100, 200), Training(2000, 50, 2e-3), 64
+        case "paper":
+            own, training, hidden = (50, 100, 200, 400), Training(20_000, 50), 128
+    return [Adding(length, training, hidden) for length in lengths or own]
+
+
+def _counting(scale: Scale, data: Path, lengths: Sequence[int]) -> list[Experiment]:
+    own: tuple[int, ...]
+    match scale:
+        case "quick":
+            own, training, hidden = (20,), Training(800, 32, 3e-3, evaluate_every=50), 32
+        case "default":
+            own, training, hidden = (50,), Training(1500, 50, 2e-3), 64
+        case "paper":
+            own, training, hidden = (50, 100, 200), Training(20_000, 50), 128
+    chosen = lengths or own
+    words = [replace(training, steps=training.steps // 2)] * len(chosen)
+    return [
+        *(MarkedCount(length, training, hidden) for length in chosen),
+        *(EqualNumbers(2 * length // 5, half, hidden // 2) for length, half in zip(chosen, words, strict=True)),
+    ]
+
+
+def _copy(scale: Scale, data: Path, lengths: Sequence[int]) -> list[Experiment]:
+    own: tuple[int, ...]
+    match scale:
+        case "quick":
+            own, training, hidden = (10,), Training(400, 32, 3e-3, evaluate_every=50), 48
+        case "default":
+            own, training, hidden = (50,), Training(2000, 50, 2e-3), 96
+        case "paper":
+            own, training, hidden = (50, 100, 200), Training(30_000, 64), 128
+    return [CopyMemory(length, training, hidden) for length in lengths or own]
+
+
+def _language(
+    read: Callable[[Path], Corpus], steps: tuple[int, int, int], sizes: tuple[LanguageSizes, LanguageSizes]
+) -> Callable[[Scale, Path, Sequence[int]], list[Experiment]]:
+    """A corpus's study: steps of the quick, default and paper scale, and the sizes of the last two."""
+
+    def experiments(scale: Scale, data: Path, lengths: Sequence[int]) -> list[Experiment]:
+        count = steps[("quick", "default", "paper").index(scale)]
+        batch = 40 if scale == "paper" else 32
+        training = Training(count, batch, 2e-3, cosine=True, clip_norm=0.5, evaluate_every=max(1, count // 10))
+        chosen = sizes[scale == "paper"]
+        return [Language(read(data), training, chosen, bptt) for bptt in lengths or (70,)]
+
+    return experiments
+
+
+_WORDS = (LanguageSizes(128, 128, dropout=0.3), LanguageSizes(400, 1150, 3, 0.1, 0.4, 0.5))
+_CHARACTERS = (LanguageSizes(128, 128, dropout=0.1), LanguageSizes(128, 1000, 3, 0.0, 0.1, 0.25))
+
+STUDIES: dict[str, Study] = {
+    "adding": Study("The adding problem: two marked numbers to sum over T steps.", _adding),
+    "counting": Study("Counting: a symbol between two marks, and aⁿbⁿ beyond the n trained on.", _counting),
+    "copy": Study("Copy memory: ten symbols said again after a delay.", _copy),
+    "shakespeare": Study(
+        "Tiny Shakespeare by characters.", _language(tiny_shakespeare, (150, 1000, 20_000), _CHARACTERS)
+    ),
+    "ptb-characters": Study(
+        "Penn Treebank by characters.",
+        _language(lambda root: penn_treebank(root, "characters"), (100, 1500, 60_000), _CHARACTERS),
+    ),
+    "ptb-words": Study(
+        "Penn Treebank by words.", _language(lambda root: penn_treebank(root, "words"), (60, 1300, 130_000), _WORDS)
+    ),
+    "wikitext-2": Study("WikiText-2 by words.", _language(wikitext_2, (60, 1300, 280_000), _WORDS)),
+}

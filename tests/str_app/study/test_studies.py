@@ -1,0 +1,290 @@
+"""Studies: what their data look like, that they can be interrupted, and what the report says."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from datasets.text_corpus import CorpusError, penn_treebank, tiny_shakespeare
+from str_app.cli import app
+from str_app.study.experiment import Metric, Run, Training, train_run
+from str_app.study.language import Language, LanguageSizes
+from str_app.study.report import interval, table
+from str_app.study.studies import STUDIES
+from str_app.study.synthetic import Adding, CopyMemory, EqualNumbers, MarkedCount
+from str_app.study.variants import GATES, Variant, all_variants, count_parameters, equal_size
+
+ROOT = Path(__file__).resolve().parents[3]
+SHORT = Training(6, 4, evaluate_every=3)
+
+
+def drawn(task):
+    return task.draw(torch.Generator().manual_seed(0), 50)
+
+
+def test_adding_sums_one_number_of_each_half() -> None:
+    inputs, targets = drawn(Adding(10, SHORT))
+    assert inputs.shape == (10, 50, 2)
+    assert torch.equal(inputs[:5, :, 1].sum(0), torch.ones(50))
+    assert torch.equal(inputs[5:, :, 1].sum(0), torch.ones(50))
+    torch.testing.assert_close((inputs[..., 0] * inputs[..., 1]).sum(0), targets)
+
+
+def test_marked_count_counts_between_the_marks() -> None:
+    inputs, targets = drawn(MarkedCount(12, SHORT))
+    for sequence, count in zip(inputs.unbind(1), targets.tolist(), strict=True):
+        first, last = sequence[:, 4].nonzero().flatten().tolist()
+        assert sum(bool(step[0]) for step in sequence[first + 1 : last]) == count
+    assert targets.max() > 0
+
+
+def test_equal_numbers_ask_only_for_what_is_certain() -> None:
+    inputs, targets = EqualNumbers(3, SHORT).words(torch.tensor([2, 3]))
+    assert inputs.argmax(-1).t().tolist() == [[0, 1, 1, 2, 2, 2, 2], [0, 1, 1, 1, 2, 2, 2]]
+    # After the first b of aabb: b, then the end (2).
+    assert targets.t().tolist() == [[-1, -1, -1, 1, 2, -1, -1], [-1, -1, -1, -1, 1, 1, 2]]
+
+
+def test_equal_numbers_count_up_to_the_first_mistake() -> None:
+    task = EqualNumbers(3, SHORT)
+    _, targets = task.words(torch.arange(1, 13))
+
+    class Oracle(nn.Module):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            said = targets.clamp_min(0).clone()
+            said[targets[:, 7] == 2, 7] = 1  # forgets the end of n = 8
+            return nn.functional.one_hot(said, 3).float()
+
+    assert task.evaluate(Oracle())["counts up to n"] == 7
+
+
+def test_copy_memory_has_the_symbols_first_and_the_signal_before_the_answer() -> None:
+    inputs, targets = drawn(CopyMemory(5, SHORT))
+    said = inputs.argmax(-1)
+    assert said.shape == (25, 50)
+    assert torch.equal(said[:10], targets)
+    assert (said[14] == 9).all()
+    assert (said[10:14] == 8).all()
+    assert (said[15:] == 8).all()
+
+
+@pytest.mark.parametrize("gates", GATES)
+@pytest.mark.parametrize("unit", ["LSTM", "GRU", "MGU"])
+def test_sizes_are_as_equal_as_can_be(unit, gates) -> None:
+    corpus = tiny(kind="words")
+    task = Language(corpus, SHORT, LanguageSizes(16, 24), bptt=5, longest=5)
+    vanilla = count_parameters(task.build(Variant(unit, "none")))
+    built = task.build(Variant(unit, gates))
+    size = built.layers[0].hidden_size
+    assert size <= 24
+    one_less = count_parameters(task._model(Variant(unit, gates), size - 1))
+    assert abs(count_parameters(built) - vanilla) <= (count_parameters(built) - one_less) / 2
+
+
+def test_equal_size_takes_the_nearest() -> None:
+    assert equal_size(lambda size: nn.Linear(size, 1, bias=False), 7, 100) == 7
+    assert equal_size(lambda size: nn.Linear(size, 10, bias=False), 64, 100) == 6
+    assert equal_size(lambda size: nn.Linear(size, 1), 1000, 5) == 5
+
+
+def tiny(kind="characters"):
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_corpora(Path(folder))
+        return tiny_shakespeare(Path(folder)) if kind == "characters" else penn_treebank(Path(folder), "words")
+
+
+def write_corpora(root: Path) -> None:
+    (root / "tinyshakespeare.txt").write_text("To be, or not to be.\n" * 60)
+    (root / "ptb").mkdir()
+    for split in ("train", "valid", "test"):
+        (root / "ptb" / f"ptb.{split}.txt").write_text(" the N <unk> of the day \n a cat \n" * 40)
+
+
+def test_corpora_become_ids(tmp_path: Path) -> None:
+    write_corpora(tmp_path)
+    words = penn_treebank(tmp_path, "words")
+    assert words.vocabulary == ("the", "N", "<unk>", "of", "day", "<eos>", "a", "cat")
+    assert words.train[:10].tolist() == [0, 1, 2, 3, 0, 4, 5, 6, 7, 5]
+    assert penn_treebank(tmp_path, "characters").vocabulary[:4] == (" ", "t", "h", "e")
+    (tmp_path / "ptb/ptb.test.txt").write_text("the dog\n")
+    assert penn_treebank(tmp_path, "words").test.tolist() == [0, 2, 5]  # dog is unknown
+    text = tiny_shakespeare(tmp_path)
+    assert sum(len(part) for part in (text.train, text.validation, text.test)) == 21 * 60
+
+
+def test_a_corpus_that_is_not_there_is_asked_for(tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        app, ["study", "wikitext-2", "--quick", "--data", str(tmp_path), "--out", str(tmp_path)]
+    )
+    assert result.exit_code == 1
+    assert f"{tmp_path}/wikitext-2/train.txt" in result.output
+    assert "put your copy" in result.output
+    (tmp_path / "tinyshakespeare.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(CorpusError, match="no UTF-8 text"):
+        tiny_shakespeare(tmp_path)
+
+
+def test_language_carries_its_state_to_the_next_window_and_not_around_the_corner() -> None:
+    task = Language(tiny(), SHORT, LanguageSizes(8, 8, dropout=0.0), bptt=7)
+    torch.manual_seed(0)
+    model = task.build(Variant("GRU", "add"))
+    windows = (len(task.corpus.train) // 4 - 1) // 7
+    _, carry = task.loss(model, 0, 0, None)
+    with_carry, without = task.loss(model, 1, 0, carry)[0], task.loss(model, 1, 0, None)[0]
+    assert with_carry != without
+    assert task.loss(model, windows, 0, carry)[0] == task.loss(model, 0, 0, None)[0]
+
+
+def test_dropped_recurrent_weights_are_trained_and_whole_again() -> None:
+    task = Language(tiny(), SHORT, LanguageSizes(8, 8, 2, dropout=0.0, dropout_weights=0.9), bptt=7)
+    for variant in all_variants():
+        torch.manual_seed(0)
+        model = task.build(variant)
+        names = sorted(name for name, _ in model.named_parameters())
+        whole = model.get_parameter("layers.0.weight_hh_l0")
+        before = task.loss(model.eval(), 0, 0, None)[0]
+        task.loss(model.train(), 0, 0, None)[0].backward()
+        assert 0 < (whole.grad == 0).float().mean() < 1, variant
+        assert sorted(name for name, _ in model.named_parameters()) == names
+        assert model.get_parameter("layers.0.weight_hh_l0") is whole
+        assert task.loss(model.eval(), 0, 0, None)[0] == before
+
+
+@pytest.mark.parametrize("variant", ["LSTM-none", "GRU-mul", "MGU-ur"])
+def test_interrupted_at_any_step_a_run_ends_the_same(variant, tmp_path: Path, monkeypatch) -> None:
+    unit, gates = variant.split("-")
+    task = Language(tiny(), SHORT, LanguageSizes(8, 8, dropout=0.3), bptt=7)
+    whole = train_run(task, Variant(unit, gates), 1, made(tmp_path / "whole"), watch=True)
+    calls = 0
+    real = Language.loss
+
+    def interrupting(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*arguments)
+
+    monkeypatch.setattr(Language, "loss", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(task, Variant(unit, gates), 1, made(tmp_path / "cut"), watch=True)
+    assert (tmp_path / f"cut/{variant}-1.pt").is_file()
+    again = train_run(task, Variant(unit, gates), 1, tmp_path / "cut", watch=True)
+    assert replace(again, seconds=whole.seconds) == whole
+    assert calls == 6 + 1  # three steps after the cut, and one batch to look at the gates
+    assert not (tmp_path / f"cut/{variant}-1.pt").exists()
+    assert train_run(task, Variant(unit, gates), 1, tmp_path / "cut", watch=True) == again
+    assert calls == 7  # finished runs are read, not run
+
+
+def test_runs_of_other_settings_are_run_again(tmp_path: Path) -> None:
+    variant = Variant("GRU", "none")
+    first = train_run(Adding(8, SHORT, 4), variant, 0, tmp_path, watch=False)
+    longer = train_run(Adding(8, Training(9, 4, evaluate_every=3), 4), variant, 0, tmp_path, watch=False)
+    assert len(longer.curve) == len(first.curve) + 1
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_a_killed_study_goes_on_and_reports_the_same(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "str_app", "study", "copy", "--quick", "--unit", "GRU", "--gates", "none"]
+    command += ["--gates", "add", "--seeds", "1", "--length", "5"]
+
+    def start(out: str, workers: int) -> subprocess.Popen[str]:
+        arguments = [*command, "--out", str(tmp_path / out), "--workers", str(workers)]
+        return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    killed = start("killed", 2)
+    runs = tmp_path / "killed/runs"
+    while not runs.is_dir():
+        assert killed.poll() is None, killed.communicate()
+        time.sleep(0.05)
+    killed.terminate()
+    killed.communicate(timeout=60)
+    assert killed.returncode == 130
+    assert not (tmp_path / "killed/report.md").exists()
+
+    def report(process: subprocess.Popen[str], out: str) -> dict:
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+        (experiment,) = json.loads((tmp_path / out / "report.json").read_text())["experiments"]
+        for run in experiment["runs"]:
+            del run["seconds"]
+        return experiment
+
+    assert report(start("killed", 1), "killed") == report(start("whole", 1), "whole")
+    text = (tmp_path / "whole/report.md").read_text()
+    assert "GRU-add" in text
+    for picture in (tmp_path / "whole").glob("*.svg"):
+        assert f"({picture.name})" in text
+
+
+def test_interval_is_students() -> None:
+    assert interval([3.0]) == (3.0, None)
+    mean, half = interval([1.0, 2.0, 3.0])
+    assert mean == 2.0
+    assert half == pytest.approx(4.303 / math.sqrt(3))
+
+
+def test_the_table_tells_better_from_worse() -> None:
+    metric = Metric("error", "lower", solved=0.15)
+    task = type("Task", (), {"metric": metric})()
+
+    def run(variant: str, seed: int, *values: float) -> Run:
+        return Run("x", variant, seed, 10, 4, [(k, {"error": value}) for k, value in enumerate(values)], 2.0)
+
+    runs = [run("GRU-none", seed, 0.9, 0.3 + 0.02 * seed) for seed in range(3)]
+    runs += [run("GRU-add", seed, 0.1, 0.2, 0.1 + 0.01 * seed) for seed in range(3)]
+    runs += [run("GRU-mul", seed, 0.9, 0.3 + 0.01 * seed) for seed in range(3)]
+    lines = table(task, runs)
+    assert lines[3] == "| GRU-add | 4 | 10 | 0.11 ± 0.025 | -0.21 ± 0.025 better | 3 of 3 | 2 | 1.00 |"
+    assert "better" not in lines[4]
+    assert "worse" not in lines[4]
+
+
+def test_every_study_has_three_sizes(tmp_path: Path) -> None:
+    write_corpora(tmp_path)
+    for name in ("adding", "counting", "copy", "shakespeare", "ptb-words", "ptb-characters"):
+        steps = [
+            [experiment.training.steps for experiment in STUDIES[name].experiments(scale, tmp_path, ())]
+            for scale in ("quick", "default", "paper")
+        ]
+        assert steps[0][0] < steps[1][0] < steps[2][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nosuch"], "is none of adding"),
+        (["adding", "--unit", "RNN"], "is none of LSTM"),
+        (["adding", "--gates", "x"], "is none of none, add"),
+        (["adding", "--quick", "--paper-scale"], "not together"),
+    ],
+)
+def test_wrong_usage(arguments, message) -> None:
+    result = CliRunner().invoke(app, ["study", *arguments])
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.replace("│", " ").split())
+
+
+def test_without_a_name_the_studies_are_listed() -> None:
+    result = CliRunner().invoke(app, ["study"])
+    assert result.exit_code == 0
+    assert all(name in result.output for name in STUDIES)
