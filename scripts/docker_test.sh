@@ -33,7 +33,7 @@ if [ -n "${CHECKPOINT:-}" ]; then
   locked+=(-v "$(realpath "$CHECKPOINT"):/model/checkpoint.safetensors:ro")
   serve+=(--model /model/checkpoint.safetensors)
 fi
-cores=$(docker run --rm --cpus 1 "${locked[@]}" --entrypoint python "$image" -c 'from serve.cpu import usable_cores; print(usable_cores())')
+cores=$(docker run --rm --cpus 1 "${locked[@]}" --entrypoint python "$image" -c 'from str_app.cpu import usable_cores; print(usable_cores())')
 [ "$cores" = 1 ] || fail "with --cpus 1 it would use $cores threads"
 started=$(date +%s)
 docker run -d --name "$container" "${locked[@]}" "$image" "${serve[@]}" >/dev/null
