@@ -77,8 +77,7 @@ def fit_crop(encoded: bytes, limits: ImageLimits, reader: Reader, rotate: bool) 
     Raises:
         ImageError: it cannot be decoded, or is over a limit.
     """
-    crop = load_image(encoded, limits)
-    return reader.fit_turned(crop) if rotate else [reader.fit(crop)]
+    return reader.fit_turns(load_image(encoded, limits), rotate)
 
 
 class MarkedPhoto(NamedTuple):
@@ -105,5 +104,5 @@ def fit_regions(
             fitted.append(crop)
         else:
             region, pixels = crop
-            fitted.append((region, reader.fit_turned(pixels) if rotate else [reader.fit(pixels)]))
+            fitted.append((region, reader.fit_turns(pixels, rotate)))
     return MarkedPhoto(fitted, (photo.shape[0], photo.shape[1]))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +18,7 @@ from serve.logs import logger
 from serve.problems import ProblemError
 from serve.settings import Settings
 from serve.telemetry import Lifecycle, Metrics
-from serve.uploads import Upload, UploadMemory
+from serve.uploads import Body, Upload, UploadMemory
 from str_app.errors import ImageError
 
 if TYPE_CHECKING:
@@ -43,6 +44,17 @@ class Service:
     def ready(self) -> bool:
         """Warm, and not told to stop."""
         return self.batcher.ready and not self.lifecycle.draining
+
+    @contextmanager
+    def receive(self, request: Request) -> Iterator[Body]:
+        """The request's body, to be read; its memory is given back when the block ends.
+
+        Raises:
+            ProblemError: 429, there is no room for another image. Before the body is read: refusing must be cheap.
+        """
+        self.batcher.check_room()
+        with self.upload_memory.of_request() as take:
+            yield Body(request, self.settings, take, self.decoder.run)
 
     async def answer(self, request: Request, count: int, work: Callable[[Work], Awaitable[T]]) -> T:
         """What `work` returns, once `count` readings are admitted.
@@ -143,8 +155,7 @@ class Work:
         for outcome in outcomes:
             self._note("queue", outcome.queue_s)
             self._note("inference", outcome.inference_s)
-        readings = [outcome.reading for outcome in outcomes]
-        return readings[0] if len(readings) == 1 else best_turn(readings, fitted[0].image_size)
+        return best_turn([outcome.reading for outcome in outcomes], fitted[0].image_size)
 
     def _note(self, stage: str, seconds: float) -> None:
         self._stages[stage] = max(self._stages[stage], seconds)

@@ -10,7 +10,6 @@ from fastapi.responses import JSONResponse
 
 from serve import problems, schema
 from serve.reading import Service, Work
-from serve.uploads import Body
 from str_app.errors import ImageError
 
 if TYPE_CHECKING:
@@ -68,7 +67,6 @@ Attention = Annotated[bool, Query(description="Also return where the network loo
 def routes(service: Service) -> APIRouter:
     """The routes, around one application's parts."""
     router = APIRouter(prefix="/v1", tags=["reading"])
-    settings = service.settings
     documented = problems.documented(PROBLEMS)
 
     def json_of(results: list[dict[str, Any]], job: Work) -> Response:
@@ -83,9 +81,8 @@ def routes(service: Service) -> APIRouter:
     )
     async def recognize(request: Request, rotate: Rotate = False, attention: Attention = False) -> Response:
         """Each image is the crop of one word. An image that cannot be read gets an `error` in its place."""
-        service.batcher.check_room()  # before the body is read: refusing must be cheap
-        with service.upload_memory.of_request() as take:
-            uploads = await Body(request, settings, take, service.decoder.run).images()
+        with service.receive(request) as body:
+            uploads = await body.images()
 
             async def work(job: Work) -> Response:
                 readings = await job.read_crops(uploads, rotate)
@@ -105,9 +102,8 @@ def routes(service: Service) -> APIRouter:
     async def regions(request: Request, rotate: Rotate = False, attention: Attention = False) -> Response:
         """One result per region, in order, with `box` in pixels of the photograph. A region without a crop gets an
         `error` in its place."""
-        service.batcher.check_room()
-        with service.upload_memory.of_request() as take:
-            photo, marked = await Body(request, settings, take, service.decoder.run).photo()
+        with service.receive(request) as body:
+            photo, marked = await body.photo()
 
             async def work(job: Work) -> Response:
                 results = []

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from serve.problems import ProblemError
 from serve.reading import Service, Work
 from serve.tensors import binary_bytes, binary_floats, split_bytes
-from serve.uploads import Body, Upload, from_base64
+from serve.uploads import Upload, from_base64
 from str_app import __version__
 from str_app.errors import ImageError
 
@@ -58,7 +58,7 @@ class Inference(NamedTuple):
 def routes(service: Service) -> APIRouter:
     """The routes, around one application's parts."""
     router = APIRouter(prefix="/v2", tags=["open inference protocol"])
-    batcher, settings = service.batcher, service.settings
+    batcher = service.batcher
 
     def known(request: Request, name: str) -> None:
         if name != batcher.reader.name or request.path_params.get("version", "1") != "1":
@@ -102,11 +102,10 @@ def routes(service: Service) -> APIRouter:
         Outputs `text`, `confidence` and `error` (empty, or why an image has no reading); on demand `reading` (JSON).
         """
         known(request, name)
-        batcher.check_room()
-        with service.upload_memory.of_request() as take:
-            body = await Body(request, settings, take, service.decoder.run).raw()
+        with service.receive(request) as body:
+            content = await body.raw()
             length = request.headers.get(HEADER_LENGTH)
-            inference = await service.decoder.run(lambda: _parsed(body, length, settings.max_images))
+            inference = await service.decoder.run(lambda: _parsed(content, length, service.settings.max_images))
 
             async def work(job: Work) -> Response:
                 readings = await job.read_crops(inference.uploads, rotate=False)

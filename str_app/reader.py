@@ -212,16 +212,13 @@ class Reader:
             crops, beam, lexicon, attention, rotate: see `recognize`.
             lexicons: instead of `lexicon`, the words to choose from for each crop.
         """
-        if not rotate:
-            fitted = [self.fit(crop) for crop in crops]
-            return self.read_fitted(fitted, beam=beam, lexicon=lexicon, lexicons=lexicons, attention=attention)
-        turned = [fitted for crop in crops for fitted in self.fit_turned(crop)]
-        turns = len(QUARTER_TURNS)
-        if lexicons is not None:
+        fitted = [turned for crop in crops for turned in self.fit_turns(crop, rotate)]
+        turns = len(QUARTER_TURNS) if rotate else 1
+        if lexicons is not None and rotate:
             lexicons = [words for words in map(list, lexicons) for _ in QUARTER_TURNS]
-        readings = self.read_fitted(turned, beam=beam, lexicon=lexicon, lexicons=lexicons, attention=attention)
+        readings = self.read_fitted(fitted, beam=beam, lexicon=lexicon, lexicons=lexicons, attention=attention)
         return [
-            best_turn(readings[start : start + turns], turned[start].image_size)
+            best_turn(readings[start : start + turns], fitted[start].image_size)
             for start in range(0, len(readings), turns)
         ]
 
@@ -230,8 +227,10 @@ class Reader:
         canvas, covered = self.engine.preprocessing(crop)
         return Fitted(canvas, covered, (crop.shape[0], crop.shape[1]))
 
-    def fit_turned(self, crop: npt.NDArray[np.uint8]) -> list[Fitted]:
-        """The same for the crop turned by each of `QUARTER_TURNS`, counter-clockwise."""
+    def fit_turns(self, crop: npt.NDArray[np.uint8], rotate: bool) -> list[Fitted]:
+        """The crop as it is or, with `rotate`, turned by each of `QUARTER_TURNS`: what `best_turn` chooses from."""
+        if not rotate:
+            return [self.fit(crop)]
         return [self.fit(np.ascontiguousarray(np.rot90(crop, turn))) for turn in QUARTER_TURNS]
 
     def read_fitted(

@@ -93,13 +93,16 @@ class Reading:
 
 
 def best_turn(readings: Sequence[Reading], image_size: tuple[int, int]) -> Reading:
-    """Of the readings of one image turned by 0, 90, 180 and 270 degrees counter-clockwise, the most confident.
+    """Of the readings of one image turned by 0, 90, … degrees counter-clockwise, the most confident.
 
     Args:
-        readings: in the order of `QUARTER_TURNS`; one with text is preferred, and on a tie the lesser turn.
+        readings: in the order of `QUARTER_TURNS`, or the first of them alone; one with text is preferred, and on a
+            tie the lesser turn.
         image_size: height and width of the image before it was turned; boxes are given back in its pixels.
     """
-    turn = max(QUARTER_TURNS, key=lambda turn: (readings[turn].text != "", readings[turn].confidence, -turn))
+    turn = max(
+        QUARTER_TURNS[: len(readings)], key=lambda turn: (readings[turn].text != "", readings[turn].confidence, -turn)
+    )
     height, width = image_size
 
     def unturned(box: Box) -> Box:

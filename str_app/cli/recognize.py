@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Source = Path | Callable[[], Pixels]
     Named = tuple[str, Source]
 
+Opened = TypeVar("Opened")
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
@@ -97,16 +98,7 @@ class _Here:
         self._options = options
 
     def read(self, sources: Sequence[Source]) -> Iterator[Reading | Exception]:
-        crops: list[Pixels] = []
-        errors: list[Exception | None] = []
-        for source in sources:
-            try:
-                crops.append(_pixels(source))
-                errors.append(None)
-            except (ImageError, ValueError) as error:
-                errors.append(error)
-        readings = iter(self._reader.read_crops(crops, **self._options))
-        return (next(readings) if error is None else error for error in errors)
+        return _read_opened(sources, _pixels, lambda crops: self._reader.read_crops(crops, **self._options))
 
     def read_regions(self, photo: Path, regions: Sequence[Any]) -> Iterator[Reading | Exception]:
         return iter(self._reader.read_regions(_pixels(photo), regions, **self._options))
@@ -122,19 +114,28 @@ class _Server:
         self._rotate = rotate
 
     def read(self, sources: Sequence[Source]) -> Iterator[Reading | Exception]:
-        files: list[Path | bytes] = []
-        errors: list[Exception | None] = []
-        for source in sources:
-            try:
-                files.append(source.read_bytes() if isinstance(source, Path) else _png(source()))
-                errors.append(None)
-            except (OSError, ValueError) as error:
-                errors.append(error)
-        readings = iter(self._client.recognize(files, rotate=self._rotate))
-        return (next(readings) if error is None else error for error in errors)
+        return _read_opened(sources, _encoded, lambda files: self._client.recognize(files, rotate=self._rotate))
 
     def read_regions(self, photo: Path, regions: Sequence[Any]) -> Iterator[Reading | Exception]:
         return iter(self._client.recognize_regions(photo, regions, rotate=self._rotate))
+
+
+def _read_opened(
+    sources: Sequence[Source],
+    opened: Callable[[Source], Opened],
+    read: Callable[[list[Opened]], Iterable[Reading | Exception]],
+) -> Iterator[Reading | Exception]:
+    """What `read` makes of all sources that can be opened, and in their places the errors of the others."""
+    items: list[Opened] = []
+    errors: list[Exception | None] = []
+    for source in sources:
+        try:
+            items.append(opened(source))
+            errors.append(None)
+        except (ImageError, OSError, ValueError) as error:
+            errors.append(error)
+    readings = iter(read(items))
+    return (next(readings) if error is None else error for error in errors)
 
 
 def _refuse_local_options(context: typer.Context, options: Iterable[str]) -> None:
@@ -167,10 +168,12 @@ def _pixels(source: Source) -> Pixels:
     return load_image(source) if isinstance(source, Path) else source()
 
 
-def _png(pixels: Pixels) -> bytes:
+def _encoded(source: Source) -> bytes:
     import cv2
 
-    return bytes(cv2.imencode(".png", pixels[:, :, ::-1])[1])
+    if isinstance(source, Path):
+        return source.read_bytes()
+    return bytes(cv2.imencode(".png", source()[:, :, ::-1])[1])
 
 
 def images_in(path: Path) -> Iterator[Named]:

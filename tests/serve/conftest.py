@@ -53,8 +53,8 @@ class HeldReader:
     def fit(self, crop: np.ndarray) -> Fitted:
         return self._reader.fit(crop)
 
-    def fit_turned(self, crop: np.ndarray) -> list[Fitted]:
-        return self._reader.fit_turned(crop)
+    def fit_turns(self, crop: np.ndarray, rotate: bool) -> list[Fitted]:
+        return self._reader.fit_turns(crop, rotate)
 
     def read_fitted(self, fitted: Sequence[Fitted], attention: bool = False) -> list[Reading]:
         self.entered.release()
