@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -57,7 +58,10 @@ class Renderer:
         self.photographs = photographs
         self._faces = FaceStore()
         self.style = style or Style()
-        self._pool = TexturePool(photographs)
+
+    @cached_property
+    def _pool(self) -> TexturePool:
+        return TexturePool(self.photographs)
 
     @property
     def identity(self) -> str:
