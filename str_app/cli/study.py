@@ -25,9 +25,10 @@ def study(
         list[int] | None, typer.Option(min=5, help="T, n, delay or bptt in place of the study's own; may be repeated.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each; default 3, 2 with --quick.")] = None,
-    data: Annotated[Path, typer.Option(help="Folder of the corpora: ptb/, wikitext-2/, tinyshakespeare.txt.")] = Path(
-        "corpora"
-    ),
+    data: Annotated[
+        Path,
+        typer.Option(help="Folder of the corpora ptb/, wikitext-2/, tinyshakespeare.txt, or of train/, validation/."),
+    ] = Path("corpora"),
     workers: Annotated[int | None, typer.Option(min=1, help="Processes, one thread each; default: the cores.")] = None,
 ) -> None:
     """Train every unit with every kind of gates on one task, and report. Interrupted, the same command goes on.
@@ -38,7 +39,7 @@ def study(
     from str_app.study.report import write_report
     from str_app.study.running import Plan, run_study
     from str_app.study.studies import STUDIES, Scale
-    from str_app.study.variants import GATES, UNITS, all_variants
+    from str_app.study.variants import all_variants
 
     if not name:
         for known, one in STUDIES.items():
@@ -48,9 +49,9 @@ def study(
         raise typer.BadParameter(f"{name!r} is none of {', '.join(STUDIES)}", param_hint="NAME")
     if quick and paper_scale:
         raise typer.BadParameter("not together with --paper-scale", param_hint="--quick")
-    units, kinds = _known(unit, UNITS, "--unit"), _known(gates, GATES, "--gates")
-    scale: Scale = "quick" if quick else "paper" if paper_scale else "default"
     chosen = STUDIES[name]
+    units, kinds = _known(unit, chosen.units, "--unit"), _known(gates, chosen.gates, "--gates")
+    scale: Scale = "quick" if quick else "paper" if paper_scale else "default"
     count = seeds or chosen.seeds[("quick", "default", "paper").index(scale)]
     folder = out or Path("runs") / f"study-{name}"
     if folder.exists() and not folder.is_dir():

@@ -78,7 +78,7 @@ class Training:
 
 
 class Experiment(Protocol):
-    """A task at one difficulty."""
+    """A task at one difficulty, the same for every variant."""
 
     @property
     def name(self) -> str:
@@ -88,9 +88,33 @@ class Experiment(Protocol):
     def metric(self) -> Metric:
         """The one that counts."""
 
+    def run(self, variant: Variant, seed: int, folder: Path, watch: bool) -> Run:
+        """Train one variant, or go on where its state in `folder` says, or read its result there.
+
+        Args:
+            variant: unit and gates.
+            seed: of initial weights, data and dropout.
+            folder: of this experiment's results and states.
+            watch: whether to look at its gates afterwards.
+
+        Raises:
+            KeyboardInterrupt: a signal came; the state has been written.
+        """
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides the result, for the report and to tell whose unfinished runs these are."""
+
+
+class Task(Protocol):
+    """What `train_run` trains: data, network, loss, metrics."""
+
+    @property
+    def name(self) -> str:
+        """See `Experiment`."""
+
     @property
     def training(self) -> Training:
-        """The same for every variant."""
+        """Optimiser and steps."""
 
     def build(self, variant: Variant) -> nn.Module:
         """The network with fresh weights."""
@@ -102,7 +126,7 @@ class Experiment(Protocol):
         """Metrics on data that no step trains on; the same data for every variant and seed."""
 
     def settings(self) -> dict[str, Any]:
-        """Everything that decides the result, for the report and to tell whose unfinished runs these are."""
+        """See `Experiment`."""
 
 
 @dataclass
@@ -142,7 +166,7 @@ class Run:
         return first
 
 
-def train_run(experiment: Experiment, variant: Variant, seed: int, folder: Path, watch: bool) -> Run:
+def train_run(experiment: Task, variant: Variant, seed: int, folder: Path, watch: bool) -> Run:
     """Train one variant, or go on where its state says, and write `folder/…json`.
 
     Interrupted (SIGTERM, SIGINT) or killed and called again, it ends with the same numbers: every step's batch and
@@ -154,12 +178,9 @@ def train_run(experiment: Experiment, variant: Variant, seed: int, folder: Path,
     """
     result = folder / f"{variant}-{seed}.json"
     key = json.loads(json.dumps({"settings": experiment.settings(), "variant": str(variant), "seed": seed}))
-    if result.is_file():
-        stored = json.loads(result.read_text(encoding="utf-8"))
-        if stored.pop("key") == key:
-            stored["curve"] = [(step, values) for step, values in stored["curve"]]
-            stored["gradients"] = {place: [tuple(p) for p in curve] for place, curve in stored["gradients"].items()}
-            return Run(**stored)
+    done = finished(result, key)
+    if done:
+        return done
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     model = experiment.build(variant)
@@ -175,8 +196,20 @@ def train_run(experiment: Experiment, variant: Variant, seed: int, folder: Path,
     return run
 
 
+def finished(result: Path, key: dict[str, Any]) -> Run | None:
+    """The run that lies at `result`, if it is of these settings, variant and seed."""
+    if not result.is_file():
+        return None
+    stored = json.loads(result.read_text(encoding="utf-8"))
+    if stored.pop("key") != key:
+        return None
+    stored["curve"] = [(step, values) for step, values in stored["curve"]]
+    stored["gradients"] = {place: [tuple(p) for p in curve] for place, curve in stored["gradients"].items()}
+    return Run(**stored)
+
+
 def _train(
-    experiment: Experiment,
+    experiment: Task,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     run: Run,
@@ -239,15 +272,21 @@ def _restore(
     return state["step"], None if state["carry"] is None else tuple(state["carry"])
 
 
-def _look(experiment: Experiment, model: nn.Module, run: Run) -> None:
+def _look(experiment: Task, model: nn.Module, run: Run) -> None:
     """Gates and gradients of one fresh batch, dropout off."""
     model.eval()
     with watch_gates(model) as watched:
         loss, _ = experiment.loss(model, experiment.training.steps, run.seed, None)
         loss.backward()
-    for place, record in watched.items():
-        run.gates[place] = {name: _shares(record, name) for name in record.gates}
-        run.gradients[place] = record.gradient_curve()
+    run.gates, run.gradients = watched_shares(watched)
+
+
+def watched_shares(
+    watched: dict[str, Record],
+) -> tuple[dict[str, dict[str, dict[str, Any]]], dict[str, list[tuple[int, float]]]]:
+    """`gates` and `gradients` of a `Run`, from what was recorded."""
+    gates = {place: {name: _shares(record, name) for name in record.gates} for place, record in watched.items()}
+    return gates, {place: record.gradient_curve() for place, record in watched.items()}
 
 
 def _shares(record: Record, name: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datasets.text_corpus import Corpus
-from str_app.study.experiment import Carry, Metric, Training
+from str_app.study.experiment import Carry, Metric, Run, Training, train_run
 from str_app.study.variants import Variant, count_parameters, equal_size
 
 
@@ -152,6 +153,10 @@ class Language:
             nats = _mean_loss(model, ids)
             values[f"{name} {self.unit}"] = math.exp(nats) if self.corpus.kind == "words" else nats / math.log(2)
         return values
+
+    def run(self, variant: Variant, seed: int, folder: Path, watch: bool) -> Run:
+        """See `Experiment`."""
+        return train_run(self, variant, seed, folder, watch)
 
     def settings(self) -> dict[str, Any]:
         """See `Experiment`."""

@@ -110,7 +110,8 @@ def table(experiment: Experiment, runs: Sequence[Run]) -> list[str]:
 
 def _experiment(experiment: Experiment, runs: list[Run], files: dict[str, str]) -> list[str]:
     seeds = len({run.seed for run in runs})
-    training = ", ".join(f"{key} {value:g}" for key, value in experiment.settings()["training"].items())
+    numbers = {k: v for k, v in experiment.settings()["training"].items() if isinstance(v, int | float | bool)}
+    training = ", ".join(f"{key} {value:g}" for key, value in numbers.items())
     lines = [f"{seeds} seed(s); {training}.", "", *table(experiment, runs), ""]
     stem = file_name(experiment.name)
     for unit in dict.fromkeys(run.variant.partition("-")[0] for run in runs):

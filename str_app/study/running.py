@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from str_app.study.experiment import Experiment, Run, train_run
+from str_app.study.experiment import Experiment, Run
 from str_app.study.report import file_name
 from str_app.study.studies import STUDIES, Scale
 from str_app.study.variants import Variant
@@ -105,7 +105,7 @@ def _run(job: _Job) -> Run:
     experiment = _experiments(job.plan)[job.experiment]
     folder = job.plan.out / "runs" / file_name(experiment.name)
     folder.mkdir(parents=True, exist_ok=True)
-    return train_run(experiment, job.variant, job.seed, folder, watch=job.seed == 0)
+    return experiment.run(job.variant, job.seed, folder, watch=job.seed == 0)
 
 
 @functools.cache

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 from datasets.text_corpus import Corpus, penn_treebank, tiny_shakespeare, wikitext_2
+from models.recognizer import Architecture
 from str_app.study.experiment import Experiment, Training
 from str_app.study.language import Language, LanguageSizes
+from str_app.study.scene_text import SceneText, data_sets
 from str_app.study.synthetic import Adding, CopyMemory, EqualNumbers, MarkedCount
+from str_app.study.variants import GATES, UNITS, GateName, UnitName
+from str_app.training.settings import TrainSettings
 
 Scale = Literal["quick", "default", "paper"]
 
@@ -23,11 +27,14 @@ class Study:
         about: a line for `--help` and the report.
         experiments: of a scale; the folder is where corpora lie, the lengths replace the study's own if any are given.
         seeds: of each scale, quick, default and paper.
+        units, gates: that can be compared on it.
     """
 
     about: str
     experiments: Callable[[Scale, Path, Sequence[int]], list[Experiment]]
     seeds: tuple[int, int, int] = (2, 3, 5)
+    units: tuple[UnitName, ...] = UNITS
+    gates: tuple[GateName, ...] = GATES
 
 
 def _adding(scale: Scale, data: Path, lengths: Sequence[int]) -> list[Experiment]:
@@ -86,6 +93,29 @@ def _language(
     return experiments
 
 
+def _scene_text(scale: Scale, data: Path, lengths: Sequence[int]) -> list[Experiment]:
+    """Reduced to a quarter of `small`'s arithmetic, but for the paper's scale."""
+    train, validation = data_sets(data)
+    reduced = Architecture(stem=(16, 24), stages=(48, 80, 128), hidden_size=128, attention_size=64, embedding_size=32)
+    common = TrainSettings(train=train, validation=validation, workers=0, log_every=50)
+    match scale:
+        case "quick":
+            settings = replace(common, steps=40, warmup_steps=10, architecture=reduced, validation_limit=50)
+        case "default":
+            settings = replace(
+                common,
+                steps=2000,
+                warmup_steps=200,
+                ema_decay=0.99,
+                architecture=reduced,
+                validate_every=1000,
+                validation_limit=0,
+            )
+        case "paper":
+            settings = replace(common, steps=60_000, validate_every=5000, validation_limit=0)
+    return [SceneText(settings)]
+
+
 _WORDS = (LanguageSizes(128, 128, dropout=0.3), LanguageSizes(400, 1150, 3, 0.1, 0.4, 0.5))
 _CHARACTERS = (LanguageSizes(128, 128, dropout=0.1), LanguageSizes(128, 1000, 3, 0.0, 0.1, 0.25))
 
@@ -104,4 +134,11 @@ STUDIES: dict[str, Study] = {
         "Penn Treebank by words.", _language(lambda root: penn_treebank(root, "words"), (60, 1300, 130_000), _WORDS)
     ),
     "wikitext-2": Study("WikiText-2 by words.", _language(wikitext_2, (60, 1300, 280_000), _WORDS)),
+    "scene-text": Study(
+        "The recogniser with each kind of gates in its decoder; --data has train/ and validation/.",
+        _scene_text,
+        seeds=(1, 3, 3),
+        units=("LSTM",),
+        gates=("none", "add", "mul", "ur"),
+    ),
 }

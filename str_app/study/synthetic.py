@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from str_app.study.experiment import Carry, Metric, Training
+from str_app.study.experiment import Carry, Metric, Run, Training, train_run
 from str_app.study.variants import Variant
 
 _EVALUATION = 1_000_000_007  # seeds the evaluation's data; no step's seed is near
@@ -62,7 +63,7 @@ class _Task:
         return self.length
 
     def loss(self, model: nn.Module, step: int, seed: int, carry: Carry) -> tuple[Tensor, Carry]:
-        """See `Experiment`."""
+        """See `Task`."""
         inputs, targets = self.draw(_generator(seed, step), self.training.batch_size)
         return self.criterion(model(inputs), targets), None
 
@@ -70,6 +71,10 @@ class _Task:
         """See `Experiment`; 1,000 sequences."""
         inputs, targets = self.draw(_generator(_EVALUATION, 0), 1000)
         return self.score(model(inputs), targets)
+
+    def run(self, variant: Variant, seed: int, folder: Path, watch: bool) -> Run:
+        """See `Experiment`."""
+        return train_run(self, variant, seed, folder, watch)
 
     def settings(self) -> dict[str, Any]:
         """See `Experiment`."""

@@ -1,0 +1,93 @@
+"""The recogniser with each kind of gates in its decoder, under the recipe of the released weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from datasets.augmentation import Augmentation
+from datasets.opening import open_source
+from models.checkpoint import load_checkpoint, replace_file
+from models.gate_statistics import watch_gates
+from str_app.errors import StrAppError
+from str_app.study.experiment import Metric, Run, finished, watched_shares
+from str_app.study.variants import Variant, count_parameters
+from str_app.training.loop import Stopped, train
+from str_app.training.objective import Objective
+from str_app.training.samples import TrainingSamples
+from str_app.training.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class SceneText:
+    """Reading word crops.
+
+    Attributes:
+        training: of the recogniser, data included; seed and gates are each run's own.
+    """
+
+    training: TrainSettings
+
+    name = "scene text"
+    metric = Metric("validation word accuracy, %", "higher")
+
+    def run(self, variant: Variant, seed: int, folder: Path, watch: bool) -> Run:
+        """Train one decoder, or go on where its run stopped; see `train_run`."""
+        result = folder / f"{variant}-{seed}.json"
+        key = json.loads(json.dumps({"settings": self.settings(), "variant": str(variant), "seed": seed}))
+        done = finished(result, key)
+        if done:
+            return done
+        assert variant.gates != "chrono"
+        architecture = replace(self.training.architecture, refine=variant.gates)
+        settings = replace(self.training, architecture=architecture, seed=seed, threads=1)
+        out = folder / f"{variant}-{seed}"
+        try:
+            train(settings, out, resume=(out / "last.pt").exists())
+        except Stopped:
+            raise KeyboardInterrupt from None
+        model, _ = load_checkpoint(out / "last.safetensors")
+        run = Run(self.name, str(variant), seed, count_parameters(model), architecture.hidden_size)
+        for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+            values = json.loads(line)
+            if "accuracy" in values:
+                run.curve.append((values["step"], {self.metric.name: values["accuracy"]}))
+            elif "samples_per_second" in values:
+                run.seconds += settings.log_every * settings.batch_size / values["samples_per_second"]
+        if watch:
+            batch = TrainingSamples(
+                [open_source(Path(path)) for path in settings.train],
+                settings.weights,
+                model.charset,
+                model.preprocessing,
+                architecture.max_length,
+                Augmentation("none"),
+                seed,
+            ).__getitems__(list(range(64)))[0]
+            objective = Objective(model, 0.0, ctc=False, attention=False).eval()
+            with watch_gates(model) as watched:
+                objective(*batch[:5])[0].backward()
+            run.gates, run.gradients = watched_shares(watched)
+        replace_file(result, (json.dumps({"key": key, **asdict(run)}) + "\n").encode())
+        return run
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides the result."""
+        return {"task": "SceneText", "training": asdict(self.training)}
+
+
+def data_sets(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Paths of the sets to learn from, `root/train/*`, and to score by, `root/validation/*`.
+
+    Raises:
+        StrAppError: there are none.
+    """
+    found = []
+    for part, hint in (("train", "str-app synth --out"), ("validation", "labelled crops or an LMDB as")):
+        sets = sorted(str(path) for path in (root / part).glob("[!.]*") if path.is_dir())
+        if not sets:
+            raise StrAppError(f"{root / part}: no data set there: {hint} {root / part}/NAME")
+        found.append(tuple(sets))
+    return found[0], found[1]
