@@ -100,7 +100,7 @@ def _scene_text(scale: Scale, data: Path, lengths: Sequence[int]) -> list[Experi
     common = TrainSettings(train=train, validation=validation, workers=0, log_every=50)
     match scale:
         case "quick":
-            settings = replace(common, steps=40, warmup_steps=10, architecture=reduced, validation_limit=50)
+            settings = replace(common, steps=20, warmup_steps=5, architecture=reduced, validation_limit=50)
         case "default":
             settings = replace(
                 common,

@@ -197,9 +197,8 @@ class _Run:
     def _count(self, batch: Batch, journal: Journal) -> None:
         """Keep the share of unusable samples in view; stop when it is past the limit."""
         seen, unusable = self.world.sum(torch.tensor([batch.seen, len(batch.unusable)])).tolist()
-        for reason in batch.unusable:
-            if self.unusable < 5:
-                journal.say(f"skipped: {reason}")
+        for reason in batch.unusable[: max(0, 5 - self.unusable)]:
+            journal.say(f"skipped: {reason}")
         self.seen += seen
         self.unusable += unusable
         limit = self.settings.unusable_limit

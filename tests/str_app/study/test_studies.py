@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from str_app.study.report import interval, table
 from str_app.study.studies import STUDIES
 from str_app.study.synthetic import Adding, CopyMemory, EqualNumbers, MarkedCount
 from str_app.study.variants import GATES, Variant, all_variants, count_parameters, equal_size
+from tests.str_app.painted_data import write_folder
 
 ROOT = Path(__file__).resolve().parents[3]
 SHORT = Training(6, 4, evaluate_every=3)
@@ -234,6 +236,29 @@ def test_a_killed_study_goes_on_and_reports_the_same(tmp_path: Path) -> None:
     assert "GRU-add" in text
     for picture in (tmp_path / "whole").glob("*.svg"):
         assert f"({picture.name})" in text
+
+
+def whole_folder(path: Path) -> None:
+    write_folder(path)
+    shutil.copy(path / "images/4.png", path / "images/5.png")  # which was no image
+
+
+def test_the_recogniser_is_compared_by_its_own_training(tmp_path: Path) -> None:
+    whole_folder(tmp_path / "train/painted")
+    arguments = ["study", "scene-text", "--quick", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    arguments += ["--workers", "1", "--gates", "none", "--gates", "mul"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert f"{tmp_path}/validation: no data set there" in result.output
+    whole_folder(tmp_path / "validation/painted")
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    (experiment,) = json.loads((tmp_path / "out/report.json").read_text())["experiments"]
+    none, refined = experiment["runs"]
+    assert none["curve"][-1][0] == 20
+    assert refined["parameters"] - none["parameters"] == 128 * (32 + 128)  # the feature map: H × (embedding + glimpse)
+    assert refined["gates"]["decoder.cell"]["input"]["negative"] > 0.3
+    assert CliRunner().invoke(app, ["study", "scene-text", "--unit", "GRU"]).exit_code == 2
 
 
 def test_interval_is_students() -> None:
