@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# The recipe of the released weights: one command each for data, training and evaluation.
+#
+#   bash scripts/install_fonts.sh --more       # once, as root
+#   scripts/recipe.sh data                     # draw the crops; interrupted, it goes on
+#   scripts/recipe.sh train [--set key=value]  # train; interrupted, it goes on
+#   scripts/recipe.sh evaluate                 # score on the benchmarks; prints the table of the model card
+#
+# Environment, with its defaults:
+#   PRESET=small  FROM=                  FROM=small goes on from the released weights instead of from scratch
+#   RUN=runs/$PRESET  DATA=runs/data     where the run and the crops lie
+#   SETS=10  CROPS=100000  SEED=500      so many data sets of so many crops, seeds SEED, SEED + 1, …
+#   WORKERS=all cores                    processes that draw
+#   STEPS=125000                         of 64 crops: 8 million
+#   VALIDATION=validation                folder of data sets that choose the checkpoint and calibrate it
+#   BENCHMARKS=benchmarks                folder of the test sets, read by `evaluate` alone
+set -euo pipefail
+preset=${PRESET:-small}
+run=${RUN:-runs/$preset} data=${DATA:-runs/data} from=${FROM:-}
+sets=${SETS:-10} crops=${CROPS:-100000} seed=${SEED:-500} steps=${STEPS:-125000}
+workers=${WORKERS:-$(nproc)}
+here=$(cd "$(dirname "$0")/.." && pwd)
+app=$here/.venv/bin/str-app
+[ -x "$app" ] || app=str-app
+
+case ${1:-} in
+data)
+  for ((k = seed; k < seed + sets; k++)); do
+    [ -e "$data/$k.lmdb" ] || "$app" synth --out "$data/$k.lmdb" --count "$crops" --seed "$k" --workers "$workers"
+  done ;;
+train)
+  shift
+  options=(--out "$run" --set "steps=$steps" --set validation_limit=400)
+  for ((k = seed; k < seed + sets; k++)); do options+=(--train "$data/$k.lmdb"); done
+  for set in "${VALIDATION:-validation}"/*/; do options+=(--val "${set%/}"); done
+  if [ -e "$run/last.pt" ]; then options+=(--resume)
+  elif [ -z "$from" ]; then options+=(--preset "$preset")
+  else
+    # Weights that have learnt already: half of Muon's rate, attention still guided, no CTC head to begin anew.
+    options+=(--from "$from" --set preprocessing.widths=48,64,96,128,192 --set optimizer=muon --set learning_rate=0.001
+      --set matrix_learning_rate=0.01 --set warmup_steps=200 --set attention_weight=0.1 --set attention_weight_end=0.05
+      --set validate_every=500)
+  fi
+  # glibc keeps freed buffers instead of faulting fresh pages in: a twelfth of a step's time on a CPU.
+  export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_MMAP_THRESHOLD_=100000000000
+  exec "$app" train "${options[@]}" "$@" ;;
+evaluate)
+  exec "$app" evaluate --data "${BENCHMARKS:-benchmarks}" --model "$run/best.safetensors" ;;
+*)
+  sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2
+  exit 2 ;;
+esac
