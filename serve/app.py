@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse
@@ -104,7 +104,7 @@ def create_app(settings: Settings | None = None, load: Callable[[], Reader] | No
         )
     app.add_middleware(Telemetry, metrics=metrics, lifecycle=lifecycle, tracer=tracer)
     problems.install(app)
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.mount("/static", _Static(directory=STATIC), name="static")
     metrics.ready.set_function(lambda: float(service.ready))
     _add_operations(app, service)
     app.include_router(routes_v1.routes(service))
@@ -137,11 +137,22 @@ def _add_operations(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
+# Browsers ask each time whether a file has changed: a new server's page must not run an old one's scripts.
+REVALIDATE = {"Cache-Control": "no-cache"}
+
+
+class _Static(StaticFiles):
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(REVALIDATE)
+        return response
+
+
 def _add_pages(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(STATIC / "index.html")
+        return FileResponse(STATIC / "index.html", headers=REVALIDATE)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> FileResponse:
-        return FileResponse(STATIC / "docs.html")
+        return FileResponse(STATIC / "docs.html", headers=REVALIDATE)

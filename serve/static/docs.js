@@ -1,11 +1,4 @@
-"use strict";
-
-function element(tag, className, ...children) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  made.append(...children.filter((child) => child !== undefined));
-  return made;
-}
+import { element } from "./dom.js";
 
 // Text with `code` in it.
 function prose(className, text) {

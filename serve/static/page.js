@@ -1,82 +1,45 @@
-"use strict";
+// Pictures come in here: chosen, photographed, dropped or pasted.
+import { Card, readWhole } from "./card.js";
+import { say } from "./dom.js";
+import { about } from "./server.js";
 
+const list = document.getElementById("cards");
 const drop = document.getElementById("drop");
 const files = document.getElementById("files");
-const status = document.getElementById("status");
-const results = document.getElementById("results");
+const rotate = document.getElementById("rotate");
+const options = { keyed: false, get rotate() { return rotate.checked; } };
 
-function element(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
+function removed(card) {
+  say(`${card.file.name} removed.`);
+  (list.querySelector("[data-name=remove]") ?? files).focus();
 }
 
-function percent(confidence) {
-  // Never 100 % for what is not certain.
-  return confidence > 0.99 && confidence < 1 ? "99 %" : `${Math.round(100 * confidence)} %`;
-}
-
-function level(confidence) {
-  return confidence >= 0.9 ? "high" : confidence >= 0.6 ? "middle" : "low";
-}
-
-function show(file, result) {
-  const item = element("li", "result");
-  const picture = element("div", "picture");
-  const image = element("img");
-  image.alt = "";
-  image.src = URL.createObjectURL(file);
-  image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
-  image.addEventListener("error", () => image.remove(), { once: true });
-  picture.append(image);
-
-  const words = element("div");
-  if (result.error) {
-    words.append(element("div", "failure", result.error.message));
-  } else {
-    words.append(element("div", "reading", result.text || "(nothing to read)"));
-    const confidence = element("div");
-    confidence.append("Confidence ", element("strong", level(result.confidence), percent(result.confidence)));
-    words.append(confidence);
-    const characters = element("ul", "characters");
-    characters.setAttribute("aria-label", "Confidence of each character");
-    for (const character of result.characters) {
-      const one = element("li", level(character.confidence));
-      one.append(element("b", "", character.text), element("span", "", percent(character.confidence)));
-      characters.append(one);
+async function take(chosen) {
+  const cards = [...chosen].map((file) => new Card(file, options, removed));
+  const words = [];
+  const lost = [];
+  for (const card of cards.toReversed()) {
+    // One after the other: a decoded photograph is large.
+    if (!(await card.open())) {
+      lost.push(card.file.name);
+      continue;
     }
-    words.append(characters);
+    list.prepend(card.item);
+    card.show();
+    if (card.isWord) words.unshift(card);
   }
-  words.append(element("div", "name", file.name));
-  item.append(picture, words);
-  return item;
+  if (words.length) await readWhole(words);
+  else if (cards.length) say("Mark the words, then read them.");
+  if (lost.length) say(`The browser cannot open ${lost.join(", ")}. If it is a folder, choose the pictures in it.`, true);
 }
 
-async function read(chosen) {
-  const pictures = [...chosen];
-  if (!pictures.length) return;
-  status.className = "";
-  status.textContent = `Reading ${pictures.length === 1 ? "1 picture" : `${pictures.length} pictures`} …`;
-  const form = new FormData();
-  for (const picture of pictures) form.append("images", picture, picture.name);
-  try {
-    const answer = await fetch("/v1/recognize", { method: "POST", body: form });
-    const body = await answer.json();
-    if (!answer.ok) throw new Error(body.detail);
-    results.prepend(...body.results.map((result, i) => show(pictures[i], result)));
-    const failed = body.results.filter((result) => result.error).length;
-    status.textContent = failed ? `${pictures.length - failed} read, ${failed} could not be read.` : `${pictures.length} read.`;
-  } catch (error) {
-    status.className = "failure";
-    status.textContent = error instanceof TypeError ? "The server cannot be reached." : error.message;
-  }
+for (const input of [files, document.getElementById("camera")]) {
+  input.addEventListener("change", () => {
+    const chosen = [...input.files];
+    input.value = ""; // the same picture may be chosen again
+    take(chosen);
+  });
 }
-
-files.addEventListener("change", () => {
-  read(files.files);
-  files.value = "";
-});
 for (const kind of ["dragenter", "dragover"]) {
   document.addEventListener(kind, (event) => {
     event.preventDefault();
@@ -89,11 +52,12 @@ document.addEventListener("dragleave", (event) => {
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   drop.classList.remove("over");
-  read(event.dataTransfer.files);
+  if (event.dataTransfer.files.length) take(event.dataTransfer.files);
+  else say("No picture was dropped. From another page, copy the picture and paste it here.", true);
 });
-document.addEventListener("paste", (event) => read(event.clipboardData.files));
+document.addEventListener("paste", (event) => take(event.clipboardData.files));
 
-fetch("/v1/models")
-  .then((answer) => answer.json())
-  .then((body) => { document.getElementById("model").textContent = `Model: ${body.models.map((model) => model.name).join(", ")}.`; })
-  .catch(() => {});
+about().then(({ keyed, models }) => {
+  options.keyed = keyed;
+  if (models.length) document.getElementById("model").textContent = `Model: ${models.join(", ")}.`;
+}).catch(() => {}); // reading will say what is wrong

@@ -13,13 +13,25 @@ def test_page_needs_nothing_from_outside(client: TestClient, path: str) -> None:
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     resources = re.findall(r'(?:src|href)="([^"#]+)"', answer.text)
     assert resources
-    for resource in resources:
+    for resource in resources:  # grows by what modules import
         assert resource.startswith("/"), resource
         found = client.get(resource)
         assert found.status_code == 200
         assert not re.search(r"https?://(?!www\.w3\.org/)", found.text)
+        imported = re.findall(r'^import .* from "\.(/[a-z]+\.js)";$', found.text, flags=re.MULTILINE)
+        assert len(imported) == found.text.count("import ")
+        resources += [f"/static{path}" for path in imported if f"/static{path}" not in resources]
     assert "<style" not in answer.text  # the content security policy would ignore them
     assert not re.search(r"\son\w+=", answer.text)
+
+
+def test_a_new_servers_page_never_runs_an_old_ones_scripts(client: TestClient) -> None:
+    for path in ("/", "/docs", "/static/page.js"):
+        answer = client.get(path)
+        assert answer.headers["cache-control"] == "no-cache"
+    again = client.get("/static/page.js", headers={"If-None-Match": answer.headers["etag"]})
+    assert again.status_code == 304
+    assert not again.content
 
 
 def test_models(client: TestClient) -> None:
