@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from str_app.reader import Reader
 
 STATIC = Path(__file__).parent / "static"
+# Browsers ask each time whether a file has changed: a new server's page must not run an old one's scripts.
+REVALIDATE = {"Cache-Control": "no-cache"}
 NOT_READY = problems.documented({503: "Warming up, or stopping."})
 NOT_ALIVE = problems.documented({503: "The model's thread has ended."})
 
@@ -135,10 +137,6 @@ def _add_operations(app: FastAPI, service: Service) -> None:
     @app.get("/metrics", tags=["health"], summary="Prometheus metrics", response_class=Response)
     async def prometheus() -> Response:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-# Browsers ask each time whether a file has changed: a new server's page must not run an old one's scripts.
-REVALIDATE = {"Cache-Control": "no-cache"}
 
 
 class _Static(StaticFiles):

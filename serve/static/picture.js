@@ -2,7 +2,7 @@
 
 const WIDEST = 640; // of a crop as it is drawn, twice its size on the page
 const HIGHEST = 192;
-const STRIP = 20;
+const STRIP = 36;
 
 // A bitmap to be closed after use, or null where the browser cannot decode the file. An <img> would not do: its
 // naturalWidth is divided by a resolution that stands in EXIF.

@@ -28,7 +28,7 @@ KEYS = {
     "Tab": 9, "Enter": 13, "Escape": 27, "Space": 32, "Delete": 46, "v": 86,
 }  # fmt: skip
 TEXTS = {"Enter": "\r", "Space": " "}
-STRIP = 20  # of picture.js
+STRIP = 36  # of picture.js
 # Notes the forms that the page sends.
 WATCH = """
 window.sent = [];

@@ -47,9 +47,10 @@ def test_pictures_of_words_are_read_at_once_as_the_api_reads_them(opened: Open, 
 
 def test_a_character_shows_where_the_network_looked(opened: Open, page_server: RealServer) -> None:
     page = opened()
-    page.choose(SAMPLES[5])
+    page.choose(SAMPLES[7])
     page.until_count(".reading .text", 1)
-    (result,) = whole(page_server.url, SAMPLES[5], query="?attention=true")
+    (result,) = whole(page_server.url, SAMPLES[7], query="?attention=true")
+    assert result["attention"]["covered"] < 0.8  # otherwise nothing tells whether the page heeds it
     maps = np.array(result["attention"]["maps"]).sum(axis=1)  # (characters + end, columns)
     columns = maps.shape[1] * result["attention"]["covered"]
     plain, no_bars = page.crop_shown()
@@ -167,6 +168,23 @@ def test_moved_resized_slanted_and_deleted_boxes(opened: Open, tmp_path: Path) -
     assert difference.mean() < 4.0
 
 
+def test_a_box_that_was_moved_while_it_was_read_is_not_read(opened: Open, tmp_path: Path) -> None:
+    page = opened()
+    page.choose(photograph(tmp_path / "wall.jpg"))
+    page.until_count(".stage img", 1)
+    page.mark(WORDS[6])
+    page.mark(WORDS[5])
+    page.js(
+        """const plain = window.fetch, gate = new Promise((go) => { window.go = go; });
+        window.fetch = async (...given) => { await gate; return plain(...given); }"""
+    )
+    page.click("[data-name=read]")
+    page.drag(*page.in_window((1000, 250), (1100, 350)))
+    page.js("window.go()")
+    page.until(lambda: page.texts(".readings .text") == ["SEALED"])
+    assert page.texts(".readings li > p") == ["Not read yet"]
+
+
 def test_by_keyboard_alone(opened: Open, tmp_path: Path) -> None:
     page = opened()
     page.choose(photograph(tmp_path / "wall.jpg"))
@@ -215,6 +233,16 @@ def test_by_keyboard_alone(opened: Open, tmp_path: Path) -> None:
     assert page.js("return document.activeElement.id") == "files"
 
 
+def test_docs_page(opened: Open) -> None:
+    page = opened()
+    page.js("location.href = '/docs'")
+    page.until(lambda: "/v1/regions" in page.texts("h2 code"))
+    assert page.count("#schemas h3") > 5
+
+
+LOOKS = {"desktop": {"size": (1000, 1280)}, "phone": SCREENS["phone"], "narrow": SCREENS["narrow"]}
+
+
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The accessibility checker's source."""
@@ -227,19 +255,20 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("screen", ["desktop", "phone", "narrow"])
+@pytest.mark.parametrize("screen", LOOKS)
 def test_looks(opened: Open, axe: str, tmp_path: Path, screen: str, dark: bool) -> None:
     pictures = Path(os.environ.get("PAGE_PICTURES", tmp_path))
-    page = opened(**SCREENS[screen], dark=dark)
-    page.choose(SAMPLES[7], photograph(tmp_path / "wall.jpg"))
+    page = opened(**LOOKS[screen], dark=dark)
+    page.choose(photograph(tmp_path / "wall.jpg"), SAMPLES[7])
     page.until_count(".reading .text", 1)
     page.until_count(".stage img", 1)
     for box in WORDS.values():
         page.mark(box)
     page.read_marked(4)
-    page.js("document.querySelector('.readings .character').click(); document.querySelector('.stage').scrollIntoView()")
+    page.js("document.querySelectorAll('.character')[2].click(); document.querySelector('.card').scrollIntoView()")
     page.picture(pictures / f"page-{screen}-{'dark' if dark else 'light'}.png")
     assert page.js("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.js("return document.querySelector('.camera').checkVisibility()") == page.phone
     paper = page.js("return getComputedStyle(document.body).backgroundColor")
     assert (max(map(int, re.findall(r"\d+", paper))) < 60) == dark
     small = """const targets = [...document.querySelectorAll("button, .button, .check, .choice label, .target")];
