@@ -43,7 +43,7 @@ FUZZ_INPUTS ?= 20000
 LOAD_SECONDS ?= 300
 LOAD_CLIENTS ?= 64
 
-service-test: install  ## fuzz, load and faults of the server (half an hour, two free cores, loopback only)
+service-test: install  ## fuzz, load, faults and the page in Chromium (half an hour, two free cores, loopback; apt-get: chromium chromium-driver npm)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,service-tests]'
 	FUZZ_INPUTS=$(FUZZ_INPUTS) LOAD_SECONDS=$(LOAD_SECONDS) LOAD_CLIENTS=$(LOAD_CLIENTS) \
 		$(BIN)/python -m pytest -m slow tests/serve -s -o faulthandler_timeout=1800
