@@ -137,7 +137,7 @@ class Run:
         experiment, variant, seed: which.
         parameters, hidden_size: of the network.
         curve: evaluations: step → metrics.
-        seconds: of training alone, on one thread.
+        seconds: of training alone, of one thread's own time, so that other work on the machine counts little.
         gates: place → gate → shares and histograms, from one batch after training; only of the first seed.
         gradients: place → (step of the recurrence, norm of the gradient at h) from the same batch.
     """
@@ -221,7 +221,7 @@ def _train(
     training = experiment.training
     stop: list[int] = []
     handlers = {s: signal.signal(s, lambda number, frame: stop.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
-    began = written = time.monotonic()
+    began, written = time.process_time(), time.monotonic()
     try:
         while step < training.steps:
             model.train()
@@ -237,11 +237,11 @@ def _train(
             optimizer.step()
             step += 1
             if step % training.evaluate_every == 0 or step == training.steps:
-                run.seconds += time.monotonic() - began
+                run.seconds += time.process_time() - began
                 model.eval()
                 with torch.no_grad():
                     run.curve.append((step, experiment.evaluate(model)))
-                began = time.monotonic()
+                began = time.process_time()
             if stop or time.monotonic() - written > 60:
                 seconds = run.seconds + time.monotonic() - began
                 carried = None if carry is None else list(carry)

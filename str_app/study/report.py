@@ -58,8 +58,8 @@ def write_report(out: Path, title: str, command: str, results: Sequence[tuple[Ex
     parts = [f"# {title}", "", f"Command: `{command}`", ""]
     parts.append(
         "Means over seeds with 95 % intervals (Student's t). *Against none* is the mean of the differences to the "
-        "vanilla gates of the same unit and seed: an interval that holds 0 shows no difference. Time is that of a step "
-        "on one thread, as a share of the vanilla gates'; runs side by side disturb each other."
+        "vanilla gates of the same unit and seed: an interval that holds 0 shows no difference. Time is one "
+        "thread's own, as a share of the vanilla gates'; runs side by side disturb each other a little."
     )
     for experiment, runs in results:
         parts += ["", f"## {experiment.name}", "", *_experiment(experiment, runs, files)]
