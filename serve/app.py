@@ -19,6 +19,7 @@ from serve.batcher import Batcher
 from serve.decoder import Decoder
 from serve.problems import ProblemError
 from serve.reading import Service
+from serve.room import Room
 from serve.settings import Settings
 from serve.telemetry import Lifecycle, Metrics, Telemetry
 from serve.tracing import Tracer
@@ -94,6 +95,7 @@ def create_app(settings: Settings | None = None, load: Callable[[], Reader] | No
     )
     app.state.service = service
     # The last one added is the first to see a request.
+    app.add_middleware(Room, check=batcher.check_room)
     if settings.api_keys_file:
         app.add_middleware(Access, digests=read_keys(settings.api_keys_file))
     if settings.cors_origins:

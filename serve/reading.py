@@ -47,12 +47,7 @@ class Service:
 
     @contextmanager
     def receive(self, request: Request) -> Iterator[Body]:
-        """The request's body, to be read; its memory is given back when the block ends.
-
-        Raises:
-            ProblemError: 429, there is no room for another image. Before the body is read: refusing must be cheap.
-        """
-        self.batcher.check_room()
+        """The request's body, to be read; its memory is given back when the block ends."""
         with self.upload_memory.of_request() as take:
             yield Body(request, self.settings, take, self.decoder.run)
 

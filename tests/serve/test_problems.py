@@ -137,6 +137,36 @@ def test_full_queue_is_refused_and_recovers(reader: HeldReader) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/v1/recognize", "/v1/recognize"),
+        ("/v1/regions", "/v1/regions"),
+        ("/v2/models/x/infer", "/v2/models/{name}/infer"),
+        ("/v2/models/x/versions/1/infer", "/v2/models/{name}/versions/{version}/infer"),
+    ],
+)
+def test_without_room_no_body_is_read(reader: HeldReader, path: str, route: str) -> None:
+    async def never() -> AsyncIterator[bytes]:
+        raise AssertionError("the body was asked for")
+        yield b""
+
+    async def scenario() -> None:
+        async with serving(Settings(max_pending=1, max_images=1), reader) as (app, client):
+            reader.gate.clear()
+            accepted = asyncio.create_task(client.post("/v1/recognize", files=parts("a")))
+            await entered(reader)
+            refused = await client.post(path, content=never(), headers={"content-type": "image/png"})
+            assert refused.status_code == 429
+            assert refused.headers["retry-after"] == "1"
+            assert f'route="{route}"' in app.state.service.metrics.text().decode()
+            assert (await client.get("/v1/models")).status_code == 200
+            reader.gate.set()
+            assert (await accepted).status_code == 200
+
+    asyncio.run(scenario())
+
+
 def test_memory_of_all_bodies_together_is_bounded(reader: HeldReader) -> None:
     async def scenario() -> None:
         size = len(png("word"))
