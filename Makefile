@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := str_app models datasets serve tests scripts docs
 
-.PHONY: help install demo test lint types check format service-test docker-test fonts clean
+.PHONY: help install demo test lint types check format service-test docker-test compose-test deploy-test fonts clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -50,6 +50,13 @@ service-test: install  ## fuzz, load, faults and the page in Chromium (half an h
 
 docker-test: install  ## build and run the image (needs a Docker engine: DOCKER_HOST or the default socket)
 	bash scripts/docker_test.sh
+
+compose-test: install  ## two replicas behind nginx, killed and replaced (needs a Docker engine and what docker-test built)
+	bash scripts/compose_test.sh
+
+deploy-test: install  ## nginx before real servers, manifests, unit, alerts (skips what is not installed)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,service-tests]'
+	$(BIN)/python -m pytest tests/deploy -s -rs -o faulthandler_timeout=300
 
 fonts:  ## fonts for `str-app synth` (Debian, as root)
 	bash scripts/install_fonts.sh

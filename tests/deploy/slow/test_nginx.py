@@ -1,0 +1,210 @@
+"""The shipped nginx.conf in a real nginx, before real servers that are killed, stopped and frozen."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.deploy.asking import SAMPLES, asking, until
+from tests.deploy.shipped import DEPLOY
+from tests.serve.slow.real_server import RealServer
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not shutil.which("nginx"), reason="needs nginx 1.19.5 or later"),
+]
+CONF = (DEPLOY / "nginx/nginx.conf").read_text()
+Address = tuple[str, int]
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Message
+    body: bytes
+
+    def problem(self, code: str) -> bool:
+        problem = json.loads(self.body)
+        assert self.headers["Content-Type"] == "application/problem+json"
+        assert problem["status"] == self.status
+        return problem["code"] == code
+
+
+def ask(url: str, data: bytes | None = None, context: ssl.SSLContext | None = None, **headers: str) -> Answer:
+    request = urllib.request.Request(url, data, {"Content-Type": "image/jpeg"} | headers)
+    try:
+        with urllib.request.urlopen(request, timeout=30, context=context) as answer:
+            return Answer(answer.status, answer.headers, answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code, error.headers, error.read())
+
+
+def replaced(text: str, old: str, new: str) -> str:
+    assert text.count(old) == 1, f"{old!r} is not in nginx.conf once"
+    return text.replace(old, new)
+
+
+@contextmanager
+def nginx(folder: Path, replicas: Sequence[Address], conf: str = CONF) -> Iterator[str]:
+    """nginx with the shipped configuration, but for the addresses and the place of its files. Yields its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    conf, found = re.subn(r"^( *listen) \d+", rf"\1 127.0.0.1:{port}", conf, flags=re.MULTILINE)
+    assert found == 1
+    for number, (host, replica_port) in enumerate(replicas, 1):
+        conf = replaced(conf, f"server str-app-{number}:8000", f"server {host}:{replica_port}")
+    (folder / "nginx.conf").write_text(conf.replace("/tmp/", f"{folder}/").replace("/dev/stdout", f"{folder}/log"))
+    # Tests that run as root would have workers of another user, who may not enter the folder.
+    user = "user root; " if os.geteuid() == 0 else ""
+    command = ["nginx", "-e", "stderr", "-c", folder / "nginx.conf", "-g", f"{user}daemon off;"]
+    with (folder / "errors").open("w") as errors, subprocess.Popen(command, stderr=errors) as process:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            until(lambda: process.poll() is not None or _listens(port), "listening")
+            assert process.poll() is None, (folder / "errors").read_text()
+            yield url
+        finally:
+            process.send_signal(signal.SIGQUIT)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as trial:
+        return trial.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def stand_in(status: int | None) -> Iterator[tuple[Address, list[str]]]:
+    """A replica that answers all with `status`, or with None breaks each connection; and the ids it was asked with."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.headers["X-Request-ID"])
+            self.rfile.read(int(self.headers["Content-Length"]))
+            if status:
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            self.close_connection = True
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield ("127.0.0.1", server.server_port), asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_replica_killed_under_load_costs_nothing(tmp_path: Path) -> None:
+    with RealServer() as first, RealServer() as second, nginx(tmp_path, [first.address, second.address]) as url:
+        with asking(url, retries=False, clients=8, pause_s=0.0) as tally:
+            until(lambda: tally.answers > 50, "asked")
+            first.process.kill()
+            before = tally.answers
+            until(lambda: tally.answers > before + 100, "answered by the other")
+        print(f"\nkill -9 behind nginx, no retries: {tally}")
+        assert not tally.lost
+        statuses = [json.loads(line)["replica_status"] for line in (tmp_path / "log").read_text().splitlines()]
+        assert "502, 200" in statuses  # the kill did hit requests
+
+
+def test_a_replica_stopped_under_load_costs_nothing(tmp_path: Path) -> None:
+    with RealServer() as first, RealServer() as second, nginx(tmp_path, [first.address, second.address]) as url:
+        with asking(url, retries=False, clients=8, pause_s=0.0) as tally:
+            until(lambda: tally.answers > 50, "asked")
+            first.process.terminate()
+            assert first.process.wait(60) == 0
+            before = tally.answers
+            until(lambda: tally.answers > before + 100, "answered by the other")
+        print(f"\nSIGTERM behind nginx, no retries: {tally}")
+        assert not tally.lost
+
+
+def test_a_frozen_replica_costs_time_only(tmp_path: Path) -> None:
+    conf = replaced(CONF, "proxy_read_timeout 15s;", "proxy_read_timeout 2s;")
+    with RealServer() as first, RealServer() as second, nginx(tmp_path, [first.address, second.address], conf) as url:
+        with asking(url, retries=False, clients=4, pause_s=0.0) as tally:
+            until(lambda: tally.answers > 20, "asked")
+            first.process.send_signal(signal.SIGSTOP)
+            until(lambda: "504, 200" in (tmp_path / "log").read_text(), "passed on")
+            first.process.send_signal(signal.SIGCONT)
+            before = tally.answers
+            until(lambda: tally.answers > before + 20, "answered")
+        assert not tally.lost
+
+
+def test_what_a_warming_replica_refuses_another_reads(tmp_path: Path) -> None:
+    image = SAMPLES[0].read_bytes()
+    with stand_in(503) as (cold, asked), RealServer() as warm, nginx(tmp_path, [cold, warm.address]) as url:
+        answers = [ask(f"{url}/v1/recognize", image) for _ in range(4)]
+        assert [answer.status for answer in answers] == [200] * 4
+        assert asked
+
+
+@pytest.mark.parametrize(("status", "told"), [(429, 429), (504, 504), (None, 502)])
+def test_what_is_not_sent_again(tmp_path: Path, status: int | None, told: int) -> None:
+    """A busy replica's answer is final, and a request that breaks two of them is given up."""
+    with stand_in(status) as (first, to_first), stand_in(status) as (second, to_second):
+        with nginx(tmp_path, [first, second]) as url:
+            answer = ask(f"{url}/v1/recognize", b"image")
+        assert answer.status == told
+        assert len(to_first + to_second) == (2 if status is None else 1)
+        if status is None:
+            assert answer.problem("no_replica")
+            assert answer.headers["Retry-After"] == "1"
+            assert answer.headers["X-Request-ID"] == json.loads(answer.body)["request_id"] == (to_first + to_second)[0]
+
+
+def test_what_comes_through(tmp_path: Path) -> None:
+    with RealServer() as server, nginx(tmp_path, [server.address, server.address]) as url:
+        image = SAMPLES[0].read_bytes()
+        assert ask(f"{url}/v1/recognize", image, **{"X-Request-ID": "mine-1"}).headers["X-Request-ID"] == "mine-1"
+        made = ask(f"{url}/v1/recognize", image, **{"X-Request-ID": "no id"}).headers["X-Request-ID"]
+        until(lambda: f'"request_id": "{made}"' in (tmp_path / "log").read_text(), "logged under the same id")
+        for path in ("/", "/docs", "/readyz", "/v2", "/static/page.js"):
+            assert ask(url + path).status == 200, path
+        assert ask(url + "/nowhere").problem("not_found")
+        for path in ("/metrics", "//metrics", "/%6detrics", "/metrics?a=b", "/v1/../metrics"):
+            assert ask(url + path).problem("not_found"), path
+            assert b"str_app_" not in ask(url + path).body
+        assert ask(f"{url}/v1/recognize", bytes(32 * 2**20)).status == 200  # in it: not an image
+        assert ask(f"{url}/v1/recognize", bytes(32 * 2**20 + 1)).problem("body_too_large")
+
+
+def test_tls_as_the_file_says(tmp_path: Path) -> None:
+    openssl = shutil.which("openssl") or pytest.skip("needs openssl")
+    key, certificate = tmp_path / "tls.key", tmp_path / "tls.crt"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", *names]
+    subprocess.run([openssl, *made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    conf = replaced(CONF, "        listen 8080;\n", "")
+    for line in ("listen 8443 ssl;", "ssl_certificate /", "ssl_certificate_key /"):
+        conf = replaced(conf, f"# {line}", line)
+    conf = conf.replace("/etc/nginx/tls/", "/tmp/")
+    with stand_in(200) as (replica, asked), nginx(tmp_path, [replica, replica], conf) as url:
+        trusting = ssl.create_default_context(cafile=certificate)
+        assert ask(url.replace("http:", "https:") + "/v1/recognize", b"image", trusting).status == 200
+        assert asked
+        assert ask(url + "/v1/recognize", b"image").status == 400  # plain HTTP to a TLS port
