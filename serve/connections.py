@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
+from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serve import problems
 from serve.problems import ProblemError
 from serve.telemetry import Metrics
 
+MAX_HEAD = 64 * 1024
 
-class Connection(H11Protocol):
+
+class Place(Enum):
+    """Where in a request the last byte that has come stands."""
+
+    BETWEEN = 0
+    HEAD = 1
+    BODY = 2
+
+
+class Connection(HttpToolsProtocol):
     """uvicorn's protocol with what it lacks: time limits, and errors in the form that all others have.
 
     Three things are limited: the head of a request from its first byte on (or from the connection), the rest of a body
@@ -36,6 +47,8 @@ class Connection(H11Protocol):
         self._header_timeout_s = header_timeout_s
         self._write_timeout_s = write_timeout_s
         self._metrics = metrics
+        self._place = Place.BETWEEN
+        self._head_size = 0
         self._limit: asyncio.TimerHandle | None = None
         self._write_limit: asyncio.TimerHandle | None = None
 
@@ -49,17 +62,67 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        begun = self._place is Place.HEAD
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # The parser takes the offer and with it any body. Nobody does here: the request begins anew without it.
+            head = self._head_without_offer()
+            self._place = Place.BETWEEN
+            self.parser = httptools.HttpRequestParser(self)
+            self.data_received(head + data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError:
+            self.send_400_response("")
+            return
+        if self._place is Place.HEAD:
+            # The parser has no limit. What came before the head in this piece counts with it: pieces are small.
+            self._head_size = self._head_size + len(data) if begun else len(data)
+            if self._head_size > MAX_HEAD:
+                self.send_400_response("")
+                return
         if self._answering:
             self._end_limit()
         else:
             self._begin_limit()
 
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._place = Place.HEAD
+
+    def on_headers_complete(self) -> None:
+        if self.parser.get_method() == b"CONNECT":
+            raise ValueError("no proxy")  # which the parser makes an error of its own
+        if self.parser.should_upgrade():
+            return  # see data_received
+        if self.parser.get_http_version() == "1.1" and not any(name == b"host" for name, _ in self.headers):
+            raise ValueError("HTTP/1.1 asks for a Host")
+        super().on_headers_complete()
+        self._place = Place.BODY
+
+    def on_message_complete(self) -> None:
+        self._place = Place.BETWEEN
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def _head_without_offer(self) -> bytes:
+        """The head just parsed, without what offers another protocol."""
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                value = b",".join(
+                    t for t in value.split(b",") if t.strip().lower() not in (b"upgrade", b"http2-settings")
+                )
+            if name != b"upgrade" and not (name == b"connection" and not value):
+                lines.append(name + b": " + value)
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
     def on_response_complete(self) -> None:
         self._end_limit()
         super().on_response_complete()
         # Half a body that nobody reads, or half a head that came with the last request.
-        if not self._answering and (self.conn.their_state is h11.SEND_BODY or self.conn.trailing_data[0]):
+        if not self._answering and self._place is not Place.BETWEEN:
             self._begin_limit()
 
     def pause_writing(self) -> None:
@@ -92,7 +155,7 @@ class Connection(H11Protocol):
 
     def _too_late(self) -> None:
         self._limit = None
-        if self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
+        if self._place is Place.BETWEEN:
             self.transport.close()  # a connection made in advance, perhaps: nothing to complain about
             return
         self._refuse(
@@ -102,20 +165,17 @@ class Connection(H11Protocol):
         )
 
     def _refuse(self, problem: ProblemError) -> None:
-        """Say why, if nothing has been said, and close."""
+        """Say why, unless an answer to this request has begun or one to an earlier request is still due, and close."""
         self._metrics.rejections.labels(problem.code).inc()
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not self.transport.is_closing():
+        if self._place is Place.BODY:  # of the request that the newest cycle answers
+            silent = not self.cycle.response_started and not self.pipeline
+        else:
+            silent = not self._answering
+        if silent and not self.transport.is_closing():
             body = json.dumps(problems.problem_body(problem, "")).encode()
-            headers = [
-                ("content-type", problems.MEDIA_TYPE),
-                ("content-length", str(len(body))),
-                ("connection", "close"),
-            ]
-            reason = HTTPStatus(problem.status).phrase
-            events = (
-                h11.Response(status_code=problem.status, headers=headers, reason=reason),
-                h11.Data(data=body),
-                h11.EndOfMessage(),
+            head = (
+                f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n"
+                f"content-type: {problems.MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
             )
-            self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
+            self.transport.write(head.encode() + body)
         self.transport.close()

@@ -122,7 +122,7 @@ class Telemetry:
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         # Templates and known methods only: a label made of what strangers send would grow without bound.
         other = "/static" if status < 400 else "unmatched"
-        route = scope.get("str_app.route") or getattr(scope.get("route"), "path", other)
+        route = str(scope.get("str_app.route") or getattr(scope.get("route"), "path", other))
         method = scope["method"] if scope["method"] in METHODS else "other"
         self.metrics.requests.labels(route, method, str(status)).inc()
         self.metrics.request_seconds.labels(route).observe(seconds)

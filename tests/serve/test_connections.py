@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -35,7 +37,9 @@ def answer_of(connection: socket.socket) -> bytes:
     """One answer, whose body is a JSON object."""
     answer = b""
     while not answer.endswith(b"}"):
-        answer += connection.recv(65536)
+        received = connection.recv(65536)
+        assert received, answer
+        answer += received
     return answer
 
 
@@ -51,6 +55,7 @@ BROKEN = {
     "no HTTP": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, "malformed_http"),
     "no host": (b"GET / HTTP/1.1\r\n\r\n", 400, "malformed_http"),
     "endless head": (b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000, 400, "malformed_http"),
+    "proxy": (b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "malformed_http"),
     "bad length": (HEAD + b"Content-Length: -1\r\n\r\n", 400, "malformed_http"),
     "two lengths": (HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "malformed_http"),
     "bad chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "malformed_http"),
@@ -126,6 +131,44 @@ def test_a_thousand_idle_connections_stop_nothing() -> None:
         assert server.status("/healthz") == 200
         answer = httpx.post(server.url + "/v1/recognize", files=parts("through"), timeout=10)
         assert answer.json()["results"][0]["text"] == "through"
+
+
+def test_a_head_within_the_limit_may_come_in_pieces(server: ServerProcess) -> None:
+    with socket.create_connection(server.address, timeout=10) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 30_000)
+        connection.sendall(b"x" * 30_000 + b"\r\n\r\n")
+        assert answer_of(connection).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("upgrade", [b"h2c", b"websocket"])
+def test_who_offers_another_protocol_is_answered_in_this_one(server: ServerProcess, upgrade: bytes) -> None:
+    server.let_through()
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: " + upgrade + b"\r\nHTTP2-Settings: AAMAAABk\r\n"
+    image = png("offered")
+    post = HEAD + offer + b"Content-Length: %d\r\n\r\n" % len(image) + image
+    plain = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection(server.address, timeout=10) as connection:
+        connection.sendall(post)
+        assert b'"offered"' in answer_of(connection)
+        connection.sendall(plain)
+        assert answer_of(connection).startswith(b"HTTP/1.1 200 ")
+        server.let_through()
+        connection.sendall(post[:-20])
+        time.sleep(0.05)
+        connection.sendall(post[-20:])
+        assert b'"offered"' in answer_of(connection)
+
+
+def test_requests_sent_ahead_are_answered_in_order(server: ServerProcess) -> None:
+    def get(path: bytes) -> bytes:
+        return b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path
+
+    with socket.create_connection(server.address, timeout=10) as connection:
+        connection.sendall(get(b"/healthz") + get(b"/nowhere") + get(b"/healthz"))
+        answer = b""
+        while answer.count(b"HTTP/1.1 ") < 3:
+            answer += connection.recv(65536)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"404", b"200"]
 
 
 def test_expect_100_continue_keeps_the_bytes_of_a_body_that_is_too_large(server: ServerProcess) -> None:
