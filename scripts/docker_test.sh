@@ -25,7 +25,10 @@ if [ -d "${PIP_FIND_LINKS:-}" ]; then
   build_args+=(--build-arg BUILD_IMAGE=str-app:build-base)
 fi
 docker build "${build_args[@]}" -t "$image" .
-echo "image: $(($(docker image inspect -f '{{.Size}}' "$image") / 1000000)) MB"
+megabytes=$(($(docker image inspect -f '{{.Size}}' "$image") / 1000000))
+cuda=$(docker run --rm --network none --entrypoint python "$image" -c 'import torch; print(torch.version.cuda)')
+echo "image: $megabytes MB, CUDA: $cuda"
+[ "$cuda" != None ] || [ "$megabytes" -le 1300 ] || fail "above 1,300 MB with torch for CPUs: docs/deployment.md says what it was made of"
 
 locked=(--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --network none)
 serve=(serve)
