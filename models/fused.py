@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from models.gates import RefinedGate
+from models.native.library import library_for
+from models.units import Unit
 
 # Elements of the stacked weights' pre-activations in one chunk of the backward pass: what stays in a core's cache.
 CHUNK_ELEMENTS = 1 << 17
@@ -69,6 +71,28 @@ def by_step(sizes: Sequence[int], backwards: bool, *tensors: Tensor | None) -> I
     """Each step's rows of every tensor (None stays None), from the last step if `backwards`."""
     pieces = list(zip(*([None] * len(sizes) if x is None else x.split(list(sizes)) for x in tensors), strict=True))
     return reversed(pieces) if backwards else iter(pieces)
+
+
+def take_steps(
+    plain: Callable[..., None], unit: Unit, gate: RefinedGate, sizes: Sequence[int], reverse: bool, *tensors: Any
+) -> None:
+    """All steps by `plain`, or by the compiled function of its name and arguments where there is one."""
+    library = library_for(sum(sizes), *tensors)
+    if library is None or not all(one is None or one.is_contiguous() for one in tensors):
+        plain(gate, sizes, reverse, *tensors)
+    else:
+        library.run(plain.__name__, unit, gate, sizes, reverse, *tensors)
+
+
+def transposed_product(a: Tensor, b: Tensor) -> Tensor:
+    """aᵀ b."""
+    library = library_for(len(a), a, b)
+    return a.t() @ b if library is None else library.product(a.t(), b)
+
+
+def running(state: Tensor) -> Tensor:
+    """A copy for all sequences, in which each step changes the rows of those that live."""
+    return state.clone(memory_format=torch.contiguous_format)
 
 
 def live_rows(sizes: Sequence[int], *states: Tensor) -> dict[int, list[Tensor]]:

@@ -13,6 +13,8 @@ from models.fused_gru import FusedGRU
 from models.fused_lstm import FusedLSTM
 from models.fused_mgu import FusedMGU
 from models.gates import RefinedGate
+from models.native.library import library_for
+from models.native.linear import map_inputs
 from models.units import State, Unit
 
 _FUSED: dict[str, type[torch.autograd.Function]] = {"LSTM": FusedLSTM, "GRU": FusedGRU, "MGU": FusedMGU}
@@ -43,13 +45,20 @@ def run_recurrence(
     assert weight_ih is not None
     assert weight_hh is not None
     bias_ih, bias_hh = weights["bias_ih"], weights["bias_hh"]
-    # A compiler or an exporter gets plain operations, which it fuses itself.
-    fused = fused and gate.refine != "ur" and not gate.watched and not torch.compiler.is_compiling()
+    # A compiler, an exporter or a tracer gets plain operations, which it fuses itself.
+    followed = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    fused = fused and gate.refine != "ur" and not gate.watched and not followed
     if bias_ih is not None and bias_hh is not None and unit.name != "GRU":  # a GRU's reset gate multiplies its bias_hh
         bias_ih, bias_hh = bias_ih + bias_hh, None
     # Everything that does not depend on h is one GEMM over all steps, in autocast's precision where that is on.
-    projected = F.linear(data, weight_ih, bias_ih)
-    feature = gate.map_feature(data, weights["weight_feature"])
+    library = None
+    if fused and not torch.is_autocast_enabled(data.device.type):
+        library = library_for(len(data), data, *weights.values())
+    if library is None:
+        projected = F.linear(data, weight_ih, bias_ih)
+        feature = gate.map_feature(data, weights["weight_feature"])
+    else:
+        projected, feature = map_inputs(library, gate, data, weight_ih, bias_ih, weights["weight_feature"])
     with torch.autocast(data.device.type, enabled=False):
         dtype = weight_hh.dtype
         projected = projected.to(dtype)

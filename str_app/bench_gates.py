@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from models.cells import RefinedGRUCell, RefinedLSTMCell, RefinedMGUCell
 from models.gates import Refine
 from models.layers import RefinedGRU, RefinedLSTM, RefinedMGU
+from models.native.library import library_for, torch_operations_only
 from str_app.evaluation.plots import Axis, Series, plot
 
 BATCHES, STEPS, HIDDEN = (1, 32, 128), (26, 100, 400), (128, 256, 512)
-QUICK = ((1, 26, 128), (32, 26, 128), (1, 100, 256), (32, 100, 256))
+QUICK = ((1, 26, 128), (32, 26, 128), (1, 100, 256), (32, 100, 256), (50, 50, 64))
 PASSES = ("forward", "forward+backward")
 
 _LAYERS: dict[str, Any] = {"LSTM": RefinedLSTM, "GRU": RefinedGRU, "MGU": RefinedMGU}
@@ -42,7 +43,8 @@ class Timing:
         what: `"forward"` (without gradients) or `"forward+backward"`.
         turns: measured turns.
         milliseconds: contender → median time. Contenders: `torch` (nn.LSTM, nn.GRU; there is no MGU), `refined` (our
-            layer), `cells` (a loop of our cells), `compiled` (torch.compile of that loop).
+            layer), `pure` (the same without the native loops, where it takes those), `cells` (a loop of our cells),
+            `compiled` (torch.compile of that loop).
         ratios: contender → (lower quartile, median, upper quartile) of the refined layer's time to the contender's.
     """
 
@@ -99,9 +101,10 @@ def measure(
         x = torch.randn(steps, batch, hidden, device=device, requires_grad=True)  # as inside a network
         layers = contenders(unit, hidden, refine, device, compiled)
         for what in PASSES:
-            times = _take_turns(
-                {name: _runner(layer, x, what) for name, layer in layers.items()}, turns, seconds, device, clock
-            )
+            runs = {name: _runner(layer, x, what) for name, layer in layers.items()}
+            if refine != "ur" and library_for(batch * steps, x, *layers["refined"].parameters()) is not None:
+                runs["pure"] = torch_operations_only()(_runner(layers["refined"], x, what))
+            times = _take_turns(runs, turns, seconds, device, clock)
             ratios = {
                 name: _quartiles([ours / theirs for ours, theirs in zip(times["refined"], times[name], strict=True)])
                 for name in times
@@ -214,9 +217,11 @@ def _quartiles(values: list[float]) -> tuple[float, float, float]:
 
 
 def markdown(timings: Sequence[Timing], overheads: Sequence[Overhead]) -> str:
-    """Two tables: times with ratios (quartiles in brackets), and what the layers cost beside time."""
-    names = [name for name in ("torch", "cells", "compiled") if any(name in one.ratios for one in timings)]
+    """The refined layer's path; times with ratios (quartiles in brackets); what the layers cost beside time."""
+    names = [name for name in ("torch", "pure", "cells", "compiled") if any(name in one.ratios for one in timings)]
     lines = [
+        f"The refined layer ran by {'the native loops' if 'pure' in names else 'torch operations'}.",
+        "",
         f"| unit | B | T | H | pass | refined, ms | {' | '.join(f'refined / {name}' for name in names)} |",
         "|---" * (6 + len(names)) + "|",
     ]

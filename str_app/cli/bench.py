@@ -58,7 +58,7 @@ def gates(
     out: Annotated[Path, typer.Option(help="Folder for gates.md, gates.json and the plots.")],
     unit: Annotated[list[str] | None, typer.Option(help="LSTM, GRU or MGU; may be repeated. Default: all.")] = None,
     refine: Annotated[str, typer.Option(help="add, mul or ur.")] = "mul",
-    quick: Annotated[bool, typer.Option("--quick", help="Four shapes: under a minute.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Five shapes: about a minute.")] = False,
     compiled: Annotated[bool, typer.Option("--compiled", help="Also torch.compile of the loop: minutes more.")] = False,
     turns: Annotated[int, typer.Option(min=1, help="Most turns of the contenders at each shape.")] = 15,
     seconds: Annotated[float, typer.Option(min=0, help="Time after which no turn beyond the third is begun.")] = 3.0,

@@ -20,6 +20,14 @@ def test_every_unit_and_pass_is_timed():
     assert [set(one.ratios) for one in timings[1:3]] == [{"torch", "cells"}, {"cells"}]
 
 
+def test_where_native_loops_run_the_layer_competes_without_them(monkeypatch):
+    monkeypatch.setattr(bench_gates, "library_for", lambda *_: object())
+    timings = list(measure(["MGU"], [(2, 3, 4)], "mul", "cpu", turns=3, seconds=0.0, compiled=False))
+    assert [set(one.ratios) for one in timings] == [{"pure", "cells"}] * 2
+    assert "ran by the native loops" in markdown(timings, [])
+    assert "ran by torch operations" in markdown([], [])
+
+
 def test_contenders_compute_the_same():
     """The loop of cells and the layer are one function once they share weights."""
     torch.manual_seed(0)

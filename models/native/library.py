@@ -1,0 +1,180 @@
+"""Where the compiled loops lie, what they were built from, when they are taken, and how they are called.
+
+A plain C interface, called by ctypes: no part of torch is compiled against, so that a build takes seconds and outlives
+a change of torch's version.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from models.gates import RefinedGate
+from models.units import Unit
+
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("recurrence.cpp", "steps.h", "product.h", "vectors.h"))
+OPTIONS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden")
+# What ATen calls the processor → the options that make use of it; any other has the compiler's defaults. Not
+# -march=native: a library then runs on every processor of its name, as torch's own kernels do.
+PROCESSORS = {
+    "AVX512": ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma"),
+    "AVX2": ("-mavx2", "-mfma"),
+}
+# Rows of all steps together from which laying out the weights costs less than it saves.
+FEWEST_ROWS = 16
+_JOINS = {"none": 0, "add": 1, "mul": 2}
+
+_log = logging.getLogger(__name__)
+_allowed: ContextVar[bool] = ContextVar("native loops allowed", default=True)
+
+
+class _Steps(ctypes.Structure):
+    """`Steps` of recurrence.cpp."""
+
+    _fields_ = (
+        ("sizes", ctypes.POINTER(ctypes.c_int64)),
+        ("count", ctypes.c_int64),
+        ("hidden", ctypes.c_int64),
+        ("threads", ctypes.c_int64),
+        ("reverse", ctypes.c_int32),
+        ("join", ctypes.c_int32 * 3),
+    )
+
+
+class Library:
+    """The compiled functions; a call takes tensors of one dtype, float32 or float64, on the CPU.
+
+    Raises:
+        OSError: the file is no library for this machine, or was built from other sources.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._library = ctypes.CDLL(str(path))
+        try:
+            self._library.native_key.restype = ctypes.c_char_p
+            found = self._library.native_key().decode()
+        except AttributeError:
+            found = "something else"
+        if found != key():
+            raise OSError(f"{path} was built for {found}, expected {key()}")
+        self._library.native_function.restype = ctypes.c_void_p
+        self._functions: dict[tuple[str, torch.dtype], Any] = {}
+
+    def _call(self, name: str, dtype: torch.dtype, *arguments: Any) -> None:
+        function = self._functions.get((name, dtype))
+        if function is None:
+            address = self._library.native_function(name.encode(), dtype.itemsize)
+            function = self._functions[name, dtype] = ctypes.CFUNCTYPE(ctypes.c_int)(address)
+        if function(*arguments):
+            raise MemoryError(f"{name}: no memory for a copy of the weights")
+
+    def run(
+        self,
+        name: str,
+        unit: Unit,
+        gate: RefinedGate,
+        sizes: Sequence[int],
+        reverse: bool,
+        weight_hh: Tensor,
+        *tensors: Tensor | None,
+    ) -> None:
+        """All steps of one layer and direction: function `name` of recurrence.cpp on its arrays, all contiguous."""
+        rows, H = (ctypes.c_int64 * len(sizes))(*sizes), weight_hh.shape[1]
+        steps = _Steps(rows, len(sizes), H, torch.get_num_threads(), reverse)
+        for place, one in enumerate(unit.gates):
+            steps.join[place] = _JOINS[gate.refine] if gate.refines(one) else 0
+        self._call(name, weight_hh.dtype, ctypes.byref(steps), *map(_address, (weight_hh, *tensors)))
+
+    def product(self, a: Tensor, b: Tensor, bias: Tensor | None = None, squash: bool = False) -> Tensor:
+        """a (M, K) · b (K, N) + bias (N,), of any strides; its tanh if `squash`."""
+        result = a.new_empty(a.shape[0], b.shape[1])
+        sizes = map(ctypes.c_int64, (*result.shape, a.shape[1]))
+        left, right = ((_address(one), *map(ctypes.c_int64, one.stride())) for one in (a, b))
+        bias = None if bias is None else bias.contiguous()
+        threads = ctypes.c_int64(torch.get_num_threads())
+        self._call("gemm", a.dtype, *sizes, *left, *right, _address(bias), squash, _address(result), threads)
+        return result
+
+
+def _address(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+def compiler_options() -> tuple[str, ...]:
+    """For this machine's processor."""
+    return (*OPTIONS, *PROCESSORS.get(torch.backends.cpu.get_cpu_capability(), ()))
+
+
+@functools.cache
+def key() -> str:
+    """All that a library depends on: system, processor, options and sources. Another key is another file."""
+    digest = hashlib.sha256(" ".join(compiler_options()).encode())
+    for source in SOURCES:
+        digest.update(source.read_bytes())
+    processor = torch.backends.cpu.get_cpu_capability().replace(" ", "")
+    return "-".join((platform.system(), platform.machine(), processor, digest.hexdigest()[:16])).lower()
+
+
+def path() -> Path:
+    """Where this machine's library lies once built: below XDG_CACHE_HOME, which is ~/.cache by default."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "str-app" / "native" / f"{key()}.so"
+
+
+@functools.cache
+def find_library() -> Library | None:
+    """The compiled loops, or None: not built, or switched off by STR_APP_NATIVE=0. Looked for once in a process."""
+    if os.environ.get("STR_APP_NATIVE") == "0":
+        return None
+    place = path()
+    if not place.is_file():
+        _log.debug("no compiled recurrence at %s", place)
+        return None
+    try:
+        return Library(place)
+    except OSError as error:
+        warnings.warn(f"{error}; running without it: build it anew by `python -m models.native`", stacklevel=2)
+        return None
+
+
+@contextmanager
+def torch_operations_only() -> Iterator[None]:
+    """Leave the compiled loops alone inside: to compare, or to follow each operation."""
+    token = _allowed.set(False)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+def library_for(rows: int, *tensors: Tensor | None) -> Library | None:
+    """The compiled loops, where they can take these tensors and pay off.
+
+    Dispatch modes and subclasses of tensors get torch's operations, which they know how to follow.
+
+    Args:
+        rows: of all steps together.
+    """
+    given = [one for one in tensors if one is not None]
+    dtype = given[0].dtype
+    takes = rows >= FEWEST_ROWS and dtype in (torch.float32, torch.float64)
+    for one in given:
+        takes = takes and type(one) in (Tensor, nn.Parameter) and one.dtype == dtype and one.device.type == "cpu"
+    if not takes or not _allowed.get() or _get_current_dispatch_mode() is not None:
+        return None
+    return find_library()
