@@ -122,7 +122,11 @@ class Batcher:
         self._reader = reader
 
     def check_room(self, images: int = 1) -> None:
-        """Raise the 429 problem when `images` more cannot be admitted."""
+        """Raise the 429 problem when `images` more cannot be admitted, 503 when nothing can be read at all."""
+        if not self.ready:
+            raise ProblemError(
+                503, "warming_up", "The model is not ready to read; try again in 1 s.", {"Retry-After": "1"}
+            )
         if self._pending + images > self._max_pending:
             wait = max(1, ceil(self._pending * self._seconds_per_image))
             raise ProblemError(

@@ -13,14 +13,14 @@ _V2 = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer")
 
 
 class Room:
-    """ASGI middleware: requests to read are refused while there is no room for another image.
+    """ASGI middleware: requests to read are refused while there is no room for another image, or no model.
 
     Before routing and before their bodies are read: under overload refusals are most of what the event loop does, on
     cores that it shares with the model.
 
     Args:
         app: what it wraps.
-        check: raises the 429 problem when there is no room.
+        check: raises the problem when nothing can be read now.
     """
 
     def __init__(self, app: ASGIApp, check: Callable[[], None]) -> None:

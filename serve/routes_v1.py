@@ -23,6 +23,7 @@ PROBLEMS = {
     415: "Another content type than those listed.",
     422: "No image in the request, or wrong options.",
     429: "Too much is being received or read; Retry-After says when to try again.",
+    503: "The model is not ready yet; Retry-After says when to try again.",
     500: "A mistake of the server; its log has the request_id.",
     504: "The reading took longer than the deadline.",
 }

@@ -92,7 +92,7 @@ def routes(service: Service) -> APIRouter:
     @router.post(
         "/models/{name}/infer",
         summary="Read words in pictures",
-        responses=_errors(400, 404, 408, 413, 429, 500, 504),
+        responses=_errors(400, 404, 408, 413, 429, 500, 503, 504),
         openapi_extra=INFER_BODY,
     )
     @router.post("/models/{name}/versions/{version}/infer", include_in_schema=False)

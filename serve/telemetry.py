@@ -59,6 +59,8 @@ class Metrics:
             "str_app_batch_size", "Images in a batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=registry
         )
         self.reloads = Counter("str_app_reloads", "Reloads of the weights.", ["outcome"], registry=registry)
+        for outcome in ("done", "failed"):
+            self.reloads.labels(outcome)  # from 0 on, so that an increase shows the first one too
         self.model = Info("str_app_model", "The model that answers.", registry=registry)
         ProcessCollector(registry=registry)
 

@@ -6,7 +6,7 @@ import asyncio
 import io
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
@@ -99,11 +99,18 @@ def reader() -> HeldReader:
     return HeldReader()
 
 
-@pytest.fixture
-def client(reader: HeldReader) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(), lambda: reader), raise_server_exceptions=False) as client:
+@contextmanager
+def warm_client(settings: Settings, reader: HeldReader) -> Iterator[TestClient]:
+    """A client of an application that is started and warm."""
+    with TestClient(create_app(settings, lambda: reader), raise_server_exceptions=False) as client:
         wait_until_ready(client.app)
         reader.forget()
+        yield client
+
+
+@pytest.fixture
+def client(reader: HeldReader) -> Iterator[TestClient]:
+    with warm_client(Settings(), reader) as client:
         yield client
 
 

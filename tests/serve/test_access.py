@@ -12,7 +12,7 @@ from serve.access import read_keys
 from serve.app import create_app
 from serve.settings import Settings
 from str_app.errors import StrAppError
-from tests.serve.conftest import HeldReader, parts
+from tests.serve.conftest import HeldReader, parts, warm_client
 
 KEYS = {"reader": "r" * 64, "other": "o" * 64}
 PROTECTED = ["/", "/docs", "/openapi.json", "/static/page.js", "/metrics", "/v1/models", "/v2", "/nowhere"]
@@ -24,7 +24,7 @@ def guarded(reader: HeldReader, tmp_path: Path):
     keys = tmp_path / "keys"
     lines = [f"{name} {hashlib.sha256(key.encode()).hexdigest()}" for name, key in KEYS.items()]
     keys.write_text("# who may\n\n" + "\n".join(lines))
-    with TestClient(create_app(Settings(api_keys_file=keys), lambda: reader)) as client:
+    with warm_client(Settings(api_keys_file=keys), reader) as client:
         yield client
 
 
@@ -105,7 +105,7 @@ def test_other_sites_are_not_served_unless_allowed(client: TestClient, reader: H
     assert "access-control-allow-origin" not in client.get("/v1/models", headers=asked).headers
     assert client.options("/v1/recognize", headers=asked).status_code == 405
     settings = Settings(cors_origins="https://a.example, https://b.example")
-    with TestClient(create_app(settings, lambda: reader)) as allowed:
+    with warm_client(settings, reader) as allowed:
         answer = allowed.options("/v1/recognize", headers=asked)
         assert answer.headers["access-control-allow-origin"] == "https://a.example"
         answer = allowed.get("/v1/models", headers={"Origin": "https://c.example"})

@@ -27,6 +27,9 @@ def test_ready_only_when_warm_and_alive_at_once(reader: HeldReader) -> None:
         assert client.get("/healthz").json() == {"status": "alive"}
         cold = client.get("/readyz")
         assert (cold.status_code, cold.json()["code"]) == (503, "warming_up")
+        refused = client.post("/v1/recognize", files=parts("early"))
+        assert (refused.status_code, refused.json()["code"]) == (503, "warming_up")
+        assert refused.headers["retry-after"] == "1"
         reader.gate.set()
         wait_until_ready(client.app)
         assert client.get("/readyz").json() == {"status": "ready"}

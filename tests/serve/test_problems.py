@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 from fastapi.testclient import TestClient
 
-from serve.app import create_app
 from serve.settings import Settings
-from tests.serve.conftest import HeldReader, entered, parts, png, serving
+from tests.serve.conftest import HeldReader, entered, parts, png, serving, warm_client
 
 JSON = {"content-type": "application/json"}
 PNG = {"content-type": "image/png"}
@@ -74,7 +73,7 @@ def test_wrong_field_is_named(client: TestClient) -> None:
 
 
 def test_body_over_the_limit_by_its_declared_length(reader: HeldReader) -> None:
-    with TestClient(create_app(Settings(max_body_bytes=100), lambda: reader)) as client:
+    with warm_client(Settings(max_body_bytes=100), reader) as client:
         answer = client.post("/v1/recognize", content=b"x" * 101, headers={"content-type": "image/png"})
         assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
         answer = client.post("/v1/recognize", files=parts("word"))
@@ -102,7 +101,7 @@ def test_chunked_body_is_cut_off_at_the_limit(reader: HeldReader, content_type: 
 
 
 def test_too_many_images(reader: HeldReader) -> None:
-    with TestClient(create_app(Settings(max_images=2), lambda: reader)) as client:
+    with warm_client(Settings(max_images=2), reader) as client:
         assert client.post("/v1/recognize", files=parts("a", "b")).status_code == 200
         answer = client.post("/v1/recognize", files=parts("a", "b", "c"))
         assert (answer.status_code, answer.json()["code"]) == (413, "too_many_images")

@@ -10,11 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from serve.app import create_app
 from serve.settings import Settings
 from str_app.images import load_image
 from str_app.reader import Reader
-from tests.serve.conftest import HeldReader, encoded, parts, png
+from tests.serve.conftest import HeldReader, encoded, parts, png, warm_client
 from tests.str_app.fake_engine import FakeEngine, paint
 
 
@@ -59,14 +58,14 @@ def test_first_frames_are_read_only_if_switched_on(reader: HeldReader) -> None:
     frames = [Image.fromarray(paint(text)).quantize() for text in ("one", "two")]
     gif = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     tiff = encoded(Image.fromarray(paint("one")), "TIFF", save_all=True, append_images=[Image.fromarray(paint("two"))])
-    with TestClient(create_app(Settings(first_frames=True), lambda: reader)) as client:
+    with warm_client(Settings(first_frames=True), reader) as client:
         for data in (gif, tiff):
             answer = client.post("/v1/recognize", content=data, headers={"content-type": "image/gif"})
             assert answer.json()["results"][0]["text"] == "one"
 
 
 def test_aspect_limit_is_a_setting(reader: HeldReader) -> None:
-    with TestClient(create_app(Settings(max_aspect=1.2), lambda: reader)) as client:
+    with warm_client(Settings(max_aspect=1.2), reader) as client:
         answer = client.post("/v1/recognize", files=parts("long"))
         assert answer.json()["results"][0]["error"]["code"] == "extreme_aspect"
 

@@ -10,10 +10,9 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from serve.app import create_app
 from serve.settings import Settings
 from str_app.reader import Reader
-from tests.serve.conftest import HeldReader, encoded, wait_until_ready
+from tests.serve.conftest import HeldReader, encoded, wait_until_ready, warm_client
 from tests.str_app.fake_engine import FakeEngine, paint
 
 LEFT, RIGHT = [10, 20, 50, 52], [[100, 60], [148, 60], [148, 92], [100, 92]]
@@ -66,7 +65,7 @@ def test_too_many_regions(client: TestClient) -> None:
 
 
 def test_readings_count_against_the_queue(reader: HeldReader) -> None:
-    with TestClient(create_app(Settings(max_pending=8, max_images=8), lambda: reader)) as client:
+    with warm_client(Settings(max_pending=8, max_images=8), reader) as client:
         wait_until_ready(client.app)
         assert by_json(client, [LEFT] * 8).status_code == 200
         assert by_json(client, [LEFT] * 2, "?rotate=true").status_code == 200

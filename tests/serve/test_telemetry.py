@@ -12,7 +12,7 @@ from serve.app import create_app
 from serve.logs import JsonFormatter
 from serve.settings import Settings
 from serve.telemetry import Metrics
-from tests.serve.conftest import HeldReader, parts
+from tests.serve.conftest import HeldReader, parts, warm_client
 
 NAMES = {
     "str_app_requests_total",
@@ -76,8 +76,7 @@ def test_log_line_has_the_request_but_nothing_of_its_content(
 
 
 def test_texts_are_logged_only_if_switched_on(reader: HeldReader, caplog: pytest.LogCaptureFixture) -> None:
-    app = create_app(Settings(log_texts=True), lambda: reader)
-    with TestClient(app) as client, caplog.at_level(logging.INFO, "str_app.serve"):
+    with warm_client(Settings(log_texts=True), reader) as client, caplog.at_level(logging.INFO, "str_app.serve"):
         client.post("/v1/recognize", files=[*parts("told"), ("images", ("bad", b"junk", "image/png"))])
     (record,) = [record for record in caplog.records if record.message == "request"]
     assert json.loads(JsonFormatter().format(record))["texts"] == ["told", None]
@@ -89,7 +88,6 @@ def test_dashboard_asks_for_metrics_that_exist(client: TestClient) -> None:
     assert len(queries) >= 10
     client.post("/v1/recognize", files=parts("a"))
     client.get("/nowhere")
-    client.app.state.service.metrics.reloads.labels("done").inc()  # type: ignore[attr-defined]
     shown = {line.split("{")[0].split(" ")[0] for line in client.get("/metrics").text.splitlines()}
     asked = {name for query in queries for name in re.findall(r"(?:str_app|process)_[a-z_]+", query)}
     assert asked <= shown, asked - shown

@@ -14,7 +14,7 @@ from serve.settings import Settings
 from serve.telemetry import Lifecycle, Metrics, Telemetry
 from serve.tracing import Tracer
 from str_app.errors import StrAppError
-from tests.serve.conftest import HeldReader, parts
+from tests.serve.conftest import HeldReader, parts, warm_client
 
 
 def test_a_span_for_each_request_under_the_client_s(reader: HeldReader, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,7 +23,7 @@ def test_a_span_for_each_request_under_the_client_s(reader: HeldReader, monkeypa
     spans = memory.InMemorySpanExporter()
     monkeypatch.setattr(Tracer, "to_endpoint", lambda endpoint: Tracer(export.SimpleSpanProcessor(spans)))
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    with TestClient(create_app(Settings(traces_endpoint="http://collector"), lambda: reader)) as client:
+    with warm_client(Settings(traces_endpoint="http://collector"), reader) as client:
         client.post("/v1/recognize", files=parts("secret"), headers={"traceparent": parent, "X-Request-ID": "r1"})
         client.get("/healthz")
         client.get("/nowhere")
