@@ -243,7 +243,7 @@ def _train(
                     run.curve.append((step, experiment.evaluate(model)))
                 began = time.process_time()
             if stop or time.monotonic() - written > 60:
-                seconds = run.seconds + time.monotonic() - began
+                seconds = run.seconds + time.process_time() - began
                 carried = None if carry is None else list(carry)
                 parts = {"module": model.state_dict(), "optimizer": optimizer.state_dict(), "carry": carried}
                 save_state(
