@@ -37,8 +37,7 @@ train)
   elif [ -z "$from" ]; then options+=(--preset "$preset")
   else
     # Weights that have learnt already: half of Muon's rate, attention still guided, no CTC head to begin anew.
-    options+=(--from "$from" --set preprocessing.widths=48,64,96,128,192 --set optimizer=muon --set learning_rate=0.001
-      --set matrix_learning_rate=0.01 --set warmup_steps=200 --set attention_weight=0.1 --set attention_weight_end=0.05
+    options+=(--from "$from" --set optimizer=muon --set learning_rate=0.001 --set matrix_learning_rate=0.01 --set warmup_steps=200 --set attention_weight=0.1 --set attention_weight_end=0.05
       --set validate_every=500)
   fi
   # glibc keeps freed buffers instead of faulting fresh pages in: a twelfth of a step's time on a CPU.
