@@ -68,6 +68,7 @@ def create_app(settings: Settings | None = None, load: Callable[[], Reader] | No
         max_batch=settings.max_batch,
         max_pending=settings.max_pending,
         max_wait_s=settings.max_wait_ms / 1e3,
+        threads=settings.threads or usable_cores(),
         metrics=metrics,
     )
     decoder = Decoder(settings.decode_threads, metrics)

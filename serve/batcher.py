@@ -1,8 +1,9 @@
-"""One thread that owns the model, fed by a bounded queue: images of all clients are read in shared batches."""
+"""The threads that run the model, fed by a bounded queue: images of all clients are read in shared batches."""
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("str_app.serve")
 # A fuller batch of another canvas width may go first, but nobody waits longer for that.
 OVERTAKEN_S = 0.25
+BEHIND = 10  # nice value of the threads that compute
 
 
 class Outcome(NamedTuple):
@@ -43,15 +45,19 @@ class _Item:
 
 
 class Batcher:
-    """Collects images and reads them in batches on its own thread.
+    """Collects images and reads them in batches on threads of its own: two, or one where there is one core.
 
-    A batch starts at once when the thread is free: of the images of the canvas width that most are of, the largest
+    A batch has all cores while it is the only one, and half of them beside another. Two at once with half the cores
+    each lose less than one with all: a core that the event loop takes for a moment stops only its own batch.
+
+    A batch starts at once when a thread is free: of the images of the canvas width that most are of, the largest
     bucket that is full; after `OVERTAKEN_S` the width of the image that has waited longest. So an idle server adds no
     waiting, a busy one fills its batches by itself, and no width starves. Cancelling the future of an image that has
     not been started (late, or its client has gone) takes it out of the queue uncomputed.
 
     Args:
-        load: makes the reader; called on the thread, whose OpenMP settings the model then lives with.
+        load: makes the reader; called on a thread of the batcher.
+        threads: cores for the model.
         max_batch: images read at once.
         max_pending: images admitted at once.
         max_wait_s: how long a batch that is not full waits for more images.
@@ -65,6 +71,7 @@ class Batcher:
         max_batch: int,
         max_pending: int,
         max_wait_s: float = 0.0,
+        threads: int = 1,
         metrics: Metrics,
     ) -> None:
         self.loaded: Future[Reader] = Future()
@@ -80,21 +87,26 @@ class Batcher:
         self._warm = threading.Event()
         self._seconds_per_image = 0.01
         self._reader: Reader | None = None
-        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        self._threads = threads
+        self._busy = 0  # batches being read
+        self._first = threading.Thread(target=self._run, name="inference", daemon=True)
+        self._second = threading.Thread(target=self._work, name="inference-2", daemon=True)
         metrics.queue_depth.set_function(lambda: len(self._waiting))
         metrics.pending.set_function(lambda: self._pending)
 
     def start(self) -> None:
         """Load the model, then warm up, on the thread; `loaded` and `ready` tell how far it is."""
-        if self._thread.ident is None:
-            self._thread.start()
+        if self._first.ident is None:
+            self._first.start()
 
     def close(self) -> None:
-        """Finish what is queued and end the thread. Blocks."""
+        """Finish what is queued and end the threads. Blocks."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        self._first.join()
+        if self._second.ident is not None:
+            self._second.join()
 
     @property
     def ready(self) -> bool:
@@ -103,7 +115,7 @@ class Batcher:
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        return self._first.is_alive() and (self._second.ident is None or self._second.is_alive())
 
     @property
     def reader(self) -> Reader:
@@ -170,19 +182,35 @@ class Batcher:
             return
         self.loaded.set_result(self._reader)
         self._warm_up(self._reader)
+        if self._threads > 1:
+            self._second.start()
         self._warm.set()
+        self._work()
+
+    def _work(self) -> None:
+        if hasattr(os, "setpriority"):
+            # The event loop goes first: what it does is short, and under overload most of it is to refuse.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
         while batch := self._take():
+            with self._changed:
+                self._busy += 1
+                share = max(1, self._threads // self._busy)
+            batch[0].reader.use_threads(share)
             self._compute(batch)
+            with self._changed:
+                self._busy -= 1
 
     def _warm_up(self, reader: Reader) -> None:
-        """Compute every bucket at every canvas width once."""
+        """Compute every bucket at every canvas width once, with all cores and with half of them."""
         random = np.random.default_rng(0)
         height, widths = reader.canvas_sizes
         for width in widths:
             # Noise, not a blank: it decodes for several steps.
             noise = reader.fit(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
             for size in self._buckets:
-                reader.read_fitted([noise] * size)
+                for threads in {self._threads, max(1, self._threads // 2)}:
+                    reader.use_threads(threads)
+                    reader.read_fitted([noise] * size)
 
     def _take(self) -> list[_Item]:
         """The next batch; blocks while there is nothing to do. Empty when closed and all is done."""
@@ -234,7 +262,7 @@ class Batcher:
                     self._compute([item])
             return
         took = time.perf_counter() - start
-        self._seconds_per_image += 0.1 * (took / len(batch) - self._seconds_per_image)
+        self._seconds_per_image += 0.1 * (took / len(batch) / max(1, self._busy) - self._seconds_per_image)
         self._metrics.batch_size.observe(len(batch))
         self._metrics.inference_seconds.observe(took)
         for item, reading in zip(batch, readings, strict=True):

@@ -50,3 +50,6 @@ class Engine(Protocol):
 
     def select(self, memory: Memory, state: State, rows: npt.NDArray[np.int64]) -> tuple[Memory, State]:
         """Memory and state of `rows` (repeats allowed) of the batch, in that order: beam search needs it."""
+
+    def use_threads(self, count: int) -> None:
+        """CPU threads for what the calling thread computes from now on."""

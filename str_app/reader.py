@@ -222,6 +222,10 @@ class Reader:
             for start in range(0, len(readings), turns)
         ]
 
+    def use_threads(self, count: int) -> None:
+        """CPU threads for the passes that the calling thread makes from now on."""
+        self.engine.use_threads(count)
+
     def fit(self, crop: npt.NDArray[np.uint8]) -> Fitted:
         """Scale a crop, uint8 (H, W, 3) RGB, to its canvas."""
         canvas, covered = self.engine.preprocessing(crop)

@@ -64,6 +64,11 @@ class TorchEngine:
         index = torch.from_numpy(rows).to(self.device)
         return Memory(*(tensor[index] for tensor in memory)), (state[0][index], state[1][index])
 
+    def use_threads(self, count: int) -> None:
+        """See `Engine.use_threads`. OpenMP's and MKL's numbers of threads are the calling thread's own."""
+        if torch.get_num_threads() != count:
+            torch.set_num_threads(count)
+
 
 def load_engine(model: str | Path, device: str = "cpu", threads: int | None = None) -> TorchEngine:
     """An engine for a preset with released weights, or for a checkpoint file.

@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from models.preprocessing import Preprocessing
+from serve import app as app_module
 from serve.app import create_app
 from serve.settings import Settings
 from str_app.reader import Fitted, Reader, Reading
@@ -47,6 +48,7 @@ class HeldReader:
         self.entered = threading.Semaphore(0)
         self.batches: list[list[str]] = []
         self.sizes: list[int] = []
+        self.shares: list[int] = []
         self.shapes: set[tuple[int, int]] = set()
         self.poison = ""
 
@@ -55,6 +57,9 @@ class HeldReader:
 
     def fit_turns(self, crop: np.ndarray, rotate: bool) -> list[Fitted]:
         return self._reader.fit_turns(crop, rotate)
+
+    def use_threads(self, count: int) -> None:
+        self.shares.append(count)
 
     def read_fitted(self, fitted: Sequence[Fitted], attention: bool = False) -> list[Reading]:
         self.entered.release()
@@ -92,6 +97,12 @@ def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
 def parts(*texts: str) -> list[tuple[str, tuple[str, bytes, str]]]:
     """`files=` of a request with one crop for each text, named after it."""
     return [("images", (text, png(text), "image/png")) for text in texts]
+
+
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One batch at a time, whatever this machine has."""
+    monkeypatch.setattr(app_module, "usable_cores", lambda: 1)
 
 
 @pytest.fixture

@@ -19,7 +19,12 @@ class ServerProcess:
     """
 
     def __init__(self, **environment: str) -> None:
-        self._environment = {"STR_APP_PORT": "0", "STR_APP_DRAIN_DELAY_S": "0", "PATH": "", **environment}
+        self._environment = {
+            "STR_APP_PORT": "0",
+            "STR_APP_DRAIN_DELAY_S": "0",
+            "STR_APP_THREADS": "1",
+            "PATH": "",
+        } | environment
 
     def __enter__(self) -> ServerProcess:
         command = [sys.executable, "-m", "tests.serve.held_server"]

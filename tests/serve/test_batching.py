@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from serve import app as app_module
 from serve import batcher
 from serve.settings import Settings
 from str_app.images import load_image
@@ -215,5 +216,25 @@ def test_a_busy_model_holds_up_nothing_else(reader: HeldReader, path: str) -> No
             await entered(reader)
             assert (await client.get(path)).status_code == 200
             assert not busy.done()
+
+    asyncio.run(scenario())
+
+
+def test_two_batches_share_the_cores(reader: HeldReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_module, "usable_cores", lambda: 4)
+
+    async def scenario() -> None:
+        async with serving(Settings(), reader) as (_, client):
+            reader.gate.clear()
+            reader.shares.clear()
+            first = asyncio.create_task(client.post("/v1/recognize", files=parts("a")))
+            await entered(reader)
+            second = asyncio.create_task(client.post("/v1/recognize", files=parts("b")))
+            await entered(reader)  # while the first is still being read
+            assert reader.shares == [4, 2]
+            third = asyncio.create_task(client.post("/v1/recognize", files=parts("c")))
+            reader.gate.set()
+            answers = [(await task).json()["results"][0]["text"] for task in (first, second, third)]
+            assert answers == ["a", "b", "c"]
 
     asyncio.run(scenario())

@@ -74,3 +74,6 @@ class FakeEngine:
 
     def select(self, memory: Painted, state: np.ndarray, rows: np.ndarray) -> tuple[Painted, np.ndarray]:
         return Painted(*(part[rows] for part in memory)), state[rows]
+
+    def use_threads(self, count: int) -> None:
+        """It computes nothing worth a thread."""
