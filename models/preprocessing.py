@@ -28,7 +28,7 @@ class Preprocessing:
     """
 
     height: int = 32
-    widths: tuple[int, ...] = (48, 64, 96, 128, 192)
+    widths: tuple[int, ...] = (48, 64, 96, 128)
     fit: Literal["pad", "stretch"] = "pad"
     mean: float = 0.5
     std: float = 0.5

@@ -145,7 +145,7 @@ def test_transfer_copies_rows_of_shared_characters():
 
 def test_transfer_to_a_wider_canvas():
     source = tiny()
-    target = Recognizer(TINY, source.charset, Preprocessing(widths=(64, 384)))
+    target = Recognizer(TINY, source.charset, Preprocessing(widths=(64, 256)))
     assert transfer_weights(source, target) == []
     theirs, ours = source.decoder.attention.position, target.decoder.attention.position
     columns = theirs.shape[1]
