@@ -84,19 +84,18 @@ def _read(path: Path, name: str) -> str:
 
 
 def _corpus(name: str, kind: Literal["words", "characters"], texts: list[str]) -> Corpus:
-    ids: dict[str, int] = {}
-    for token in _tokens(texts[0], kind):
-        ids.setdefault(token, len(ids))
+    tokens = [list(_tokens(text, kind)) for text in texts]
+    ids = {token: place for place, token in enumerate(dict.fromkeys(tokens[0]))}
     unknown = ids.get("<unk>") if kind == "words" else None
-    train, validation, test = (_encode(text, kind, ids, unknown, name) for text in texts)
+    train, validation, test = (_encode(split, ids, unknown, name) for split in tokens)
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
     return Corpus(name, kind, tuple(ids), train, validation, test, digest)
 
 
-def _encode(text: str, kind: str, ids: dict[str, int], unknown: int | None, name: str) -> Tensor:
-    encoded = [ids.get(token, unknown) for token in _tokens(text, kind)]
+def _encode(tokens: list[str], ids: dict[str, int], unknown: int | None, name: str) -> Tensor:
+    encoded = [ids.get(token, unknown) for token in tokens]
     if None in encoded:
-        missing = next(token for token in _tokens(text, kind) if token not in ids)
+        missing = tokens[encoded.index(None)]
         raise CorpusError(f"{name}: {missing!r} is not in the training text, which has no <unk>")
     return torch.tensor(encoded)
 

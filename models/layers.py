@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -281,3 +281,6 @@ class RefinedMGU(_OneStateLayer):
 
     unit = MGU
     torch_mode = "RNN_TANH"  # the base class knows no MGU; this one has weights of the same names
+
+
+LAYERS: dict[str, Callable[..., nn.Module]] = {"LSTM": RefinedLSTM, "GRU": RefinedGRU, "MGU": RefinedMGU}

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from models.cells import RefinedGRUCell, RefinedLSTMCell, RefinedMGUCell
 from models.gates import Refine
-from models.layers import RefinedGRU, RefinedLSTM, RefinedMGU
+from models.layers import LAYERS
 from models.native.library import library_for, torch_operations_only
 from str_app.evaluation.plots import Axis, Series, plot
 
@@ -28,7 +28,6 @@ BATCHES, STEPS, HIDDEN = (1, 32, 128), (26, 100, 400), (128, 256, 512)
 QUICK = ((1, 26, 128), (32, 26, 128), (1, 100, 256), (32, 100, 256), (50, 50, 64))
 PASSES = ("forward", "forward+backward")
 
-_LAYERS: dict[str, Any] = {"LSTM": RefinedLSTM, "GRU": RefinedGRU, "MGU": RefinedMGU}
 _CELLS: dict[str, Any] = {"LSTM": RefinedLSTMCell, "GRU": RefinedGRUCell, "MGU": RefinedMGUCell}
 _TORCH: dict[str, Any] = {"LSTM": nn.LSTM, "GRU": nn.GRU}
 
@@ -121,7 +120,7 @@ def contenders(unit: str, hidden: int, refine: Refine, device: str, compiled: bo
     found: dict[str, Any] = {}
     if unit in _TORCH:
         found["torch"] = _TORCH[unit](hidden, hidden, device=device)
-    found["refined"] = _LAYERS[unit](hidden, hidden, refine=refine, device=device)
+    found["refined"] = LAYERS[unit](hidden, hidden, refine=refine, device=device)
     loop = LoopOfCells(_CELLS[unit](hidden, hidden, refine=refine, device=device))
     found["cells"] = loop
     if compiled:

@@ -38,7 +38,7 @@ def study(
     from str_app.cpu import usable_cores
     from str_app.study.report import write_report
     from str_app.study.running import Plan, run_study
-    from str_app.study.studies import STUDIES, Scale
+    from str_app.study.studies import SCALES, STUDIES, Scale
     from str_app.study.variants import all_variants
 
     if not name:
@@ -52,7 +52,7 @@ def study(
     chosen = STUDIES[name]
     units, kinds = _known(unit, chosen.units, "--unit"), _known(gates, chosen.gates, "--gates")
     scale: Scale = "quick" if quick else "paper" if paper_scale else "default"
-    count = seeds or chosen.seeds[("quick", "default", "paper").index(scale)]
+    count = seeds or chosen.seeds[SCALES.index(scale)]
     folder = out or Path("runs") / f"study-{name}"
     if folder.exists() and not folder.is_dir():
         raise StrAppError(f"{folder} is a file: give --out a folder")

@@ -177,7 +177,7 @@ def train_run(experiment: Task, variant: Variant, seed: int, folder: Path, watch
         KeyboardInterrupt: a signal came; the state has been written.
     """
     result = folder / f"{variant}-{seed}.json"
-    key = json.loads(json.dumps({"settings": experiment.settings(), "variant": str(variant), "seed": seed}))
+    key = run_key(experiment.settings(), variant, seed)
     done = finished(result, key)
     if done:
         return done
@@ -191,9 +191,20 @@ def train_run(experiment: Task, variant: Variant, seed: int, folder: Path, watch
     _train(experiment, model, optimizer, run, step, carry, state, key)
     if watch:
         _look(experiment, model, run)
-    replace_file(result, (json.dumps({"key": key, **asdict(run)}) + "\n").encode())
+    keep_result(result, key, run)
     state.unlink(missing_ok=True)
     return run
+
+
+def run_key(settings: dict[str, Any], variant: Variant, seed: int) -> dict[str, Any]:
+    """What tells a run from others, as it comes back from JSON."""
+    key: dict[str, Any] = json.loads(json.dumps({"settings": settings, "variant": str(variant), "seed": seed}))
+    return key
+
+
+def keep_result(result: Path, key: dict[str, Any], run: Run) -> None:
+    """Write the run for `finished`."""
+    replace_file(result, (json.dumps({"key": key, **asdict(run)}) + "\n").encode())
 
 
 def finished(result: Path, key: dict[str, Any]) -> Run | None:

@@ -9,10 +9,10 @@ from typing import Any
 
 from datasets.augmentation import Augmentation
 from datasets.opening import open_source
-from models.checkpoint import load_checkpoint, replace_file
+from models.checkpoint import load_checkpoint
 from models.gate_statistics import watch_gates
 from str_app.errors import StrAppError
-from str_app.study.experiment import Metric, Run, finished, watched_shares
+from str_app.study.experiment import Metric, Run, finished, keep_result, run_key, watched_shares
 from str_app.study.variants import Variant, count_parameters
 from str_app.training.loop import Stopped, train
 from str_app.training.objective import Objective
@@ -36,7 +36,7 @@ class SceneText:
     def run(self, variant: Variant, seed: int, folder: Path, watch: bool) -> Run:
         """Train one decoder, or go on where its run stopped; see `train_run`."""
         result = folder / f"{variant}-{seed}.json"
-        key = json.loads(json.dumps({"settings": self.settings(), "variant": str(variant), "seed": seed}))
+        key = run_key(self.settings(), variant, seed)
         done = finished(result, key)
         if done:
             return done
@@ -70,7 +70,7 @@ class SceneText:
             with watch_gates(model) as watched:
                 objective(*batch[:5])[0].backward()
             run.gates, run.gradients = watched_shares(watched)
-        replace_file(result, (json.dumps({"key": key, **asdict(run)}) + "\n").encode())
+        keep_result(result, key, run)
         return run
 
     def settings(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from datasets.text_corpus import Corpus, penn_treebank, tiny_shakespeare, wikitext_2
 from models.recognizer import Architecture
@@ -17,6 +17,8 @@ from str_app.study.variants import GATES, UNITS, GateName, UnitName
 from str_app.training.settings import TrainSettings
 
 Scale = Literal["quick", "default", "paper"]
+SCALES: tuple[Scale, ...] = get_args(Scale)
+Experiments = Callable[[Scale, Path, Sequence[int]], list[Experiment]]
 
 
 @dataclass(frozen=True)
@@ -31,60 +33,53 @@ class Study:
     """
 
     about: str
-    experiments: Callable[[Scale, Path, Sequence[int]], list[Experiment]]
+    experiments: Experiments
     seeds: tuple[int, int, int] = (2, 3, 5)
     units: tuple[UnitName, ...] = UNITS
     gates: tuple[GateName, ...] = GATES
 
 
-def _adding(scale: Scale, data: Path, lengths: Sequence[int]) -> list[Experiment]:
-    own: tuple[int, ...]
-    match scale:
-        case "quick":
-            own, training, hidden = (30,), Training(800, 32, 3e-3, evaluate_every=50), 32
-        case "default":
-            own, training, hidden = (50, 100, 200), Training(2000, 50, 2e-3), 64
-        case "paper":
-            own, training, hidden = (50, 100, 200, 400), Training(20_000, 50), 128
-    return [Adding(length, training, hidden) for length in lengths or own]
+Sizes = dict[Scale, tuple[tuple[int, ...], Training, int]]  # lengths, training and hidden size
+
+_ADDING: Sizes = {
+    "quick": ((30,), Training(800, 32, 3e-3, evaluate_every=50), 32),
+    "default": ((50, 100, 200), Training(2000, 50, 2e-3), 64),
+    "paper": ((50, 100, 200, 400), Training(20_000, 50), 128),
+}
+_COUNTING: Sizes = {
+    "quick": ((20,), Training(800, 32, 3e-3, evaluate_every=50), 32),
+    "default": ((50,), Training(1500, 50, 2e-3), 64),
+    "paper": ((50, 100, 200), Training(20_000, 50), 128),
+}
+_COPY: Sizes = {
+    "quick": ((10,), Training(400, 32, 3e-3, evaluate_every=50), 48),
+    "default": ((50,), Training(2000, 50, 2e-3), 96),
+    "paper": ((50, 100, 200), Training(30_000, 64), 128),
+}
 
 
-def _counting(scale: Scale, data: Path, lengths: Sequence[int]) -> list[Experiment]:
-    own: tuple[int, ...]
-    match scale:
-        case "quick":
-            own, training, hidden = (20,), Training(800, 32, 3e-3, evaluate_every=50), 32
-        case "default":
-            own, training, hidden = (50,), Training(1500, 50, 2e-3), 64
-        case "paper":
-            own, training, hidden = (50, 100, 200), Training(20_000, 50), 128
-    chosen = lengths or own
-    words = [replace(training, steps=training.steps // 2)] * len(chosen)
-    return [
-        *(MarkedCount(length, training, hidden) for length in chosen),
-        *(EqualNumbers(2 * length // 5, half, hidden // 2) for length, half in zip(chosen, words, strict=True)),
-    ]
+def _synthetic(sizes: Sizes, *tasks: Callable[[int, Training, int], Experiment]) -> Experiments:
+    """Each task at each length."""
+
+    def experiments(scale: Scale, data: Path, lengths: Sequence[int]) -> list[Experiment]:
+        own, training, hidden = sizes[scale]
+        return [task(length, training, hidden) for task in tasks for length in lengths or own]
+
+    return experiments
 
 
-def _copy(scale: Scale, data: Path, lengths: Sequence[int]) -> list[Experiment]:
-    own: tuple[int, ...]
-    match scale:
-        case "quick":
-            own, training, hidden = (10,), Training(400, 32, 3e-3, evaluate_every=50), 48
-        case "default":
-            own, training, hidden = (50,), Training(2000, 50, 2e-3), 96
-        case "paper":
-            own, training, hidden = (50, 100, 200), Training(30_000, 64), 128
-    return [CopyMemory(length, training, hidden) for length in lengths or own]
+def _equal_numbers(length: int, training: Training, hidden: int) -> Experiment:
+    """Half as large and long as counting between marks, which is harder."""
+    return EqualNumbers(2 * length // 5, replace(training, steps=training.steps // 2), hidden // 2)
 
 
 def _language(
     read: Callable[[Path], Corpus], steps: tuple[int, int, int], sizes: tuple[LanguageSizes, LanguageSizes]
-) -> Callable[[Scale, Path, Sequence[int]], list[Experiment]]:
+) -> Experiments:
     """A corpus's study: steps of the quick, default and paper scale, and the sizes of the last two."""
 
     def experiments(scale: Scale, data: Path, lengths: Sequence[int]) -> list[Experiment]:
-        count = steps[("quick", "default", "paper").index(scale)]
+        count = steps[SCALES.index(scale)]
         batch = 40 if scale == "paper" else 32
         training = Training(count, batch, 2e-3, cosine=True, clip_norm=0.5, evaluate_every=max(1, count // 10))
         chosen = sizes[scale == "paper"]
@@ -120,9 +115,12 @@ _WORDS = (LanguageSizes(128, 128, dropout=0.3), LanguageSizes(400, 1150, 3, 0.1,
 _CHARACTERS = (LanguageSizes(128, 128, dropout=0.1), LanguageSizes(128, 1000, 3, 0.0, 0.1, 0.25))
 
 STUDIES: dict[str, Study] = {
-    "adding": Study("The adding problem: two marked numbers to sum over T steps.", _adding),
-    "counting": Study("Counting: a symbol between two marks, and aⁿbⁿ beyond the n trained on.", _counting),
-    "copy": Study("Copy memory: ten symbols said again after a delay.", _copy),
+    "adding": Study("The adding problem: two marked numbers to sum over T steps.", _synthetic(_ADDING, Adding)),
+    "counting": Study(
+        "Counting: a symbol between two marks, and aⁿbⁿ beyond the n trained on.",
+        _synthetic(_COUNTING, MarkedCount, _equal_numbers),
+    ),
+    "copy": Study("Copy memory: ten symbols said again after a delay.", _synthetic(_COPY, CopyMemory)),
     "shakespeare": Study(
         "Tiny Shakespeare by characters.", _language(tiny_shakespeare, (150, 1000, 20_000), _CHARACTERS)
     ),

@@ -5,18 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from torch import nn
 
 from models.gate_initialization import init_chrono_
-from models.layers import RefinedGRU, RefinedLSTM, RefinedMGU
+from models.layers import LAYERS
 
 UnitName = Literal["LSTM", "GRU", "MGU"]
 GateName = Literal["none", "add", "mul", "ur", "chrono"]
 UNITS: tuple[UnitName, ...] = get_args(UnitName)
 GATES: tuple[GateName, ...] = get_args(GateName)
-_LAYERS: dict[UnitName, Callable[..., Any]] = {"LSTM": RefinedLSTM, "GRU": RefinedGRU, "MGU": RefinedMGU}
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Variant:
     def layer(self, input_size: int, hidden_size: int, longest: int, layers: int = 1) -> nn.Module:
         """The layers, batch second; `longest` is the dependency that chrono initialisation is told."""
         refine = "none" if self.gates == "chrono" else self.gates
-        made: nn.Module = _LAYERS[self.unit](input_size, hidden_size, layers, refine=refine)
+        made = LAYERS[self.unit](input_size, hidden_size, layers, refine=refine)
         return init_chrono_(made, longest) if self.gates == "chrono" else made
 
 
