@@ -109,12 +109,12 @@ def create_app(settings: Settings | None = None, load: Callable[[], Reader] | No
         )
     app.add_middleware(Telemetry, metrics=metrics, lifecycle=lifecycle, tracer=tracer)
     problems.install(app)
-    app.mount("/static", _Static(directory=STATIC), name="static")
     metrics.ready.set_function(lambda: float(service.ready))
-    _add_operations(app, service)
-    app.include_router(routes_v1.routes(service))
+    app.include_router(routes_v1.routes(service))  # first, since routes are tried in turn
     app.include_router(routes_v2.routes(service))
+    _add_operations(app, service)
     _add_pages(app)
+    app.mount("/static", _Static(directory=STATIC), name="static")
     return app
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
@@ -11,16 +12,17 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from serve.problems import ProblemError
 from serve.telemetry import Metrics
+from serve.underway import Crop, Outcome, deliver
 from str_app.passes import usual_sizes
 
 if TYPE_CHECKING:
-    from str_app.reader import Fitted, Reader, Reading
+    from str_app.reader import Fitted, Reader
 
 logger = logging.getLogger("str_app.serve")
 # A fuller batch of another canvas width may go first, but nobody waits longer for that.
@@ -28,19 +30,11 @@ OVERTAKEN_S = 0.25
 BEHIND = 10  # nice value of the threads that compute
 
 
-class Outcome(NamedTuple):
-    """A reading and where its time went."""
-
-    reading: Reading
-    queue_s: float
-    inference_s: float
-
-
 @dataclass
 class _Item:
     fitted: Fitted
     reader: Reader
-    future: Future[Outcome] = field(default_factory=Future)
+    outcome: asyncio.Future[Outcome]
     since: float = field(default_factory=time.perf_counter)
 
 
@@ -53,7 +47,8 @@ class Batcher:
     A batch starts at once when a thread is free: of the images of the canvas width that most are of, the largest
     bucket that is full; after `OVERTAKEN_S` the width of the image that has waited longest. So an idle server adds no
     waiting, a busy one fills its batches by itself, and no width starves. Cancelling the future of an image that has
-    not been started (late, or its client has gone) takes it out of the queue uncomputed.
+    not been started (late, or its client has gone) takes it out of the queue uncomputed. The event loop is woken once
+    for a whole batch.
 
     Args:
         load: makes the reader; called on a thread of the batcher.
@@ -166,13 +161,12 @@ class Batcher:
         finally:
             self._pending -= images
 
-    def submit(self, fitted: Fitted, reader: Reader) -> Future[Outcome]:
-        """Queue one crop that `reader` has fitted to its canvas."""
-        item = _Item(fitted, reader)
+    def submit(self, crop: Crop, reader: Reader) -> None:
+        """Queue a crop that `reader` has fitted to its canvases; from any thread."""
+        items = [_Item(fitted, reader, outcome) for fitted, outcome in zip(crop.fitted, crop.outcomes, strict=True)]
         with self._changed:
-            self._waiting.append(item)
-            self._changed.notify()
-        return item.future
+            self._waiting += items
+            self._changed.notify(len(items))
 
     def _run(self) -> None:
         try:
@@ -228,8 +222,7 @@ class Batcher:
             batch = fellows[:size]
             taken = set(map(id, batch))
             self._waiting = [item for item in self._waiting if id(item) not in taken]
-        # A future cancelled since it was looked at is still left out; one that runs can no longer be cancelled.
-        return [item for item in batch if item.future.set_running_or_notify_cancel()] or (batch and self._take())
+        return batch
 
     def _fellows(self) -> list[_Item]:
         """What waits and can be read together, the oldest first, as many as a batch may have."""
@@ -244,10 +237,10 @@ class Batcher:
         return chosen[: self._buckets[-1]]
 
     def _drop_abandoned(self) -> None:
-        abandoned = sum(item.future.cancelled() for item in self._waiting)
-        if abandoned:
-            self._waiting = [item for item in self._waiting if not item.future.cancelled()]
-            self._metrics.images.labels("abandoned").inc(abandoned)
+        wanted = [item for item in self._waiting if not item.outcome.cancelled()]
+        if len(wanted) < len(self._waiting):
+            self._metrics.images.labels("abandoned").inc(len(self._waiting) - len(wanted))
+            self._waiting = wanted
 
     def _compute(self, batch: list[_Item]) -> None:
         start = time.perf_counter()
@@ -255,7 +248,7 @@ class Batcher:
             readings = batch[0].reader.read_fitted([item.fitted for item in batch], attention=True)
         except Exception as error:
             if len(batch) == 1:
-                batch[0].future.set_exception(error)
+                deliver([(batch[0].outcome, error)])
             else:
                 logger.warning("a batch of %d failed (%r): reading its images one by one", len(batch), error)
                 for item in batch:
@@ -265,6 +258,11 @@ class Batcher:
         self._seconds_per_image += 0.1 * (took / len(batch) / max(1, self._busy) - self._seconds_per_image)
         self._metrics.batch_size.observe(len(batch))
         self._metrics.inference_seconds.observe(took)
-        for item, reading in zip(batch, readings, strict=True):
+        for item in batch:
             self._metrics.queue_seconds.observe(start - item.since)
-            item.future.set_result(Outcome(reading, start - item.since, took))
+        deliver(
+            [
+                (item.outcome, Outcome(reading, start - item.since, took))
+                for item, reading in zip(batch, readings, strict=True)
+            ]
+        )

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from serve.telemetry import Metrics
+from serve.underway import Crop, deliver
 from str_app.errors import ImageError
 from str_app.images import ImageLimits, load_image
 
@@ -43,6 +44,24 @@ class Decoder:
         result, took = await self.run(lambda: _measured(work))
         self._metrics.decode_seconds.observe(took)
         return result, took
+
+    def feed(self, crop: Crop, fit: Callable[[], list[Fitted]], queue: Callable[[Crop], None]) -> None:
+        """Fit a crop on one of the threads and queue it from there; the event loop does nothing in between.
+
+        What `fit` raises becomes the crop's outcome.
+        """
+        self._threads.submit(self._feed, crop, fit, queue)
+
+    def _feed(self, crop: Crop, fit: Callable[[], list[Fitted]], queue: Callable[[Crop], None]) -> None:
+        if crop.cancelled:
+            return
+        try:
+            crop.fitted, crop.decode_s = _measured(fit)
+        except Exception as error:
+            deliver([(crop.outcomes[0], error)])
+            return
+        self._metrics.decode_seconds.observe(crop.decode_s)
+        queue(crop)
 
     def close(self) -> None:
         """End the threads."""

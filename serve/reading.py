@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from serve.batcher import Batcher, Outcome
+from serve.batcher import Batcher
 from serve.decoder import Decoder, fit_crop, fit_regions
 from serve.logs import logger
 from serve.problems import ProblemError
 from serve.settings import Settings
 from serve.telemetry import Lifecycle, Metrics
+from serve.underway import Crop
 from serve.uploads import Body, Upload, UploadMemory
 from str_app.errors import ImageError
+from str_app.reading import QUARTER_TURNS, best_turn
 
 if TYPE_CHECKING:
     from str_app.reader import Fitted, Reader, Reading
@@ -60,9 +62,7 @@ class Service:
         """
         with self.batcher.admit(count):
             job = Work(self, request, self.batcher.reader)
-            task = asyncio.ensure_future(work(job))
-            result = await _unless_late_or_gone(task, request, self.settings.deadline_s)
-        return result
+            return await _unless_late_or_gone(work(job), request, self.settings.deadline_s)
 
     async def reload(self) -> None:
         """Load the weights again, beside those in use; what cannot be loaded is logged and changes nothing."""
@@ -96,7 +96,11 @@ class Work:
 
     async def read_crops(self, uploads: Sequence[Upload], rotate: bool) -> list[Reading | ImageError]:
         """A reading, or why there is none, for each upload in order."""
-        return self._noted(await _all([self._read_crop(upload.data, rotate) for upload in uploads]))
+        crops = [
+            upload.data if isinstance(upload.data, ImageError) else self._decode(upload.data, rotate)
+            for upload in uploads
+        ]
+        return self._noted(await self._readings(crops))
 
     async def read_regions(
         self, photo: Upload, regions: Sequence[Any], rotate: bool
@@ -117,40 +121,53 @@ class Work:
             self._service.metrics.images.labels(error.code).inc()
             raise ProblemError(422, error.code, f"The photograph cannot be read: {error.message}.") from None
         self._note("decode", took)
-        fitting = [region for region in fitted if not isinstance(region, ImageError)]
-        found = iter(await _all([self._read_fitted(canvases) for _, canvases in fitting]))
+        crops = [item if isinstance(item, ImageError) else self._queue(item[1]) for item in fitted]
+        readings = self._noted(await self._readings(crops))
         results: list[tuple[Region, Reading] | ImageError] = []
-        for item in fitted:
+        for item, reading in zip(fitted, readings, strict=True):
             if isinstance(item, ImageError):
                 results.append(item)
+            elif isinstance(reading, ImageError):
+                results.append(reading)
             else:
                 region = item[0]
-                in_place = partial(in_photo, marked=region, photo_size=size)
-                results.append((region, next(found).moved(in_place)))
-        self._noted([result if isinstance(result, ImageError) else result[1] for result in results])
+                results.append((region, reading.moved(partial(in_photo, marked=region, photo_size=size))))
         return results
 
-    async def _read_crop(self, data: bytes | ImageError, rotate: bool) -> Reading | ImageError:
-        if isinstance(data, ImageError):
-            return data
+    def _decode(self, data: bytes, rotate: bool) -> Crop:
+        """A crop that is decoded and read from now on."""
+        crop = Crop(len(QUARTER_TURNS) if rotate else 1)
+        fit = partial(fit_crop, data, self._limits, self.reader, rotate)
+        self._service.decoder.feed(crop, fit, partial(self._service.batcher.submit, reader=self.reader))
+        return crop
+
+    def _queue(self, canvases: Sequence[Fitted]) -> Crop:
+        """A crop that is decoded already and read from now on."""
+        crop = Crop(len(canvases))
+        crop.fitted = canvases
+        self._service.batcher.submit(crop, self.reader)
+        return crop
+
+    async def _readings(self, crops: Sequence[Crop | ImageError]) -> list[Reading | ImageError]:
+        """In order; what is not read yet when this is cancelled, or when one fails, is taken out of the queues."""
         try:
-            fit = partial(fit_crop, data, self._limits, self.reader, rotate)
-            fitted, took = await self._service.decoder.timed(fit)
+            return [crop if isinstance(crop, ImageError) else await self._reading(crop) for crop in crops]
+        finally:
+            for crop in crops:
+                if isinstance(crop, Crop):
+                    crop.cancel()
+
+    async def _reading(self, crop: Crop) -> Reading | ImageError:
+        """The reading of a crop, or the best of its turns."""
+        try:
+            outcomes = [await outcome for outcome in crop.outcomes]
         except ImageError as error:
             return error
-        self._note("decode", took)
-        return await self._read_fitted(fitted)
-
-    async def _read_fitted(self, fitted: Sequence[Fitted]) -> Reading:
-        """The reading of one crop, or the best of its turns."""
-        from str_app.reading import best_turn
-
-        futures = [self._service.batcher.submit(canvas, self.reader) for canvas in fitted]
-        outcomes: list[Outcome] = await _all([asyncio.wrap_future(future) for future in futures])
+        self._note("decode", crop.decode_s)
         for outcome in outcomes:
             self._note("queue", outcome.queue_s)
             self._note("inference", outcome.inference_s)
-        return best_turn([outcome.reading for outcome in outcomes], fitted[0].image_size)
+        return best_turn([outcome.reading for outcome in outcomes], crop.fitted[0].image_size)
 
     def _note(self, stage: str, seconds: float) -> None:
         self._stages[stage] = max(self._stages[stage], seconds)
@@ -164,33 +181,29 @@ class Work:
         return results
 
 
-async def _all(parts: Sequence[Awaitable[T]]) -> list[T]:
-    """Their results in order; when one fails, or this is cancelled, the others are cancelled."""
-    if len(parts) == 1:
-        return [await parts[0]]
-    futures = [asyncio.ensure_future(part) for part in parts]
-    try:
-        return await asyncio.gather(*futures)
-    finally:
-        for future in futures:
-            future.cancel()
-
-
-async def _unless_late_or_gone(task: asyncio.Future[T], request: Request, deadline_s: float) -> T:
-    """The task's result. Cancelling it takes what has not been started out of the batcher's queue."""
+async def _unless_late_or_gone(work: Awaitable[T], request: Request, deadline_s: float) -> T:
+    """What `work` gives; it is cancelled when it is late, and when the client has closed the connection."""
     gone = asyncio.create_task(_disconnected(request))
-    both: set[asyncio.Future[Any]] = {task, gone}
     try:
-        await asyncio.wait(both, timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
+        async with asyncio.timeout(deadline_s) as limit:
+
+            def at_once(task: asyncio.Task[None]) -> None:
+                with suppress(RuntimeError):  # the work was done in the same moment
+                    limit.reschedule(0.0)
+
+            gone.add_done_callback(at_once)
+            try:
+                return await work
+            finally:
+                gone.remove_done_callback(at_once)
+    except TimeoutError:
         if gone.done():
-            raise ClientDisconnect
-        raise ProblemError(504, "deadline_exceeded", f"Not read within {deadline_s:g} s; send fewer images, or later.")
+            raise ClientDisconnect from None
+        raise ProblemError(
+            504, "deadline_exceeded", f"Not read within {deadline_s:g} s; send fewer images, or later."
+        ) from None
     finally:
-        task.cancel()
         gone.cancel()
-        await asyncio.wait(both)  # out of the queue before anything else happens
 
 
 async def _disconnected(request: Request) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 
 from serve import problems, schema
 from serve.reading import Service, Work
@@ -65,9 +67,30 @@ Rotate = Annotated[bool, Query(description="Try each word turned by 0, 90, 180 a
 Attention = Annotated[bool, Query(description="Also return where the network looked for each character.")]
 
 
+class Direct(APIRoute):
+    """Calls an endpoint that takes the request, and options with defaults, at once where the URL has no query.
+
+    Solving the parameters of a request takes FastAPI a sixth of the event loop's time.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        usual = super().get_route_handler()
+        name = self.dependant.request_param_name
+        if name is None:
+            return usual
+
+        async def handler(request: Request) -> Response:
+            if request.scope["query_string"]:
+                return await usual(request)
+            answer: Response = await self.endpoint(**{name: request})
+            return answer
+
+        return handler
+
+
 def routes(service: Service) -> APIRouter:
     """The routes, around one application's parts."""
-    router = APIRouter(prefix="/v1", tags=["reading"])
+    router = APIRouter(prefix="/v1", tags=["reading"], route_class=Direct)
     documented = problems.documented(PROBLEMS)
 
     def json_of(results: list[dict[str, Any]], job: Work) -> Response:
