@@ -45,6 +45,7 @@ def load_reader(settings: Settings) -> Reader:
         device=settings.device,
         threads=settings.threads or usable_cores(),
         batch_size=settings.max_batch,
+        traced=True,
     )
 
 

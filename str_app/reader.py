@@ -60,7 +60,13 @@ class Reader:
 
     @classmethod
     def load(
-        cls, model: str | Path = "small", *, device: str = "cpu", threads: int | None = None, batch_size: int = 32
+        cls,
+        model: str | Path = "small",
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        batch_size: int = 32,
+        traced: bool = False,
     ) -> Reader:
         """Load a model with its weights.
 
@@ -69,6 +75,7 @@ class Reader:
             device: `"cpu"` or `"cuda"`.
             threads: CPU threads for one pass, a setting of the whole process; torch's own default if None.
             batch_size: most crops in one pass.
+            traced: let other Python threads run while a pass is computed; see `TorchEngine`.
 
         Raises:
             StrAppError: unknown name, no weights, or no such device.
@@ -76,7 +83,7 @@ class Reader:
         """
         from str_app.torch_engine import load_engine
 
-        return cls(load_engine(model, device=device, threads=threads), batch_size=batch_size)
+        return cls(load_engine(model, device=device, threads=threads, traced=traced), batch_size=batch_size)
 
     @property
     def name(self) -> str:

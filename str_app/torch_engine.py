@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import logging
+import warnings
+from collections.abc import Callable, Hashable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
 from models.attention import Memory
 from models.backbone import fold_batch_norms
@@ -17,6 +23,10 @@ from models.recognizer import Recognizer
 from str_app.engine import Step
 from str_app.errors import StrAppError
 
+logger = logging.getLogger(__name__)
+Pass = Callable[..., tuple[Tensor, ...]]
+_GRAPHS: dict[Hashable, Pass] = {}  # of passes, architectures and devices
+
 
 class TorchEngine:
     """A `Recognizer` behind the boundary of `str_app.engine.Engine`.
@@ -25,10 +35,17 @@ class TorchEngine:
         model: copied, so training can go on while the engine reads.
         info: a checkpoint's `info`; its `temperature` divides the logits.
         device: where to run.
+        traced: run each pass as one graph, without Python's lock between its operations: for a server, whose other
+            threads have work to do meanwhile. Takes a second to begin; the readings are the same.
     """
 
     def __init__(
-        self, model: Recognizer, info: dict[str, Any] | None = None, device: str | torch.device = "cpu"
+        self,
+        model: Recognizer,
+        info: dict[str, Any] | None = None,
+        device: str | torch.device = "cpu",
+        *,
+        traced: bool = False,
     ) -> None:
         self.info = info or {}
         self.name = str(self.info.get("name", "unnamed"))
@@ -38,30 +55,34 @@ class TorchEngine:
         self.device = torch.device(device)
         folded = fold_batch_norms(model)
         assert isinstance(folded, Recognizer)
-        self._model = folded.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._temperature = float(self.info.get("temperature", 1.0))
+        folded = folded.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._architecture = model.architecture
+        self._rows = folded.grid[0]
+        self._encode = _Encode(folded)
+        self._step = _Step(folded, float(self.info.get("temperature", 1.0))).to(self.device)
+        self._passes: tuple[Pass, Pass] = self._traced() if traced else (self._encode, self._step)
 
     @torch.inference_mode()
     def encode(
         self, canvases: npt.NDArray[np.uint8], widths: npt.NDArray[np.int64]
-    ) -> tuple[Memory, tuple[torch.Tensor, torch.Tensor]]:
+    ) -> tuple[Memory, tuple[Tensor, Tensor]]:
         """See `Engine.encode`."""
-        images = self._model.normalize(torch.from_numpy(canvases).to(self.device))
-        return self._model.encode(images, torch.from_numpy(widths).to(self.device))
+        *memory, hidden, cell = self._passes[0](self._tensor(canvases), self._tensor(widths))
+        return Memory(*memory), (hidden, cell)
 
     @torch.inference_mode()
-    def step(self, memory: Memory, state: tuple[torch.Tensor, torch.Tensor], tokens: npt.NDArray[np.int64]) -> Step:
+    def step(self, memory: Memory, state: tuple[Tensor, Tensor], tokens: npt.NDArray[np.int64]) -> Step:
         """See `Engine.step`."""
-        logits, state, attention = self._model.step(memory, state, torch.from_numpy(tokens).to(self.device))
-        log_probs = (logits / self._temperature).log_softmax(dim=-1)
-        return Step(log_probs.cpu().numpy(), state, attention.view(len(tokens), self._model.grid[0], -1).cpu().numpy())
+        log_probs, hidden, cell, attention = self._passes[1](*memory, *state, self._tensor(tokens))
+        maps = attention.view(len(tokens), self._rows, -1)
+        return Step(log_probs.cpu().numpy(), (hidden, cell), maps.cpu().numpy())
 
     @torch.inference_mode()
     def select(
-        self, memory: Memory, state: tuple[torch.Tensor, torch.Tensor], rows: npt.NDArray[np.int64]
-    ) -> tuple[Memory, tuple[torch.Tensor, torch.Tensor]]:
+        self, memory: Memory, state: tuple[Tensor, Tensor], rows: npt.NDArray[np.int64]
+    ) -> tuple[Memory, tuple[Tensor, Tensor]]:
         """See `Engine.select`."""
-        index = torch.from_numpy(rows).to(self.device)
+        index = self._tensor(rows)
         return Memory(*(tensor[index] for tensor in memory)), (state[0][index], state[1][index])
 
     def use_threads(self, count: int) -> None:
@@ -69,14 +90,103 @@ class TorchEngine:
         if torch.get_num_threads() != count:
             torch.set_num_threads(count)
 
+    def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
 
-def load_engine(model: str | Path, device: str = "cpu", threads: int | None = None) -> TorchEngine:
+    @torch.inference_mode()
+    def _traced(self) -> tuple[Pass, Pass]:
+        """Both passes as graphs, if on noise of every width they give what the passes themselves give.
+
+        A layer that leaves torch on its way (as the native loops do) would be traced as a constant.
+        """
+        graphs: tuple[Pass, Pass] | None = None
+        try:
+            for batch, width in enumerate(self.preprocessing.widths, 2):
+                inputs = self._noise(batch, width)
+                memory = self._encode(*inputs)
+                further = (*memory, torch.ones(batch, dtype=torch.int64, device=self.device))
+                graphs = graphs or (self._graph(self._encode, inputs), self._graph(self._step, further))
+                found = (*graphs[0](*inputs), *graphs[1](*further))
+                for one, other in zip(found, (*memory, *self._step(*further)), strict=True):
+                    if not torch.allclose(one, other, rtol=1e-3, atol=1e-4):
+                        raise RuntimeError("the graph computes something else")
+        except RuntimeError as error:  # which TorchScript raises too
+            logger.warning("%s is not traced, so other threads wait for its operations: %s", self.name, error)
+            graphs = None
+        return graphs or (self._encode, self._step)
+
+    def _graph(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Pass:
+        """The module as a graph that takes its weights as inputs, and so serves all weights of one architecture.
+
+        TorchScript keeps each graph, with what is in it, until the process ends: weights must not be in it.
+        """
+        tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        weights = tuple(tensors.values())
+        key = (type(module), self._architecture, self.preprocessing, self.charset.num_classes, self.device)
+        if key not in _GRAPHS:
+            hollow = copy.deepcopy(module)
+
+            def call(weights: tuple[Tensor, ...], *inputs: Tensor) -> Any:
+                for name, weight in zip(tensors, weights, strict=True):
+                    owner, _, own_name = name.rpartition(".")
+                    holder = hollow.get_submodule(owner)
+                    delattr(holder, own_name)  # a parameter, which only parameters could replace
+                    setattr(holder, own_name, weight)
+                return hollow(*inputs)
+
+            with warnings.catch_warnings():
+                # TorchScript is no longer developed. What torch offers instead needs a compiler where it runs, or
+                # keeps the lock; without either only this works.
+                warnings.simplefilter("ignore")
+                _GRAPHS[key] = torch.jit.trace(call, (weights, *inputs), check_trace=False)
+        return partial(_GRAPHS[key], weights)
+
+    def _noise(self, batch: int, width: int) -> tuple[Tensor, Tensor]:
+        """Canvases and their covered columns."""
+        random = np.random.default_rng(0)
+        canvases = random.integers(0, 256, (batch, self.preprocessing.height, width, 3), dtype=np.uint8)
+        return self._tensor(canvases), self._tensor(random.integers(width // 2, width + 1, batch))
+
+
+class _Encode(nn.Module):
+    """Canvases uint8 (B, height, W, 3) and covered columns (B,) → memory and first state, all in one tuple."""
+
+    def __init__(self, model: Recognizer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, canvases: Tensor, widths: Tensor) -> tuple[Tensor, ...]:
+        memory, state = self.model.encode(self.model.normalize(canvases), widths)
+        return (*memory, *state)
+
+
+class _Step(nn.Module):
+    """Memory, state and tokens → log-probabilities (B, num_classes), state, attention (B, N)."""
+
+    temperature: Tensor
+
+    def __init__(self, model: Recognizer, temperature: float) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("temperature", torch.tensor(temperature))
+
+    def forward(
+        self, values: Tensor, keys: Tensor, padding: Tensor, hidden: Tensor, cell: Tensor, tokens: Tensor
+    ) -> tuple[Tensor, ...]:
+        logits, state, attention = self.model.step(Memory(values, keys, padding), (hidden, cell), tokens)
+        return ((logits / self.temperature).log_softmax(dim=-1), *state, attention)
+
+
+def load_engine(
+    model: str | Path, device: str = "cpu", threads: int | None = None, *, traced: bool = False
+) -> TorchEngine:
     """An engine for a preset with released weights, or for a checkpoint file.
 
     Args:
         model: a name of `list_models()` or the path of a `.safetensors` checkpoint.
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, …
         threads: torch's intra-op threads, a setting of the whole process; None leaves it alone.
+        traced: see `TorchEngine`.
 
     Raises:
         StrAppError: no such model, a preset without released weights, or a device that is not there.
@@ -88,7 +198,7 @@ def load_engine(model: str | Path, device: str = "cpu", threads: int | None = No
         raise StrAppError(f"device {device!r}: torch {torch.__version__} sees no CUDA device here; use --device cpu")
     path = checkpoint_file(model)
     network, info = load_checkpoint(path)
-    return TorchEngine(network, {"name": path.stem, **info}, device)
+    return TorchEngine(network, {"name": path.stem, **info}, device, traced=traced)
 
 
 def checkpoint_file(model: str | Path) -> Path:

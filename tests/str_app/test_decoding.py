@@ -57,7 +57,7 @@ def test_stops_when_every_sequence_has_ended():
     """A model that wants to end at once is asked for one step only."""
     one = engine(max_length=25)
     with torch.no_grad():
-        one._model.decoder.classifier.bias[0] = 1e3
+        one._step.model.decoder.classifier.bias[0] = 1e3
     calls = []
     step = one.step
     one.step = lambda *args: calls.append(1) or step(*args)
@@ -68,7 +68,7 @@ def test_stops_when_every_sequence_has_ended():
 def test_no_end_token_keeps_every_character():
     one = engine(max_length=4)
     with torch.no_grad():
-        one._model.decoder.classifier.bias[0] = -1e3
+        one._step.model.decoder.classifier.bias[0] = -1e3
     for reading in greedy(one, *crops(3)) + beam_search(one, *crops(3), width=2):
         assert len(reading.text) == 4
         assert len(reading.character_log_probs) == 5

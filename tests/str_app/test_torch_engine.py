@@ -1,0 +1,90 @@
+"""Passes as graphs against the passes themselves."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from models.charset import Charset
+from models.preprocessing import Preprocessing
+from models.recognizer import Architecture, Recognizer
+from str_app import torch_engine
+from str_app.decoding import Decoded, beam_search, greedy
+from str_app.torch_engine import TorchEngine
+
+WIDTHS = (48, 96, 128)
+
+
+def recognizer(seed: int, **choices: object) -> Recognizer:
+    torch.manual_seed(seed)
+    sizes = {"stem": (4, 4), "stages": (8, 8, 12), "blocks": (1, 1, 1), "hidden_size": 16, "attention_size": 8}
+    model = Recognizer(
+        Architecture(**{**sizes, **choices}, max_length=5), Charset("abAB"), Preprocessing(widths=WIDTHS)
+    )
+    with torch.no_grad():  # fresh weights say the same at every step; louder ones have opinions
+        for parameter in model.decoder.parameters():
+            parameter.mul_(3.0)
+    return model
+
+
+def crops(batch: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return random.integers(0, 256, (batch, 32, width, 3), dtype=np.uint8), random.integers(8, width + 1, batch)
+
+
+def assert_same(found: list[Decoded], expected: list[Decoded]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one.text == other.text
+        assert one.character_log_probs == pytest.approx(other.character_log_probs, abs=1e-4)
+        np.testing.assert_allclose(one.attention, other.attention, atol=1e-5)
+
+
+@pytest.mark.parametrize("refine", ["none", "add", "mul"])
+@pytest.mark.parametrize("attention", ["1d", "2d"])
+def test_graphs_read_as_the_passes_do(refine: str, attention: str, caplog: pytest.LogCaptureFixture) -> None:
+    model = recognizer(0, refine=refine, attention=attention)
+    plain, traced = TorchEngine(model, {"temperature": 0.7}), TorchEngine(model, {"temperature": 0.7}, traced=True)
+    assert not caplog.messages, "it was traced"
+    for width in WIDTHS:
+        for batch in (1, 2, 7):
+            given = crops(batch, width, batch)
+            assert_same(greedy(traced, *given), greedy(plain, *given))
+            assert_same(beam_search(traced, *given, width=3), beam_search(plain, *given, width=3))
+
+
+def test_one_graph_serves_all_weights_of_an_architecture() -> None:
+    given = crops(4, 96, 1)
+    first = TorchEngine(recognizer(1), {"temperature": 0.7}, traced=True)
+    graphs = len(torch_engine._GRAPHS)
+    second = TorchEngine(recognizer(2), {"temperature": 1.5}, traced=True)
+    assert len(torch_engine._GRAPHS) == graphs
+    readings = [greedy(engine, *given) for engine in (first, second)]
+    assert [one.log_prob for one in readings[0]] != pytest.approx([one.log_prob for one in readings[1]], abs=1e-3)
+    assert_same(readings[0], greedy(TorchEngine(recognizer(1), {"temperature": 0.7}), *given))
+    assert_same(readings[1], greedy(TorchEngine(recognizer(2), {"temperature": 1.5}), *given))
+
+
+def test_what_cannot_be_traced_reads_right_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def outside_torch(images: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(images.numpy().mean(axis=(1, 2, 3), keepdims=True))
+
+    features = Recognizer.features
+    monkeypatch.setattr(Recognizer, "features", lambda self, images: features(self, images) + outside_torch(images))
+    given = crops(3, 96, 2)
+    model = recognizer(3, hidden_size=24)
+    with caplog.at_level(logging.WARNING):
+        engine = TorchEngine(model, {"name": "own"}, traced=True)
+    assert [message.split(",")[0] for message in caplog.messages] == ["own is not traced"]
+    assert_same(greedy(engine, *given), greedy(TorchEngine(model), *given))
+
+
+def test_a_context_layer_reads_the_same_traced_or_not() -> None:
+    model = recognizer(4, context_size=6)
+    for width in WIDTHS:
+        given = crops(3, width, 3)
+        assert_same(greedy(TorchEngine(model, traced=True), *given), greedy(TorchEngine(model), *given))
