@@ -94,6 +94,8 @@ def create_app(settings: Settings | None = None, load: Callable[[], Reader] | No
         docs_url=None,  # FastAPI's pages load scripts from elsewhere; ours is static/docs.html
         redoc_url=None,
         redirect_slashes=False,
+        # FastAPI's own looks for OpenTelemetry at each request; ours is `Tracer`.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
     # The last one added is the first to see a request.
