@@ -41,8 +41,9 @@ class _Item:
 class Batcher:
     """Collects images and reads them in batches on threads of its own: two, or one where there is one core.
 
-    A batch has all cores while it is the only one, and half of them beside another. Two at once with half the cores
-    each lose less than one with all: a core that the event loop takes for a moment stops only its own batch.
+    Each has half the cores, also while the other has nothing to do. Two batches at once lose less than one with all
+    cores: what the event loop takes for a moment stops only its own batch, and OpenMP spins while it waits for a core
+    only as long as there are no more threads than cores.
 
     A batch starts at once when a thread is free: of the images of the canvas width that most are of, the largest
     bucket that is full; after `OVERTAKEN_S` the width of the image that has waited longest. So an idle server adds no
@@ -82,8 +83,8 @@ class Batcher:
         self._warm = threading.Event()
         self._seconds_per_image = 0.01
         self._reader: Reader | None = None
-        self._threads = threads
-        self._busy = 0  # batches being read
+        self._workers = min(2, threads)
+        self._share = max(1, threads // 2)  # of the cores
         self._first = threading.Thread(target=self._run, name="inference", daemon=True)
         self._second = threading.Thread(target=self._work, name="inference-2", daemon=True)
         metrics.queue_depth.set_function(lambda: len(self._waiting))
@@ -176,7 +177,7 @@ class Batcher:
             return
         self.loaded.set_result(self._reader)
         self._warm_up(self._reader)
-        if self._threads > 1:
+        if self._workers > 1:
             self._second.start()
         self._warm.set()
         self._work()
@@ -186,25 +187,19 @@ class Batcher:
             # The event loop goes first: what it does is short, and under overload most of it is to refuse.
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
         while batch := self._take():
-            with self._changed:
-                self._busy += 1
-                share = max(1, self._threads // self._busy)
-            batch[0].reader.use_threads(share)
+            batch[0].reader.use_threads(self._share)
             self._compute(batch)
-            with self._changed:
-                self._busy -= 1
 
     def _warm_up(self, reader: Reader) -> None:
-        """Compute every bucket at every canvas width once, with all cores and with half of them."""
+        """Compute every bucket at every canvas width once."""
         random = np.random.default_rng(0)
         height, widths = reader.canvas_sizes
+        reader.use_threads(self._share)
         for width in widths:
             # Noise, not a blank: it decodes for several steps.
             noise = reader.fit(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
             for size in self._buckets:
-                for threads in {self._threads, max(1, self._threads // 2)}:
-                    reader.use_threads(threads)
-                    reader.read_fitted([noise] * size)
+                reader.read_fitted([noise] * size)
 
     def _take(self) -> list[_Item]:
         """The next batch; blocks while there is nothing to do. Empty when closed and all is done."""
@@ -255,7 +250,7 @@ class Batcher:
                     self._compute([item])
             return
         took = time.perf_counter() - start
-        self._seconds_per_image += 0.1 * (took / len(batch) / max(1, self._busy) - self._seconds_per_image)
+        self._seconds_per_image += 0.1 * (took / len(batch) / self._workers - self._seconds_per_image)
         self._metrics.batch_size.observe(len(batch))
         self._metrics.inference_seconds.observe(took)
         for item in batch:

@@ -231,7 +231,7 @@ def test_two_batches_share_the_cores(reader: HeldReader, monkeypatch: pytest.Mon
             await entered(reader)
             second = asyncio.create_task(client.post("/v1/recognize", files=parts("b")))
             await entered(reader)  # while the first is still being read
-            assert reader.shares == [4, 2]
+            assert reader.shares == [2, 2]
             third = asyncio.create_task(client.post("/v1/recognize", files=parts("c")))
             reader.gate.set()
             answers = [(await task).json()["results"][0]["text"] for task in (first, second, third)]
