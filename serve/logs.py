@@ -9,7 +9,7 @@ from typing import Any
 
 logger = logging.getLogger("str_app.serve")
 
-FIELDS = ("request_id", "method", "route", "status", "ms", "texts")
+FIELDS = ("request_id", "method", "route", "status", "ms", "refused", "texts")
 
 
 class JsonFormatter(logging.Formatter):

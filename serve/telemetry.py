@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 import uuid
@@ -18,6 +19,7 @@ from serve.tracing import Tracer
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 QUIET = {"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+REFUSALS_EVERY_S = 1.0
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -70,7 +72,7 @@ class Metrics:
 
 
 class Telemetry:
-    """ASGI middleware: request id, counters, one log line a request, security headers, and the last net for errors.
+    """ASGI middleware: request id, counters, a log line, security headers, and the last net for errors.
 
     Args:
         app: what it wraps.
@@ -84,6 +86,8 @@ class Telemetry:
         self.metrics = metrics
         self.lifecycle = lifecycle
         self.tracer = tracer
+        self._refused = 0  # since the last line about it
+        self._told_at = -math.inf
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -136,9 +140,16 @@ class Telemetry:
         fields["ms"] = round(seconds * 1e3, 2)
         if "str_app.texts" in scope:
             fields["texts"] = scope["str_app.texts"]
-        logger.log(logging.DEBUG if quiet else logging.INFO, "request", extra=fields)
         if self.tracer and not quiet:
             self.tracer.record(scope, route, status, seconds)
+        if status == 429:
+            # Under overload a line for each would cost more than the refusals themselves.
+            self._refused += 1
+            if time.monotonic() - self._told_at < REFUSALS_EVERY_S:
+                return
+            fields["refused"] = self._refused
+            self._refused, self._told_at = 0, time.monotonic()
+        logger.log(logging.DEBUG if quiet else logging.INFO, "request", extra=fields)
 
 
 class Lifecycle:

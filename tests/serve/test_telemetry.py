@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from serve import telemetry
 from serve.app import create_app
 from serve.logs import JsonFormatter
 from serve.settings import Settings
@@ -73,6 +74,21 @@ def test_log_line_has_the_request_but_nothing_of_its_content(
     line = json.loads(JsonFormatter().format(record))
     assert (line["request_id"], line["route"], line["status"]) == ("r1", "/v1/recognize", 200)
     assert "secret" not in str(line)
+
+
+def test_refusals_are_logged_once_a_second(
+    reader: HeldReader, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with warm_client(Settings(), reader) as client, caplog.at_level(logging.INFO, "str_app.serve"):
+        monkeypatch.setattr(client.app.state.service.batcher, "_max_pending", 0)
+        for _ in range(5):
+            assert client.post("/v1/recognize", files=parts("a")).status_code == 429
+        monkeypatch.setattr(telemetry, "REFUSALS_EVERY_S", 0.0)
+        assert client.post("/v1/recognize", files=parts("a")).status_code == 429
+        metrics = client.get("/metrics").text
+    lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records if record.message == "request"]
+    assert [line["refused"] for line in lines if line["status"] == 429] == [1, 5]
+    assert 'str_app_requests_total{code="429",method="POST",route="/v1/recognize"} 6.0' in metrics
 
 
 def test_texts_are_logged_only_if_switched_on(reader: HeldReader, caplog: pytest.LogCaptureFixture) -> None:
