@@ -13,7 +13,7 @@ import safetensors
 import safetensors.torch
 
 from models.charset import Charset
-from models.preprocessing import Preprocessing
+from models.preprocessing import BEFORE_SPREAD, Preprocessing
 from models.recognizer import Architecture, Recognizer
 
 FORMAT = "str-app/1"
@@ -94,10 +94,11 @@ def load_checkpoint(path: str | Path) -> tuple[Recognizer, dict[str, Any]]:
     """
     header = read_header(path)
     try:
+        preprocessing = BEFORE_SPREAD | {key: _tuples(value) for key, value in header["preprocessing"].items()}
         model = Recognizer(
             Architecture(**{key: _tuples(value) for key, value in header["architecture"].items()}),
             Charset(header["charset"]),
-            Preprocessing(**{key: _tuples(value) for key, value in header["preprocessing"].items()}),
+            Preprocessing(**preprocessing),
         )
         model.load_state_dict(safetensors.torch.load_file(path))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

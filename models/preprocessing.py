@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,10 +10,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+# What checkpoints and settings mean that are older than `Preprocessing.spread`.
+BEFORE_SPREAD = {"spread": 0}
+
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Scale a crop to the canvas height, keep its aspect ratio where it fits, pad on the right.
+    """Scale a crop to the canvas height, keep its aspect ratio where it fits and is not narrow, pad on the right.
 
     Stretching every crop to one canvas widens words of one to three letters beyond recognition; the decoder is told
     the valid width instead and its attention masks the padding. Canvases come in a few widths: words are short, and
@@ -23,6 +27,8 @@ class Preprocessing:
         height: canvas height in pixels.
         widths: canvas widths in pixels, ascending; crops longer than the last are squeezed to it.
         fit: `"pad"` keeps the aspect ratio, `"stretch"` fills the canvas (as most published recognisers do).
+        spread: with `"pad"`, crops of fewer columns are widened to the geometric mean of their columns and these: in
+            the upright box of a slanted word many letters share few columns. 0 widens nothing.
         mean: subtracted from pixel values in [0, 1].
         std: divides afterwards.
     """
@@ -30,6 +36,7 @@ class Preprocessing:
     height: int = 32
     widths: tuple[int, ...] = (48, 64, 96, 128)
     fit: Literal["pad", "stretch"] = "pad"
+    spread: int = 80
     mean: float = 0.5
     std: float = 0.5
 
@@ -42,7 +49,10 @@ class Preprocessing:
         """Canvas columns that a crop of `height` × `width` pixels covers, from 4 to `self.width`."""
         if self.fit == "stretch":
             return self.width
-        return int(np.clip(round(width * self.height / height), 4, self.width))
+        columns = width * self.height / height
+        if columns < self.spread:
+            columns = math.sqrt(columns * self.spread)
+        return int(np.clip(round(columns), 4, self.width))
 
     def canvas_width(self, covered: int) -> int:
         """Width of the narrowest canvas with `covered` columns."""

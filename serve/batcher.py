@@ -164,7 +164,7 @@ class Batcher:
 
     def submit(self, crop: Crop, reader: Reader) -> None:
         """Queue a crop that `reader` has fitted to its canvases; from any thread."""
-        items = [_Item(fitted, reader, outcome) for fitted, outcome in zip(crop.fitted, crop.outcomes, strict=True)]
+        items = [_Item(fitted, reader, outcome) for fitted, outcome in zip(crop.fitted, crop.outcomes, strict=False)]
         with self._changed:
             self._waiting += items
             self._changed.notify(len(items))

@@ -21,7 +21,7 @@ from serve.telemetry import Lifecycle, Metrics
 from serve.underway import Crop
 from serve.uploads import Body, Upload, UploadMemory
 from str_app.errors import ImageError
-from str_app.reading import QUARTER_TURNS, best_turn
+from str_app.reading import QUARTER_TURNS
 
 if TYPE_CHECKING:
     from str_app.reader import Fitted, Reader, Reading
@@ -136,7 +136,7 @@ class Work:
 
     def _decode(self, data: bytes, rotate: bool) -> Crop:
         """A crop that is decoded and read from now on."""
-        crop = Crop(len(QUARTER_TURNS) if rotate else 1)
+        crop = Crop(len(QUARTER_TURNS))  # more than most have: how many is known when it is decoded
         fit = partial(fit_crop, data, self._limits, self.reader, rotate)
         self._service.decoder.feed(crop, fit, partial(self._service.batcher.submit, reader=self.reader))
         return crop
@@ -160,14 +160,15 @@ class Work:
     async def _reading(self, crop: Crop) -> Reading | ImageError:
         """The reading of a crop, or the best of its turns."""
         try:
-            outcomes = [await outcome for outcome in crop.outcomes]
+            outcomes = [await crop.outcomes[0]]  # from then on it is known how many there are
+            outcomes += [await outcome for outcome in crop.outcomes[1 : len(crop.fitted)]]
         except ImageError as error:
             return error
         self._note("decode", crop.decode_s)
         for outcome in outcomes:
             self._note("queue", outcome.queue_s)
             self._note("inference", outcome.inference_s)
-        return best_turn([outcome.reading for outcome in outcomes], crop.fitted[0].image_size)
+        return self.reader.best(crop.fitted, [outcome.reading for outcome in outcomes])
 
     def _note(self, stage: str, seconds: float) -> None:
         self._stages[stage] = max(self._stages[stage], seconds)

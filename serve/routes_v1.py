@@ -63,7 +63,10 @@ PHOTO_BODY = _form(
     {"image": BINARY, "regions": {"type": "string", "contentMediaType": "application/json"}},
     {"image": JSON_IMAGE, "regions": REGIONS},
 )
-Rotate = Annotated[bool, Query(description="Try each word turned by 0, 90, 180 and 270 degrees; 4 times the work.")]
+Rotate = Annotated[
+    bool,
+    Query(description="Try each word, not only tall ones, turned by 0, 90, 180 and 270 degrees; 4 times the work."),
+]
 Attention = Annotated[bool, Query(description="Also return where the network looked for each character.")]
 
 

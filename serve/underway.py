@@ -24,11 +24,11 @@ class Crop:
     """One crop on its way to its reading.
 
     Args:
-        turns: on how many canvases it is read, turned.
+        turns: on how many canvases it may be read, turned.
 
     Attributes:
-        outcomes: one for each canvas, set on the event loop that made the crop. Cancelled, a canvas that has not been
-            started is not computed.
+        outcomes: for each canvas, set on the event loop that made the crop; there may be fewer canvases. Cancelled, a
+            canvas that has not been started is not computed.
         fitted: the canvases, once they are decoded.
         decode_s: how long that took.
     """

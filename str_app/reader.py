@@ -20,9 +20,9 @@ from str_app.engine import Engine
 from str_app.errors import ImageError, StrAppError
 from str_app.images import DEFAULT_LIMITS, ImageLimits, ImageSource, load_image
 from str_app.passes import passes
-from str_app.reading import QUARTER_TURNS, best_turn
 from str_app.reading import Character as Character
 from str_app.reading import Reading as Reading
+from str_app.reading import best_turn, turns_of
 
 if TYPE_CHECKING:
     from str_app.decoding import Decoded, Trie
@@ -35,12 +35,14 @@ class Fitted:
     Attributes:
         canvas: uint8 (height, W, 3).
         covered: columns of the canvas that the crop covers.
-        image_size: height and width of the crop in pixels.
+        image_size: height and width of the crop in pixels, turned.
+        turn: quarters that it was turned by, counter-clockwise.
     """
 
     canvas: npt.NDArray[np.uint8]
     covered: int
     image_size: tuple[int, int]
+    turn: int = 0
 
 
 class Reader:
@@ -124,7 +126,8 @@ class Reader:
             lexicon: words to choose from, whatever their case; nothing else is then returned. It takes its own beam.
             attention: return the attention maps too.
             rotate: try each image turned by 0, 90, 180 and 270 degrees and keep the most confident reading, for
-                vertical and upside-down words. It takes four times as long.
+                vertical and upside-down words. It takes four times as long. Tall images are tried on either side in
+                any case; see `str_app.reading.turns_of`.
             limits: what is refused as no word crop.
 
         Returns:
@@ -219,30 +222,32 @@ class Reader:
             crops, beam, lexicon, attention, rotate: see `recognize`.
             lexicons: instead of `lexicon`, the words to choose from for each crop.
         """
-        fitted = [turned for crop in crops for turned in self.fit_turns(crop, rotate)]
-        turns = len(QUARTER_TURNS) if rotate else 1
-        if lexicons is not None and rotate:
-            lexicons = [words for words in map(list, lexicons) for _ in QUARTER_TURNS]
-        readings = self.read_fitted(fitted, beam=beam, lexicon=lexicon, lexicons=lexicons, attention=attention)
-        return [
-            best_turn(readings[start : start + turns], fitted[start].image_size)
-            for start in range(0, len(readings), turns)
-        ]
+        turned = [self.fit_turns(crop, rotate) for crop in crops]
+        if lexicons is not None:
+            given = zip(map(list, lexicons), turned, strict=True)
+            lexicons = [words for words, turns in given for _ in turns]
+        fitted = [one for turns in turned for one in turns]
+        readings = iter(self.read_fitted(fitted, beam=beam, lexicon=lexicon, lexicons=lexicons, attention=attention))
+        return [self.best(turns, [next(readings) for _ in turns]) for turns in turned]
+
+    def best(self, turns: Sequence[Fitted], readings: Sequence[Reading]) -> Reading:
+        """The most confident reading of one crop's turns, as `fit_turns` gave them."""
+        return best_turn(readings, [one.turn for one in turns], turns[0].image_size)
 
     def use_threads(self, count: int) -> None:
         """CPU threads for the passes that the calling thread makes from now on."""
         self.engine.use_threads(count)
 
-    def fit(self, crop: npt.NDArray[np.uint8]) -> Fitted:
-        """Scale a crop, uint8 (H, W, 3) RGB, to its canvas."""
+    def fit(self, crop: npt.NDArray[np.uint8], turn: int = 0) -> Fitted:
+        """Scale a crop, uint8 (H, W, 3) RGB, to its canvas, turned by quarters counter-clockwise."""
+        if turn:
+            crop = np.ascontiguousarray(np.rot90(crop, turn))
         canvas, covered = self.engine.preprocessing(crop)
-        return Fitted(canvas, covered, (crop.shape[0], crop.shape[1]))
+        return Fitted(canvas, covered, (crop.shape[0], crop.shape[1]), turn)
 
     def fit_turns(self, crop: npt.NDArray[np.uint8], rotate: bool) -> list[Fitted]:
-        """The crop as it is or, with `rotate`, turned by each of `QUARTER_TURNS`: what `best_turn` chooses from."""
-        if not rotate:
-            return [self.fit(crop)]
-        return [self.fit(np.ascontiguousarray(np.rot90(crop, turn))) for turn in QUARTER_TURNS]
+        """The crop in each of the turns that `turns_of` says: what `best` chooses from. The first is upright."""
+        return [self.fit(crop, turn) for turn in turns_of((crop.shape[0], crop.shape[1]), rotate)]
 
     def read_fitted(
         self,

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from str_app.character_boxes import Box
 
 QUARTER_TURNS = (0, 1, 2, 3)
+# From this height over width on, a crop is rather a word on its side than one letter.
+TALL = 1.4
 
 
 @dataclass(frozen=True)
@@ -92,16 +94,27 @@ class Reading:
         return replace(self, characters=characters, rotation=self.rotation if rotation is None else rotation)
 
 
-def best_turn(readings: Sequence[Reading], image_size: tuple[int, int]) -> Reading:
-    """Of the readings of one image turned by 0, 90, … degrees counter-clockwise, the most confident.
+def turns_of(image_size: tuple[int, int], rotate: bool) -> tuple[int, ...]:
+    """By how many quarters, counter-clockwise, an image of this height and width is turned to be read.
+
+    All four with `rotate`; else a tall one lies on either side as well, and others are upright.
+    """
+    if rotate:
+        return QUARTER_TURNS
+    height, width = image_size
+    return (0, 1, 3) if height >= TALL * width else (0,)
+
+
+def best_turn(readings: Sequence[Reading], turns: Sequence[int], image_size: tuple[int, int]) -> Reading:
+    """Of the readings of one image turned by quarters, counter-clockwise, the most confident.
 
     Args:
-        readings: in the order of `QUARTER_TURNS`, or the first of them alone; one with text is preferred, and on a
-            tie the lesser turn.
+        readings: one with text is preferred, and on a tie the lesser turn.
+        turns: of each, ascending.
         image_size: height and width of the image before it was turned; boxes are given back in its pixels.
     """
-    turn = max(
-        QUARTER_TURNS[: len(readings)], key=lambda turn: (readings[turn].text != "", readings[turn].confidence, -turn)
+    best, turn = max(
+        zip(readings, turns, strict=True), key=lambda turned: (turned[0].text != "", turned[0].confidence, -turned[1])
     )
     height, width = image_size
 
@@ -113,7 +126,7 @@ def best_turn(readings: Sequence[Reading], image_size: tuple[int, int]) -> Readi
             return width - x1, height - y1, width - x0, height - y0
         return y0, height - x1, y1, height - x0
 
-    return readings[turn].moved(unturned, 90 * turn) if turn else readings[0]
+    return best.moved(unturned, 90 * turn) if turn else best
 
 
 def _box(edges: Sequence[float]) -> Box:

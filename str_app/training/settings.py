@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.checkpoint import load_checkpoint
-from models.preprocessing import Preprocessing
+from models.preprocessing import BEFORE_SPREAD, Preprocessing
 from models.presets import architecture
 from models.recognizer import Architecture
 from str_app.errors import StrAppError
@@ -228,6 +228,7 @@ def load_settings(path: Path) -> TrainSettings:
         stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         hints = typing.get_type_hints(TrainSettings)
         built = {key: _convert(hints[key], value) for key, value in stored.items() if key not in NESTED}
+        stored["preprocessing"] = BEFORE_SPREAD | stored["preprocessing"]
         for part, kind in NESTED.items():
             inner = typing.get_type_hints(kind)
             built[part] = kind(**{key: _convert(inner[key], value) for key, value in stored[part].items()})

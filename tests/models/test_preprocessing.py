@@ -20,16 +20,22 @@ def test_any_size_lands_on_the_one_canvas(height, width, fit):
 
 
 @pytest.mark.parametrize(
-    ("size", "covered"), [((32, 40), 40), ((64, 80), 40), ((10, 10), 32), ((32, 400), 128), ((50, 1), 4)]
+    ("size", "covered"),
+    [((32, 90), 90), ((64, 180), 90), ((32, 80), 80), ((32, 400), 128), ((32, 20), 40), ((10, 10), 51), ((500, 1), 4)],
 )
-def test_covered_width_follows_the_aspect_ratio(size, covered):
+def test_covered_width_follows_the_aspect_ratio_and_narrow_crops_are_widened(size, covered):
     assert Preprocessing()(np.zeros((*size, 3), dtype=np.uint8))[1] == covered
+
+
+@pytest.mark.parametrize(("size", "covered"), [((32, 40), 40), ((64, 80), 40), ((10, 10), 32), ((50, 1), 4)])
+def test_without_spread_the_aspect_ratio_is_kept(size, covered):
+    assert Preprocessing(spread=0)(np.zeros((*size, 3), dtype=np.uint8))[1] == covered
 
 
 def test_padding_repeats_the_last_column():
     image = np.zeros((32, 40, 3), dtype=np.uint8)
     image[:, -1] = 200
-    canvas, _ = Preprocessing()(image)
+    canvas, _ = Preprocessing(spread=0)(image)
     assert (canvas[:, 39:] == 200).all()
     assert (canvas[:, :39] == 0).all()
 

@@ -29,7 +29,7 @@ class TwoWidths(FakeEngine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.preprocessing = Preprocessing(height=32, widths=(CELL * CELLS // 2, CELL * CELLS))
+        self.preprocessing = Preprocessing(height=32, widths=(CELL * CELLS // 2, CELL * CELLS), spread=0)
 
     def encode(self, canvases: np.ndarray, widths: np.ndarray) -> Any:
         missing = CELL * CELLS - canvases.shape[2]
@@ -51,12 +51,18 @@ class HeldReader:
         self.shares: list[int] = []
         self.shapes: set[tuple[int, int]] = set()
         self.poison = ""
+        self.turns_tall = False  # the crops of short texts are tall, and batches are counted
 
     def fit(self, crop: np.ndarray) -> Fitted:
         return self._reader.fit(crop)
 
     def fit_turns(self, crop: np.ndarray, rotate: bool) -> list[Fitted]:
-        return self._reader.fit_turns(crop, rotate)
+        if rotate or self.turns_tall:
+            return self._reader.fit_turns(crop, rotate)
+        return [self.fit(crop)]
+
+    def best(self, turns: Sequence[Fitted], readings: Sequence[Reading]) -> Reading:
+        return self._reader.best(turns, readings)
 
     def use_threads(self, count: int) -> None:
         self.shares.append(count)

@@ -101,6 +101,18 @@ def test_rotate_reads_turned_words(client: TestClient) -> None:
     ]
 
 
+def test_tall_crops_are_read_on_their_sides_without_being_asked_to(client: TestClient, reader: HeldReader) -> None:
+    reader.turns_tall = True
+    files = [("images", (f"{turns}.png", turned("ENTRANCE", turns), "image/png")) for turns in range(4)]
+    results = client.post("/v1/recognize", files=files).json()["results"]
+    assert [(result["text"], result.get("rotation", 0)) for result in results[::3]] == [
+        ("ENTRANCE", 0),
+        ("ENTRANCE", 270),
+    ]
+    assert [(result["text"], result.get("rotation", 0)) for result in results[1:2]] == [("ENTRANCE", 90)]
+    assert results[2]["text"] != "ENTRANCE", "upside down is for rotate"
+
+
 def test_attention_is_sent_when_asked_for(client: TestClient) -> None:
     image = {"data": base64.b64encode(encoded(Image.fromarray(paint("ab")), "PNG")).decode()}
     (plain,) = client.post("/v1/recognize", json={"images": [image]}).json()["results"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from str_app.reader import Reader, Reading
-from str_app.reading import best_turn
+from str_app.reading import best_turn, turns_of
 from tests.str_app.fake_engine import FakeEngine, paint
 
 
@@ -38,13 +38,36 @@ def test_the_most_confident_turn_is_kept_and_boxes_are_of_the_picture_given(turn
         assert (turned == number).sum() == (x1 - x0) * (y1 - y0)
 
 
+@pytest.mark.parametrize("turn", [1, 3])
+def test_a_tall_crop_is_read_on_its_side_too(turn: int) -> None:
+    lying = np.rot90(sure("ENTRANCE"), -turn)
+    reader = Reader(FakeEngine())
+    (reading,) = reader.read_crops([lying])
+    assert (reading.text, reading.rotation) == ("ENTRANCE", 90 * turn)
+    assert reading == reader.read_crops([lying], rotate=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("size", "turns"),
+    [((32, 32), (0,)), ((32, 100), (0,)), ((44, 32), (0,)), ((45, 32), (0, 1, 3)), ((90, 32), (0, 1, 3))],
+)
+def test_turns_that_are_tried(size: tuple[int, int], turns: tuple[int, ...]) -> None:
+    assert turns_of(size, rotate=False) == turns
+    assert turns_of(size, rotate=True) == (0, 1, 2, 3)
+
+
+def test_one_tall_letter_stays_upright() -> None:
+    (reading,) = Reader(FakeEngine()).read_crops([paint("I")])
+    assert (reading.text, reading.rotation) == ("I", 0)
+
+
 def test_a_tie_keeps_the_picture_as_it_is() -> None:
     readings = [Reading("a", 0.5, ()), Reading("b", 0.5, ()), Reading("c", 0.4, ()), Reading("d", 0.5, ())]
-    assert best_turn(readings, (10, 20)).text == "a"
+    assert best_turn(readings, (0, 1, 2, 3), (10, 20)).text == "a"
 
 
 def test_a_turn_in_which_nothing_is_seen_is_no_reading() -> None:
-    assert best_turn([Reading("", 0.99, ()), *[Reading("a", 0.5, ())] * 3], (10, 20)).text == "a"
+    assert best_turn([Reading("", 0.99, ()), *[Reading("a", 0.5, ())] * 3], (0, 1, 2, 3), (10, 20)).text == "a"
 
 
 def test_a_lexicon_per_crop_goes_through_all_turns() -> None:
