@@ -85,7 +85,7 @@ class _Run:
         self.validation = [open_source(Path(path)) for path in settings.validation]
 
         torch.manual_seed(settings.seed)
-        self.model = _initial_model(settings, resume)
+        self.model, self.before = _initial_model(settings, resume)
         if world.size > 1:
             share_batch_norms(self.model)
         self.objective = Objective(
@@ -259,6 +259,7 @@ class _Run:
                 "steps": self.step,
                 "batch_size": self.settings.batch_size,
                 "samples_seen": self.step * self.settings.batch_size,
+                **({"before": self.before} if self.before else {}),
             },
             "metrics": {"validation": [result.score().as_json() for result in results]},
         }
@@ -280,6 +281,7 @@ class _Run:
                 "best": self.best,
                 "seen": self.seen,
                 "unusable": self.unusable,
+                "before": self.before,
                 "objective": self.objective.state_dict(),
                 "averaged": self.averaged.state_dict(),
                 "optimizers": self.optimizers.state_dict(),
@@ -293,6 +295,7 @@ class _Run:
             self.optimizers.load_state_dict(state["optimizers"])
             self.step, self.best = state["step"], state["best"]
             self.seen, self.unusable = state["seen"], state["unusable"]
+            self.before = state.get("before", {})
         except (KeyError, RuntimeError, ValueError) as error:
             raise StrAppError(f"{self.state_path} does not fit these settings: {error}") from error
         if self.step >= self.settings.steps:
@@ -320,12 +323,15 @@ def schedule(step: int, settings: TrainSettings) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def _initial_model(settings: TrainSettings, resume: bool) -> Recognizer:
-    """The network before its first step."""
+def _initial_model(settings: TrainSettings, resume: bool) -> tuple[Recognizer, dict[str, Any]]:
+    """The network before its first step, and the training that the weights it starts from have had."""
     model = Recognizer(settings.architecture, Charset(settings.charset or PRINTABLE_94), settings.preprocessing)
+    before: dict[str, Any] = {}
     if settings.start_from and not resume:
-        transfer_weights(load_checkpoint(checkpoint_file(settings.start_from))[0], model)
-    return model
+        start, info = load_checkpoint(checkpoint_file(settings.start_from))
+        transfer_weights(start, model)
+        before = info.get("training", {})
+    return model, before
 
 
 def _averaging(decay: float) -> Any:

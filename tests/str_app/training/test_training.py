@@ -178,7 +178,11 @@ def test_starting_from_other_weights(data, tmp_path):
     overrides = ["charset=abc", "preprocessing.widths=64,256", "steps=1", "warmup_steps=1000", "workers=0"]
     settings = make_settings(overrides, train=(str(data),), start_from=start)
     train(settings, tmp_path / "second")
-    model, _ = load_checkpoint(tmp_path / "second/last.safetensors")
+    resumed = make_settings(["steps=2"], base=settings)
+    train(resumed, tmp_path / "second", resume=True)
+    model, info = load_checkpoint(tmp_path / "second/last.safetensors")
+    assert (info["training"]["steps"], info["training"]["before"]["steps"]) == (2, 2)
+    assert "before" not in info["training"]["before"]
     assert model.architecture == TINY
     assert model.charset.characters == "abc"
     assert model.preprocessing.widths == (64, 256)
