@@ -23,14 +23,13 @@ from str_app.evaluation.metrics import edit_distance, wilson_interval
 from str_app.evaluation.protocol import evaluate_source, protocol_of
 from str_app.reader import Reader
 
-NETWORK_HEIGHT = 32
-
 
 class Case(NamedTuple):
-    """One crop, its label and its reading as the protocol compares them."""
+    """One crop, its label and its reading as the protocol compares them, and the edits between these."""
 
     label: str
     text: str
+    edits: int
     height: int
     shape: float
     detail: float
@@ -59,6 +58,7 @@ def main(
     """Read the sets and print the tables."""
     reader = Reader.load(model)
     fold = protocol_of(reader.charset).fold
+    network_height, _ = reader.canvas_sizes
     cases = []
     for path in data:
         source = open_source(path)
@@ -66,28 +66,29 @@ def main(
             if prediction.readable:
                 image = source[prediction.index].image
                 height, width = image.shape[:2]
-                found = Case(fold(prediction.label), fold(prediction.text), height, width / height, detail(image))
-                cases.append(found)
-    wrong = [case for case in cases if case.label != case.text]
+                label, text = fold(prediction.label), fold(prediction.text)
+                edits = edit_distance(label, text)
+                cases.append(Case(label, text, edits, height, width / height, detail(image, network_height)))
+    wrong = [case for case in cases if case.edits]
     print(f"{len(cases)} crops, {len(wrong)} misread ({100 * len(wrong) / len(cases):.1f} %)")
     for prop in PROPERTIES:
         print(f"\n| {prop.name} | crops | misread, % (95 %) | of all mistakes, % |\n|---|---:|---:|---:|")
         for low, high in zip((0.0, *prop.bounds), (*prop.bounds, float("inf")), strict=True):
             some = [case for case in cases if low <= prop.of(case) < high]
             if some:
-                count = sum(case.label != case.text for case in some)
+                count = sum(case.edits > 0 for case in some)
                 interval = "–".join(f"{100 * share:.0f}" for share in wilson_interval(count, len(some)))
                 name = f"{low:g}–{high:g}" if np.isfinite(high) else f"from {low:g}"
                 share = f"{100 * count / len(some):.0f} ({interval})"
                 print(f"| {name} | {len(some)} | {share} | {100 * count / len(wrong):.0f} |")
     print("\n| edits from reading to label | mistakes, % |\n|---|---:|")
-    distances = Counter(min(edit_distance(case.label, case.text), 4) for case in wrong)
+    distances = Counter(min(case.edits, 4) for case in wrong)
     for edits, name in ((1, "1"), (2, "2"), (3, "3"), (4, "4 and more")):
         print(f"| {name} | {100 * distances[edits] / len(wrong):.0f} |")
     kinds: Counter[str] = Counter()
     pairs: Counter[str] = Counter()
     for case in wrong:
-        if edit_distance(case.label, case.text) == 1:
+        if case.edits == 1:
             kind, pair = single_edit(case.label, case.text)
             kinds[kind] += 1
             pairs[pair] += 1
@@ -96,11 +97,11 @@ def main(
     print("Most often: " + ", ".join(f"{pair} {count}" for pair, count in pairs.most_common(15)))
 
 
-def detail(image: np.ndarray) -> float:
+def detail(image: np.ndarray, network_height: int) -> float:
     """Standard deviation of the Laplacian of the crop in grey at the network's height."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    width = max(3, round(grey.shape[1] * NETWORK_HEIGHT / grey.shape[0]))
-    scaled = cv2.resize(grey, (width, NETWORK_HEIGHT), interpolation=cv2.INTER_AREA)
+    width = max(3, round(grey.shape[1] * network_height / grey.shape[0]))
+    scaled = cv2.resize(grey, (width, network_height), interpolation=cv2.INTER_AREA)
     return float(cv2.Laplacian(scaled, cv2.CV_32F).std())
 
 

@@ -37,8 +37,8 @@ train)
   elif [ -z "$from" ]; then options+=(--preset "$preset")
   else
     # Weights that have learnt already: half of Muon's rate, attention still guided, no CTC head to begin anew.
-    options+=(--from "$from" --set optimizer=muon --set learning_rate=0.001 --set matrix_learning_rate=0.01 --set warmup_steps=200 --set attention_weight=0.1 --set attention_weight_end=0.05
-      --set validate_every=500)
+    options+=(--from "$from" --set optimizer=muon --set learning_rate=0.001 --set matrix_learning_rate=0.01
+      --set warmup_steps=200 --set attention_weight=0.1 --set attention_weight_end=0.05 --set validate_every=500)
   fi
   # glibc keeps freed buffers instead of faulting fresh pages in: a twelfth of a step's time on a CPU.
   export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_MMAP_THRESHOLD_=100000000000

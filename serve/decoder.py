@@ -40,10 +40,7 @@ class Decoder:
 
     async def timed(self, work: Callable[[], T]) -> tuple[T, float]:
         """The same and its seconds, waiting for a thread left out."""
-
-        result, took = await self.run(lambda: _measured(work))
-        self._metrics.decode_seconds.observe(took)
-        return result, took
+        return await self.run(lambda: self._measured(work))
 
     def feed(self, crop: Crop, fit: Callable[[], list[Fitted]], queue: Callable[[Crop], None]) -> None:
         """Fit a crop on one of the threads and queue it from there; the event loop does nothing in between.
@@ -56,12 +53,16 @@ class Decoder:
         if crop.cancelled:
             return
         try:
-            crop.fitted, crop.decode_s = _measured(fit)
+            crop.fitted, crop.decode_s = self._measured(fit)
         except Exception as error:
             deliver([(crop.outcomes[0], error)])
             return
-        self._metrics.decode_seconds.observe(crop.decode_s)
         queue(crop)
+
+    def _measured(self, work: Callable[[], T]) -> tuple[T, float]:
+        result, took = _measured(work)
+        self._metrics.decode_seconds.observe(took)
+        return result, took
 
     def close(self) -> None:
         """End the threads."""

@@ -56,7 +56,6 @@ class TorchEngine:
         folded = fold_batch_norms(model)
         assert isinstance(folded, Recognizer)
         folded = folded.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._architecture = model.architecture
         self._rows = folded.grid[0]
         self._encode = _Encode(folded)
         self._step = _Step(folded, float(self.info.get("temperature", 1.0))).to(self.device)
@@ -122,7 +121,7 @@ class TorchEngine:
         """
         tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         weights = tuple(tensors.values())
-        key = (type(module), self._architecture, self.preprocessing, self.charset.num_classes, self.device)
+        key = (type(module), self._encode.model.architecture, self.preprocessing, self.charset.num_classes, self.device)
         if key not in _GRAPHS:
             hollow = copy.deepcopy(module)
 
