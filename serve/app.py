@@ -21,7 +21,7 @@ from serve.problems import ProblemError
 from serve.reading import Service
 from serve.room import Room
 from serve.settings import Settings
-from serve.telemetry import Lifecycle, Metrics, Telemetry
+from serve.telemetry import Lifecycle, Metrics, Recorder, Telemetry
 from serve.tracing import Tracer
 from serve.uploads import UploadMemory
 from str_app.cpu import usable_cores
@@ -75,6 +75,7 @@ def create_app(settings: Settings | None = None, load: Callable[[], Reader] | No
     decoder = Decoder(settings.decode_threads, metrics)
     service = Service(settings, metrics, lifecycle, batcher, decoder, UploadMemory(settings.max_upload_bytes))
     tracer = Tracer.to_endpoint(settings.traces_endpoint) if settings.traces_endpoint else None
+    recorder = Recorder(metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -98,8 +99,10 @@ def create_app(settings: Settings | None = None, load: Callable[[], Reader] | No
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
+    # Keys, origins and spans are the application's business, and come before a refusal.
+    seen_first = settings.api_keys_file or settings.cors_origins or tracer
+    app.state.room = None if seen_first else Room(batcher.check_room, recorder, lifecycle)
     # The last one added is the first to see a request.
-    app.add_middleware(Room, check=batcher.check_room)
     if settings.api_keys_file:
         app.add_middleware(Access, digests=read_keys(settings.api_keys_file))
     if settings.cors_origins:
@@ -110,7 +113,7 @@ def create_app(settings: Settings | None = None, load: Callable[[], Reader] | No
             allow_headers=["Authorization", "X-API-Key", "Content-Type", "X-Request-ID"],
             expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
         )
-    app.add_middleware(Telemetry, metrics=metrics, lifecycle=lifecycle, tracer=tracer)
+    app.add_middleware(Telemetry, recorder=recorder, lifecycle=lifecycle, tracer=tracer)
     problems.install(app)
     metrics.ready.set_function(lambda: float(service.ready))
     app.include_router(routes_v1.routes(service))  # first, since routes are tried in turn

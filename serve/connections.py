@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from enum import Enum
-from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Any
 
 import httptools
@@ -13,9 +12,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serve import problems
 from serve.problems import ProblemError
+from serve.room import Room
 from serve.telemetry import Metrics
 
 MAX_HEAD = 64 * 1024
+
+
+# Where uvicorn keeps the request it is answering: one that is done.
+ANSWERED: Any = SimpleNamespace(response_started=True, response_complete=True, message_event=asyncio.Event())
 
 
 class Place(Enum):
@@ -37,16 +41,24 @@ class Connection(HttpToolsProtocol):
         header_timeout_s: for the head, and for the rest of a body that nobody reads.
         write_timeout_s: for a client to take what does not fit into the socket's buffer.
         metrics: where refusals are counted.
+        room: what it refuses is answered here; without one the application sees every request.
         arguments, keywords: uvicorn's.
     """
 
     def __init__(
-        self, *arguments: Any, header_timeout_s: float, write_timeout_s: float, metrics: Metrics, **keywords: Any
+        self,
+        *arguments: Any,
+        header_timeout_s: float,
+        write_timeout_s: float,
+        metrics: Metrics,
+        room: Room | None = None,
+        **keywords: Any,
     ) -> None:
         super().__init__(*arguments, **keywords)
         self._header_timeout_s = header_timeout_s
         self._write_timeout_s = write_timeout_s
         self._metrics = metrics
+        self._room = room
         self._place = Place.BETWEEN
         self._head_size = 0
         self._limit: asyncio.TimerHandle | None = None
@@ -82,7 +94,8 @@ class Connection(HttpToolsProtocol):
             if self._head_size > MAX_HEAD:
                 self.send_400_response("")
                 return
-        if self._answering:
+        # With the timer for idling set, a request was refused, whole, within this piece.
+        if self._answering or (self._place is Place.BETWEEN and self.timeout_keep_alive_task):
             self._end_limit()
         else:
             self._begin_limit()
@@ -98,8 +111,24 @@ class Connection(HttpToolsProtocol):
             return  # see data_received
         if self.parser.get_http_version() == "1.1" and not any(name == b"host" for name, _ in self.headers):
             raise ValueError("HTTP/1.1 asks for a Host")
-        super().on_headers_complete()
         self._place = Place.BODY
+        if not self._refused_for_room():
+            super().on_headers_complete()
+
+    def _refused_for_room(self) -> bool:
+        """Answer at once what there is no room for, unless an earlier answer is due or the client waits to be asked."""
+        if self._room is None or self._answering or self.expect_100_continue or self.transport.is_closing():
+            return False
+        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        refusal = self._room.refusal(self.parser.get_method(), self.url, self.headers, keep_alive)
+        if refusal is None:
+            return False
+        self.cycle = ANSWERED  # so that its body is read and thrown away
+        self.transport.write(refusal.answer)
+        if refusal.closes:
+            self.transport.close()
+        self.on_response_complete()
+        return True
 
     def on_message_complete(self) -> None:
         self._place = Place.BETWEEN
@@ -172,10 +201,5 @@ class Connection(HttpToolsProtocol):
         else:
             silent = not self._answering
         if silent and not self.transport.is_closing():
-            body = json.dumps(problems.problem_body(problem, "")).encode()
-            head = (
-                f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n"
-                f"content-type: {problems.MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-            )
-            self.transport.write(head.encode() + body)
+            self.transport.write(problems.problem_bytes(problem, "", closes=True))
         self.transport.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http
+import json
 from collections.abc import Mapping
+from email.utils import formatdate
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -56,6 +58,25 @@ def problem_response(problem: ProblemError, scope: Scope) -> Response:
         return JSONResponse({"error": problem.detail}, problem.status, problem.headers)
     body = problem_body(problem, scope.get("str_app.request_id", ""))
     return JSONResponse(body, problem.status, problem.headers, media_type=MEDIA_TYPE)
+
+
+def problem_bytes(problem: ProblemError, request_id: str, closes: bool) -> bytes:
+    """The whole answer to a request that no application has seen, as HTTP/1.1.
+
+    Args:
+        problem: what to say.
+        request_id: empty if the request was never understood.
+        closes: whether the connection ends with it.
+    """
+    body = json.dumps(problem_body(problem, request_id)).encode()
+    headers = {"Date": formatdate(usegmt=True), "Content-Type": MEDIA_TYPE, "Content-Length": str(len(body))}
+    headers |= {"X-Content-Type-Options": "nosniff", **problem.headers}
+    if request_id:
+        headers["X-Request-ID"] = request_id
+    if closes:
+        headers["Connection"] = "close"
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {problem.status} {http.HTTPStatus(problem.status).phrase}\r\n{head}\r\n".encode("latin-1") + body
 
 
 def documented(descriptions: dict[int, str]) -> dict[int | str, dict[str, Any]]:

@@ -49,7 +49,12 @@ class Service:
 
     @contextmanager
     def receive(self, request: Request) -> Iterator[Body]:
-        """The request's body, to be read; its memory is given back when the block ends."""
+        """The request's body, to be read; its memory is given back when the block ends.
+
+        Raises:
+            ProblemError: 429 or 503 if nothing can be read now.
+        """
+        self.batcher.check_room()
         with self.upload_memory.of_request() as take:
             yield Body(request, self.settings, take, self.decoder.run)
 

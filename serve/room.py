@@ -1,49 +1,58 @@
-"""Refusing early: what cannot be admitted is told so before anything else is done for it."""
+"""Refusing early: a request that cannot be admitted is answered by its connection, before the application sees it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from serve import problems
+from serve.problems import ProblemError
+from serve.telemetry import Lifecycle, Recorder, request_id_of
 
-from serve.problems import ProblemError, problem_response
+ROUTES = {b"/v1/recognize": "/v1/recognize", b"/v1/regions": "/v1/regions"}
 
-_V2 = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer")
+
+class Refusal(NamedTuple):
+    """A whole answer, and whether the connection ends with it."""
+
+    answer: bytes
+    closes: bool
 
 
 class Room:
-    """ASGI middleware: requests to read are refused while there is no room for another image, or no model.
+    """Refuses requests to read while there is no room for another image, or no model.
 
-    Before routing and before their bodies are read: under overload refusals are most of what the event loop does, on
-    cores that it shares with the model.
+    Under overload refusals are most of what the event loop does, on cores that it shares with the model. What does not
+    come this way (see `create_app` and `Connection`) is refused by the application.
 
     Args:
-        app: what it wraps.
         check: raises the problem when nothing can be read now.
+        recorder: told of each refusal.
+        lifecycle: while it drains, refusals close their connection.
     """
 
-    def __init__(self, app: ASGIApp, check: Callable[[], None]) -> None:
-        self._app = app
+    def __init__(self, check: Callable[[], None], recorder: Recorder, lifecycle: Lifecycle) -> None:
         self._check = check
+        self._recorder = recorder
+        self._lifecycle = lifecycle
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = _reading_route(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        if route:
-            try:
-                self._check()
-            except ProblemError as problem:
-                scope["str_app.route"] = route  # which nobody has looked up
-                await problem_response(problem, scope)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-
-def _reading_route(path: str) -> str | None:
-    """The template of a route that reads images."""
-    if path in ("/v1/recognize", "/v1/regions"):
-        return path
-    infer = _V2.fullmatch(path)
-    if infer is None:
+    def refusal(
+        self, method: bytes, url: bytes, headers: Iterable[tuple[bytes, bytes]], keep_alive: bool
+    ) -> Refusal | None:
+        """The answer to a request whose head has come; none if the application is to answer."""
+        route = ROUTES.get(url.partition(b"?")[0]) if method == b"POST" else None
+        if route is None:
+            return None
+        start = time.perf_counter()
+        try:
+            self._check()
+        except ProblemError as problem:
+            given = next((value for name, value in headers if name == b"x-request-id"), b"")
+            request_id = request_id_of(given.decode("latin-1"))
+            closes = self._lifecycle.draining or not keep_alive
+            answer = problems.problem_bytes(problem, request_id, closes)
+            self._recorder.rejected(problem.code)
+            self._recorder.answered(request_id, route, "POST", problem.status, time.perf_counter() - start)
+            return Refusal(answer, closes)
         return None
-    return f"/v2/models/{{name}}{'/versions/{version}' if infer[1] else ''}/infer"

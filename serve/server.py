@@ -98,6 +98,7 @@ def run(settings: Settings, load: Callable[[], Reader] | None = None) -> None:
                 header_timeout_s=settings.header_timeout_s,
                 write_timeout_s=settings.upload_timeout_s,
                 metrics=service.metrics,
+                room=app.state.room,
             ),
             ws="none",
             log_config=log_config(settings.log_format, settings.log_level),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import re
 import time
-import uuid
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 from starlette.datastructures import Headers, MutableHeaders
@@ -71,30 +72,64 @@ class Metrics:
         return generate_latest(self.registry)
 
 
+class Recorder:
+    """Counts what was answered, and logs it."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self._refused = 0  # since the last line about it
+        self._told_at = -math.inf
+
+    def rejected(self, code: str) -> None:
+        """Count a refusal by its problem's code."""
+        self.metrics.rejections.labels(code).inc()
+
+    def answered(self, request_id: str, route: str, method: str, status: int, seconds: float, **fields: Any) -> None:
+        """Count an answer and write its line.
+
+        Args:
+            request_id: as the client sees it.
+            route: the template of the path: what strangers send would make labels without bound.
+            method: likewise one of `METHODS`, or "other".
+            status: of HTTP.
+            seconds: from request to answer.
+            fields: more for the line.
+        """
+        self.metrics.requests.labels(route, method, str(status)).inc()
+        self.metrics.request_seconds.labels(route).observe(seconds)
+        if status == 429:
+            # Under overload a line for each would cost more than the refusals themselves.
+            self._refused += 1
+            if time.monotonic() - self._told_at < REFUSALS_EVERY_S:
+                return
+            fields["refused"] = self._refused
+            self._refused, self._told_at = 0, time.monotonic()
+        line = {"request_id": request_id, "method": method, "route": route, "status": status}
+        line["ms"] = round(seconds * 1e3, 2)
+        logger.log(logging.DEBUG if is_quiet(route, status) else logging.INFO, "request", extra=line | fields)
+
+
 class Telemetry:
     """ASGI middleware: request id, counters, a log line, security headers, and the last net for errors.
 
     Args:
         app: what it wraps.
-        metrics: where it counts.
+        recorder: where it counts.
         lifecycle: while it drains, answers ask clients to close their connection and so to find another replica.
         tracer: where spans go, if anywhere.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, lifecycle: Lifecycle, tracer: Tracer | None = None) -> None:
+    def __init__(self, app: ASGIApp, recorder: Recorder, lifecycle: Lifecycle, tracer: Tracer | None = None) -> None:
         self.app = app
-        self.metrics = metrics
+        self.recorder = recorder
         self.lifecycle = lifecycle
         self.tracer = tracer
-        self._refused = 0  # since the last line about it
-        self._told_at = -math.inf
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = scope["str_app.request_id"] = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = scope["str_app.request_id"] = request_id_of(Headers(scope=scope).get("x-request-id", ""))
         start = time.perf_counter()
         status = 0
 
@@ -114,7 +149,7 @@ class Telemetry:
                     headers["Connection"] = "close"
             await send(message)
 
-        with self.metrics.in_flight.track_inprogress():
+        with self.recorder.metrics.in_flight.track_inprogress():
             try:
                 await self.app(scope, receive, send_with_headers)
             except Exception:
@@ -126,30 +161,26 @@ class Telemetry:
         self._record(scope, status or CLIENT_GONE, time.perf_counter() - start)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        # Templates and known methods only: a label made of what strangers send would grow without bound.
         other = "/static" if status < 400 else "unmatched"
-        route = str(scope.get("str_app.route") or getattr(scope.get("route"), "path", other))
+        route = str(getattr(scope.get("route"), "path", other))
         method = scope["method"] if scope["method"] in METHODS else "other"
-        self.metrics.requests.labels(route, method, str(status)).inc()
-        self.metrics.request_seconds.labels(route).observe(seconds)
         if "str_app.problem" in scope:
-            self.metrics.rejections.labels(scope["str_app.problem"]).inc()
-        fields = {"request_id": scope["str_app.request_id"], "method": method, "route": route, "status": status}
-        # Probes come every few seconds and would drown the rest.
-        quiet = route in QUIET and status < 400
-        fields["ms"] = round(seconds * 1e3, 2)
-        if "str_app.texts" in scope:
-            fields["texts"] = scope["str_app.texts"]
-        if self.tracer and not quiet:
+            self.recorder.rejected(scope["str_app.problem"])
+        texts = {"texts": scope["str_app.texts"]} if "str_app.texts" in scope else {}
+        self.recorder.answered(scope["str_app.request_id"], route, method, status, seconds, **texts)
+        if self.tracer and not is_quiet(route, status):
             self.tracer.record(scope, route, status, seconds)
-        if status == 429:
-            # Under overload a line for each would cost more than the refusals themselves.
-            self._refused += 1
-            if time.monotonic() - self._told_at < REFUSALS_EVERY_S:
-                return
-            fields["refused"] = self._refused
-            self._refused, self._told_at = 0, time.monotonic()
-        logger.log(logging.DEBUG if quiet else logging.INFO, "request", extra=fields)
+
+
+def is_quiet(route: str, status: int) -> bool:
+    """Whether an answer is not worth a line: probes come every few seconds and would drown the rest."""
+    return route in QUIET and status < 400
+
+
+def request_id_of(given: str) -> str:
+    """The client's own id where it is one, otherwise a new one."""
+    # No secret: the system's generator would let another thread take Python's lock at each request.
+    return given if REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
 
 
 class Lifecycle:

@@ -187,3 +187,65 @@ def test_a_raw_body_in_chunks_is_read(server: ServerProcess) -> None:
         timeout=10,
     )
     assert answer.json()["results"][0]["text"] == "chunks"
+
+
+@pytest.fixture
+def full() -> Iterator[ServerProcess]:
+    """With room for one image, which is being read."""
+    settings = {"STR_APP_MAX_PENDING": "1", "STR_APP_MAX_IMAGES": "1", "STR_APP_HEADER_TIMEOUT_S": "0.3"}
+    with ServerProcess(**settings) as server, socket.create_connection(server.address, timeout=10) as accepted:
+        accepted.sendall(post_of(png("first")))
+        server.wait_until_one_is_being_read()
+        yield server
+        server.let_through()
+        assert b'"first"' in answer_of(accepted)
+
+
+def post_of(image: bytes, more: bytes = b"", path: bytes = b"/v1/recognize") -> bytes:
+    return HEAD.replace(b"/v1/recognize", path) + more + b"Content-Length: %d\r\n\r\n" % len(image) + image
+
+
+def test_without_room_a_connection_refuses_and_goes_on(full: ServerProcess) -> None:
+    health = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection(full.address, timeout=10) as connection:
+        for path in (b"/v1/recognize", b"/v1/regions?rotate=true"):
+            connection.sendall(post_of(png("refused"), b"X-Request-ID: mine\r\n", path))
+            head, _, body = answer_of(connection).partition(b"\r\n\r\n")
+            lines = head.decode().lower().split("\r\n")
+            assert lines[0].startswith("http/1.1 429 ")
+            assert {"retry-after: 1", "x-request-id: mine", "content-type: application/problem+json"} < set(lines)
+            assert "connection: close" not in lines
+            assert any(line.startswith("date: ") for line in lines)
+            assert (json.loads(body)["code"], json.loads(body)["request_id"]) == ("overloaded", "mine")
+        # The second answer comes before the body, and what then comes of the body is nobody's next request.
+        request = post_of(health * 3)
+        connection.sendall(request[: -2 * len(health)])
+        assert answer_of(connection).startswith(b"HTTP/1.1 429 ")
+        connection.sendall(request[-2 * len(health) :] + health)
+        assert answer_of(connection).startswith(b"HTTP/1.1 200 ")
+        time.sleep(0.5)  # longer than a head may take
+        connection.sendall(health)
+        assert answer_of(connection).startswith(b"HTTP/1.1 200 ")
+    assert full.shows(
+        'str_app_requests_total{code="429",method="POST",route="/v1/recognize"} 2.0',
+        'str_app_requests_total{code="429",method="POST",route="/v1/regions"} 1.0',
+        'str_app_rejections_total{reason="overloaded"} 3.0',
+    )
+
+
+def test_a_refused_connection_ends_where_the_client_asked_for_it(full: ServerProcess) -> None:
+    assert problem_of(talk(full, post_of(png("last"), b"Connection: close\r\n")))["code"] == "overloaded"
+    assert problem_of(talk(full, post_of(png("old")).replace(b"HTTP/1.1", b"HTTP/1.0")))["code"] == "overloaded"
+    half = talk(full, post_of(png("half"))[:-10])  # ends because the rest never comes
+    assert half.startswith(b"HTTP/1.1 429 ")
+    assert half.count(b"HTTP/1.1 ") == 1
+
+
+def test_refused_between_answers_the_order_is_kept(full: ServerProcess) -> None:
+    health = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection(full.address, timeout=10) as connection:
+        connection.sendall(post_of(png("a")) + health + post_of(png("b")) + health)
+        answer = b""
+        while answer.count(b"HTTP/1.1 ") < 4:
+            answer += connection.recv(65536)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"429", b"200", b"429", b"200"]

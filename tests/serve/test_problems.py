@@ -141,8 +141,8 @@ def test_full_queue_is_refused_and_recovers(reader: HeldReader) -> None:
     [
         ("/v1/recognize", "/v1/recognize"),
         ("/v1/regions", "/v1/regions"),
-        ("/v2/models/x/infer", "/v2/models/{name}/infer"),
-        ("/v2/models/x/versions/1/infer", "/v2/models/{name}/versions/{version}/infer"),
+        ("/v2/models/fake/infer", "/v2/models/{name}/infer"),
+        ("/v2/models/fake/versions/1/infer", "/v2/models/{name}/versions/{version}/infer"),
     ],
 )
 def test_without_room_no_body_is_read(reader: HeldReader, path: str, route: str) -> None:

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from serve.app import create_app
 from serve.settings import Settings
-from serve.telemetry import Lifecycle, Metrics, Telemetry
+from serve.telemetry import Lifecycle, Metrics, Recorder, Telemetry
 from serve.tracing import Tracer
 from str_app.errors import StrAppError
 from tests.serve.conftest import HeldReader, parts, warm_client
@@ -44,7 +44,7 @@ def test_a_mistake_marks_its_span() -> None:
     spans = memory.InMemorySpanExporter()
     app = FastAPI()
     tracer = Tracer(export.SimpleSpanProcessor(spans))
-    app.add_middleware(Telemetry, metrics=Metrics(), lifecycle=Lifecycle(), tracer=tracer)
+    app.add_middleware(Telemetry, recorder=Recorder(Metrics()), lifecycle=Lifecycle(), tracer=tracer)
 
     @app.get("/broken")
     async def broken() -> None:

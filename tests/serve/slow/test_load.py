@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 SECONDS = float(os.environ.get("LOAD_SECONDS", "10"))
 CLIENTS = int(os.environ.get("LOAD_CLIENTS", "64"))
 REQUESTS = int(os.environ.get("LOAD_REQUESTS", "0"))
+FILLING = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -131,23 +132,29 @@ def test_overload(server: RealServer, pool: list[Crop]) -> None:
     requests = [post(crop.data) for crop in single]
 
     async def open_loop(rate: float) -> Tally:
-        """Requests at a rate, whatever comes back, over connections that are made as needed."""
+        """Requests at a rate, whatever comes back, over connections that are made as needed.
+
+        What is answered counts from `FILLING` seconds on: until then the queue fills, and nothing comes of it yet.
+        """
         tally, start, idle, running = Tally(), time.perf_counter(), [], set()
+        while_filling = 0
 
         async def one(request: bytes) -> None:
             connection = idle.pop() if idle else Connection(server.address)
             tally.add(await connection.send(request), 1, None)
             idle.append(connection)
 
-        for number in range(int(rate * seconds)):
+        for number in range(int(rate * (FILLING + seconds))):
             await asyncio.sleep(max(0.0, start + number / rate - time.perf_counter()))
+            if time.perf_counter() < start + FILLING:
+                while_filling = tally.images
             task = asyncio.create_task(one(requests[number % len(requests)]))
             running.add(task)
             task.add_done_callback(running.discard)
-        tally.elapsed = time.perf_counter() - start
-        served = tally.images
+        tally.elapsed = time.perf_counter() - start - FILLING
+        served = tally.images - while_filling
         await asyncio.gather(*running)
-        tally.images = served  # what was answered while the overload lasted
+        tally.images = served  # while the overload lasted
         return tally
 
     async def scenario() -> tuple[Tally, Tally, list[float], float]:
