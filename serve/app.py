@@ -24,7 +24,6 @@ from serve.settings import Settings
 from serve.telemetry import Lifecycle, Metrics, Recorder, Telemetry
 from serve.tracing import Tracer
 from serve.uploads import UploadMemory
-from str_app.cpu import usable_cores
 
 if TYPE_CHECKING:
     from str_app.reader import Reader
@@ -37,13 +36,13 @@ NOT_ALIVE = problems.documented({503: "The model's thread has ended."})
 
 
 def load_reader(settings: Settings) -> Reader:
-    """The reader that `settings` name, with as many threads as this process has cores."""
+    """The reader that `settings` name."""
     from str_app.reader import Reader
 
     return Reader.load(
         settings.model,
         device=settings.device,
-        threads=settings.threads or usable_cores(),
+        threads=settings.threads,
         batch_size=settings.max_batch,
         traced=True,
     )
@@ -69,7 +68,7 @@ def create_app(settings: Settings | None = None, load: Callable[[], Reader] | No
         max_batch=settings.max_batch,
         max_pending=settings.max_pending,
         max_wait_s=settings.max_wait_ms / 1e3,
-        threads=settings.threads or usable_cores(),
+        threads=settings.threads,
         metrics=metrics,
     )
     decoder = Decoder(settings.decode_threads, metrics)

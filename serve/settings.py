@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from str_app.cpu import usable_cores
 from str_app.images import DEFAULT_LIMITS as LIMITS
 from str_app.images import ImageLimits
 
@@ -21,8 +22,8 @@ class Settings(BaseSettings):
     device: str = Field(default="cpu", description="Where the model runs: cpu, cuda, cuda:1 …")
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    threads: int | None = Field(
-        default=None,
+    threads: int = Field(
+        default_factory=usable_cores,
         ge=1,
         description="Threads of the model; default: the CPU cores this process may use (affinity, quota).",
     )

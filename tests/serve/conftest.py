@@ -17,7 +17,6 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from models.preprocessing import Preprocessing
-from serve import app as app_module
 from serve.app import create_app
 from serve.settings import Settings
 from str_app.reader import Fitted, Reader, Reading
@@ -108,7 +107,7 @@ def parts(*texts: str) -> list[tuple[str, tuple[str, bytes, str]]]:
 @pytest.fixture(autouse=True)
 def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
     """One batch at a time, whatever this machine has."""
-    monkeypatch.setattr(app_module, "usable_cores", lambda: 1)
+    monkeypatch.setenv("STR_APP_THREADS", "1")
 
 
 @pytest.fixture

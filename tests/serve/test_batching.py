@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from serve import app as app_module
 from serve import batcher
 from serve.settings import Settings
 from str_app.images import load_image
@@ -220,11 +219,9 @@ def test_a_busy_model_holds_up_nothing_else(reader: HeldReader, path: str) -> No
     asyncio.run(scenario())
 
 
-def test_two_batches_share_the_cores(reader: HeldReader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_module, "usable_cores", lambda: 4)
-
+def test_two_batches_share_the_cores(reader: HeldReader) -> None:
     async def scenario() -> None:
-        async with serving(Settings(), reader) as (_, client):
+        async with serving(Settings(threads=4), reader) as (_, client):
             reader.gate.clear()
             reader.shares.clear()
             first = asyncio.create_task(client.post("/v1/recognize", files=parts("a")))
