@@ -44,6 +44,8 @@ class Charset:
             seen.add(char)
         self.characters = "".join(chars)
         self._index = {char: i for i, char in enumerate(chars, 1)}
+        self.other_case = (self.END, *(self._index.get(_swapped(char), i) for i, char in enumerate(chars, 1)))
+        """For each class the one of the same letter in its other case; the class itself where there is none."""
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -92,3 +94,9 @@ class Charset:
     def filter(self, text: str) -> str:
         """`text` without the characters that are not in the charset."""
         return "".join(char for char in text if char in self._index)
+
+
+def _swapped(char: str) -> str:
+    """The other case of a letter, where each is the other's."""
+    swapped = char.swapcase()
+    return swapped if swapped.swapcase() == char else char

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from models.charset import Charset
-from str_app.engine import Engine
+from str_app.engine import Engine, Memory, State
+
+LOG_HALF = float(np.log(0.5))
+# By so much must a searched reading be more probable: sums of float32 depend on the batch, readings must not.
+MARGIN = 1e-4
 
 
 @dataclass(frozen=True)
@@ -19,18 +23,16 @@ class Decoded:
 
     Attributes:
         text: without the end token.
-        character_log_probs: natural log-probabilities of each character and, last, of the end token.
+        log_prob: natural log-probability of the text as it is spelt, end token included; of a lexicon's word, in
+            either case.
+        character_log_probs: log-probabilities of each character, in either case, and, last, of the end token.
         attention: float32 (len(text) + 1, H', W'), where the network looked for each of them.
     """
 
     text: str
+    log_prob: float
     character_log_probs: list[float]
     attention: npt.NDArray[np.float32]
-
-    @property
-    def log_prob(self) -> float:
-        """Log-probability of the whole reading, end token included."""
-        return float(sum(self.character_log_probs))
 
 
 def greedy(
@@ -44,14 +46,19 @@ def greedy(
         widths: int64 (B,).
         stop_early: False runs all `max_length + 1` steps; the readings are the same.
     """
-    batch = len(canvases)
-    if batch == 0:
+    if len(canvases) == 0:
         return []
-    memory, state = engine.encode(canvases, widths)
+    return _greedy(engine, *engine.encode(canvases, widths), len(canvases), stop_early)
+
+
+def _greedy(engine: Engine, memory: Memory, state: State, batch: int, stop_early: bool = True) -> list[Decoded]:
+    rows = np.arange(batch)
+    other_case = np.array(engine.charset.other_case)
     tokens = np.zeros(batch, dtype=np.int64)
     ended = np.zeros(batch, dtype=bool)
     chosen: list[npt.NDArray[np.int64]] = []
     log_probs: list[npt.NDArray[np.float32]] = []
+    either_case: list[npt.NDArray[np.float32]] = []
     attention: list[npt.NDArray[np.float32]] = []
     for position in range(engine.max_length + 1):
         step = engine.step(memory, state, tokens)
@@ -59,7 +66,10 @@ def greedy(
         # A sequence that is as long as it may get ends here, at whatever probability the end has.
         tokens = step.log_probs.argmax(axis=1) if position < engine.max_length else np.zeros_like(tokens)
         chosen.append(tokens)
-        log_probs.append(step.log_probs[np.arange(batch), tokens])
+        log_probs.append(step.log_probs[rows, tokens])
+        other = other_case[tokens]
+        both = np.logaddexp(log_probs[-1], step.log_probs[rows, other])
+        either_case.append(np.where(other == tokens, log_probs[-1], both))
         attention.append(step.attention)
         ended |= tokens == Charset.END
         if stop_early and ended.all():
@@ -71,7 +81,8 @@ def greedy(
         readings.append(
             Decoded(
                 engine.charset.decode(text_ids[row].tolist()),
-                [float(step[row]) for step in log_probs[: length + 1]],
+                float(sum(step[row] for step in log_probs[: length + 1])),
+                [float(step[row]) for step in either_case[: length + 1]],
                 np.stack([step[row] for step in attention[: length + 1]]),
             )
         )
@@ -122,44 +133,70 @@ class _TrieNode:
 
 @dataclass(frozen=True)
 class _Hypothesis:
-    """A prefix: the row of the running batch that holds its state, its characters' log-probabilities and maps."""
+    """A prefix: the row of the running batch that holds its state, its log-probability, and its characters'."""
 
     row: int
     score: float
     tokens: tuple[int, ...] = ()
-    log_probs: tuple[float, ...] = ()
+    character_log_probs: tuple[float, ...] = ()
     attention: tuple[npt.NDArray[np.float32], ...] = ()
     node: _TrieNode | None = None
 
 
+class _Option(NamedTuple):
+    """A token that may follow a hypothesis, what it adds to the score, and the trie node that it leads to."""
+
+    token: int
+    log_prob: float
+    character_log_prob: float
+    node: _TrieNode | None = None
+
+
 class _Expand(Protocol):
-    """Which tokens may follow a hypothesis, with their log-probabilities and the trie node they lead to."""
+    """What may follow a hypothesis."""
 
     def __call__(
         self, image: int, hypothesis: _Hypothesis, log_probs: npt.NDArray[np.float32], must_end: bool
-    ) -> list[tuple[int, float, _TrieNode | None]]: ...
+    ) -> list[_Option]: ...
 
 
 def beam_search(
     engine: Engine, canvases: npt.NDArray[np.uint8], widths: npt.NDArray[np.int64], width: int = 5
 ) -> list[Decoded]:
-    """The most probable reading among the `width` best prefixes kept at each step; width 1 is greedy."""
+    """The most probable reading that greedy decoding, or a search among the `width` best prefixes, finds.
+
+    What greedy decoding gives more than half of the probability is the most probable reading there is, so that only
+    the others are searched, and in them only prefixes that are more probable than the greedy reading. Width 1 is
+    greedy.
+    """
     if width < 1:
         raise ValueError(f"beam width {width}: give 1 or more")
 
     def expand(
         image: int, hypothesis: _Hypothesis, log_probs: npt.NDArray[np.float32], must_end: bool
-    ) -> list[tuple[int, float, _TrieNode | None]]:
+    ) -> list[_Option]:
         if must_end:
-            return [(Charset.END, float(log_probs[Charset.END]), None)]
-        best = np.argsort(-log_probs, kind="stable")[:width]
-        return [(int(token), float(log_probs[token]), None) for token in best]
+            return [_Option(Charset.END, float(log_probs[Charset.END]), float(log_probs[Charset.END]))]
+        best = np.argpartition(-log_probs, width)[:width] if width < len(log_probs) else np.arange(len(log_probs))
+        others = other_case[best]
+        either = np.where(others == best, log_probs[best], np.logaddexp(log_probs[best], log_probs[others]))
+        return list(map(_Option, best.tolist(), log_probs[best].tolist(), either.tolist()))
 
-    roots: list[_TrieNode | None] = [None] * len(canvases)
-    found = _search(engine, canvases, widths, width, expand, roots)
-    return [
-        Decoded(engine.charset.decode(best.tokens), list(best.log_probs), np.stack(best.attention)) for best in found
-    ]
+    if len(canvases) == 0:
+        return []
+    other_case = np.array(engine.charset.other_case)
+    memory, state = engine.encode(canvases, widths)
+    readings = _greedy(engine, memory, state, len(canvases))
+    unsure = [row for row, reading in enumerate(readings) if reading.log_prob <= LOG_HALF]
+    if width == 1 or not unsure:
+        return readings
+    searched = engine.select(memory, state, np.array(unsure, dtype=np.int64))
+    floors = [readings[row].log_prob + MARGIN for row in unsure]
+    for row, best in zip(unsure, _search(engine, *searched, width, expand, [None] * len(unsure), floors), strict=True):
+        if best is not None:
+            text = engine.charset.decode(best.tokens)
+            readings[row] = Decoded(text, best.score, list(best.character_log_probs), np.stack(best.attention))
+    return readings
 
 
 def lexicon_search(
@@ -188,74 +225,77 @@ def lexicon_search(
 
     def expand(
         image: int, hypothesis: _Hypothesis, log_probs: npt.NDArray[np.float32], must_end: bool
-    ) -> list[tuple[int, float, _TrieNode | None]]:
+    ) -> list[_Option]:
         node = hypothesis.node
         assert node is not None
-        options: list[tuple[int, float, _TrieNode | None]] = []
+        options: list[_Option] = []
         if node.word is not None:
-            options.append((Charset.END, float(log_probs[Charset.END]), node))
+            options.append(_Option(Charset.END, float(log_probs[Charset.END]), float(log_probs[Charset.END]), node))
         if not must_end:
             for char, child in node.children.items():
                 tokens = tries[image].tokens(char)
                 likelier = max(tokens, key=lambda token: float(log_probs[token]))
-                options.append((likelier, float(np.logaddexp.reduce(log_probs[tokens])), child))
+                either = float(np.logaddexp.reduce(log_probs[tokens]))
+                options.append(_Option(likelier, either, either, child))
         return options
 
-    found = _search(engine, canvases, widths, width, expand, [trie.root for trie in tries])
-    return [_as_word(best) for best in found]
+    if len(canvases) == 0:
+        return []
+    memory, state = engine.encode(canvases, widths)
+    found = _search(engine, memory, state, width, expand, [trie.root for trie in tries], [-np.inf] * len(tries))
+    return [_as_word(place, best, engine.max_length) for place, best in enumerate(found)]
 
 
-def _as_word(best: _Hypothesis) -> Decoded:
+def _as_word(place: int, best: _Hypothesis | None, max_length: int) -> Decoded:
+    if best is None:
+        raise ValueError(f"crop {place}: no lexicon word has at most {max_length} characters")
     assert best.node is not None
     assert best.node.word is not None
-    return Decoded(best.node.word, list(best.log_probs), np.stack(best.attention))
+    return Decoded(best.node.word, best.score, list(best.character_log_probs), np.stack(best.attention))
 
 
 def _search(
     engine: Engine,
-    canvases: npt.NDArray[np.uint8],
-    widths: npt.NDArray[np.int64],
+    memory: Memory,
+    state: State,
     width: int,
     expand: _Expand,
     roots: Sequence[_TrieNode | None],
-) -> list[_Hypothesis]:
-    """Beam search of a batch: every image's best finished hypothesis."""
-    if len(canvases) == 0:
-        return []
-    memory, state = engine.encode(canvases, widths)
+    floors: Sequence[float],
+) -> list[_Hypothesis | None]:
+    """Beam search of a batch: every image's best finished hypothesis with a score above its floor, if there is one."""
     live = [[_Hypothesis(row, 0.0, node=root)] for row, root in enumerate(roots)]
-    finished: list[_Hypothesis | None] = [None] * len(canvases)
-    tokens = np.zeros(len(canvases), dtype=np.int64)
+    finished: list[_Hypothesis | None] = [None] * len(roots)
+    to_beat = list(floors)
+    tokens = np.zeros(len(roots), dtype=np.int64)
     for position in range(engine.max_length + 1):
         step = engine.step(memory, state, tokens)
         for image, hypotheses in enumerate(live):
             candidates = [
-                _Hypothesis(
-                    hypothesis.row,
-                    hypothesis.score + log_prob,
-                    (*hypothesis.tokens, token),
-                    (*hypothesis.log_probs, log_prob),
-                    (*hypothesis.attention, step.attention[hypothesis.row]),
-                    node,
-                )
+                (hypothesis.score + option.log_prob, option, hypothesis)
                 for hypothesis in hypotheses
-                for token, log_prob, node in expand(
-                    image, hypothesis, step.log_probs[hypothesis.row], position == engine.max_length
-                )
+                for option in expand(image, hypothesis, step.log_probs[hypothesis.row], position == engine.max_length)
+                # Scores only fall, so what is worse already cannot win.
+                if hypothesis.score + option.log_prob > to_beat[image]
             ]
-            # Finished hypotheses compete for a place, then leave; scores only fall, so what cannot win is dropped.
-            candidates = sorted(candidates, key=lambda candidate: -candidate.score)
-            kept: list[_Hypothesis] = []
-            for candidate in candidates[:width]:
-                best = finished[image]
-                if best is not None and candidate.score <= best.score:
-                    continue
-                if candidate.tokens[-1] == Charset.END:
-                    finished[image] = candidate
+            candidates.sort(key=lambda candidate: -candidate[0])
+            live[image] = []
+            # Finished hypotheses compete for a place, then leave.
+            for score, option, parent in candidates[:width]:
+                if score <= to_beat[image]:
+                    break
+                longer = _Hypothesis(
+                    parent.row,
+                    score,
+                    (*parent.tokens, option.token),
+                    (*parent.character_log_probs, option.character_log_prob),
+                    (*parent.attention, step.attention[parent.row]),
+                    option.node,
+                )
+                if option.token == Charset.END:
+                    finished[image], to_beat[image] = longer, score
                 else:
-                    kept.append(candidate)
-            best = finished[image]
-            live[image] = [one for one in kept if best is None or one.score > best.score]
+                    live[image].append(longer)
         running = [(image, hypothesis) for image, hypotheses in enumerate(live) for hypothesis in hypotheses]
         if not running:
             break
@@ -263,9 +303,5 @@ def _search(
         tokens = np.array([one.tokens[-1] for _, one in running], dtype=np.int64)
         live = [[] for _ in live]
         for row, (image, one) in enumerate(running):
-            moved = _Hypothesis(row, one.score, one.tokens, one.log_probs, one.attention, one.node)
-            live[image].append(moved)
-    if any(best is None for best in finished):
-        place = next(image for image, best in enumerate(finished) if best is None)
-        raise ValueError(f"crop {place}: no lexicon word has at most {engine.max_length} characters")
-    return [best for best in finished if best is not None]
+            live[image].append(replace(one, row=row))
+    return finished

@@ -27,6 +27,8 @@ from str_app.reading import best_turn, turns_of
 if TYPE_CHECKING:
     from str_app.decoding import Decoded, Trie
 
+BEAM = 5  # wider finds nothing more on validation crops
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -111,7 +113,7 @@ class Reader:
         self,
         images: ImageSource | Sequence[ImageSource],
         *,
-        beam: int = 1,
+        beam: int = BEAM,
         lexicon: Iterable[str] | None = None,
         attention: bool = False,
         rotate: bool = False,
@@ -122,7 +124,8 @@ class Reader:
         Args:
             images: a path, encoded bytes, a PIL image or a uint8 array, or a sequence of these; an array of four
                 dimensions is a sequence. Each is the crop of one word.
-            beam: number of readings kept while searching; 1 is greedy.
+            beam: number of readings kept while searching for a better one than the greedy reading where that has no
+                more than half of the probability; 1 never searches.
             lexicon: words to choose from, whatever their case; nothing else is then returned. It takes its own beam.
             attention: return the attention maps too.
             rotate: try each image turned by 0, 90, 180 and 270 degrees and keep the most confident reading, for
@@ -149,7 +152,7 @@ class Reader:
         photo: ImageSource,
         regions: Sequence[Any],
         *,
-        beam: int = 1,
+        beam: int = BEAM,
         lexicon: Iterable[str] | None = None,
         attention: bool = False,
         rotate: bool = False,
@@ -210,7 +213,7 @@ class Reader:
         self,
         crops: Iterable[npt.NDArray[np.uint8]],
         *,
-        beam: int = 1,
+        beam: int = BEAM,
         lexicon: Iterable[str] | None = None,
         lexicons: Sequence[Iterable[str]] | None = None,
         attention: bool = False,
@@ -253,7 +256,7 @@ class Reader:
         self,
         fitted: Sequence[Fitted],
         *,
-        beam: int = 1,
+        beam: int = BEAM,
         lexicon: Iterable[str] | None = None,
         lexicons: Sequence[Iterable[str]] | None = None,
         attention: bool = False,
@@ -306,7 +309,7 @@ class Reader:
         )
         return Reading(
             decoded.text,
-            _probability(decoded.log_prob),
+            _probability(sum(decoded.character_log_probs)),
             characters,
             decoded.attention if attention else None,
             crop.covered / canvas_size[1],

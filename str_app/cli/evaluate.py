@@ -42,6 +42,9 @@ def evaluate(
         ),
     ] = None,
     lexicon50: Annotated[bool, typer.Option(help="Choose from each image's 50 words where the set has them.")] = False,
+    beam: Annotated[
+        int | None, typer.Option(min=1, help="Readings kept while an unsure one is searched; 1: none [default: 5].")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Most crops in one pass.")] = 32,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's default otherwise.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -66,11 +69,11 @@ def evaluate(
             file.parent.mkdir(parents=True, exist_ok=True)
     test_sets = open_test_sets(data)
 
-    from str_app.reader import Reader
+    from str_app.reader import BEAM, Reader
 
     reader = Reader.load(model, device=device, threads=threads, batch_size=batch_size)
     compared = PROTOCOLS[protocol] if protocol else protocol_of(reader.charset)
-    results = [_run(reader, test_set, lexicon50, compared) for test_set in test_sets]
+    results = [_run(reader, test_set, lexicon50, compared, beam or BEAM) for test_set in test_sets]
     typer.echo(markdown(results))
     if json_file is not None:
         _write(json_file, json.dumps(as_json(reader.name, results), ensure_ascii=False, indent=2) + "\n")
@@ -95,7 +98,7 @@ def _write(path: Path, content: str) -> None:
         raise StrAppError(f"{path}: {error.strerror}") from error
 
 
-def _run(reader: Reader, test_set: TestSet, lexicon50: bool, protocol: Protocol) -> SetResult:
+def _run(reader: Reader, test_set: TestSet, lexicon50: bool, protocol: Protocol, beam: int) -> SetResult:
     from rich.console import Console
     from rich.progress import Progress
 
@@ -111,6 +114,7 @@ def _run(reader: Reader, test_set: TestSet, lexicon50: bool, protocol: Protocol)
             subsets=test_set.subsets,
             lexicons=test_set.lexicons if lexicon50 else None,
             protocol=protocol,
+            beam=beam,
             on_progress=lambda done: bar.advance(task, done),
         )
     seconds = time.perf_counter() - started

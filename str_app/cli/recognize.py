@@ -38,7 +38,9 @@ def recognize(
         typer.Option(help="Read these words of one photograph: a JSON array, or 4 or 8 numbers with commas a line."),
     ] = None,
     rotate: Annotated[bool, typer.Option("--rotate", help="Also try each word turned by 90, 180 and 270°.")] = False,
-    beam: Annotated[int, typer.Option(min=1, help="Readings kept while searching; 1 is greedy.")] = 1,
+    beam: Annotated[
+        int | None, typer.Option(min=1, help="Readings kept while an unsure one is searched; 1: none [default: 5].")
+    ] = None,
     lexicon: Annotated[
         Path | None, typer.Option(help="Text file with one word per line: read nothing but these.")
     ] = None,
@@ -63,10 +65,10 @@ def recognize(
     if server is None:
         words = read_words(lexicon) if lexicon is not None else None
 
-        from str_app.reader import Reader
+        from str_app.reader import BEAM, Reader
 
         reader = Reader.load(model, device=device, threads=threads, batch_size=batch_size)
-        place = _Here(reader, {"beam": beam, "lexicon": words, "rotate": rotate})
+        place = _Here(reader, {"beam": beam or BEAM, "lexicon": words, "rotate": rotate})
     else:
         _refuse_local_options(context, local)
         place = _Server(server, api_key, rotate)

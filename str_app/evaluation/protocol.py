@@ -15,7 +15,7 @@ from models.charset import Charset
 from str_app.errors import StrAppError
 from str_app.evaluation import metrics
 from str_app.evaluation.confidence import Trust, trust_of
-from str_app.reader import Reader
+from str_app.reader import BEAM, Reader
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,7 @@ def evaluate_source(
     subsets: Mapping[str, frozenset[int]] | None = None,
     lexicons: Mapping[int, Sequence[str]] | None = None,
     protocol: Protocol | None = None,
+    beam: int = BEAM,
     on_progress: Callable[[int], None] | None = None,
 ) -> SetResult:
     """Read a data set and keep what is needed to score it.
@@ -185,6 +186,7 @@ def evaluate_source(
         subsets: name → indices, as `sources.subsets_of` finds them.
         lexicons: index → the words to choose from; samples without an entry are read freely.
         protocol: what is compared; by default what `protocol_of` says of the reader's charset.
+        beam: see `Reader.recognize`.
         on_progress: called with the number of samples done since the last call.
 
     Raises:
@@ -204,7 +206,7 @@ def evaluate_source(
     predictions: list[Prediction] = []
     for start in range(0, len(scorable), reader.batch_size):
         batch = scorable[start : start + reader.batch_size]
-        predictions.extend(_read_batch(reader, source, batch, labels, lexicons or {}, protocol))
+        predictions.extend(_read_batch(reader, source, batch, labels, lexicons or {}, protocol, beam))
         if on_progress is not None:
             on_progress(len(batch))
     return SetResult(source.name, tuple(predictions), dropped, dict(subsets or {}), protocol)
@@ -224,6 +226,7 @@ def _read_batch(
     labels: Sequence[str],
     lexicons: Mapping[int, Sequence[str]],
     protocol: Protocol,
+    beam: int,
 ) -> Iterator[Prediction]:
     crops: dict[int, npt.NDArray[np.uint8]] = {}
     for index in batch:
@@ -233,7 +236,7 @@ def _read_batch(
             continue
     free = [index for index in crops if index not in lexicons]
     bound = [index for index in crops if index in lexicons]
-    readings = dict(zip(free, reader.read_crops([crops[index] for index in free]), strict=True))
+    readings = dict(zip(free, reader.read_crops([crops[index] for index in free], beam=beam), strict=True))
     chosen = reader.read_crops([crops[index] for index in bound], lexicons=[lexicons[index] for index in bound])
     readings.update(zip(bound, chosen, strict=True))
     for index in batch:

@@ -53,7 +53,8 @@ def fit_temperature(
         StrAppError: no readable labelled crop.
     """
     recorder = _Recorder(model, device=device)
-    chosen_rows: list[npt.NDArray[np.float64]] = []  # each reading's steps: chosen log-probability first, then all
+    tables: list[npt.NDArray[np.float64]] = []
+    other_case = np.array(model.charset.other_case)
     right: list[bool] = []
     protocol = protocol_of(model.charset)
     for source in sources:
@@ -65,19 +66,23 @@ def fit_temperature(
             covered = np.array([crop.covered for crop in batch], dtype=np.int64)
             readings = greedy(recorder, np.stack([crop.canvas for crop in batch]), covered)
             for row, (reading, crop) in enumerate(zip(readings, batch, strict=True)):
-                rows = [step[row] for step in recorder.steps[: len(reading.text) + 1]]
-                chosen_rows.append(np.column_stack([reading.character_log_probs, np.stack(rows)]))
+                steps = np.stack([step[row] for step in recorder.steps[: len(reading.text) + 1]])
+                places_read, tokens = np.arange(len(steps)), np.array(model.charset.encode(reading.text))
+                other = other_case[tokens]
+                others = np.where(other == tokens, -np.inf, steps[places_read, other])
+                tables.append(np.column_stack([steps[places_read, tokens], others, steps]))
                 right.append(protocol.fold(reading.text) == crop.label)
     if not right:
         raise StrAppError("no readable labelled crop to calibrate on")
-    return best_temperature(chosen_rows, np.array(right))
+    return best_temperature(tables, np.array(right))
 
 
 def best_temperature(readings: Sequence[npt.NDArray[np.float64]], right: npt.NDArray[np.bool_]) -> float:
     """The temperature with the least negative log-likelihood of right and wrong.
 
     Args:
-        readings: (L, 1 + V) each: the log-probability of the class chosen at each step, then those of all classes.
+        readings: (L, 2 + V) each, log-probabilities at each step: of the class chosen, of its other case (-inf where
+            there is none), of all classes.
         right: bool (len(readings),).
     """
     losses = [_loss(readings, right, temperature) for temperature in TEMPERATURES]
@@ -108,6 +113,7 @@ def _loss(readings: Sequence[npt.NDArray[np.float64]], right: npt.NDArray[np.boo
     log_confidence = np.empty(len(readings))
     for place, table in enumerate(readings):
         scaled = table / temperature
-        log_confidence[place] = (scaled[:, 0] - np.logaddexp.reduce(scaled[:, 1:], axis=1)).sum()
+        chosen = np.logaddexp(scaled[:, 0], scaled[:, 1])
+        log_confidence[place] = (chosen - np.logaddexp.reduce(scaled[:, 2:], axis=1)).sum()
     confidence = np.clip(np.exp(log_confidence), 1e-6, 1 - 1e-6)
     return float(-np.where(right, np.log(confidence), np.log1p(-confidence)).mean())

@@ -231,7 +231,8 @@ class _Run:
         if self.world.is_main:
             limit = self.settings.validation_limit or None
             reader = Reader(TorchEngine(self._averaged_model(), device=self.device), batch_size=64)
-            results = [evaluate_source(reader, source, limit=limit) for source in self.validation]
+            # Without a search: young weights are sure of nothing, and all would be searched.
+            results = [evaluate_source(reader, source, limit=limit, beam=1) for source in self.validation]
             scores = [result.score() for result in results]
             accuracy = sum(score.correct for score in scores) / sum(score.n for score in scores) * 100
             values = {f"accuracy/{score.name}": score.accuracy for score in scores}

@@ -58,3 +58,11 @@ def test_unusable_charsets_name_the_entry(characters, words):
 def test_unknown_character_is_named():
     with pytest.raises(CharsetError, match="'é' of 'café'"):
         Charset().encode("café")
+
+
+def test_the_other_case_of_each_class():
+    charset = Charset("aA1bßİı")
+    assert charset.other_case == (0, 2, 1, 3, 4, 5, 6, 7)
+    both = Charset(PRINTABLE_94).other_case
+    assert all(both[both[index]] == index for index in range(95))
+    assert sum(other != index for index, other in enumerate(both)) == 52

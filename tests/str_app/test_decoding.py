@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from models.charset import Charset
 from models.preprocessing import Preprocessing
 from models.recognizer import Architecture, Recognizer
+from str_app import decoding
 from str_app.decoding import Trie, beam_search, greedy, lexicon_search
 from str_app.torch_engine import TorchEngine
 
@@ -158,3 +159,45 @@ def test_nothing_in_nothing_out():
     one = engine()
     nothing = (np.zeros((0, 32, 128, 3), dtype=np.uint8), np.zeros(0, dtype=np.int64))
     assert greedy(one, *nothing) == beam_search(one, *nothing) == []
+
+
+def test_what_is_sure_is_not_searched(monkeypatch):
+    one = engine(max_length=10)
+    canvases, widths = crops(6)
+    readings = greedy(one, canvases, widths)
+    monkeypatch.setattr(decoding, "LOG_HALF", sorted(reading.log_prob for reading in readings)[3])
+    searched = []
+    select = one.select
+    one.select = lambda memory, state, rows: searched.append(rows) or select(memory, state, rows)
+    found = beam_search(one, canvases, widths)
+    sure = [row for row, reading in enumerate(readings) if reading.log_prob > decoding.LOG_HALF]
+    assert len(sure) == 2
+    assert list(searched[0]) == [row for row in range(6) if row not in sure]
+    assert all(found[row].text == readings[row].text for row in sure)
+
+
+def test_a_search_that_finds_nothing_better_keeps_the_greedy_reading():
+    one = engine(2, max_length=10)
+    canvases, widths = crops(6, 2)
+    for before, after in zip(greedy(one, canvases, widths), beam_search(one, canvases, widths), strict=True):
+        if after.text == before.text:
+            assert after.character_log_probs == before.character_log_probs
+        else:
+            assert after.log_prob > before.log_prob + decoding.MARGIN / 2
+
+
+def test_a_character_is_as_sure_as_both_its_cases():
+    one = engine(1, max_length=6)
+    canvases, widths = crops(4, 1)
+    for readings in (greedy(one, canvases, widths), beam_search(one, canvases, widths)):
+        for reading, canvas, width in zip(readings, canvases, widths, strict=True):
+            memory, state = one.encode(canvas[None], np.array([width]))
+            previous, exact = 0, 0.0
+            for char, found in zip([*reading.text, None], reading.character_log_probs, strict=True):
+                step = one.step(memory, state, np.array([previous]))
+                log_probs, state = step.log_probs[0], step.state
+                cases = [0] if char is None else one.charset.encode(char.lower() + char.upper())[:-1]
+                assert found == pytest.approx(np.logaddexp.reduce(log_probs[cases]), abs=1e-4)
+                previous = 0 if char is None else one.charset.encode(char)[0]
+                exact += float(log_probs[previous])
+            assert reading.log_prob == pytest.approx(exact, abs=1e-4)
