@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from models.checkpoint import replace_file
 from models.gate_statistics import Record, watch_gates
-from str_app.errors import StrAppError
 from str_app.study.variants import Variant, count_parameters
 from str_app.training.state import load_state, save_state
 
@@ -140,6 +139,7 @@ class Run:
         seconds: of training alone, of one thread's own time, so that other work on the machine counts little.
         gates: place → gate → shares and histograms, from one batch after training; only of the first seed.
         gradients: place → (step of the recurrence, norm of the gradient at h) from the same batch.
+        diverged_at: the step at which the loss was no finite number any more, where that ended the run.
     """
 
     experiment: str
@@ -151,9 +151,10 @@ class Run:
     seconds: float = 0.0
     gates: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     gradients: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    diverged_at: int | None = None
 
     def value(self, metric: Metric) -> float:
-        """What counts: the last evaluation's value, or the value where `chosen_by` is best."""
+        """What counts, of a run that did not diverge: the last evaluation's value, or that where `chosen_by` is best."""
         if not metric.chosen_by:
             return self.curve[-1][1][metric.name]
         return min(self.curve, key=lambda point: point[1][metric.chosen_by])[1][metric.name]
@@ -161,6 +162,8 @@ class Run:
     def solved_at(self, metric: Metric) -> int | None:
         """The first evaluation from which on the metric passes to the end."""
         first = None
+        if self.diverged_at is not None:
+            return None
         for step, values in self.curve:
             first = (first if first is not None else step) if metric.passes(values[metric.name]) else None
         return first
@@ -173,7 +176,6 @@ def train_run(experiment: Task, variant: Variant, seed: int, folder: Path, watch
     dropout depend on (step, seed) alone.
 
     Raises:
-        StrAppError: the loss is no number any more.
         KeyboardInterrupt: a signal came; the state has been written.
     """
     result = folder / f"{variant}-{seed}.json"
@@ -189,7 +191,7 @@ def train_run(experiment: Task, variant: Variant, seed: int, folder: Path, watch
     state = folder / f"{variant}-{seed}.pt"
     step, carry = _restore(state, key, model, optimizer, run)
     _train(experiment, model, optimizer, run, step, carry, state, key)
-    if watch:
+    if watch and run.diverged_at is None:
         _look(experiment, model, run)
     keep_result(result, key, run)
     state.unlink(missing_ok=True)
@@ -239,7 +241,8 @@ def _train(
             torch.manual_seed(run.seed * 1_000_003 + step)  # dropout's
             loss, carry = experiment.loss(model, step, run.seed, carry)
             if not math.isfinite(loss.item()):
-                raise StrAppError(f"{run.experiment}, {run.variant}, seed {run.seed}: no finite loss at step {step}")
+                run.diverged_at = step  # a result, too
+                return
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
@@ -251,7 +254,11 @@ def _train(
                 run.seconds += time.process_time() - began
                 model.eval()
                 with torch.no_grad():
-                    run.curve.append((step, experiment.evaluate(model)))
+                    values = experiment.evaluate(model)
+                if not all(map(math.isfinite, values.values())):
+                    run.diverged_at = step
+                    return
+                run.curve.append((step, values))
                 began = time.process_time()
             if stop or time.monotonic() - written > 60:
                 seconds = run.seconds + time.process_time() - began

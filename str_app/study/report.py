@@ -58,7 +58,8 @@ def write_report(out: Path, title: str, command: str, results: Sequence[tuple[Ex
     parts = [f"# {title}", "", f"Command: `{command}`", ""]
     parts.append(
         "Means over seeds with 95 % intervals (Student's t). *Against none* is the mean of the differences to the "
-        "vanilla gates of the same unit and seed: an interval that holds 0 shows no difference. Time is one "
+        "vanilla gates of the same unit and seed: an interval that holds 0 shows no difference. Where a run's loss "
+        "was no finite number any more, it counts as diverged, and the means are those of the others. Time is one "
         "thread's own, as a share of the vanilla gates'; runs side by side disturb each other a little."
     )
     for experiment, runs in results:
@@ -93,15 +94,16 @@ def table(experiment: Experiment, runs: Sequence[Run]) -> list[str]:
         head[5:5] = [f"solved ({sign} {metric.solved:g})", "median steps"]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
     for variant in dict.fromkeys(run.variant for run in runs):
-        own = {run.seed: run for run in runs if run.variant == variant}
-        base = {run.seed: run for run in runs if run.variant == f"{variant.partition('-')[0]}-none"}
-        one = next(iter(own.values()))
-        mean, half = interval([run.value(metric) for run in own.values()])
-        cells = [variant, str(one.hidden_size), f"{one.parameters:,}", _with_interval(mean, half)]
-        cells.append(_against(own, base, metric) if variant not in {run.variant for run in base.values()} else "")
+        tried = [run for run in runs if run.variant == variant]
+        own = {run.seed: run for run in tried if run.diverged_at is None}
+        vanilla = f"{variant.partition('-')[0]}-none"
+        base = {run.seed: run for run in runs if run.variant == vanilla and run.diverged_at is None}
+        cells = [variant, str(tried[0].hidden_size), f"{tried[0].parameters:,}"]
+        cells.append(_mean([run.value(metric) for run in own.values()], len(tried)))
+        cells.append(_against(own, base, metric) if variant != vanilla else "")
         if solving:
             steps = [step for run in own.values() if (step := run.solved_at(metric)) is not None]
-            cells += [f"{len(steps)} of {len(own)}", f"{statistics.median(steps):,.0f}" if steps else "–"]
+            cells += [f"{len(steps)} of {len(tried)}", f"{statistics.median(steps):,.0f}" if steps else "–"]
         ratios = [own[seed].seconds / base[seed].seconds for seed in own if seed in base]
         cells.append(f"{statistics.median(ratios):.2f}" if ratios else "–")
         lines.append(f"| {' | '.join(cells)} |")
@@ -135,10 +137,13 @@ def _pictures(stem: str, pictures: Mapping[str, str | None], files: dict[str, st
     return lines
 
 
-def _curves(experiment: Experiment, runs: list[Run], unit: str) -> str:
+def _curves(experiment: Experiment, runs: list[Run], unit: str) -> str | None:
     """The metric by step, means over seeds, with a band from the worst seed to the best."""
     metric = experiment.metric
     series = []
+    runs = [run for run in runs if run.diverged_at is None]
+    if not runs:
+        return None
     for variant in dict.fromkeys(run.variant for run in runs):
         curves = [run.curve for run in runs if run.variant == variant]
         steps = [step for step, _ in curves[0]]
@@ -199,8 +204,13 @@ def _against(own: dict[int, Run], base: dict[int, Run], metric: Metric) -> str:
     return f"{mean:+.3g} ± {half:.2g}{verdict}"
 
 
-def _with_interval(mean: float, half: float | None) -> str:
-    return f"{mean:.4g}" if half is None else f"{mean:.4g} ± {half:.2g}"
+def _mean(values: Sequence[float], tried: int) -> str:
+    """Of the runs that ended, and how many of those tried did not."""
+    if not values:
+        return "all diverged"
+    mean, half = interval(values)
+    found = f"{mean:.4g}" if half is None else f"{mean:.4g} ± {half:.2g}"
+    return found if len(values) == tried else f"{found}; {tried - len(values)} of {tried} diverged"
 
 
 def _plain(run: Run, metric: Metric) -> dict[str, Any]:
@@ -211,7 +221,8 @@ def _plain(run: Run, metric: Metric) -> dict[str, Any]:
         place: {name: {share: values[share] for share in shares} for name, values in gates.items()}
         for place, gates in run.gates.items()
     }
-    return {"value": run.value(metric), "solved_at": run.solved_at(metric), **stored}
+    value = None if run.diverged_at is not None else run.value(metric)
+    return {"value": value, "solved_at": run.solved_at(metric), **stored}
 
 
 def file_name(name: str) -> str:

@@ -56,7 +56,7 @@ def run_study(
         say: is told of each finished run.
 
     Raises:
-        StrAppError: a run failed.
+        StrAppError: a corpus is missing, or the like.
         KeyboardInterrupt: SIGINT or SIGTERM; unfinished runs have written their state.
     """
     experiments = _experiments(plan)
@@ -71,7 +71,10 @@ def run_study(
         runs[job] = run
         metric = experiments[job.experiment].metric
         about = f"{run.experiment}, {run.variant}, seed {run.seed}"
-        say(f"{len(runs)} of {len(jobs)}: {about}: {metric.name} {run.value(metric):.4g} ({run.seconds:.0f} s)")
+        found = (
+            f"{metric.name} {run.value(metric):.4g}" if run.diverged_at is None else f"diverged at {run.diverged_at}"
+        )
+        say(f"{len(runs)} of {len(jobs)}: {about}: {found} ({run.seconds:.0f} s)")
     return [
         (experiment, [runs[job] for job in jobs if job.experiment == number])
         for number, experiment in enumerate(experiments)

@@ -22,7 +22,7 @@ from datasets.text_corpus import CorpusError, penn_treebank, tiny_shakespeare
 from str_app.cli import app
 from str_app.study.experiment import Metric, Run, Training, train_run
 from str_app.study.language import Language, LanguageSizes
-from str_app.study.report import interval, table
+from str_app.study.report import interval, table, write_report
 from str_app.study.studies import STUDIES
 from str_app.study.synthetic import Adding, CopyMemory, EqualNumbers, MarkedCount
 from str_app.study.variants import GATES, Variant, all_variants, count_parameters, equal_size
@@ -283,6 +283,27 @@ def test_the_table_tells_better_from_worse() -> None:
     assert lines[3] == "| GRU-add | 4 | 10 | 0.11 ± 0.025 | -0.21 ± 0.025 better | 3 of 3 | 2 | 1.00 |"
     assert "better" not in lines[4]
     assert "worse" not in lines[4]
+
+
+def test_a_run_that_diverges_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Adding(8, SHORT, 4)
+    loss = Adding.loss
+
+    def too_much(self: Adding, model: nn.Module, step: int, seed: int, carry: object) -> object:
+        found, carry = loss(self, model, step, seed, carry)
+        return found * (math.inf if seed == 1 and step == 4 else 1.0), carry
+
+    monkeypatch.setattr(Adding, "loss", too_much)
+    runs = [train_run(task, Variant("MGU", gates), 0, tmp_path, watch=True) for gates in ("none", "add")]
+    runs += [train_run(task, Variant("MGU", gates), 1, tmp_path, watch=True) for gates in ("none", "add")]
+    assert [run.diverged_at for run in runs] == [None, None, 4, 4]
+    assert train_run(task, Variant("MGU", "add"), 1, tmp_path, watch=True) == runs[3]
+    (report, *_) = write_report(tmp_path, "adding", "str-app study adding", [(task, runs)])
+    assert "; 1 of 2 diverged |" in report.read_text()
+    (stored,) = json.loads((tmp_path / "report.json").read_text())["experiments"]
+    assert [run["value"] is None for run in stored["runs"]] == [False, False, True, True]
+    (report, *_) = write_report(tmp_path, "adding", "str-app study adding", [(task, runs[2:])])
+    assert "| all diverged |" in report.read_text()
 
 
 def test_every_study_has_three_sizes(tmp_path: Path) -> None:
