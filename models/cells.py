@@ -26,7 +26,7 @@ class _RefinedCell(nn.RNNCellBase):
         hidden_size: int,
         bias: bool = True,
         *,
-        refine: Refine = "mul",
+        refine: Refine | None = None,
         gates: tuple[str, ...] | None = None,
         feature: FeatureMap = "linear",
         squash: Squash = "tanh",

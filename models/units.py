@@ -27,6 +27,7 @@ class Unit:
         name: for messages.
         gates: names of its gates, those that can be refined.
         blocks: names of the blocks of its stacked weights, gates and candidate, in order.
+        default_refine: when the caller says nothing; chosen by docs/studies.md.
         default_gates: refined when the caller names none.
         states: names of its states.
         step: (gate, projected, states, feature, weight_hh, bias_hh) → the next states.
@@ -35,13 +36,17 @@ class Unit:
     name: str
     gates: tuple[str, ...]
     blocks: tuple[str, ...]
+    default_refine: Refine
     default_gates: tuple[str, ...]
     states: tuple[str, ...]
     step: Step
 
-    def choose(self, refine: Refine, gates: tuple[str, ...] | None, feature: FeatureMap, squash: Squash) -> RefinedGate:
-        """The gate choices of a cell or layer; `gates=None` is this unit's default."""
-        return RefinedGate(refine, self.default_gates if gates is None else tuple(gates), feature, squash)
+    def choose(
+        self, refine: Refine | None, gates: tuple[str, ...] | None, feature: FeatureMap, squash: Squash
+    ) -> RefinedGate:
+        """The gate choices of a cell or layer; for `refine` and `gates`, None is this unit's default."""
+        chosen = self.default_gates if gates is None else tuple(gates)
+        return RefinedGate(refine or self.default_refine, chosen, feature, squash)
 
     def blocks_of(self, gate: RefinedGate) -> tuple[str, ...]:
         """Blocks of the stacked weights: uniform-refine gates need a `"refine"` block.
@@ -127,10 +132,11 @@ LSTM = Unit(
     "LSTM",
     ("input", "forget", "output"),
     ("input", "forget", "cell", "output"),
+    "add",
     ("input", "output"),
     ("h", "c"),
     lstm_step,
 )
 # × on the update gate would start by wiping the memory: a fresh feature is near 0, and z' = 0 keeps nothing of h.
-GRU = Unit("GRU", ("reset", "update"), ("reset", "update", "new"), ("reset",), ("h",), gru_step)
-MGU = Unit("MGU", ("forget",), ("forget", "new"), ("forget",), ("h",), mgu_step)
+GRU = Unit("GRU", ("reset", "update"), ("reset", "update", "new"), "add", ("reset",), ("h",), gru_step)
+MGU = Unit("MGU", ("forget",), ("forget", "new"), "mul", ("forget",), ("h",), mgu_step)

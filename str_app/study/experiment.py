@@ -154,7 +154,7 @@ class Run:
     diverged_at: int | None = None
 
     def value(self, metric: Metric) -> float:
-        """What counts, of a run that did not diverge: the last evaluation's value, or that where `chosen_by` is best."""
+        """What counts, if the run did not diverge: the last evaluation's value, or that where `chosen_by` is best."""
         if not metric.chosen_by:
             return self.curve[-1][1][metric.name]
         return min(self.curve, key=lambda point: point[1][metric.chosen_by])[1][metric.name]
