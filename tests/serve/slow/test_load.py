@@ -79,33 +79,40 @@ async def closed_loop(server: RealServer, pool: list[Crop], clients: int, second
 
 
 def test_load(server: RealServer, reader: Reader, pool: list[Crop]) -> None:
-    before = offline_rate(reader, pool, min(SECONDS / 4, 20))
-    asyncio.run(closed_loop(server, pool, CLIENTS, min(SECONDS / 4, 20)))  # warm
-    memory: list[tuple[float, float]] = []
+    """Offline reader and server take turns, since a shared machine's speed changes within minutes."""
+    rounds = max(3, round(SECONDS / 30))
+    turn = min(SECONDS / rounds, 5)
+    asyncio.run(closed_loop(server, pool, CLIENTS, turn))  # warm
+    memory: list[tuple[int, float]] = []
 
     async def scenario() -> tuple[Tally, list[float]]:
         async with probe(server.address) as health:
-            task = asyncio.create_task(closed_loop(server, pool, CLIENTS, SECONDS, REQUESTS))
-            while not task.done():
-                memory.append((time.perf_counter(), server.rss / 2**20))
-                await asyncio.sleep(min(1.0, SECONDS / 20))
-            return task.result(), health
+            task = asyncio.create_task(closed_loop(server, pool, CLIENTS, SECONDS / rounds, REQUESTS // rounds))
+            return await task, health
 
-    tally, health = asyncio.run(scenario())
-    after = offline_rate(reader, pool, min(SECONDS / 4, 20))
-    offline = (before + after) / 2
-    rate = tally.images / tally.elapsed
-    times, sizes = np.array(memory).T
-    per_100k = float(np.polyfit(times, sizes, 1)[0]) * tally.elapsed / sum(tally.codes.values()) * 100_000
+    offline, tallies, health = [offline_rate(reader, pool, turn)], [], []
+    for _ in range(rounds):
+        tally, times = asyncio.run(scenario())
+        tallies.append(tally)
+        health += times
+        memory.append((sum(sum(one.codes.values()) for one in tallies), server.rss / 2**20))
+        offline.append(offline_rate(reader, pool, turn))
+    rates = [tally.images / tally.elapsed for tally in tallies]
+    ratios = [2 * rate / (before + after) for rate, before, after in zip(rates, offline[:-1], offline[1:], strict=True)]
+    ratio = float(np.median(ratios))
+    requests, sizes = np.array(memory).T
+    per_100k = float(np.polyfit(requests, sizes, 1)[0]) * 100_000
     print(
-        f"\nload: {CLIENTS} clients, {tally.elapsed:.0f} s: {tally}\n"
-        f"  offline {before:.1f} before, {after:.1f} after: the server has {rate / offline:.0%} of it\n"
+        f"\nload: {CLIENTS} clients, {rounds} rounds of {tallies[0].elapsed:.0f} s, {requests[-1]:.0f} requests\n"
+        f"  the first: {tallies[0]}\n  crops/s {np.round(rates).tolist()}, offline {np.round(offline).tolist()}\n"
+        f"  of offline {np.round(ratios, 2).tolist()}, median {ratio:.0%}\n"
         f"  /healthz p99 {percentile(health, 99):.1f} ms of {len(health)}\n"
         f"  RSS {sizes[0]:.0f} → {sizes[-1]:.0f} MiB, {per_100k:+.1f} MiB per 100,000 requests"
     )
-    assert not tally.wrong, tally.wrong[:3]
-    assert set(tally.codes) <= {200, 429}
-    assert rate >= 0.85 * offline
+    for tally in tallies:
+        assert not tally.wrong, tally.wrong[:3]
+        assert set(tally.codes) <= {200, 429}
+    assert ratio >= 0.85
     assert percentile(health, 99) <= 50
     assert sizes[-1] <= 1.1 * sizes[0]
 
