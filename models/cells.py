@@ -75,7 +75,8 @@ class RefinedLSTMCell(_RefinedCell, nn.LSTMCell):
         input_size: features of x_t.
         hidden_size: features of h_t and c_t.
         bias: whether the vanilla part has biases.
-        refine, gates, feature, squash: see `models.gates.RefinedGate`; gates from "input", "forget", "output".
+        refine, gates, feature, squash: see `models.gates.RefinedGate`; gates from "input", "forget", "output". The
+            defaults of each unit are its layer's, where they are justified.
 
     Raises:
         ValueError: unknown choice or gate, or `feature="identity"` with input_size ≠ hidden_size.
