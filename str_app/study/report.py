@@ -138,19 +138,25 @@ def _pictures(stem: str, pictures: Mapping[str, str | None], files: dict[str, st
 
 
 def _curves(experiment: Experiment, runs: list[Run], unit: str) -> str | None:
-    """The metric by step, means over seeds, with a band from the worst seed to the best."""
+    """The metric by step, means over seeds, with a band from the worst seed to the best.
+
+    Curves that leave twice the range of the vanilla gates' are cut off there, or nothing else could be seen.
+    """
     metric = experiment.metric
     series = []
     runs = [run for run in runs if run.diverged_at is None]
     if not runs:
         return None
+    vanilla = [values[metric.name] for run in runs if run.variant.endswith("-none") for _, values in run.curve]
+    ceiling = 2 * max(vanilla) if vanilla and metric.better == "lower" else math.inf
     for variant in dict.fromkeys(run.variant for run in runs):
         curves = [run.curve for run in runs if run.variant == variant]
         steps = [step for step, _ in curves[0]]
         values = [[curve[place][1][metric.name] for curve in curves] for place in range(len(steps))]
         floor = 1e-6 if metric.log else -math.inf
-        bands = [(max(floor, min(each)), max(floor, max(each))) for each in values]
-        means = [max(floor, statistics.fmean(each)) for each in values]
+        values = [[min(max(floor, value), ceiling) for value in each] for each in values]
+        bands = [(min(each), max(each)) for each in values]
+        means = [statistics.fmean(each) for each in values]
         series.append(Series(variant.partition("-")[2], steps, means, bands if len(curves) > 1 else None))
     if metric.chance is not None:
         ends = [series[0].xs[0], series[0].xs[-1]]
