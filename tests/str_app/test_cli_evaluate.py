@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from str_app.cli import app
 from str_app.evaluation.protocol import evaluate_source
 from str_app.evaluation.report import render_report
-from str_app.reader import Reader
+from str_app.reader import BEAM, Reader
 from tests.str_app.fake_engine import FakeEngine
 from tests.str_app.painted_data import PaintedSource, write_folder, write_lmdb
 
@@ -59,6 +59,21 @@ def test_lexicon50(tmp_path: Path) -> None:
     bound = evaluate("--data", folder, "--lexicon50")
     assert "71.43" in free.stdout
     assert "85.71" in bound.stdout
+
+
+@pytest.mark.parametrize(("arguments", "beam"), [([], BEAM), (["--beam", 1], 1)])
+def test_how_unsure_readings_are_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[Any], beam: int
+) -> None:
+    asked = []
+    read = Reader.read_crops
+    monkeypatch.setattr(
+        Reader, "read_crops", lambda self, crops, **given: asked.append(given.get("beam")) or read(self, crops, **given)
+    )
+    assert evaluate("--data", write_folder(tmp_path / "own"), *arguments).exit_code == 0
+    assert beam in asked
+    assert f"[default: {BEAM}]" in " ".join(evaluate("--help").stdout.replace("│", " ").split())
+    assert evaluate("--data", tmp_path / "own", "--beam", 0).exit_code == 2
 
 
 def test_directories_without_data(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from str_app.cli import app
 from str_app.errors import ImageError
-from str_app.reader import Reader, Reading
+from str_app.reader import BEAM, Reader, Reading
 from tests.str_app.fake_engine import FakeEngine, paint
 from tests.str_app.painted_data import png, write_folder, write_lmdb
 
@@ -121,6 +121,7 @@ def test_a_lexicon_that_cannot_be_used(crops: Path, tmp_path: Path, content: byt
 def test_wrong_usage() -> None:
     assert recognize().exit_code == 2
     assert recognize("word.png", "--beam", 0).exit_code == 2
+    assert f"[default: {BEAM}]" in " ".join(recognize("--help").stdout.replace("│", " ").split())
 
 
 def test_regions_of_a_photograph(tmp_path: Path) -> None:
