@@ -52,7 +52,7 @@ class Room:
             request_id = request_id_of(given.decode("latin-1"))
             closes = self._lifecycle.draining or not keep_alive
             answer = problems.problem_bytes(problem, request_id, closes)
-            self._recorder.rejected(problem.code)
-            self._recorder.answered(request_id, route, "POST", problem.status, time.perf_counter() - start)
+            took = time.perf_counter() - start
+            self._recorder.answered(request_id, route, "POST", problem.status, took, problem.code)
             return Refusal(answer, closes)
         return None

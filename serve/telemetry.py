@@ -80,11 +80,9 @@ class Recorder:
         self._refused = 0  # since the last line about it
         self._told_at = -math.inf
 
-    def rejected(self, code: str) -> None:
-        """Count a refusal by its problem's code."""
-        self.metrics.rejections.labels(code).inc()
-
-    def answered(self, request_id: str, route: str, method: str, status: int, seconds: float, **fields: Any) -> None:
+    def answered(
+        self, request_id: str, route: str, method: str, status: int, seconds: float, problem: str = "", **fields: Any
+    ) -> None:
         """Count an answer and write its line.
 
         Args:
@@ -93,8 +91,11 @@ class Recorder:
             method: likewise one of `METHODS`, or "other".
             status: of HTTP.
             seconds: from request to answer.
+            problem: the code of a refusal.
             fields: more for the line.
         """
+        if problem:
+            self.metrics.rejections.labels(problem).inc()
         self.metrics.requests.labels(route, method, str(status)).inc()
         self.metrics.request_seconds.labels(route).observe(seconds)
         if status == 429:
@@ -164,10 +165,9 @@ class Telemetry:
         other = "/static" if status < 400 else "unmatched"
         route = str(getattr(scope.get("route"), "path", other))
         method = scope["method"] if scope["method"] in METHODS else "other"
-        if "str_app.problem" in scope:
-            self.recorder.rejected(scope["str_app.problem"])
+        problem = scope.get("str_app.problem", "")
         texts = {"texts": scope["str_app.texts"]} if "str_app.texts" in scope else {}
-        self.recorder.answered(scope["str_app.request_id"], route, method, status, seconds, **texts)
+        self.recorder.answered(scope["str_app.request_id"], route, method, status, seconds, problem, **texts)
         if self.tracer and not is_quiet(route, status):
             self.tracer.record(scope, route, status, seconds)
 

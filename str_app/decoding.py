@@ -12,6 +12,7 @@ import numpy.typing as npt
 from models.charset import Charset
 from str_app.engine import Engine, Memory, State
 
+BEAM = 5  # wider finds nothing more on validation crops
 LOG_HALF = float(np.log(0.5))
 # By so much must a searched reading be more probable: sums of float32 depend on the batch, readings must not.
 MARGIN = 1e-4
@@ -67,9 +68,7 @@ def _greedy(engine: Engine, memory: Memory, state: State, batch: int, stop_early
         tokens = step.log_probs.argmax(axis=1) if position < engine.max_length else np.zeros_like(tokens)
         chosen.append(tokens)
         log_probs.append(step.log_probs[rows, tokens])
-        other = other_case[tokens]
-        both = np.logaddexp(log_probs[-1], step.log_probs[rows, other])
-        either_case.append(np.where(other == tokens, log_probs[-1], both))
+        either_case.append(np.logaddexp(log_probs[-1], other_case_log_probs(step.log_probs, rows, tokens, other_case)))
         attention.append(step.attention)
         ended |= tokens == Charset.END
         if stop_early and ended.all():
@@ -87,6 +86,24 @@ def _greedy(engine: Engine, memory: Memory, state: State, batch: int, stop_early
             )
         )
     return readings
+
+
+def other_case_log_probs(
+    log_probs: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.int64] | int,
+    tokens: npt.NDArray[np.int64],
+    other_case: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float32]:
+    """Log-probabilities of the same letters in their other case; -inf where there is none.
+
+    Args:
+        log_probs: (n, V).
+        rows: (k,), of each token, or one of all.
+        tokens: (k,).
+        other_case: (V,), `Charset.other_case`.
+    """
+    other = other_case[tokens]
+    return np.where(other == tokens, -np.inf, log_probs[rows, other])
 
 
 class Trie:
@@ -161,7 +178,7 @@ class _Expand(Protocol):
 
 
 def beam_search(
-    engine: Engine, canvases: npt.NDArray[np.uint8], widths: npt.NDArray[np.int64], width: int = 5
+    engine: Engine, canvases: npt.NDArray[np.uint8], widths: npt.NDArray[np.int64], width: int = BEAM
 ) -> list[Decoded]:
     """The most probable reading that greedy decoding, or a search among the `width` best prefixes, finds.
 
@@ -176,11 +193,12 @@ def beam_search(
         image: int, hypothesis: _Hypothesis, log_probs: npt.NDArray[np.float32], must_end: bool
     ) -> list[_Option]:
         if must_end:
-            return [_Option(Charset.END, float(log_probs[Charset.END]), float(log_probs[Charset.END]))]
+            end = float(log_probs[Charset.END])
+            return [_Option(Charset.END, end, end)]
         best = np.argpartition(-log_probs, width)[:width] if width < len(log_probs) else np.arange(len(log_probs))
-        others = other_case[best]
-        either = np.where(others == best, log_probs[best], np.logaddexp(log_probs[best], log_probs[others]))
-        return list(map(_Option, best.tolist(), log_probs[best].tolist(), either.tolist()))
+        own = log_probs[best]
+        either = np.logaddexp(own, other_case_log_probs(log_probs[None], 0, best, other_case))
+        return list(map(_Option, best.tolist(), own.tolist(), either.tolist()))
 
     if len(canvases) == 0:
         return []
@@ -230,7 +248,8 @@ def lexicon_search(
         assert node is not None
         options: list[_Option] = []
         if node.word is not None:
-            options.append(_Option(Charset.END, float(log_probs[Charset.END]), float(log_probs[Charset.END]), node))
+            end = float(log_probs[Charset.END])
+            options.append(_Option(Charset.END, end, end, node))
         if not must_end:
             for char, child in node.children.items():
                 tokens = tries[image].tokens(char)

@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from models.charset import Charset
+from str_app import decoding
 from str_app import regions as marked
 from str_app.character_boxes import character_boxes
+from str_app.decoding import BEAM, Decoded, Trie
 from str_app.engine import Engine
 from str_app.errors import ImageError, StrAppError
 from str_app.images import DEFAULT_LIMITS, ImageLimits, ImageSource, load_image
@@ -23,11 +25,6 @@ from str_app.passes import passes
 from str_app.reading import Character as Character
 from str_app.reading import Reading as Reading
 from str_app.reading import best_turn, turns_of
-
-if TYPE_CHECKING:
-    from str_app.decoding import Decoded, Trie
-
-BEAM = 5  # wider finds nothing more on validation crops
 
 
 @dataclass(frozen=True)
@@ -275,8 +272,6 @@ class Reader:
         self, beam: int, lexicon: Iterable[str] | None, lexicons: Sequence[Iterable[str]] | None
     ) -> Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64], Sequence[int]], list[Decoded]]:
         """Canvases, widths and their places among all crops → readings."""
-        from str_app import decoding
-
         if beam < 1:
             raise ValueError(f"beam is {beam}: it must be at least 1")
         engine = self.engine
@@ -288,13 +283,9 @@ class Reader:
         if lexicon is not None:
             trie = self._trie(lexicon)
             return lambda canvases, widths, places: decoding.lexicon_search(engine, canvases, widths, trie)
-        if beam > 1:
-            return lambda canvases, widths, places: decoding.beam_search(engine, canvases, widths, width=beam)
-        return lambda canvases, widths, places: decoding.greedy(engine, canvases, widths)
+        return lambda canvases, widths, places: decoding.beam_search(engine, canvases, widths, width=beam)
 
     def _trie(self, words: Iterable[str]) -> Trie:
-        from str_app.decoding import Trie
-
         try:
             return Trie(words, self.engine.charset)
         except ValueError as error:

@@ -69,7 +69,8 @@ def evaluate(
             file.parent.mkdir(parents=True, exist_ok=True)
     test_sets = open_test_sets(data)
 
-    from str_app.reader import BEAM, Reader
+    from str_app.decoding import BEAM
+    from str_app.reader import Reader
 
     reader = Reader.load(model, device=device, threads=threads, batch_size=batch_size)
     compared = PROTOCOLS[protocol] if protocol else protocol_of(reader.charset)

@@ -65,7 +65,8 @@ def recognize(
     if server is None:
         words = read_words(lexicon) if lexicon is not None else None
 
-        from str_app.reader import BEAM, Reader
+        from str_app.decoding import BEAM
+        from str_app.reader import Reader
 
         reader = Reader.load(model, device=device, threads=threads, batch_size=batch_size)
         place = _Here(reader, {"beam": beam or BEAM, "lexicon": words, "rotate": rotate})

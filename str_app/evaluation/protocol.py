@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from datasets.sample import Source, UnreadableSample
 from models.charset import Charset
+from str_app.decoding import BEAM
 from str_app.errors import StrAppError
 from str_app.evaluation import metrics
 from str_app.evaluation.confidence import Trust, trust_of
-from str_app.reader import BEAM, Reader
+from str_app.reader import Reader
 
 
 @dataclass(frozen=True)

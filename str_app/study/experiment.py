@@ -161,9 +161,9 @@ class Run:
 
     def solved_at(self, metric: Metric) -> int | None:
         """The first evaluation from which on the metric passes to the end."""
-        first = None
         if self.diverged_at is not None:
             return None
+        first = None
         for step, values in self.curve:
             first = (first if first is not None else step) if metric.passes(values[metric.name]) else None
         return first

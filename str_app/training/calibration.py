@@ -11,7 +11,7 @@ import numpy.typing as npt
 from datasets.sample import Source, UnreadableSample
 from models.preprocessing import Preprocessing
 from models.recognizer import Recognizer
-from str_app.decoding import greedy
+from str_app.decoding import greedy, other_case_log_probs
 from str_app.engine import Memory, State, Step
 from str_app.errors import StrAppError
 from str_app.evaluation.protocol import Protocol, protocol_of
@@ -67,10 +67,9 @@ def fit_temperature(
             readings = greedy(recorder, np.stack([crop.canvas for crop in batch]), covered)
             for row, (reading, crop) in enumerate(zip(readings, batch, strict=True)):
                 steps = np.stack([step[row] for step in recorder.steps[: len(reading.text) + 1]])
-                places_read, tokens = np.arange(len(steps)), np.array(model.charset.encode(reading.text))
-                other = other_case[tokens]
-                others = np.where(other == tokens, -np.inf, steps[places_read, other])
-                tables.append(np.column_stack([steps[places_read, tokens], others, steps]))
+                rows, tokens = np.arange(len(steps)), np.array(model.charset.encode(reading.text))
+                others = other_case_log_probs(steps, rows, tokens, other_case)
+                tables.append(np.column_stack([steps[rows, tokens], others, steps]))
                 right.append(protocol.fold(reading.text) == crop.label)
     if not right:
         raise StrAppError("no readable labelled crop to calibrate on")

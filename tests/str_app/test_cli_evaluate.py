@@ -12,9 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from str_app.cli import app
+from str_app.decoding import BEAM
 from str_app.evaluation.protocol import evaluate_source
 from str_app.evaluation.report import render_report
-from str_app.reader import BEAM, Reader
+from str_app.reader import Reader
 from tests.str_app.fake_engine import FakeEngine
 from tests.str_app.painted_data import PaintedSource, write_folder, write_lmdb
 

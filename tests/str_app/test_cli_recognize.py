@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from str_app.cli import app
+from str_app.decoding import BEAM
 from str_app.errors import ImageError
-from str_app.reader import BEAM, Reader, Reading
+from str_app.reader import Reader, Reading
 from tests.str_app.fake_engine import FakeEngine, paint
 from tests.str_app.painted_data import png, write_folder, write_lmdb
 

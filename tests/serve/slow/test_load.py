@@ -87,8 +87,7 @@ def test_load(server: RealServer, reader: Reader, pool: list[Crop]) -> None:
 
     async def scenario() -> tuple[Tally, list[float]]:
         async with probe(server.address) as health:
-            task = asyncio.create_task(closed_loop(server, pool, CLIENTS, SECONDS / rounds, REQUESTS // rounds))
-            return await task, health
+            return await closed_loop(server, pool, CLIENTS, SECONDS / rounds, REQUESTS // rounds), health
 
     offline, tallies, health = [offline_rate(reader, pool, turn)], [], []
     for _ in range(rounds):
