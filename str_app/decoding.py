@@ -36,74 +36,52 @@ class Decoded:
     attention: npt.NDArray[np.float32]
 
 
-def greedy(
-    engine: Engine, canvases: npt.NDArray[np.uint8], widths: npt.NDArray[np.int64], *, stop_early: bool = True
-) -> list[Decoded]:
+def greedy(engine: Engine, canvases: npt.NDArray[np.uint8], widths: npt.NDArray[np.int64]) -> list[Decoded]:
     """The most probable character at each step, until every sequence of the batch has ended.
 
     Args:
         engine: see `str_app.engine.Engine`.
         canvases: uint8 (B, height, width, 3).
         widths: int64 (B,).
-        stop_early: False runs all `max_length + 1` steps; the readings are the same.
     """
     if len(canvases) == 0:
         return []
-    return _greedy(engine, *engine.encode(canvases, widths), len(canvases), stop_early)
+    return _greedy(engine, *engine.encode(canvases, widths))
 
 
-def _greedy(engine: Engine, memory: Memory, state: State, batch: int, stop_early: bool = True) -> list[Decoded]:
-    rows = np.arange(batch)
-    other_case = np.array(engine.charset.other_case)
-    tokens = np.zeros(batch, dtype=np.int64)
-    ended = np.zeros(batch, dtype=bool)
-    chosen: list[npt.NDArray[np.int64]] = []
-    log_probs: list[npt.NDArray[np.float32]] = []
-    either_case: list[npt.NDArray[np.float32]] = []
-    attention: list[npt.NDArray[np.float32]] = []
-    for position in range(engine.max_length + 1):
-        step = engine.step(memory, state, tokens)
-        state = step.state
-        # A sequence that is as long as it may get ends here, at whatever probability the end has.
-        tokens = step.log_probs.argmax(axis=1) if position < engine.max_length else np.zeros_like(tokens)
-        chosen.append(tokens)
-        log_probs.append(step.log_probs[rows, tokens])
-        either_case.append(np.logaddexp(log_probs[-1], other_case_log_probs(step.log_probs, rows, tokens, other_case)))
-        attention.append(step.attention)
-        ended |= tokens == Charset.END
-        if stop_early and ended.all():
-            break
-    text_ids = np.stack(chosen, axis=1)
+def _greedy(engine: Engine, memory: Memory, state: State) -> list[Decoded]:
+    log_probs, attention = engine.follow(memory, state)
+    tokens = log_probs.argmax(axis=2)
+    # A sequence that is as long as it may get ends there, at whatever probability the end has.
+    tokens[:, engine.max_length :] = Charset.END
+    own = np.take_along_axis(log_probs, tokens[:, :, None], axis=2)
+    others = other_case_log_probs(log_probs, tokens[:, :, None], np.array(engine.charset.other_case))
+    either_case = np.logaddexp(own, others)
     readings = []
-    for row in range(batch):
-        length = int(np.argmax(text_ids[row] == Charset.END))
+    for row, length in enumerate((tokens == Charset.END).argmax(axis=1).tolist()):
+        text = engine.charset.decode(tokens[row].tolist())
+        steps = slice(length + 1)
         readings.append(
-            Decoded(
-                engine.charset.decode(text_ids[row].tolist()),
-                float(sum(step[row] for step in log_probs[: length + 1])),
-                [float(step[row]) for step in either_case[: length + 1]],
-                np.stack([step[row] for step in attention[: length + 1]]),
-            )
+            Decoded(text, float(own[row, steps].sum()), either_case[row, steps, 0].tolist(), attention[row, steps])
         )
     return readings
 
 
 def other_case_log_probs(
-    log_probs: npt.NDArray[np.float32],
-    rows: npt.NDArray[np.int64] | int,
-    tokens: npt.NDArray[np.int64],
-    other_case: npt.NDArray[np.int64],
+    log_probs: npt.NDArray[np.float32], tokens: npt.NDArray[np.int64], other_case: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
     """Log-probabilities of the same letters in their other case; -inf where there is none.
 
     Args:
-        log_probs: (n, V).
-        rows: (k,), of each token, or one of all.
-        tokens: (k,).
+        log_probs: (..., V).
+        tokens: (..., k), of each distribution.
         other_case: (V,), `Charset.other_case`.
+
+    Returns:
+        (..., k).
     """
     other = other_case[tokens]
-    return np.where(other == tokens, -np.inf, log_probs[rows, other])
+    return np.where(other == tokens, -np.inf, np.take_along_axis(log_probs, other, axis=-1))
 
 
 class Trie:
@@ -197,14 +175,14 @@ def beam_search(
             return [_Option(Charset.END, end, end)]
         best = np.argpartition(-log_probs, width)[:width] if width < len(log_probs) else np.arange(len(log_probs))
         own = log_probs[best]
-        either = np.logaddexp(own, other_case_log_probs(log_probs[None], 0, best, other_case))
+        either = np.logaddexp(own, other_case_log_probs(log_probs, best, other_case))
         return list(map(_Option, best.tolist(), own.tolist(), either.tolist()))
 
     if len(canvases) == 0:
         return []
     other_case = np.array(engine.charset.other_case)
     memory, state = engine.encode(canvases, widths)
-    readings = _greedy(engine, memory, state, len(canvases))
+    readings = _greedy(engine, memory, state)
     unsure = [row for row, reading in enumerate(readings) if reading.log_prob <= LOG_HALF]
     if width == 1 or not unsure:
         return readings

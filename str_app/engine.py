@@ -29,6 +29,18 @@ class Step(NamedTuple):
     attention: npt.NDArray[np.float32]
 
 
+class Followed(NamedTuple):
+    """All T steps of greedy decoding: as many as the batch's longest reading has characters, and one for its end.
+
+    Attributes:
+        log_probs: float32 (B, T, charset.num_classes), as of `Step`.
+        attention: float32 (B, T, H', W'), as of `Step`.
+    """
+
+    log_probs: npt.NDArray[np.float32]
+    attention: npt.NDArray[np.float32]
+
+
 class Engine(Protocol):
     """Runs the encoder once and the decoder step by step. Thread-safe: no call changes the engine."""
 
@@ -47,6 +59,12 @@ class Engine(Protocol):
 
     def step(self, memory: Memory, state: State, tokens: npt.NDArray[np.int64]) -> Step:
         """Advance every sequence by one character; `tokens` (B,) are the previous ones, 0 before the first."""
+
+    def follow(self, memory: Memory, state: State) -> Followed:
+        """Steps from the first on, each fed what the one before found most probable, until every sequence has ended.
+
+        At most `max_length + 1`.
+        """
 
     def select(self, memory: Memory, state: State, rows: npt.NDArray[np.int64]) -> tuple[Memory, State]:
         """Memory and state of `rows` (repeats allowed) of the batch, in that order: beam search needs it."""

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Hashable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,22 @@ from models.backbone import fold_batch_norms
 from models.checkpoint import load_checkpoint
 from models.presets import list_models, weights_path
 from models.recognizer import Recognizer
-from str_app.engine import Step
+from str_app.engine import Followed, Step
 from str_app.errors import StrAppError
 
 logger = logging.getLogger(__name__)
 Pass = Callable[..., tuple[Tensor, ...]]
-_GRAPHS: dict[Hashable, Pass] = {}  # of passes, architectures and devices
+
+
+class _Passes(NamedTuple):
+    """What an engine runs: see `_Encode`, `_Step` and `_Follow`."""
+
+    encode: Pass
+    step: Pass
+    follow: Pass
+
+
+_GRAPHS: dict[Hashable, _Passes] = {}  # of an architecture on a device; they take the weights as their first input
 
 
 class TorchEngine:
@@ -59,22 +69,29 @@ class TorchEngine:
         self._rows = folded.grid[0]
         self._encode = _Encode(folded)
         self._step = _Step(folded, float(self.info.get("temperature", 1.0))).to(self.device)
-        self._passes: tuple[Pass, Pass] = self._traced() if traced else (self._encode, self._step)
+        self._passes = self._traced() if traced else self._untraced()
 
     @torch.inference_mode()
     def encode(
         self, canvases: npt.NDArray[np.uint8], widths: npt.NDArray[np.int64]
     ) -> tuple[Memory, tuple[Tensor, Tensor]]:
         """See `Engine.encode`."""
-        *memory, hidden, cell = self._passes[0](self._tensor(canvases), self._tensor(widths))
+        *memory, hidden, cell = self._passes.encode(self._tensor(canvases), self._tensor(widths))
         return Memory(*memory), (hidden, cell)
 
     @torch.inference_mode()
     def step(self, memory: Memory, state: tuple[Tensor, Tensor], tokens: npt.NDArray[np.int64]) -> Step:
         """See `Engine.step`."""
-        log_probs, hidden, cell, attention = self._passes[1](*memory, *state, self._tensor(tokens))
+        log_probs, hidden, cell, attention = self._passes.step(*memory, *state, self._tensor(tokens))
         maps = attention.view(len(tokens), self._rows, -1)
         return Step(log_probs.cpu().numpy(), (hidden, cell), maps.cpu().numpy())
+
+    @torch.inference_mode()
+    def follow(self, memory: Memory, state: tuple[Tensor, Tensor]) -> Followed:
+        """See `Engine.follow`."""
+        log_probs, attention = self._passes.follow(*memory, *state, self.max_length)
+        maps = attention.view(*attention.shape[:2], self._rows, -1)
+        return Followed(log_probs.cpu().numpy(), maps.cpu().numpy())
 
     @torch.inference_mode()
     def select(
@@ -92,59 +109,74 @@ class TorchEngine:
     def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
+    def _untraced(self) -> _Passes:
+        return _Passes(self._encode, self._step, partial(_Follow(lambda _, *inputs: self._step(*inputs)), []))
+
     @torch.inference_mode()
-    def _traced(self) -> tuple[Pass, Pass]:
-        """Both passes as graphs, if on noise of every width they give what the passes themselves give.
+    def _traced(self) -> _Passes:
+        """The passes as graphs, if on noise of every width they give what the passes themselves give.
 
         A layer that leaves torch on its way (as the native loops do) would be traced as a constant.
         """
-        graphs: tuple[Pass, Pass] | None = None
+        untraced = self._untraced()
+        graphs: _Passes | None = None
         try:
             for batch, width in enumerate(self.preprocessing.widths, 2):
                 inputs = self._noise(batch, width)
                 memory = self._encode(*inputs)
                 further = (*memory, torch.ones(batch, dtype=torch.int64, device=self.device))
-                graphs = graphs or (self._graph(self._encode, inputs), self._graph(self._step, further))
-                found = (*graphs[0](*inputs), *graphs[1](*further))
+                graphs = graphs or self._graphs(inputs, further)
+                found = (*graphs.encode(*inputs), *graphs.step(*further))
                 for one, other in zip(found, (*memory, *self._step(*further)), strict=True):
                     if not torch.allclose(one, other, rtol=1e-3, atol=1e-4):
                         raise RuntimeError("the graph computes something else")
         except RuntimeError as error:  # which TorchScript raises too
             logger.warning("%s is not traced, so other threads wait for its operations: %s", self.name, error)
             graphs = None
-        return graphs or (self._encode, self._step)
+        return graphs or untraced
 
-    def _graph(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Pass:
-        """The module as a graph that takes its weights as inputs, and so serves all weights of one architecture.
-
-        TorchScript keeps each graph, with what is in it, until the process ends: weights must not be in it.
-        """
-        tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        weights = tuple(tensors.values())
-        key = (type(module), self._encode.model.architecture, self.preprocessing, self.charset.num_classes, self.device)
+    def _graphs(self, encoded: tuple[Tensor, ...], stepped: tuple[Tensor, ...]) -> _Passes:
+        """Graphs of the passes, traced with these inputs unless there are some of this architecture already."""
+        weights = [[*one.parameters(), *one.buffers()] for one in (self._encode, self._step)]
+        key = (self._encode.model.architecture, self.preprocessing, self.charset.num_classes, self.device)
         if key not in _GRAPHS:
-            hollow = copy.deepcopy(module)
-
-            def call(weights: tuple[Tensor, ...], *inputs: Tensor) -> Any:
-                for name, weight in zip(tensors, weights, strict=True):
-                    owner, _, own_name = name.rpartition(".")
-                    holder = hollow.get_submodule(owner)
-                    delattr(holder, own_name)  # a parameter, which only parameters could replace
-                    setattr(holder, own_name, weight)
-                return hollow(*inputs)
-
             with warnings.catch_warnings():
                 # TorchScript is no longer developed. What torch offers instead needs a compiler where it runs, or
                 # keeps the lock; without either only this works.
                 warnings.simplefilter("ignore")
-                _GRAPHS[key] = torch.jit.trace(call, (weights, *inputs), check_trace=False)
-        return partial(_GRAPHS[key], weights)
+                step = _graph(self._step, weights[1], stepped)
+                follow = torch.jit.script(_Follow(step))  # a loop, which tracing would unroll
+                _GRAPHS[key] = _Passes(_graph(self._encode, weights[0], encoded), step, follow)
+        graphs = _GRAPHS[key]
+        return _Passes(
+            partial(graphs.encode, weights[0]), partial(graphs.step, weights[1]), partial(graphs.follow, weights[1])
+        )
 
     def _noise(self, batch: int, width: int) -> tuple[Tensor, Tensor]:
         """Canvases and their covered columns."""
         random = np.random.default_rng(0)
         canvases = random.integers(0, 256, (batch, self.preprocessing.height, width, 3), dtype=np.uint8)
         return self._tensor(canvases), self._tensor(random.integers(width // 2, width + 1, batch))
+
+
+def _graph(module: nn.Module, weights: list[Tensor], inputs: tuple[Tensor, ...]) -> Pass:
+    """The module as a graph that takes its weights as inputs, and so serves all weights of one architecture.
+
+    TorchScript keeps each graph, with what is in it, until the process ends: weights must not be in it.
+    """
+    names = [*dict(module.named_parameters()), *dict(module.named_buffers())]
+    hollow = copy.deepcopy(module)
+
+    def call(weights: list[Tensor], *inputs: Tensor) -> Any:
+        for name, weight in zip(names, weights, strict=True):
+            owner, _, own_name = name.rpartition(".")
+            holder = hollow.get_submodule(owner)
+            delattr(holder, own_name)  # a parameter, which only parameters could replace
+            setattr(holder, own_name, weight)
+        return hollow(*inputs)
+
+    graph: Pass = torch.jit.trace(call, (weights, *inputs), check_trace=False)
+    return graph
 
 
 class _Encode(nn.Module):
@@ -174,6 +206,42 @@ class _Step(nn.Module):
     ) -> tuple[Tensor, ...]:
         logits, state, attention = self.model.step(Memory(values, keys, padding), (hidden, cell), tokens)
         return ((logits / self.temperature).log_softmax(dim=-1), *state, attention)
+
+
+class _Follow(nn.Module):
+    """Memory, first state and the most characters → log-probabilities (B, T, num_classes), attention (B, T, N).
+
+    TorchScript compiles this source: then no step takes Python's lock.
+
+    Args:
+        step: called with the weights and the inputs of `_Step`.
+    """
+
+    def __init__(self, step: Pass) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(
+        self,
+        weights: list[Tensor],
+        values: Tensor,
+        keys: Tensor,
+        padding: Tensor,
+        hidden: Tensor,
+        cell: Tensor,
+        max_length: int,
+    ) -> tuple[Tensor, Tensor]:
+        tokens = torch.zeros(values.shape[0], dtype=torch.int64, device=values.device)
+        ended = torch.zeros(values.shape[0], dtype=torch.bool, device=values.device)
+        said: list[Tensor] = []
+        seen: list[Tensor] = []
+        while len(said) <= max_length and not bool(ended.all()):
+            log_probs, hidden, cell, attention = self.step(weights, values, keys, padding, hidden, cell, tokens)
+            tokens = log_probs.argmax(dim=1)
+            ended = ended | (tokens == 0)
+            said.append(log_probs)
+            seen.append(attention)
+        return torch.stack(said, dim=1), torch.stack(seen, dim=1)
 
 
 def load_engine(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from datasets.sample import Source, UnreadableSample
+from models.attention import Memory
 from models.preprocessing import Preprocessing
 from models.recognizer import Recognizer
 from str_app.decoding import greedy, other_case_log_probs
-from str_app.engine import Memory, State, Step
+from str_app.engine import Followed
 from str_app.errors import StrAppError
 from str_app.evaluation.protocol import Protocol, protocol_of
 from str_app.passes import passes
@@ -22,16 +24,14 @@ TEMPERATURES = np.geomspace(0.5, 4.0, 141)  # steps of 1.5 %
 
 
 class _Recorder(TorchEngine):
-    """Keeps what every step said about every class."""
+    """Keeps what every step of the last batch said about every class, (B, T, V)."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.steps: list[npt.NDArray[np.float32]] = []
+    log_probs: npt.NDArray[np.float32]
 
-    def step(self, memory: Memory, state: State, tokens: npt.NDArray[np.int64]) -> Step:
-        step = super().step(memory, state, tokens)
-        self.steps.append(step.log_probs)
-        return step
+    def follow(self, memory: Memory, state: tuple[Tensor, Tensor]) -> Followed:
+        followed = super().follow(memory, state)
+        self.log_probs = followed.log_probs
+        return followed
 
 
 def fit_temperature(
@@ -62,14 +62,13 @@ def fit_temperature(
         crops = _load(source, picked, recorder.preprocessing, protocol)
         for places in passes([crop.canvas.shape[1] for crop in crops], batch_size):
             batch = [crops[place] for place in places]
-            recorder.steps.clear()
             covered = np.array([crop.covered for crop in batch], dtype=np.int64)
             readings = greedy(recorder, np.stack([crop.canvas for crop in batch]), covered)
-            for row, (reading, crop) in enumerate(zip(readings, batch, strict=True)):
-                steps = np.stack([step[row] for step in recorder.steps[: len(reading.text) + 1]])
-                rows, tokens = np.arange(len(steps)), np.array(model.charset.encode(reading.text))
-                others = other_case_log_probs(steps, rows, tokens, other_case)
-                tables.append(np.column_stack([steps[rows, tokens], others, steps]))
+            for log_probs, reading, crop in zip(recorder.log_probs, readings, batch, strict=True):
+                steps = log_probs[: len(reading.text) + 1]
+                tokens = np.array(model.charset.encode(reading.text))[:, None]
+                others = other_case_log_probs(steps, tokens, other_case)
+                tables.append(np.column_stack([np.take_along_axis(steps, tokens, axis=1), others, steps]))
                 right.append(protocol.fold(reading.text) == crop.label)
     if not right:
         raise StrAppError("no readable labelled crop to calibrate on")

@@ -8,7 +8,7 @@ import numpy as np
 
 from models.charset import Charset
 from models.preprocessing import Preprocessing
-from str_app.engine import Step
+from str_app.engine import Followed, Step
 
 CELL = 8  # canvas columns per character
 CELLS = 16
@@ -71,6 +71,10 @@ class FakeEngine:
         attention = np.zeros((len(state), 1, CELLS), dtype=np.float32)
         attention[batch, 0, place] = 1.0
         return Step(np.log(probs / probs.sum(1, keepdims=True)).astype(np.float32), state + 1, attention)
+
+    def follow(self, memory: Painted, state: np.ndarray) -> Followed:
+        steps = [self.step(memory, state + place, state) for place in range(int(memory.lengths.max()) + 1)]
+        return Followed(np.stack([s.log_probs for s in steps], 1), np.stack([s.attention for s in steps], 1))
 
     def select(self, memory: Painted, state: np.ndarray, rows: np.ndarray) -> tuple[Painted, np.ndarray]:
         return Painted(*(part[rows] for part in memory)), state[rows]

@@ -163,22 +163,25 @@ def test_overload(server: RealServer, pool: list[Crop]) -> None:
         tally.images = served  # while the overload lasted
         return tally
 
-    async def scenario() -> tuple[Tally, Tally, list[float], float]:
+    async def scenario() -> tuple[Tally, Tally, list[float], float, float]:
         capacity = await closed_loop(server, single, CLIENTS, seconds)
+        busy = time.process_time()
         async with probe(server.address) as health:
             over = await open_loop(4 * capacity.images / capacity.elapsed)
+        busy = time.process_time() - busy
         start = time.perf_counter()
         while (await Connection(server.address).send(requests[0])).status != 200:
             await asyncio.sleep(0.05)
-        return capacity, over, health, time.perf_counter() - start
+        return capacity, over, health, time.perf_counter() - start, busy / (FILLING + over.elapsed)
 
-    capacity, over, health, recovery = asyncio.run(scenario())
+    capacity, over, health, recovery, busy = asyncio.run(scenario())
     goodput = (over.images / over.elapsed) / (capacity.images / capacity.elapsed)
     refused = over.refused_seconds
     print(
         f"\noverload: capacity {capacity}\n  at 4 times as much: {over}\n  goodput {goodput:.0%} of capacity, "
         f"refused in p50 {percentile(refused, 50):.1f} ms, p99 {percentile(refused, 99):.1f} ms, "
-        f"/healthz p99 {percentile(health, 99):.1f} ms, recovered in {recovery:.2f} s"
+        f"/healthz p99 {percentile(health, 99):.1f} ms, recovered in {recovery:.2f} s; "
+        f"the clients took {busy:.2f} of {usable_cores()} cores"
     )
     assert set(over.codes) <= {200, 429}
     assert goodput >= 0.9
