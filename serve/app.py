@@ -44,6 +44,7 @@ def load_reader(settings: Settings) -> Reader:
         device=settings.device,
         threads=settings.threads,
         batch_size=settings.max_batch,
+        prior=settings.prior,
         traced=True,
     )
 

@@ -28,6 +28,7 @@ class Settings(BaseSettings):
         description="Threads of the model; default: the CPU cores this process may use (affinity, quota).",
     )
     decode_threads: int = Field(default=2, ge=1, le=64, description="Threads that decode images.")
+    prior: bool = Field(default=True, description="Prefer known words and numbers where the picture leaves a doubt.")
 
     max_batch: int = Field(
         default=32, ge=1, le=1024, description="Images read at once; more than 32 gains nothing on a CPU."

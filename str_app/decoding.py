@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
@@ -12,8 +13,9 @@ import numpy.typing as npt
 from models.charset import Charset
 from str_app.engine import Engine, Memory, State
 
-BEAM = 5  # wider finds nothing more on validation crops
-LOG_HALF = float(np.log(0.5))
+BEAM = 8  # wider finds little more on validation crops
+# What has more than this probability is not doubted, however unlikely a text it is.
+SURE = 0.9
 # By so much must a searched reading be more probable: sums of float32 depend on the batch, readings must not.
 MARGIN = 1e-4
 
@@ -26,12 +28,15 @@ class Decoded:
         text: without the end token.
         log_prob: natural log-probability of the text as it is spelt, end token included; of a lexicon's word, in
             either case.
+        log_confidence: natural log of the probability that this text, in either case, is what the crop says: by the
+            network alone the sum of `character_log_probs`; with a prior its share among the readings found.
         character_log_probs: log-probabilities of each character, in either case, and, last, of the end token.
         attention: float32 (len(text) + 1, H', W'), where the network looked for each of them.
     """
 
     text: str
     log_prob: float
+    log_confidence: float
     character_log_probs: list[float]
     attention: npt.NDArray[np.float32]
 
@@ -61,9 +66,8 @@ def _greedy(engine: Engine, memory: Memory, state: State) -> list[Decoded]:
     for row, length in enumerate((tokens == Charset.END).argmax(axis=1).tolist()):
         text = engine.charset.decode(tokens[row].tolist())
         steps = slice(length + 1)
-        readings.append(
-            Decoded(text, float(own[row, steps].sum()), either_case[row, steps, 0].tolist(), attention[row, steps])
-        )
+        characters = either_case[row, steps, 0].tolist()
+        readings.append(Decoded(text, float(own[row, steps].sum()), sum(characters), characters, attention[row, steps]))
     return readings
 
 
@@ -131,7 +135,7 @@ class _Hypothesis:
     """A prefix: the row of the running batch that holds its state, its log-probability, and its characters'."""
 
     row: int
-    score: float
+    log_prob: float
     tokens: tuple[int, ...] = ()
     character_log_probs: tuple[float, ...] = ()
     attention: tuple[npt.NDArray[np.float32], ...] = ()
@@ -155,17 +159,40 @@ class _Expand(Protocol):
     ) -> list[_Option]: ...
 
 
+class Prior(Protocol):
+    """How likely a text is before anybody has looked; see `str_app.word_prior.WordPrior`."""
+
+    most: float
+
+    def __call__(self, text: str) -> float: ...
+
+
 def beam_search(
-    engine: Engine, canvases: npt.NDArray[np.uint8], widths: npt.NDArray[np.int64], width: int = BEAM
+    engine: Engine,
+    canvases: npt.NDArray[np.uint8],
+    widths: npt.NDArray[np.int64],
+    width: int = BEAM,
+    prior: Prior | None = None,
 ) -> list[Decoded]:
     """The most probable reading that greedy decoding, or a search among the `width` best prefixes, finds.
 
-    What greedy decoding gives more than half of the probability is the most probable reading there is, so that only
-    the others are searched, and in them only prefixes that are more probable than the greedy reading. Width 1 is
-    greedy.
+    With a prior its bonus is added to each log-probability. Only the greedy readings that another one could beat are
+    searched: without a prior, those with at most half of the probability. Width 1 is greedy, without a prior.
+
+    Args:
+        engine, canvases, widths: as for `greedy`.
+        width: prefixes kept.
+        prior: bonus of a text.
     """
     if width < 1:
         raise ValueError(f"beam width {width}: give 1 or more")
+    if len(canvases) == 0:
+        return []
+    memory, state = engine.encode(canvases, widths)
+    readings = _greedy(engine, memory, state)
+    if width == 1:
+        return readings
+    other_case = np.array(engine.charset.other_case)
 
     def expand(
         image: int, hypothesis: _Hypothesis, log_probs: npt.NDArray[np.float32], must_end: bool
@@ -178,21 +205,67 @@ def beam_search(
         either = np.logaddexp(own, other_case_log_probs(log_probs, best, other_case))
         return list(map(_Option, best.tolist(), own.tolist(), either.tolist()))
 
-    if len(canvases) == 0:
-        return []
-    other_case = np.array(engine.charset.other_case)
-    memory, state = engine.encode(canvases, widths)
-    readings = _greedy(engine, memory, state)
-    unsure = [row for row, reading in enumerate(readings) if reading.log_prob <= LOG_HALF]
-    if width == 1 or not unsure:
-        return readings
-    searched = engine.select(memory, state, np.array(unsure, dtype=np.int64))
-    floors = [readings[row].log_prob + MARGIN for row in unsure]
-    for row, best in zip(unsure, _search(engine, *searched, width, expand, [None] * len(unsure), floors), strict=True):
-        if best is not None:
-            text = engine.charset.decode(best.tokens)
-            readings[row] = Decoded(text, best.score, list(best.character_log_probs), np.stack(best.attention))
-    return readings
+    most = prior.most if prior else 0.0
+    found = [[_candidate(reading.text, reading, prior)] for reading in readings]
+    unsure = [row for row, (greedily,) in enumerate(found) if _may_be_beaten(greedily, most)]
+    if unsure:
+        searched = engine.select(memory, state, np.array(unsure, dtype=np.int64))
+        floors = [found[row][0].total + MARGIN - most for row in unsure]
+
+        def floor_after(hypothesis: _Hypothesis) -> float:
+            return hypothesis.log_prob + (prior(text_of(hypothesis)) if prior else 0.0) - most
+
+        def text_of(hypothesis: _Hypothesis) -> str:
+            return engine.charset.decode(hypothesis.tokens)
+
+        ends = _search(engine, *searched, width, expand, floor_after, [None] * len(unsure), floors)
+        for row, hypotheses in zip(unsure, ends, strict=True):
+            others = [_candidate(text_of(one), one, prior) for one in hypotheses]
+            found[row] += [other for other in others if other.text != readings[row].text]
+    return [_most_probable(candidates, bool(prior)) for candidates in found]
+
+
+class _Candidate(NamedTuple):
+    """A complete reading that may be chosen."""
+
+    text: str
+    source: Decoded | _Hypothesis
+    log_either: float  # log-probability of the text in either case
+    bonus: float
+
+    @property
+    def total(self) -> float:
+        return self.source.log_prob + self.bonus
+
+
+def _candidate(text: str, source: Decoded | _Hypothesis, prior: Prior | None) -> _Candidate:
+    return _Candidate(text, source, sum(source.character_log_probs), prior(text) if prior else 0.0)
+
+
+def _may_be_beaten(greedily: _Candidate, most: float) -> bool:
+    """Whether what the greedy reading leaves of the probability could win, if all of it were one reading's."""
+    log_prob = greedily.source.log_prob
+    if log_prob >= 0 or (most and log_prob > math.log(SURE)):
+        return False
+    return math.log(-math.expm1(log_prob)) + most > greedily.total
+
+
+def _most_probable(candidates: Sequence[_Candidate], share_confidence: bool) -> Decoded:
+    """The one with the highest total, and how sure it is: by itself, or as its share among all that was found."""
+    best = max(candidates, key=lambda candidate: candidate.total)
+    confidence = best.log_either
+    if share_confidence:
+        masses: dict[str, tuple[float, float]] = {}  # of each text in either case: probability, and with its bonus
+        for one in candidates:
+            mass = math.exp(min(0.0, one.log_either))
+            masses[one.text.lower()] = max(masses.get(one.text.lower(), (0.0, 0.0)), (mass, mass * math.exp(one.bonus)))
+        # What was not found is taken for half as favoured as the best.
+        rest = max(0.0, 1 - sum(mass for mass, _ in masses.values())) * math.exp(best.bonus / 2)
+        weighed = masses[best.text.lower()][1]
+        confidence = math.log(weighed / (sum(weight for _, weight in masses.values()) + rest))
+    source = best.source
+    attention = source.attention if isinstance(source, Decoded) else np.stack(source.attention)
+    return Decoded(best.text, source.log_prob, confidence, list(source.character_log_probs), attention)
 
 
 def lexicon_search(
@@ -239,16 +312,19 @@ def lexicon_search(
     if len(canvases) == 0:
         return []
     memory, state = engine.encode(canvases, widths)
-    found = _search(engine, memory, state, width, expand, [trie.root for trie in tries], [-np.inf] * len(tries))
-    return [_as_word(place, best, engine.max_length) for place, best in enumerate(found)]
+    nothing = [-np.inf] * len(tries)
+    ends = _search(engine, memory, state, width, expand, lambda end: end.log_prob, [t.root for t in tries], nothing)
+    return [_as_word(place, hypotheses, engine.max_length) for place, hypotheses in enumerate(ends)]
 
 
-def _as_word(place: int, best: _Hypothesis | None, max_length: int) -> Decoded:
-    if best is None:
+def _as_word(place: int, hypotheses: list[_Hypothesis], max_length: int) -> Decoded:
+    if not hypotheses:
         raise ValueError(f"crop {place}: no lexicon word has at most {max_length} characters")
+    best = max(hypotheses, key=lambda hypothesis: hypothesis.log_prob)
     assert best.node is not None
     assert best.node.word is not None
-    return Decoded(best.node.word, best.score, list(best.character_log_probs), np.stack(best.attention))
+    characters = list(best.character_log_probs)
+    return Decoded(best.node.word, best.log_prob, sum(characters), characters, np.stack(best.attention))
 
 
 def _search(
@@ -257,40 +333,51 @@ def _search(
     state: State,
     width: int,
     expand: _Expand,
+    floor_after: Callable[[_Hypothesis], float],
     roots: Sequence[_TrieNode | None],
     floors: Sequence[float],
-) -> list[_Hypothesis | None]:
-    """Beam search of a batch: every image's best finished hypothesis with a score above its floor, if there is one."""
+) -> list[list[_Hypothesis]]:
+    """Beam search of a batch: every image's finished hypotheses.
+
+    Args:
+        engine, memory, state: after `encode`.
+        width: prefixes kept.
+        expand: what may follow a prefix.
+        floor_after: a log-probability that has no chance any more once a hypothesis has finished.
+        roots: where each image's first prefix stands.
+        floors: log-probabilities that have no chance from the beginning.
+    """
     live = [[_Hypothesis(row, 0.0, node=root)] for row, root in enumerate(roots)]
-    finished: list[_Hypothesis | None] = [None] * len(roots)
+    finished: list[list[_Hypothesis]] = [[] for _ in roots]
     to_beat = list(floors)
     tokens = np.zeros(len(roots), dtype=np.int64)
     for position in range(engine.max_length + 1):
         step = engine.step(memory, state, tokens)
         for image, hypotheses in enumerate(live):
             candidates = [
-                (hypothesis.score + option.log_prob, option, hypothesis)
+                (hypothesis.log_prob + option.log_prob, option, hypothesis)
                 for hypothesis in hypotheses
                 for option in expand(image, hypothesis, step.log_probs[hypothesis.row], position == engine.max_length)
-                # Scores only fall, so what is worse already cannot win.
-                if hypothesis.score + option.log_prob > to_beat[image]
+                # Log-probabilities only fall, so what has no chance already never has one.
+                if hypothesis.log_prob + option.log_prob > to_beat[image]
             ]
             candidates.sort(key=lambda candidate: -candidate[0])
             live[image] = []
             # Finished hypotheses compete for a place, then leave.
-            for score, option, parent in candidates[:width]:
-                if score <= to_beat[image]:
+            for log_prob, option, parent in candidates[:width]:
+                if log_prob <= to_beat[image]:
                     break
                 longer = _Hypothesis(
                     parent.row,
-                    score,
+                    log_prob,
                     (*parent.tokens, option.token),
                     (*parent.character_log_probs, option.character_log_prob),
                     (*parent.attention, step.attention[parent.row]),
                     option.node,
                 )
                 if option.token == Charset.END:
-                    finished[image], to_beat[image] = longer, score
+                    finished[image].append(longer)
+                    to_beat[image] = max(to_beat[image], floor_after(longer))
                 else:
                     live[image].append(longer)
         running = [(image, hypothesis) for image, hypotheses in enumerate(live) for hypothesis in hypotheses]

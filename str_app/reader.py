@@ -17,7 +17,7 @@ from models.charset import Charset
 from str_app import decoding
 from str_app import regions as marked
 from str_app.character_boxes import character_boxes
-from str_app.decoding import BEAM, Decoded, Trie
+from str_app.decoding import BEAM, Decoded, Prior, Trie
 from str_app.engine import Engine
 from str_app.errors import ImageError, StrAppError
 from str_app.images import DEFAULT_LIMITS, ImageLimits, ImageSource, load_image
@@ -25,6 +25,7 @@ from str_app.passes import passes
 from str_app.reading import Character as Character
 from str_app.reading import Reading as Reading
 from str_app.reading import best_turn, turns_of
+from str_app.word_prior import WordPrior
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,15 @@ class Reader:
         engine: what runs the network.
         batch_size: most crops in one pass. A pass has crops of one canvas width and one of a few sizes, so that the
             engine meets few shapes and caches a few; see `str_app.passes`.
+        prior: what is likely before anybody has looked, where no lexicon is given; without, the network alone reads.
     """
 
-    def __init__(self, engine: Engine, batch_size: int = 32) -> None:
+    def __init__(self, engine: Engine, batch_size: int = 32, prior: Prior | None = None) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: it must be at least 1")
         self.engine = engine
         self.batch_size = batch_size
+        self.prior = prior
 
     @classmethod
     def load(
@@ -67,6 +70,7 @@ class Reader:
         device: str = "cpu",
         threads: int | None = None,
         batch_size: int = 32,
+        prior: bool = True,
         traced: bool = False,
     ) -> Reader:
         """Load a model with its weights.
@@ -76,6 +80,7 @@ class Reader:
             device: `"cpu"` or `"cuda"`.
             threads: CPU threads for one pass, a setting of the whole process; torch's own default if None.
             batch_size: most crops in one pass.
+            prior: prefer known words and numbers where the picture leaves a doubt; see `str_app.word_prior`.
             traced: let other Python threads run while a pass is computed; see `TorchEngine`.
 
         Raises:
@@ -84,7 +89,8 @@ class Reader:
         """
         from str_app.torch_engine import load_engine
 
-        return cls(load_engine(model, device=device, threads=threads, traced=traced), batch_size=batch_size)
+        engine = load_engine(model, device=device, threads=threads, traced=traced)
+        return cls(engine, batch_size, WordPrior.released() if prior else None)
 
     @property
     def name(self) -> str:
@@ -121,8 +127,8 @@ class Reader:
         Args:
             images: a path, encoded bytes, a PIL image or a uint8 array, or a sequence of these; an array of four
                 dimensions is a sequence. Each is the crop of one word.
-            beam: number of readings kept while searching for a better one than the greedy reading where that has no
-                more than half of the probability; 1 never searches.
+            beam: number of readings kept while searching for a better one than the greedy reading, where there can
+                be one; 1 never searches, and knows no prior.
             lexicon: words to choose from, whatever their case; nothing else is then returned. It takes its own beam.
             attention: return the attention maps too.
             rotate: try each image turned by 0, 90, 180 and 270 degrees and keep the most confident reading, for
@@ -283,7 +289,9 @@ class Reader:
         if lexicon is not None:
             trie = self._trie(lexicon)
             return lambda canvases, widths, places: decoding.lexicon_search(engine, canvases, widths, trie)
-        return lambda canvases, widths, places: decoding.beam_search(engine, canvases, widths, width=beam)
+        return lambda canvases, widths, places: decoding.beam_search(
+            engine, canvases, widths, width=beam, prior=self.prior
+        )
 
     def _trie(self, words: Iterable[str]) -> Trie:
         try:
@@ -300,7 +308,7 @@ class Reader:
         )
         return Reading(
             decoded.text,
-            _probability(sum(decoded.character_log_probs)),
+            _probability(decoded.log_confidence),
             characters,
             decoded.attention if attention else None,
             crop.covered / canvas_size[1],

@@ -43,8 +43,11 @@ def evaluate(
     ] = None,
     lexicon50: Annotated[bool, typer.Option(help="Choose from each image's 50 words where the set has them.")] = False,
     beam: Annotated[
-        int | None, typer.Option(min=1, help="Readings kept while an unsure one is searched; 1: none [default: 5].")
+        int | None, typer.Option(min=1, help="Readings kept while an unsure one is searched; 1: none [default: 8].")
     ] = None,
+    prior: Annotated[
+        bool, typer.Option(help="Prefer known words and numbers where the picture leaves a doubt.")
+    ] = True,
     batch_size: Annotated[int, typer.Option(min=1, help="Most crops in one pass.")] = 32,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's default otherwise.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -72,7 +75,7 @@ def evaluate(
     from str_app.decoding import BEAM
     from str_app.reader import Reader
 
-    reader = Reader.load(model, device=device, threads=threads, batch_size=batch_size)
+    reader = Reader.load(model, device=device, threads=threads, batch_size=batch_size, prior=prior)
     compared = PROTOCOLS[protocol] if protocol else protocol_of(reader.charset)
     results = [_run(reader, test_set, lexicon50, compared, beam or BEAM) for test_set in test_sets]
     typer.echo(markdown(results))

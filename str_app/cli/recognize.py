@@ -39,8 +39,11 @@ def recognize(
     ] = None,
     rotate: Annotated[bool, typer.Option("--rotate", help="Also try each word turned by 90, 180 and 270°.")] = False,
     beam: Annotated[
-        int | None, typer.Option(min=1, help="Readings kept while an unsure one is searched; 1: none [default: 5].")
+        int | None, typer.Option(min=1, help="Readings kept while an unsure one is searched; 1: none [default: 8].")
     ] = None,
+    prior: Annotated[
+        bool, typer.Option(help="Prefer known words and numbers where the picture leaves a doubt.")
+    ] = True,
     lexicon: Annotated[
         Path | None, typer.Option(help="Text file with one word per line: read nothing but these.")
     ] = None,
@@ -60,7 +63,7 @@ def recognize(
 
     Example: str-app recognize word.png crops/ --json
     """
-    local = {"model": model, "device": device, "threads": threads, "beam": beam, "lexicon": lexicon}
+    local = {"model": model, "device": device, "threads": threads, "beam": beam, "prior": prior, "lexicon": lexicon}
     place: _Here | _Server
     if server is None:
         words = read_words(lexicon) if lexicon is not None else None
@@ -68,7 +71,7 @@ def recognize(
         from str_app.decoding import BEAM
         from str_app.reader import Reader
 
-        reader = Reader.load(model, device=device, threads=threads, batch_size=batch_size)
+        reader = Reader.load(model, device=device, threads=threads, batch_size=batch_size, prior=prior)
         place = _Here(reader, {"beam": beam or BEAM, "lexicon": words, "rotate": rotate})
     else:
         _refuse_local_options(context, local)

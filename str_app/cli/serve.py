@@ -27,9 +27,9 @@ def serve(
     seconds: STR_APP_DEADLINE_S, STR_APP_UPLOAD_TIMEOUT_S, STR_APP_HEADER_TIMEOUT_S, STR_APP_KEEP_ALIVE_S,
     STR_APP_DRAIN_DELAY_S, and STR_APP_MAX_WAIT_MS; in bytes: STR_APP_MAX_BODY_BYTES, STR_APP_MAX_UPLOAD_BYTES;
     of images: STR_APP_MAX_IMAGES, STR_APP_MAX_REGIONS, STR_APP_MAX_PIXELS, STR_APP_MAX_SIDE, STR_APP_MAX_ASPECT,
-    STR_APP_FIRST_FRAMES, STR_APP_DECODE_THREADS; who and whence: STR_APP_API_KEYS_FILE, STR_APP_CORS_ORIGINS;
-    what is told: STR_APP_LOG_LEVEL, STR_APP_LOG_TEXTS, STR_APP_TRACES_ENDPOINT. docs/serving.md explains them, GET
-    /docs of a running server its interface.
+    STR_APP_FIRST_FRAMES, STR_APP_DECODE_THREADS; of readings: STR_APP_PRIOR; who and whence:
+    STR_APP_API_KEYS_FILE, STR_APP_CORS_ORIGINS; what is told: STR_APP_LOG_LEVEL, STR_APP_LOG_TEXTS,
+    STR_APP_TRACES_ENDPOINT. docs/serving.md explains them, GET /docs of a running server its interface.
 
     Example: str-app serve --port 8000
     """

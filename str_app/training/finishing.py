@@ -11,6 +11,7 @@ from str_app.evaluation.protocol import SetResult, evaluate_source
 from str_app.reader import Reader
 from str_app.torch_engine import TorchEngine
 from str_app.training.calibration import fit_temperature
+from str_app.word_prior import WordPrior
 
 
 def calibrate_and_score(checkpoint: Path, validation: Sequence[Source], device: str = "cpu") -> list[SetResult]:
@@ -23,7 +24,7 @@ def calibrate_and_score(checkpoint: Path, validation: Sequence[Source], device: 
     """
     model, info = load_checkpoint(checkpoint)
     info = {**info, "temperature": fit_temperature(model, validation, device=device)}
-    reader = Reader(TorchEngine(model, info, device), batch_size=64)
+    reader = Reader(TorchEngine(model, info, device), batch_size=64, prior=WordPrior.released())
     results = [evaluate_source(reader, source) for source in validation]
     info["metrics"] = {"validation": [result.score().as_json() for result in results]}
     save_checkpoint(checkpoint, model, info)

@@ -13,7 +13,9 @@ from models.preprocessing import Preprocessing
 from models.recognizer import Architecture, Recognizer
 from str_app import decoding
 from str_app.decoding import Trie, beam_search, greedy, lexicon_search
+from str_app.reader import Reader
 from str_app.torch_engine import TorchEngine
+from tests.str_app.fake_engine import FakeEngine, paint
 
 
 def engine(seed=0, max_length=4, charset="abAB"):
@@ -109,6 +111,55 @@ def test_beam_is_never_worse_than_greedy(seed):
     assert all(wide.log_prob >= narrow.log_prob - 1e-4 for narrow, wide in found)
 
 
+class Table:
+    """A prior of a few texts."""
+
+    def __init__(self, bonuses):
+        self.bonuses, self.most = bonuses, max(bonuses.values(), default=0.0)
+
+    def __call__(self, text):
+        return self.bonuses.get(text.lower(), 0.0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_prior_finds_the_best_of_all_texts(seed, monkeypatch):
+    monkeypatch.setattr(decoding, "SURE", 1.0)
+    one = engine(seed, max_length=3, charset="abc")
+    canvases, widths = crops(3, seed)
+    random = np.random.default_rng(seed)
+    everything = [tokens for length in range(4) for tokens in itertools.product((1, 2, 3), repeat=length)]
+    prior = Table({one.charset.decode(tokens): float(random.uniform(0, 6)) for tokens in everything[::3]})
+    for reading, canvas, width in zip(
+        beam_search(one, canvases, widths, width=60, prior=prior), canvases, widths, strict=True
+    ):
+        scores = {one.charset.decode(tokens): score(one, canvas, width, tokens) for tokens in everything}
+        best = max(scores, key=lambda text: scores[text] + prior(text))
+        assert reading.text == best
+        assert reading.log_prob == pytest.approx(scores[best], abs=1e-4)
+        assert reading.log_confidence <= 1e-6
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_prior_without_bonuses_changes_nothing(seed):
+    one = engine(seed, max_length=6)
+    canvases, widths = crops(6, seed)
+    plain, with_prior = (beam_search(one, canvases, widths, prior=prior) for prior in (None, Table({})))
+    for a, b in zip(plain, with_prior, strict=True):
+        assert a.text == b.text
+        assert a.log_confidence == pytest.approx(sum(a.character_log_probs))
+        assert b.log_confidence == pytest.approx(min(0.0, a.log_confidence), abs=1e-4)
+
+
+def test_prior_settles_doubts_and_leaves_what_is_sure_alone():
+    fake = FakeEngine()
+    prior = Table({"cat": 4.0, "dog": 2.0})
+    readings = Reader(fake, prior=prior).recognize([paint("bat", [0.6, 0.9, 0.9]), paint("bat", 0.99)])
+    assert [reading.text for reading in readings] == ["cat", "bat"]
+    (known,), (unknown,) = (Reader(fake, prior=prior).recognize(paint(text, 0.95)) for text in ("dog", "dox"))
+    assert known.confidence > unknown.confidence
+    assert unknown.confidence == pytest.approx(Reader(fake).recognize(paint("dox", 0.95))[0].confidence)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.text("abAB", min_size=1, max_size=4), min_size=1, max_size=12), st.integers(1, 8))
 def test_lexicon_search_returns_lexicon_words_only(words, width):
@@ -164,19 +215,23 @@ def test_nothing_in_nothing_out():
     assert greedy(one, *nothing) == beam_search(one, *nothing) == []
 
 
-def test_what_is_sure_is_not_searched(monkeypatch):
-    one = engine(max_length=10)
-    canvases, widths = crops(6)
-    readings = greedy(one, canvases, widths)
-    monkeypatch.setattr(decoding, "LOG_HALF", sorted(reading.log_prob for reading in readings)[3])
-    searched = []
-    select = one.select
-    one.select = lambda memory, state, rows: searched.append(rows) or select(memory, state, rows)
-    found = beam_search(one, canvases, widths)
-    sure = [row for row, reading in enumerate(readings) if reading.log_prob > decoding.LOG_HALF]
-    assert len(sure) == 2
-    assert list(searched[0]) == [row for row in range(6) if row not in sure]
-    assert all(found[row].text == readings[row].text for row in sure)
+@pytest.mark.parametrize(
+    ("prior", "searched"),
+    [
+        (None, ["doubtful"]),
+        # "word" is favoured as much as anything.
+        (Table({"word": 3.0}), ["doubtful", "likely"]),
+    ],
+)
+def test_only_what_may_be_beaten_is_searched(prior, searched):
+    fake = FakeEngine()
+    rows = []
+    select = fake.select
+    fake.select = lambda memory, state, chosen: rows.append(chosen) or select(memory, state, chosen)
+    chances = {"doubtful": ("abcd", 0.7), "likely": ("abcd", 0.9), "known": ("word", 0.9), "sure": ("abcd", 0.99)}
+    pictures = {name: paint(*given) for name, given in chances.items()}
+    Reader(fake, prior=prior).recognize(list(pictures.values()))
+    assert [list(pictures)[row] for row in rows[0]] == searched
 
 
 def test_a_search_that_finds_nothing_better_keeps_the_greedy_reading():

@@ -1,0 +1,47 @@
+"""Writes str_app/words.txt.gz, the word frequencies that `str_app.word_prior` knows, from the package wordfreq.
+
+    python scripts/make_words.py
+
+A line for each tenth of a power of ten: its exponent, then the words of that frequency.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections import defaultdict
+from importlib.metadata import version
+from pathlib import Path
+
+import wordfreq
+
+ENGLISH, OTHER = 150_000, 20_000  # words, the most frequent
+OTHER_LANGUAGES = ("de", "fr", "es", "it", "nl", "pt")
+OTHER_SHARE = 0.02  # of what a reader of each of them would meet
+TARGET = Path(__file__).parent.parent / "str_app" / "words.txt.gz"
+HEADER = f"""\
+# English words and some of {", ".join(OTHER_LANGUAGES)}, by frequency: log10, then the words.
+# From wordfreq {version("wordfreq")} by Robyn Speer (doi 10.5281/zenodo.7199437), changed: chosen, mixed, rounded.
+# Licence: Creative Commons Attribution-ShareAlike 4.0, https://creativecommons.org/licenses/by-sa/4.0/
+"""
+
+
+def main() -> None:
+    """Write the file anew; the same words give the same bytes."""
+    frequencies: dict[str, float] = {}
+    for language, count, share in [("en", ENGLISH, 1.0), *((code, OTHER, OTHER_SHARE) for code in OTHER_LANGUAGES)]:
+        known = wordfreq.get_frequency_dict(language, "best")
+        for word in wordfreq.top_n_list(language, count):
+            if word.isascii() and word.isalpha():
+                frequencies[word] = max(frequencies.get(word, 0.0), known[word] * share)
+    lines = defaultdict(list)
+    for word in sorted(frequencies):
+        lines[round(math.log10(frequencies[word]), 1)].append(word)
+    text = HEADER + "".join(f"{exponent:.1f} {' '.join(words)}\n" for exponent, words in sorted(lines.items()))
+    with TARGET.open("wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as packed:
+        packed.write(text.encode())
+    print(f"{TARGET}: {len(frequencies)} words, {TARGET.stat().st_size / 1024:.0f} KiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""What counts as a known word or a number, and for how much."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from str_app.reader import Reader
+from str_app.word_prior import NUMBERS, UNKNOWN, WEIGHT, WordPrior
+
+RELEASED = WordPrior.released()
+PRIOR = WordPrior({"the": 0.05, "exit": 1e-5, "dada": UNKNOWN / 10})
+
+
+def test_bonus_grows_with_frequency() -> None:
+    assert PRIOR("exit") == pytest.approx(WEIGHT * math.log(1e-5 / UNKNOWN))
+    assert PRIOR("the") > PRIOR("exit") > PRIOR("exti") == 0
+
+
+@pytest.mark.parametrize("text", ["EXIT", "Exit", "exit.", "(exit)", "exit's", '"EXIT\'S"', "#exit"])
+def test_case_marks_and_possessive_do_not_count(text: str) -> None:
+    assert PRIOR(text) == PRIOR("exit")
+
+
+@pytest.mark.parametrize("text", ["", ".", "'s", "e-xit", "exit1", "dada", "ex it", "²", "٣", "1a"])
+def test_what_is_not_known_gets_nothing(text: str) -> None:
+    assert PRIOR(text) == 0
+
+
+@pytest.mark.parametrize(("text", "digits"), [("7", 1), ("$4.54", 3), ("12:30", 4), ("50%", 2), ("020-7946", 7)])
+def test_numbers_count_by_their_digits(text: str, digits: int) -> None:
+    assert PRIOR(text) == pytest.approx(WEIGHT * math.log(NUMBERS * 10.0**-digits / UNKNOWN))
+
+
+@given(st.text(max_size=20))
+def test_bonus_lies_between_nothing_and_the_most(text: str) -> None:
+    for prior in (PRIOR, WordPrior({}), RELEASED):
+        assert 0 <= prior(text) <= prior.most
+
+
+def test_the_released_one_knows_english() -> None:
+    released = WordPrior.released()
+    assert (
+        released("the") == released.most > released("restaurant") > released("xylophone") > released("restuarnt") == 0
+    )
+    assert released("strasse") > 0, "and some of its neighbours"
+    assert WordPrior.released() is released, "it is read once"
+
+
+def test_readers_have_it_unless_told_otherwise() -> None:
+    assert Reader.load("small").prior is WordPrior.released()
+    assert Reader.load("small", prior=False).prior is None
