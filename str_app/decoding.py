@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
@@ -16,6 +16,8 @@ from str_app.engine import Engine, Memory, State
 BEAM = 8  # wider finds little more on validation crops
 # What has more than this probability is not doubted, however unlikely a text it is.
 SURE = 0.9
+# With a prior, readings a tenth as probable as the best are found too: confidences are shares.
+SLACK = math.log(10)
 # By so much must a searched reading be more probable: sums of float32 depend on the batch, readings must not.
 MARGIN = 1e-4
 
@@ -139,24 +141,34 @@ class _Hypothesis:
     tokens: tuple[int, ...] = ()
     character_log_probs: tuple[float, ...] = ()
     attention: tuple[npt.NDArray[np.float32], ...] = ()
+    outlook: float = 0.0
     node: _TrieNode | None = None
 
 
 class _Option(NamedTuple):
-    """A token that may follow a hypothesis, what it adds to the score, and the trie node that it leads to."""
+    """A token that may follow a hypothesis.
+
+    Attributes:
+        token: its index.
+        log_prob: what it adds to the log-probability.
+        character_log_prob: of the character in either case.
+        outlook: the most that the prior may add to a text that begins so; what it does add once the text has ended.
+        node: of the trie that it leads to.
+    """
 
     token: int
     log_prob: float
     character_log_prob: float
+    outlook: float = 0.0
     node: _TrieNode | None = None
 
 
 class _Expand(Protocol):
-    """What may follow a hypothesis."""
+    """What may follow a hypothesis; options below the log-probability `least` may be left out."""
 
     def __call__(
-        self, image: int, hypothesis: _Hypothesis, log_probs: npt.NDArray[np.float32], must_end: bool
-    ) -> list[_Option]: ...
+        self, image: int, hypothesis: _Hypothesis, log_probs: npt.NDArray[np.float32], must_end: bool, least: float
+    ) -> Iterable[_Option]: ...
 
 
 class Prior(Protocol):
@@ -164,7 +176,11 @@ class Prior(Protocol):
 
     most: float
 
-    def __call__(self, text: str) -> float: ...
+    def __call__(self, text: str) -> float:
+        """What is added to the log-probability of `text`."""
+
+    def outlook(self, beginning: str) -> float:
+        """No less than what is added to any text that begins so."""
 
 
 def beam_search(
@@ -195,32 +211,29 @@ def beam_search(
     other_case = np.array(engine.charset.other_case)
 
     def expand(
-        image: int, hypothesis: _Hypothesis, log_probs: npt.NDArray[np.float32], must_end: bool
-    ) -> list[_Option]:
-        if must_end:
-            end = float(log_probs[Charset.END])
-            return [_Option(Charset.END, end, end)]
+        image: int, hypothesis: _Hypothesis, log_probs: npt.NDArray[np.float32], must_end: bool, least: float
+    ) -> Iterator[_Option]:
         best = np.argpartition(-log_probs, width)[:width] if width < len(log_probs) else np.arange(len(log_probs))
+        best = np.array([Charset.END]) if must_end else best[log_probs[best] + most > least]
         own = log_probs[best]
         either = np.logaddexp(own, other_case_log_probs(log_probs, best, other_case))
-        return list(map(_Option, best.tolist(), own.tolist(), either.tolist()))
+        text = engine.charset.decode(hypothesis.tokens)
+        for token, log_prob, in_either_case in zip(best.tolist(), own.tolist(), either.tolist(), strict=True):
+            outlook = 0.0
+            if prior:
+                outlook = prior(text) if token == Charset.END else prior.outlook(text + engine.charset.decode([token]))
+            yield _Option(token, log_prob, in_either_case, outlook)
 
     most = prior.most if prior else 0.0
     found = [[_candidate(reading.text, reading, prior)] for reading in readings]
     unsure = [row for row, (greedily,) in enumerate(found) if _may_be_beaten(greedily, most)]
     if unsure:
         searched = engine.select(memory, state, np.array(unsure, dtype=np.int64))
-        floors = [found[row][0].total + MARGIN - most for row in unsure]
-
-        def floor_after(hypothesis: _Hypothesis) -> float:
-            return hypothesis.log_prob + (prior(text_of(hypothesis)) if prior else 0.0) - most
-
-        def text_of(hypothesis: _Hypothesis) -> str:
-            return engine.charset.decode(hypothesis.tokens)
-
-        ends = _search(engine, *searched, width, expand, floor_after, [None] * len(unsure), floors)
+        slack = SLACK if prior else 0.0
+        floors = [found[row][0].total + MARGIN - slack for row in unsure]
+        ends = _search(engine, *searched, width, expand, [None] * len(unsure), floors, slack)
         for row, hypotheses in zip(unsure, ends, strict=True):
-            others = [_candidate(text_of(one), one, prior) for one in hypotheses]
+            others = [_candidate(engine.charset.decode(one.tokens), one, prior) for one in hypotheses]
             found[row] += [other for other in others if other.text != readings[row].text]
     return [_most_probable(candidates, bool(prior)) for candidates in found]
 
@@ -251,8 +264,13 @@ def _may_be_beaten(greedily: _Candidate, most: float) -> bool:
 
 
 def _most_probable(candidates: Sequence[_Candidate], share_confidence: bool) -> Decoded:
-    """The one with the highest total, and how sure it is: by itself, or as its share among all that was found."""
+    """The one with the highest total, and how sure it is: by itself, or as its share among all that was found.
+
+    The first, which is the greedy reading, unless another is better by a margin.
+    """
     best = max(candidates, key=lambda candidate: candidate.total)
+    if best.total < candidates[0].total + MARGIN:
+        best = candidates[0]
     confidence = best.log_either
     if share_confidence:
         masses: dict[str, tuple[float, float]] = {}  # of each text in either case: probability, and with its bonus
@@ -293,27 +311,27 @@ def lexicon_search(
         raise ValueError(f"{len(tries)} lexicons for {len(canvases)} crops: give one, or one a crop")
 
     def expand(
-        image: int, hypothesis: _Hypothesis, log_probs: npt.NDArray[np.float32], must_end: bool
+        image: int, hypothesis: _Hypothesis, log_probs: npt.NDArray[np.float32], must_end: bool, least: float
     ) -> list[_Option]:
         node = hypothesis.node
         assert node is not None
         options: list[_Option] = []
         if node.word is not None:
             end = float(log_probs[Charset.END])
-            options.append(_Option(Charset.END, end, end, node))
+            options.append(_Option(Charset.END, end, end, node=node))
         if not must_end:
             for char, child in node.children.items():
                 tokens = tries[image].tokens(char)
                 likelier = max(tokens, key=lambda token: float(log_probs[token]))
                 either = float(np.logaddexp.reduce(log_probs[tokens]))
-                options.append(_Option(likelier, either, either, child))
+                options.append(_Option(likelier, either, either, node=child))
         return options
 
     if len(canvases) == 0:
         return []
     memory, state = engine.encode(canvases, widths)
     nothing = [-np.inf] * len(tries)
-    ends = _search(engine, memory, state, width, expand, lambda end: end.log_prob, [t.root for t in tries], nothing)
+    ends = _search(engine, memory, state, width, expand, [trie.root for trie in tries], nothing)
     return [_as_word(place, hypotheses, engine.max_length) for place, hypotheses in enumerate(ends)]
 
 
@@ -333,9 +351,9 @@ def _search(
     state: State,
     width: int,
     expand: _Expand,
-    floor_after: Callable[[_Hypothesis], float],
     roots: Sequence[_TrieNode | None],
     floors: Sequence[float],
+    slack: float = 0.0,
 ) -> list[list[_Hypothesis]]:
     """Beam search of a batch: every image's finished hypotheses.
 
@@ -343,9 +361,9 @@ def _search(
         engine, memory, state: after `encode`.
         width: prefixes kept.
         expand: what may follow a prefix.
-        floor_after: a log-probability that has no chance any more once a hypothesis has finished.
         roots: where each image's first prefix stands.
-        floors: log-probabilities that have no chance from the beginning.
+        floors: what a log-probability and its outlook must exceed, from the beginning.
+        slack: by so much less than the best that has finished may another have.
     """
     live = [[_Hypothesis(row, 0.0, node=root)] for row, root in enumerate(roots)]
     finished: list[list[_Hypothesis]] = [[] for _ in roots]
@@ -354,30 +372,32 @@ def _search(
     for position in range(engine.max_length + 1):
         step = engine.step(memory, state, tokens)
         for image, hypotheses in enumerate(live):
-            candidates = [
-                (hypothesis.log_prob + option.log_prob, option, hypothesis)
-                for hypothesis in hypotheses
-                for option in expand(image, hypothesis, step.log_probs[hypothesis.row], position == engine.max_length)
-                # Log-probabilities only fall, so what has no chance already never has one.
-                if hypothesis.log_prob + option.log_prob > to_beat[image]
-            ]
+            candidates = []
+            for hypothesis in hypotheses:
+                least = to_beat[image] - hypothesis.log_prob
+                must_end = position == engine.max_length
+                for option in expand(image, hypothesis, step.log_probs[hypothesis.row], must_end, least):
+                    # Log-probabilities and outlooks only fall, so what has no chance already never has one.
+                    if option.log_prob + option.outlook > least:
+                        candidates.append((option.log_prob + option.outlook + hypothesis.log_prob, option, hypothesis))
             candidates.sort(key=lambda candidate: -candidate[0])
             live[image] = []
             # Finished hypotheses compete for a place, then leave.
-            for log_prob, option, parent in candidates[:width]:
-                if log_prob <= to_beat[image]:
+            for total, option, parent in candidates[:width]:
+                if total <= to_beat[image]:
                     break
                 longer = _Hypothesis(
                     parent.row,
-                    log_prob,
+                    parent.log_prob + option.log_prob,
                     (*parent.tokens, option.token),
                     (*parent.character_log_probs, option.character_log_prob),
                     (*parent.attention, step.attention[parent.row]),
+                    option.outlook,
                     option.node,
                 )
                 if option.token == Charset.END:
                     finished[image].append(longer)
-                    to_beat[image] = max(to_beat[image], floor_after(longer))
+                    to_beat[image] = max(to_beat[image], total - slack)
                 else:
                     live[image].append(longer)
         running = [(image, hypothesis) for image, hypotheses in enumerate(live) for hypothesis in hypotheses]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -16,6 +17,7 @@ NUMBERS = 0.05  # share of numbers in what signs say; each digit more makes one 
 # What stands around a word, and what digits are grouped by.
 _AROUND = ".,!?:;\"'()-&*#$%+"
 _GROUPED = re.compile(r"[.,:/-]")
+FIRST = 3  # letters by which outlooks are told apart
 
 
 class WordPrior:
@@ -35,6 +37,11 @@ class WordPrior:
         bonuses = {share: _bonus(share) for share in {*frequencies.values(), NUMBERS / 10}}  # few, for many words
         self._bonuses = {word: bonuses[share] for word, share in frequencies.items()}
         self.most = max(bonuses.values())
+        self._sorted = sorted(self._bonuses)
+        self._best: dict[str, float] = {}  # of the words with the same first letters
+        for word, bonus in self._bonuses.items():
+            for length in range(1, FIRST + 1):
+                self._best[word[:length]] = max(bonus, self._best.get(word[:length], 0.0))
 
     @classmethod
     @cache
@@ -56,6 +63,17 @@ class WordPrior:
         digits = _GROUPED.sub("", word)
         # isdigit alone holds for ², too.
         return _bonus(NUMBERS * 10.0 ** -len(digits)) if digits.isascii() and digits.isdigit() else 0.0
+
+    def outlook(self, beginning: str) -> float:
+        """No less than the bonus of any text that begins so."""
+        stem = beginning.lower().lstrip(_AROUND)
+        if not stem:
+            return self.most
+        if not stem.isalpha():
+            return self(stem)  # more digits are rarer, and after a mark a word has ended
+        place = bisect_left(self._sorted, stem)
+        known = place < len(self._sorted) and self._sorted[place].startswith(stem)
+        return self._best[stem[:FIRST]] if known else 0.0
 
 
 def _bonus(frequency: float) -> float:

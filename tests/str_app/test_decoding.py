@@ -120,6 +120,9 @@ class Table:
     def __call__(self, text):
         return self.bonuses.get(text.lower(), 0.0)
 
+    def outlook(self, beginning):
+        return max([bonus for text, bonus in self.bonuses.items() if text.startswith(beginning.lower())], default=0.0)
+
 
 @pytest.mark.parametrize("seed", range(6))
 def test_prior_finds_the_best_of_all_texts(seed, monkeypatch):

@@ -41,6 +41,18 @@ def test_bonus_lies_between_nothing_and_the_most(text: str) -> None:
         assert 0 <= prior(text) <= prior.most
 
 
+WORDS = st.sampled_from(["the", "restaurant", "x", "i", "zzz", "7", "$4.50", "10:30", "12,000", "50%", "#1", ""])
+MARKS = st.sampled_from(["", "(", "'", '"', ".", "!", "'s", "-", "...", ")"])
+
+
+@given(MARKS, WORDS, MARKS, st.booleans())
+def test_outlook_promises_no_less_than_comes(before: str, word: str, after: str, upper: bool) -> None:
+    text = before + (word.upper() if upper else word) + after
+    for place in range(len(text) + 1):
+        assert RELEASED.outlook(text[:place]) >= RELEASED(text)
+    assert RELEASED.outlook("xqz") == RELEASED.outlook("a1") == 0
+
+
 def test_the_released_one_knows_english() -> None:
     released = WordPrior.released()
     assert (
