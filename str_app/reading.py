@@ -37,7 +37,7 @@ class Reading:
 
     Attributes:
         text: the reading; may be empty.
-        confidence: calibrated probability that the whole reading, its end included, is right.
+        confidence: calibrated probability that the whole reading, its end included, is right; see docs/confidence.md.
         characters: one entry per character of `text`.
         attention: float32 (len(text) + 1, H', W') over the canvas, the end token's map last; None unless asked for.
         covered: share of the canvas's width that the crop covers, from the left; the rest is padding.

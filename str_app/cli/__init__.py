@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from str_app.cli import bench, convert, evaluate, models, recognize, serve, study, synth, train
+from str_app.cli import average, bench, convert, evaluate, models, recognize, serve, study, synth, train
 from str_app.errors import StrAppError
 
 EXTRA_OF_MODULE = {
@@ -54,6 +54,7 @@ def build_app(debug: bool = False) -> typer.Typer:
         "synth": synth.synth,
         "convert": convert.convert,
         "train": train.train,
+        "average": average.average,
         "evaluate": evaluate.evaluate,
         "recognize": recognize.recognize,
         "serve": serve.serve,

@@ -1,0 +1,31 @@
+"""The verb `average`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def average(
+    checkpoints: Annotated[list[Path], typer.Argument(help="Checkpoints that were trained from the same weights.")],
+    out: Annotated[Path, typer.Option(help="Checkpoint to write.")],
+    share: Annotated[list[float] | None, typer.Option(help="Of each checkpoint, in order. Default: equal.")] = None,
+    val: Annotated[list[Path] | None, typer.Option(help="LMDB or folder to calibrate and score the mean on.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Write the mean of checkpoints' weights, which often reads better than each of them.
+
+    Example: str-app average old.safetensors new.safetensors --share 0.7 --share 0.3 --out mean.safetensors --val data/val
+    """
+    from datasets.opening import open_source
+    from models.checkpoint import save_checkpoint
+    from str_app.training.averaging import average_checkpoints
+    from str_app.training.finishing import calibrate_and_score
+
+    sources = [open_source(path) for path in val or []]
+    save_checkpoint(out, *average_checkpoints(checkpoints, share or [1.0] * len(checkpoints)))
+    for result in calibrate_and_score(out, sources, device) if sources else []:
+        score = result.score()
+        typer.echo(f"{score.name}: {score.accuracy:.2f} (n = {score.n}, ECE {score.ece:.1f})")

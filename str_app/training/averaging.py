@@ -1,0 +1,55 @@
+"""The mean of several checkpoints' weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.checkpoint import load_checkpoint
+from models.recognizer import Recognizer
+from str_app.errors import StrAppError
+
+
+def average_checkpoints(paths: Sequence[Path], shares: Sequence[float]) -> tuple[Recognizer, dict[str, Any]]:
+    """The weights' mean, and the last checkpoint's info with what was averaged.
+
+    Worth trying for runs that went on from the same weights, and for several moments of one run (arXiv 2203.05482,
+    1803.05407): the mean often reads better than each. Weights that were trained apart have no useful mean.
+
+    Args:
+        paths: checkpoints of one architecture, charset and preprocessing.
+        shares: of each; any scale.
+
+    Raises:
+        StrAppError: shares that are not one a checkpoint and above 0, or a checkpoint of another kind.
+        CheckpointError: a file that cannot be used.
+    """
+    if len(shares) != len(paths) or not paths or min(shares) <= 0:
+        raise StrAppError(f"{len(paths)} checkpoints and shares {list(shares)}: give each a share above 0")
+    model, info = load_checkpoint(paths[-1])
+    kind = (model.architecture, model.charset, model.preprocessing)
+    mean: dict[str, Tensor] = {}
+    for path, share in zip(paths, shares, strict=True):
+        other, _ = load_checkpoint(path)
+        for part, ours, theirs in zip(
+            ("architecture", "charset", "preprocessing"),
+            kind,
+            (other.architecture, other.charset, other.preprocessing),
+            strict=True,
+        ):
+            if ours != theirs:
+                raise StrAppError(f"{path}: its {part} is not that of {paths[-1]}, so they have no mean")
+        for name, tensor in other.state_dict().items():
+            if tensor.is_floating_point():
+                mean[name] = mean.get(name, torch.zeros(())) + tensor.double() * (share / sum(shares))
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if name in mean:
+                tensor.copy_(mean[name])
+    parts = [f"{share / sum(shares):.3g} {path}" for path, share in zip(paths, shares, strict=True)]
+    info = {key: value for key, value in info.items() if key not in ("temperature", "metrics")}
+    return model, {**info, "training": {**info.get("training", {}), "averaged": parts}}

@@ -1,0 +1,67 @@
+"""The mean of checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from models.charset import Charset
+from models.checkpoint import load_checkpoint, save_checkpoint
+from models.preprocessing import Preprocessing
+from models.recognizer import Architecture, Recognizer
+from str_app.cli import app
+from str_app.errors import StrAppError
+from str_app.training.averaging import average_checkpoints
+from tests.str_app.painted_data import write_folder
+
+
+def checkpoint(path: Path, seed: int, charset: str = "ab", hidden_size: int = 8, spread: int = 80) -> Path:
+    torch.manual_seed(seed)
+    sizes = Architecture(
+        stem=(4, 4), stages=(8, 8, 8), blocks=(1, 1, 1), hidden_size=hidden_size, attention_size=4, max_length=4
+    )
+    model = Recognizer(sizes, Charset(charset), Preprocessing(spread=spread))
+    save_checkpoint(path, model, {"name": path.stem, "temperature": 2.0, "training": {"steps": seed}})
+    return path
+
+
+def test_mean_of_every_weight(tmp_path: Path) -> None:
+    paths = [checkpoint(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
+    model, info = average_checkpoints(paths, [3, 1])
+    one, two = (load_checkpoint(path)[0].state_dict() for path in paths)
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, 0.75 * one[name] + 0.25 * two[name])
+    assert info["training"] == {"steps": 2, "averaged": [f"0.75 {paths[0]}", f"0.25 {paths[1]}"]}
+    assert "temperature" not in info, "it was fitted for other weights"
+
+
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [("architecture", {"hidden_size": 12}), ("charset", {"charset": "abc"}), ("preprocessing", {"spread": 0})],
+)
+def test_other_kinds_have_no_mean(tmp_path: Path, part: str, other: dict) -> None:
+    paths = [checkpoint(tmp_path / "1.safetensors", 1, **other), checkpoint(tmp_path / "2.safetensors", 2)]
+    with pytest.raises(StrAppError, match=f"1.safetensors: its {part} is not that of .*2.safetensors"):
+        average_checkpoints(paths, [1, 1])
+
+
+@pytest.mark.parametrize("shares", [[1.0], [1.0, 0.0], [1.0, -1.0], [1.0, 1.0, 1.0]])
+def test_each_needs_a_share(tmp_path: Path, shares: list[float]) -> None:
+    paths = [checkpoint(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
+    with pytest.raises(StrAppError, match="give each a share above 0"):
+        average_checkpoints(paths, shares)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    paths = [checkpoint(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
+    arguments = ["average", *map(str, paths), "--out", str(tmp_path / "mean.safetensors")]
+    done = CliRunner().invoke(app, [*arguments, "--val", str(write_folder(tmp_path / "own"))])
+    assert done.exit_code == 0, done.output
+    assert "own: " in done.stdout
+    _, info = load_checkpoint(tmp_path / "mean.safetensors")
+    assert info["metrics"]["validation"][0]["name"] == "own"
+    assert info["temperature"] > 0
