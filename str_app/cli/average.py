@@ -17,7 +17,7 @@ def average(
 ) -> None:
     """Write the mean of checkpoints' weights, which often reads better than each of them.
 
-    Example: str-app average old.safetensors new.safetensors --share 0.7 --share 0.3 --out mean.safetensors --val data/val
+    Example: str-app average a.safetensors b.safetensors --share 7 --share 3 --val data/val --out mean.safetensors
     """
     from datasets.opening import open_source
     from models.checkpoint import save_checkpoint
