@@ -22,6 +22,7 @@ from datasets.opening import open_source
 from str_app.evaluation.metrics import edit_distance, wilson_interval
 from str_app.evaluation.protocol import evaluate_source, protocol_of
 from str_app.reader import Reader
+from str_app.word_prior import WordPrior
 
 
 class Case(NamedTuple):
@@ -33,6 +34,7 @@ class Case(NamedTuple):
     height: int
     shape: float
     detail: float
+    bonus: float
 
 
 class Property(NamedTuple):
@@ -48,15 +50,17 @@ PROPERTIES = (
     Property("width / height", lambda case: case.shape, (1, 2, 3, 4, 6)),
     Property("letters and digits", lambda case: len(case.label), (4, 7, 10, 13)),
     Property("detail", lambda case: case.detail, (5, 10, 20, 40)),
+    Property("bonus of the label", lambda case: case.bonus, (0.01, 3)),
 )
 
 
 def main(
     data: Annotated[list[Path], typer.Option(help="Data sets; repeatable.")],
     model: Annotated[str, typer.Option(help="A name of `str-app models`, or a checkpoint.")] = "small",
+    prior: Annotated[bool, typer.Option(help="Prefer known words and numbers.")] = True,
 ) -> None:
     """Read the sets and print the tables."""
-    reader = Reader.load(model)
+    reader, bonus = Reader.load(model, prior=prior), WordPrior.released()
     fold = protocol_of(reader.charset).fold
     network_height, _ = reader.canvas_sizes
     cases = []
@@ -68,7 +72,8 @@ def main(
                 height, width = image.shape[:2]
                 label, text = fold(prediction.label), fold(prediction.text)
                 edits = edit_distance(label, text)
-                cases.append(Case(label, text, edits, height, width / height, detail(image, network_height)))
+                properties = height, width / height, detail(image, network_height), bonus(prediction.label)
+                cases.append(Case(label, text, edits, *properties))
     wrong = [case for case in cases if case.edits]
     print(f"{len(cases)} crops, {len(wrong)} misread ({100 * len(wrong) / len(cases):.1f} %)")
     for prop in PROPERTIES:
