@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -132,13 +132,24 @@ class _TrieNode:
     word: str | None = None
 
 
-@dataclass(frozen=True)
-class _Hypothesis:
-    """A prefix: the row of the running batch that holds its state, its log-probability, and its characters'."""
+class _Hypothesis(NamedTuple):
+    """A prefix of one image's reading.
 
-    row: int
-    log_prob: float
-    tokens: tuple[int, ...] = ()
+    Attributes:
+        image: its place among the images searched.
+        log_prob: of its characters, as they are spelt.
+        text: without the end.
+        token: the last; 0 after the end, and before the first.
+        character_log_probs: of each in either case, the end's included.
+        attention: (H', W') of each.
+        outlook: see `_Option`.
+        node: of the trie, where it stands.
+    """
+
+    image: int
+    log_prob: float = 0.0
+    text: str = ""
+    token: int = Charset.END
     character_log_probs: tuple[float, ...] = ()
     attention: tuple[npt.NDArray[np.float32], ...] = ()
     outlook: float = 0.0
@@ -164,11 +175,22 @@ class _Option(NamedTuple):
 
 
 class _Expand(Protocol):
-    """What may follow a hypothesis; options below the log-probability `least` may be left out."""
+    """What may follow each of the R hypotheses of a step: places among them, and options.
+
+    Args:
+        hypotheses: R.
+        log_probs: float32 (R, V).
+        least: (R,); options of lower log-probability and outlook together may be left out.
+        must_end: no text may grow any longer.
+    """
 
     def __call__(
-        self, image: int, hypothesis: _Hypothesis, log_probs: npt.NDArray[np.float32], must_end: bool, least: float
-    ) -> Iterable[_Option]: ...
+        self,
+        hypotheses: Sequence[_Hypothesis],
+        log_probs: npt.NDArray[np.float32],
+        least: npt.NDArray[np.float64],
+        must_end: bool,
+    ) -> Iterable[tuple[int, _Option]]: ...
 
 
 class Prior(Protocol):
@@ -210,19 +232,29 @@ def beam_search(
         return readings
     other_case = np.array(engine.charset.other_case)
 
+    characters = ["", *engine.charset.characters]
+
     def expand(
-        image: int, hypothesis: _Hypothesis, log_probs: npt.NDArray[np.float32], must_end: bool, least: float
-    ) -> Iterator[_Option]:
-        best = np.argpartition(-log_probs, width)[:width] if width < len(log_probs) else np.arange(len(log_probs))
-        best = np.array([Charset.END]) if must_end else best[log_probs[best] + most > least]
-        own = log_probs[best]
-        either = np.logaddexp(own, other_case_log_probs(log_probs, best, other_case))
-        text = engine.charset.decode(hypothesis.tokens)
-        for token, log_prob, in_either_case in zip(best.tolist(), own.tolist(), either.tolist(), strict=True):
-            outlook = 0.0
+        hypotheses: Sequence[_Hypothesis],
+        log_probs: npt.NDArray[np.float32],
+        least: npt.NDArray[np.float64],
+        must_end: bool,
+    ) -> Iterator[tuple[int, _Option]]:
+        if must_end:
+            best = np.full((len(hypotheses), 1), Charset.END)
+        else:
+            best = np.argpartition(-log_probs, min(width, log_probs.shape[1] - 1), axis=1)[:, :width]
+        own = np.take_along_axis(log_probs, best, axis=1)
+        places, columns = np.nonzero(own + most > least[:, None])
+        tokens, own = best[places, columns], own[places, columns]
+        others = other_case_log_probs(log_probs[places], tokens[:, None], other_case)[:, 0]
+        for place, token, log_prob, either in zip(
+            places.tolist(), tokens.tolist(), own.tolist(), np.logaddexp(own, others).tolist(), strict=True
+        ):
+            outlook, text = 0.0, hypotheses[place].text
             if prior:
-                outlook = prior(text) if token == Charset.END else prior.outlook(text + engine.charset.decode([token]))
-            yield _Option(token, log_prob, in_either_case, outlook)
+                outlook = prior(text) if token == Charset.END else prior.outlook(text + characters[token])
+            yield place, _Option(token, log_prob, either, outlook)
 
     most = prior.most if prior else 0.0
     found = [[_candidate(reading.text, reading, prior)] for reading in readings]
@@ -233,8 +265,7 @@ def beam_search(
         floors = [found[row][0].total + MARGIN - slack for row in unsure]
         ends = _search(engine, *searched, width, expand, [None] * len(unsure), floors, slack)
         for row, hypotheses in zip(unsure, ends, strict=True):
-            others = [_candidate(engine.charset.decode(one.tokens), one, prior) for one in hypotheses]
-            found[row] += [other for other in others if other.text != readings[row].text]
+            found[row] += [_candidate(one.text, one, prior) for one in hypotheses if one.text != readings[row].text]
     return [_most_probable(candidates, bool(prior)) for candidates in found]
 
 
@@ -311,21 +342,22 @@ def lexicon_search(
         raise ValueError(f"{len(tries)} lexicons for {len(canvases)} crops: give one, or one a crop")
 
     def expand(
-        image: int, hypothesis: _Hypothesis, log_probs: npt.NDArray[np.float32], must_end: bool, least: float
-    ) -> list[_Option]:
-        node = hypothesis.node
-        assert node is not None
-        options: list[_Option] = []
-        if node.word is not None:
-            end = float(log_probs[Charset.END])
-            options.append(_Option(Charset.END, end, end, node=node))
-        if not must_end:
-            for char, child in node.children.items():
-                tokens = tries[image].tokens(char)
-                likelier = max(tokens, key=lambda token: float(log_probs[token]))
-                either = float(np.logaddexp.reduce(log_probs[tokens]))
-                options.append(_Option(likelier, either, either, node=child))
-        return options
+        hypotheses: Sequence[_Hypothesis],
+        log_probs: npt.NDArray[np.float32],
+        least: npt.NDArray[np.float64],
+        must_end: bool,
+    ) -> Iterator[tuple[int, _Option]]:
+        for place, hypothesis in enumerate(hypotheses):
+            node, chances = hypothesis.node, log_probs[place]
+            assert node is not None
+            if node.word is not None:
+                end = float(chances[Charset.END])
+                yield place, _Option(Charset.END, end, end, node=node)
+            for char, child in () if must_end else node.children.items():
+                tokens = tries[hypothesis.image].tokens(char)
+                likelier = max(tokens, key=lambda token: float(chances[token]))
+                either = float(np.logaddexp.reduce(chances[tokens]))
+                yield place, _Option(likelier, either, either, node=child)
 
     if len(canvases) == 0:
         return []
@@ -365,47 +397,46 @@ def _search(
         floors: what a log-probability and its outlook must exceed, from the beginning.
         slack: by so much less than the best that has finished may another have.
     """
-    live = [[_Hypothesis(row, 0.0, node=root)] for row, root in enumerate(roots)]
+    running = [_Hypothesis(image, node=root) for image, root in enumerate(roots)]
     finished: list[list[_Hypothesis]] = [[] for _ in roots]
     to_beat = list(floors)
-    tokens = np.zeros(len(roots), dtype=np.int64)
+    characters = ["", *engine.charset.characters]
     for position in range(engine.max_length + 1):
-        step = engine.step(memory, state, tokens)
-        for image, hypotheses in enumerate(live):
-            candidates = []
-            for hypothesis in hypotheses:
-                least = to_beat[image] - hypothesis.log_prob
-                must_end = position == engine.max_length
-                for option in expand(image, hypothesis, step.log_probs[hypothesis.row], must_end, least):
-                    # Log-probabilities and outlooks only fall, so what has no chance already never has one.
-                    if option.log_prob + option.outlook > least:
-                        candidates.append((option.log_prob + option.outlook + hypothesis.log_prob, option, hypothesis))
-            candidates.sort(key=lambda candidate: -candidate[0])
-            live[image] = []
+        step = engine.step(memory, state, np.array([one.token for one in running], dtype=np.int64))
+        least = np.array([to_beat[one.image] - one.log_prob for one in running])
+        candidates: dict[int, list[tuple[float, int, _Option]]] = {}
+        for place, option in expand(running, step.log_probs, least, position == engine.max_length):
+            # Log-probabilities and outlooks only fall, so what has no chance already never has one.
+            if option.log_prob + option.outlook > least[place]:
+                total = running[place].log_prob + option.log_prob + option.outlook
+                candidates.setdefault(running[place].image, []).append((total, place, option))
+        rows: list[int] = []
+        longer: list[_Hypothesis] = []
+        for image, choices in candidates.items():
+            choices.sort(key=lambda choice: -choice[0])
             # Finished hypotheses compete for a place, then leave.
-            for total, option, parent in candidates[:width]:
+            for total, place, option in choices[:width]:
                 if total <= to_beat[image]:
                     break
-                longer = _Hypothesis(
-                    parent.row,
+                parent = running[place]
+                one = _Hypothesis(
+                    image,
                     parent.log_prob + option.log_prob,
-                    (*parent.tokens, option.token),
+                    parent.text + characters[option.token],
+                    option.token,
                     (*parent.character_log_probs, option.character_log_prob),
-                    (*parent.attention, step.attention[parent.row]),
+                    (*parent.attention, step.attention[place]),
                     option.outlook,
                     option.node,
                 )
                 if option.token == Charset.END:
-                    finished[image].append(longer)
+                    finished[image].append(one)
                     to_beat[image] = max(to_beat[image], total - slack)
                 else:
-                    live[image].append(longer)
-        running = [(image, hypothesis) for image, hypotheses in enumerate(live) for hypothesis in hypotheses]
-        if not running:
+                    rows.append(place)
+                    longer.append(one)
+        if not longer:
             break
-        memory, state = engine.select(memory, step.state, np.array([one.row for _, one in running], dtype=np.int64))
-        tokens = np.array([one.tokens[-1] for _, one in running], dtype=np.int64)
-        live = [[] for _ in live]
-        for row, (image, one) in enumerate(running):
-            live[image].append(replace(one, row=row))
+        running = longer
+        memory, state = engine.select(memory, step.state, np.array(rows, dtype=np.int64))
     return finished
