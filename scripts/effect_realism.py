@@ -109,7 +109,7 @@ def describe(network: Recognizer, samples: list[Sample], batch_size: int = 64) -
         mean = (features * inside).sum((2, 3)) / cells
         spread = (((features - mean[:, :, None, None]) * inside) ** 2).sum((2, 3)).div(cells).sqrt()
         described.append(torch.cat([mean, spread], 1))
-    return torch.cat(described).clone()
+    return torch.cat(described)
 
 
 def train(crops: Tensor, weights: Tensor, fakes: Tensor) -> Judge:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import wordfreq
 
-ENGLISH, OTHER = 150_000, 20_000  # words, the most frequent
-OTHER_LANGUAGES = ("de", "fr", "es", "it", "nl", "pt")
+from datasets.renderer.words import ENGLISH_WORDS, OTHER_LANGUAGES, OTHER_WORDS
+
 OTHER_SHARE = 0.02  # of what a reader of each of them would meet
 TARGET = Path(__file__).parent.parent / "str_app" / "words.txt.gz"
 HEADER = f"""\
@@ -29,7 +29,10 @@ HEADER = f"""\
 def main() -> None:
     """Write the file anew; the same words give the same bytes."""
     frequencies: dict[str, float] = {}
-    for language, count, share in [("en", ENGLISH, 1.0), *((code, OTHER, OTHER_SHARE) for code in OTHER_LANGUAGES)]:
+    for language, count, share in [
+        ("en", ENGLISH_WORDS, 1.0),
+        *((code, OTHER_WORDS, OTHER_SHARE) for code in OTHER_LANGUAGES),
+    ]:
         known = wordfreq.get_frequency_dict(language, "best")
         for word in wordfreq.top_n_list(language, count):
             if word.isascii() and word.isalpha():

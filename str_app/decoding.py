@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -160,6 +160,7 @@ class _Option(NamedTuple):
     """A token that may follow a hypothesis.
 
     Attributes:
+        text: the hypothesis's and the character.
         token: its index.
         log_prob: what it adds to the log-probability.
         character_log_prob: of the character in either case.
@@ -167,6 +168,7 @@ class _Option(NamedTuple):
         node: of the trie that it leads to.
     """
 
+    text: str
     token: int
     log_prob: float
     character_log_prob: float
@@ -174,23 +176,24 @@ class _Option(NamedTuple):
     node: _TrieNode | None = None
 
 
-class _Expand(Protocol):
-    """What may follow each of the R hypotheses of a step: places among them, and options.
+class _Front(NamedTuple):
+    """Where a search stands.
 
-    Args:
+    Attributes:
         hypotheses: R.
-        log_probs: float32 (R, V).
+        log_probs: float32 (R, V), of what may follow each.
         least: (R,); options of lower log-probability and outlook together may be left out.
         must_end: no text may grow any longer.
     """
 
-    def __call__(
-        self,
-        hypotheses: Sequence[_Hypothesis],
-        log_probs: npt.NDArray[np.float32],
-        least: npt.NDArray[np.float64],
-        must_end: bool,
-    ) -> Iterable[tuple[int, _Option]]: ...
+    hypotheses: Sequence[_Hypothesis]
+    log_probs: npt.NDArray[np.float32]
+    least: npt.NDArray[np.float64]
+    must_end: bool
+
+
+# What may follow: places among the hypotheses, and options.
+_Expand = Callable[[_Front], Iterable[tuple[int, _Option]]]
 
 
 class Prior(Protocol):
@@ -231,33 +234,31 @@ def beam_search(
     if width == 1:
         return readings
     other_case = np.array(engine.charset.other_case)
-
     characters = ["", *engine.charset.characters]
 
-    def expand(
-        hypotheses: Sequence[_Hypothesis],
-        log_probs: npt.NDArray[np.float32],
-        least: npt.NDArray[np.float64],
-        must_end: bool,
-    ) -> Iterator[tuple[int, _Option]]:
-        if must_end:
-            best = np.full((len(hypotheses), 1), Charset.END)
+    def expand(front: _Front) -> Iterator[tuple[int, _Option]]:
+        log_probs = front.log_probs
+        if front.must_end:
+            best = np.full((len(log_probs), 1), Charset.END)
         else:
             best = np.argpartition(-log_probs, min(width, log_probs.shape[1] - 1), axis=1)[:, :width]
         own = np.take_along_axis(log_probs, best, axis=1)
-        places, columns = np.nonzero(own + most > least[:, None])
+        places, columns = np.nonzero(own + most > front.least[:, None])
         tokens, own = best[places, columns], own[places, columns]
         others = other_case_log_probs(log_probs[places], tokens[:, None], other_case)[:, 0]
         for place, token, log_prob, either in zip(
             places.tolist(), tokens.tolist(), own.tolist(), np.logaddexp(own, others).tolist(), strict=True
         ):
-            outlook, text = 0.0, hypotheses[place].text
+            text, outlook = front.hypotheses[place].text + characters[token], 0.0
             if prior:
-                outlook = prior(text) if token == Charset.END else prior.outlook(text + characters[token])
-            yield place, _Option(token, log_prob, either, outlook)
+                outlook = prior(text) if token == Charset.END else prior.outlook(text)
+            yield place, _Option(text, token, log_prob, either, outlook)
+
+    def candidate(source: Decoded | _Hypothesis) -> _Candidate:
+        return _Candidate(source, prior(source.text) if prior else 0.0)
 
     most = prior.most if prior else 0.0
-    found = [[_candidate(reading.text, reading, prior)] for reading in readings]
+    found = [[candidate(reading)] for reading in readings]
     unsure = [row for row, (greedily,) in enumerate(found) if _may_be_beaten(greedily, most)]
     if unsure:
         searched = engine.select(memory, state, np.array(unsure, dtype=np.int64))
@@ -265,25 +266,24 @@ def beam_search(
         floors = [found[row][0].total + MARGIN - slack for row in unsure]
         ends = _search(engine, *searched, width, expand, [None] * len(unsure), floors, slack)
         for row, hypotheses in zip(unsure, ends, strict=True):
-            found[row] += [_candidate(one.text, one, prior) for one in hypotheses if one.text != readings[row].text]
+            found[row] += [candidate(one) for one in hypotheses if one.text != readings[row].text]
     return [_most_probable(candidates, bool(prior)) for candidates in found]
 
 
 class _Candidate(NamedTuple):
     """A complete reading that may be chosen."""
 
-    text: str
     source: Decoded | _Hypothesis
-    log_either: float  # log-probability of the text in either case
     bonus: float
 
     @property
     def total(self) -> float:
         return self.source.log_prob + self.bonus
 
-
-def _candidate(text: str, source: Decoded | _Hypothesis, prior: Prior | None) -> _Candidate:
-    return _Candidate(text, source, sum(source.character_log_probs), prior(text) if prior else 0.0)
+    @property
+    def log_either(self) -> float:
+        """Log-probability of the text in either case."""
+        return sum(self.source.character_log_probs)
 
 
 def _may_be_beaten(greedily: _Candidate, most: float) -> bool:
@@ -306,15 +306,15 @@ def _most_probable(candidates: Sequence[_Candidate], share_confidence: bool) -> 
     if share_confidence:
         masses: dict[str, tuple[float, float]] = {}  # of each text in either case: probability, and with its bonus
         for one in candidates:
-            mass = math.exp(min(0.0, one.log_either))
-            masses[one.text.lower()] = max(masses.get(one.text.lower(), (0.0, 0.0)), (mass, mass * math.exp(one.bonus)))
+            mass, text = math.exp(min(0.0, one.log_either)), one.source.text.lower()
+            masses[text] = max(masses.get(text, (0.0, 0.0)), (mass, mass * math.exp(one.bonus)))
         # What was not found is taken for half as favoured as the best.
         rest = max(0.0, 1 - sum(mass for mass, _ in masses.values())) * math.exp(best.bonus / 2)
-        weighed = masses[best.text.lower()][1]
+        weighed = masses[best.source.text.lower()][1]
         confidence = math.log(weighed / (sum(weight for _, weight in masses.values()) + rest))
     source = best.source
     attention = source.attention if isinstance(source, Decoded) else np.stack(source.attention)
-    return Decoded(best.text, source.log_prob, confidence, list(source.character_log_probs), attention)
+    return Decoded(source.text, source.log_prob, confidence, list(source.character_log_probs), attention)
 
 
 def lexicon_search(
@@ -341,23 +341,18 @@ def lexicon_search(
     if len(tries) != len(canvases):
         raise ValueError(f"{len(tries)} lexicons for {len(canvases)} crops: give one, or one a crop")
 
-    def expand(
-        hypotheses: Sequence[_Hypothesis],
-        log_probs: npt.NDArray[np.float32],
-        least: npt.NDArray[np.float64],
-        must_end: bool,
-    ) -> Iterator[tuple[int, _Option]]:
-        for place, hypothesis in enumerate(hypotheses):
-            node, chances = hypothesis.node, log_probs[place]
+    def expand(front: _Front) -> Iterator[tuple[int, _Option]]:
+        for place, (hypothesis, chances) in enumerate(zip(front.hypotheses, front.log_probs, strict=True)):
+            node, text = hypothesis.node, hypothesis.text
             assert node is not None
             if node.word is not None:
                 end = float(chances[Charset.END])
-                yield place, _Option(Charset.END, end, end, node=node)
-            for char, child in () if must_end else node.children.items():
+                yield place, _Option(text, Charset.END, end, end, node=node)
+            for char, child in () if front.must_end else node.children.items():
                 tokens = tries[hypothesis.image].tokens(char)
                 likelier = max(tokens, key=lambda token: float(chances[token]))
                 either = float(np.logaddexp.reduce(chances[tokens]))
-                yield place, _Option(likelier, either, either, node=child)
+                yield place, _Option(text + char, likelier, either, either, node=child)
 
     if len(canvases) == 0:
         return []
@@ -400,12 +395,11 @@ def _search(
     running = [_Hypothesis(image, node=root) for image, root in enumerate(roots)]
     finished: list[list[_Hypothesis]] = [[] for _ in roots]
     to_beat = list(floors)
-    characters = ["", *engine.charset.characters]
     for position in range(engine.max_length + 1):
         step = engine.step(memory, state, np.array([one.token for one in running], dtype=np.int64))
         least = np.array([to_beat[one.image] - one.log_prob for one in running])
         candidates: dict[int, list[tuple[float, int, _Option]]] = {}
-        for place, option in expand(running, step.log_probs, least, position == engine.max_length):
+        for place, option in expand(_Front(running, step.log_probs, least, position == engine.max_length)):
             # Log-probabilities and outlooks only fall, so what has no chance already never has one.
             if option.log_prob + option.outlook > least[place]:
                 total = running[place].log_prob + option.log_prob + option.outlook
@@ -422,7 +416,7 @@ def _search(
                 one = _Hypothesis(
                     image,
                     parent.log_prob + option.log_prob,
-                    parent.text + characters[option.token],
+                    option.text,
                     option.token,
                     (*parent.character_log_probs, option.character_log_prob),
                     (*parent.attention, step.attention[place]),

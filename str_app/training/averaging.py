@@ -30,18 +30,12 @@ def average_checkpoints(paths: Sequence[Path], shares: Sequence[float]) -> tuple
     """
     if len(shares) != len(paths) or not paths or min(shares) <= 0:
         raise StrAppError(f"{len(paths)} checkpoints and shares {list(shares)}: give each a share above 0")
-    model, info = load_checkpoint(paths[-1])
-    kind = (model.architecture, model.charset, model.preprocessing)
+    loaded = [load_checkpoint(path) for path in paths]
+    model, info = loaded[-1]
     mean: dict[str, Tensor] = {}
-    for path, share in zip(paths, shares, strict=True):
-        other, _ = load_checkpoint(path)
-        for part, ours, theirs in zip(
-            ("architecture", "charset", "preprocessing"),
-            kind,
-            (other.architecture, other.charset, other.preprocessing),
-            strict=True,
-        ):
-            if ours != theirs:
+    for path, share, (other, _) in zip(paths, shares, loaded, strict=True):
+        for part in ("architecture", "charset", "preprocessing"):
+            if getattr(other, part) != getattr(model, part):
                 raise StrAppError(f"{path}: its {part} is not that of {paths[-1]}, so they have no mean")
         for name, tensor in other.state_dict().items():
             if tensor.is_floating_point():
