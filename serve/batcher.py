@@ -85,13 +85,14 @@ class Batcher:
         self._reader: Reader | None = None
         self._workers = min(2, threads)
         self._share = max(1, threads // 2)  # of the cores
+        self._all_warm = threading.Barrier(self._workers)
         self._first = threading.Thread(target=self._run, name="inference", daemon=True)
         self._second = threading.Thread(target=self._work, name="inference-2", daemon=True)
         metrics.queue_depth.set_function(lambda: len(self._waiting))
         metrics.pending.set_function(lambda: self._pending)
 
     def start(self) -> None:
-        """Load the model, then warm up, on the thread; `loaded` and `ready` tell how far it is."""
+        """Load the model on one of the threads, then warm up; `loaded` and `ready` tell how far it is."""
         if self._first.ident is None:
             self._first.start()
 
@@ -106,7 +107,7 @@ class Batcher:
 
     @property
     def ready(self) -> bool:
-        """True once every bucket has been computed once."""
+        """True once every thread has computed every bucket."""
         return self._warm.is_set() and self.alive
 
     @property
@@ -176,13 +177,18 @@ class Batcher:
             self.loaded.set_exception(error)
             return
         self.loaded.set_result(self._reader)
-        self._warm_up(self._reader)
         if self._workers > 1:
             self._second.start()
-        self._warm.set()
         self._work()
 
     def _work(self) -> None:
+        try:
+            self._warm_up(self.reader)  # each thread by itself, since it has memory of its own
+            self._all_warm.wait()
+        except BaseException:
+            self._all_warm.abort()  # or the other one would wait for ever
+            raise
+        self._warm.set()
         if hasattr(os, "setpriority"):
             # The event loop goes first: what it does is short, and under overload most of it is to refuse.
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from models.charset import Charset
 from str_app.engine import Engine, Memory, State
+from str_app.passes import padded_size
 
 BEAM = 8  # wider finds little more on validation crops
 # What has more than this probability is not doubted, however unlikely a text it is.
@@ -136,7 +137,7 @@ class _Hypothesis(NamedTuple):
     """A prefix of one image's reading.
 
     Attributes:
-        image: its place among the images searched.
+        image: its place in the batch.
         log_prob: of its characters, as they are spelt.
         text: without the end.
         token: the last; 0 after the end, and before the first.
@@ -261,11 +262,10 @@ def beam_search(
     found = [[candidate(reading)] for reading in readings]
     unsure = [row for row, (greedily,) in enumerate(found) if _may_be_beaten(greedily, most)]
     if unsure:
-        searched = engine.select(memory, state, np.array(unsure, dtype=np.int64))
         slack = SLACK if prior else 0.0
-        floors = [found[row][0].total + MARGIN - slack for row in unsure]
-        ends = _search(engine, *searched, width, expand, [None] * len(unsure), floors, slack)
-        for row, hypotheses in zip(unsure, ends, strict=True):
+        floors = {row: found[row][0].total + MARGIN - slack for row in unsure}
+        ends = _search(engine, memory, state, width, expand, dict.fromkeys(unsure), floors, slack)
+        for row, hypotheses in ends.items():
             found[row] += [candidate(one) for one in hypotheses if one.text != readings[row].text]
     return [_most_probable(candidates, bool(prior)) for candidates in found]
 
@@ -357,9 +357,9 @@ def lexicon_search(
     if len(canvases) == 0:
         return []
     memory, state = engine.encode(canvases, widths)
-    nothing = [-np.inf] * len(tries)
-    ends = _search(engine, memory, state, width, expand, [trie.root for trie in tries], nothing)
-    return [_as_word(place, hypotheses, engine.max_length) for place, hypotheses in enumerate(ends)]
+    roots = {image: trie.root for image, trie in enumerate(tries)}
+    ends = _search(engine, memory, state, width, expand, roots, dict.fromkeys(roots, -math.inf))
+    return [_as_word(image, hypotheses, engine.max_length) for image, hypotheses in ends.items()]
 
 
 def _as_word(place: int, hypotheses: list[_Hypothesis], max_length: int) -> Decoded:
@@ -378,33 +378,39 @@ def _search(
     state: State,
     width: int,
     expand: _Expand,
-    roots: Sequence[_TrieNode | None],
-    floors: Sequence[float],
+    roots: Mapping[int, _TrieNode | None],
+    floors: Mapping[int, float],
     slack: float = 0.0,
-) -> list[list[_Hypothesis]]:
-    """Beam search of a batch: every image's finished hypotheses.
+) -> dict[int, list[_Hypothesis]]:
+    """Beam search of some images of a batch: the finished hypotheses of each.
 
     Args:
         engine, memory, state: after `encode`.
         width: prefixes kept.
         expand: what may follow a prefix.
-        roots: where each image's first prefix stands.
+        roots: the images to search, and where each one's first prefix stands.
         floors: what a log-probability and its outlook must exceed, from the beginning.
         slack: by so much less than the best that has finished may another have.
     """
-    running = [_Hypothesis(image, node=root) for image, root in enumerate(roots)]
-    finished: list[list[_Hypothesis]] = [[] for _ in roots]
-    to_beat = list(floors)
+    running = [_Hypothesis(image, node=root) for image, root in roots.items()]
+    parents = list(roots)
+    finished: dict[int, list[_Hypothesis]] = {image: [] for image in roots}
+    to_beat = dict(floors)
     for position in range(engine.max_length + 1):
-        step = engine.step(memory, state, np.array([one.token for one in running], dtype=np.int64))
+        # Rows that nobody reads fill up to a usual size: the engine takes memory for every size it meets.
+        rows = np.zeros((3, padded_size(len(running))), dtype=np.int64)
+        rows[:, : len(running)] = [one.token for one in running], [one.image for one in running], parents
+        step = engine.step(memory, state, *rows)
+        state = step.state
         least = np.array([to_beat[one.image] - one.log_prob for one in running])
+        front = _Front(running, step.log_probs[: len(running)], least, must_end=position == engine.max_length)
         candidates: dict[int, list[tuple[float, int, _Option]]] = {}
-        for place, option in expand(_Front(running, step.log_probs, least, position == engine.max_length)):
+        for place, option in expand(front):
             # Log-probabilities and outlooks only fall, so what has no chance already never has one.
             if option.log_prob + option.outlook > least[place]:
                 total = running[place].log_prob + option.log_prob + option.outlook
                 candidates.setdefault(running[place].image, []).append((total, place, option))
-        rows: list[int] = []
+        parents = []
         longer: list[_Hypothesis] = []
         for image, choices in candidates.items():
             choices.sort(key=lambda choice: -choice[0])
@@ -427,10 +433,9 @@ def _search(
                     finished[image].append(one)
                     to_beat[image] = max(to_beat[image], total - slack)
                 else:
-                    rows.append(place)
+                    parents.append(place)
                     longer.append(one)
         if not longer:
             break
         running = longer
-        memory, state = engine.select(memory, step.state, np.array(rows, dtype=np.int64))
     return finished

@@ -15,13 +15,13 @@ State = Any  # the decoder's recurrent state; only the engine looks inside
 
 
 class Step(NamedTuple):
-    """One decoding step of a batch.
+    """One decoding step of R prefixes.
 
     Attributes:
-        log_probs: float32 (B, charset.num_classes), log-softmax with the calibrated temperature applied; index 0 is the
+        log_probs: float32 (R, charset.num_classes), log-softmax with the calibrated temperature applied; index 0 is the
             end token.
         state: handed to the next `step`.
-        attention: float32 (B, H', W'), non-negative, sums to 1 over the feature map; H' is 1 for 1-D attention.
+        attention: float32 (R, H', W'), non-negative, sums to 1 over the feature map; H' is 1 for 1-D attention.
     """
 
     log_probs: npt.NDArray[np.float32]
@@ -33,7 +33,7 @@ class Followed(NamedTuple):
     """All T steps of greedy decoding: as many as the batch's longest reading has characters, and one for its end.
 
     Attributes:
-        log_probs: float32 (B, T, charset.num_classes), as of `Step`.
+        log_probs: float32 (B, T, charset.num_classes), as of `Step`, one row a crop.
         attention: float32 (B, T, H', W'), as of `Step`.
     """
 
@@ -57,17 +57,29 @@ class Engine(Protocol):
             widths: int64 (B,), canvas columns covered by each crop.
         """
 
-    def step(self, memory: Memory, state: State, tokens: npt.NDArray[np.int64]) -> Step:
-        """Advance every sequence by one character; `tokens` (B,) are the previous ones, 0 before the first."""
+    def step(
+        self,
+        memory: Memory,
+        state: State,
+        tokens: npt.NDArray[np.int64],
+        crops: npt.NDArray[np.int64],
+        parents: npt.NDArray[np.int64],
+    ) -> Step:
+        """Advance R prefixes by one character.
+
+        Args:
+            memory: of all crops, from `encode`.
+            state: from `encode`, or from the step before.
+            tokens: (R,), each prefix's last character, 0 before the first.
+            crops: (R,), whose prefix it is, by the place in `memory`.
+            parents: (R,), what it goes on from, by the place in `state`; repeats are allowed, as beam search needs.
+        """
 
     def follow(self, memory: Memory, state: State) -> Followed:
         """Steps from the first on, each fed what the one before found most probable, until every sequence has ended.
 
         At most `max_length + 1`.
         """
-
-    def select(self, memory: Memory, state: State, rows: npt.NDArray[np.int64]) -> tuple[Memory, State]:
-        """Memory and state of `rows` (repeats allowed) of the batch, in that order: beam search needs it."""
 
     def use_threads(self, count: int) -> None:
         """CPU threads for what the calling thread computes from now on."""

@@ -32,6 +32,16 @@ def usual_sizes(largest: int) -> list[int]:
     return sorted({size for size in doubled if size < largest} | {largest})
 
 
+def padded_size(count: int) -> int:
+    """The least usual size that `count` fit in.
+
+    >>> [padded_size(count) for count in (1, 5, 9, 33)]
+    [1, 6, 12, 48]
+    """
+    exponent = max(0, (count - 1).bit_length() - 2)
+    return -(-count // (1 << exponent)) << exponent if count > 4 else count
+
+
 def batch_sizes(count: int, largest: int) -> list[int]:
     """Sizes of the passes for `count` crops, each the greatest of the usual ones that is left.
 

@@ -28,7 +28,7 @@ Pass = Callable[..., tuple[Tensor, ...]]
 
 
 class _Passes(NamedTuple):
-    """What an engine runs: see `_Encode`, `_Step` and `_Follow`."""
+    """What an engine runs: see `_Encode`, `_Branch` and `_Follow`."""
 
     encode: Pass
     step: Pass
@@ -80,9 +80,17 @@ class TorchEngine:
         return Memory(*memory), (hidden, cell)
 
     @torch.inference_mode()
-    def step(self, memory: Memory, state: tuple[Tensor, Tensor], tokens: npt.NDArray[np.int64]) -> Step:
+    def step(
+        self,
+        memory: Memory,
+        state: tuple[Tensor, Tensor],
+        tokens: npt.NDArray[np.int64],
+        crops: npt.NDArray[np.int64],
+        parents: npt.NDArray[np.int64],
+    ) -> Step:
         """See `Engine.step`."""
-        log_probs, hidden, cell, attention = self._passes.step(*memory, *state, self._tensor(tokens))
+        rows = (self._tensor(tokens), self._tensor(crops), self._tensor(parents))
+        log_probs, hidden, cell, attention = self._passes.step(*memory, *state, *rows)
         maps = attention.view(len(tokens), self._rows, -1)
         return Step(log_probs.cpu().numpy(), (hidden, cell), maps.cpu().numpy())
 
@@ -93,14 +101,6 @@ class TorchEngine:
         maps = attention.view(*attention.shape[:2], self._rows, -1)
         return Followed(log_probs.cpu().numpy(), maps.cpu().numpy())
 
-    @torch.inference_mode()
-    def select(
-        self, memory: Memory, state: tuple[Tensor, Tensor], rows: npt.NDArray[np.int64]
-    ) -> tuple[Memory, tuple[Tensor, Tensor]]:
-        """See `Engine.select`."""
-        index = self._tensor(rows)
-        return Memory(*(tensor[index] for tensor in memory)), (state[0][index], state[1][index])
-
     def use_threads(self, count: int) -> None:
         """See `Engine.use_threads`. OpenMP's and MKL's numbers of threads are the calling thread's own."""
         if torch.get_num_threads() != count:
@@ -110,7 +110,12 @@ class TorchEngine:
         return torch.from_numpy(array).to(self.device)
 
     def _untraced(self) -> _Passes:
-        return _Passes(self._encode, self._step, partial(_Follow(lambda _, *inputs: self._step(*inputs)), []))
+
+        def step(_: list[Tensor], *inputs: Tensor) -> tuple[Tensor, ...]:
+            outputs: tuple[Tensor, ...] = self._step(*inputs)
+            return outputs
+
+        return _Passes(self._encode, partial(_Branch(step), []), partial(_Follow(step), []))
 
     @torch.inference_mode()
     def _traced(self) -> _Passes:
@@ -124,10 +129,11 @@ class TorchEngine:
             for batch, width in enumerate(self.preprocessing.widths, 2):
                 inputs = self._noise(batch, width)
                 memory = self._encode(*inputs)
-                further = (*memory, torch.ones(batch, dtype=torch.int64, device=self.device))
-                graphs = graphs or self._graphs(inputs, further)
+                tokens = torch.ones(batch, dtype=torch.int64, device=self.device)
+                graphs = graphs or self._graphs(inputs, (*memory, tokens))
+                further = (*memory, tokens, *[torch.arange(batch, device=self.device).flip(0)] * 2)
                 found = (*graphs.encode(*inputs), *graphs.step(*further))
-                for one, other in zip(found, (*memory, *self._step(*further)), strict=True):
+                for one, other in zip(found, (*memory, *untraced.step(*further)), strict=True):
                     if not torch.allclose(one, other, rtol=1e-3, atol=1e-4):
                         raise RuntimeError("the graph computes something else")
         except RuntimeError as error:  # which TorchScript raises too
@@ -145,8 +151,9 @@ class TorchEngine:
                 # keeps the lock; without either only this works.
                 warnings.simplefilter("ignore")
                 step = _graph(self._step, weights[1], stepped)
+                branch = torch.jit.script(_Branch(step))
                 follow = torch.jit.script(_Follow(step))  # a loop, which tracing would unroll
-                _GRAPHS[key] = _Passes(_graph(self._encode, weights[0], encoded), step, follow)
+                _GRAPHS[key] = _Passes(_graph(self._encode, weights[0], encoded), branch, follow)
         graphs = _GRAPHS[key]
         return _Passes(
             partial(graphs.encode, weights[0]), partial(graphs.step, weights[1]), partial(graphs.follow, weights[1])
@@ -206,6 +213,35 @@ class _Step(nn.Module):
     ) -> tuple[Tensor, ...]:
         logits, state, attention = self.model.step(Memory(values, keys, padding), (hidden, cell), tokens)
         return ((logits / self.temperature).log_softmax(dim=-1), *state, attention)
+
+
+class _Branch(nn.Module):
+    """A step of prefixes (R,), each of one crop (`crops`) and going on from one row of the state (`parents`).
+
+    Args:
+        step: called with the weights and the inputs of `_Step`.
+    """
+
+    def __init__(self, step: Pass) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(
+        self,
+        weights: list[Tensor],
+        values: Tensor,
+        keys: Tensor,
+        padding: Tensor,
+        hidden: Tensor,
+        cell: Tensor,
+        tokens: Tensor,
+        crops: Tensor,
+        parents: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        log_probs, after, cell_after, attention = self.step(
+            weights, values[crops], keys[crops], padding[crops], hidden[parents], cell[parents], tokens
+        )
+        return log_probs, after, cell_after, attention
 
 
 class _Follow(nn.Module):

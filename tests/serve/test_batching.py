@@ -13,10 +13,11 @@ from str_app.reader import Reader
 from tests.serve.conftest import HeldReader, TwoWidths, entered, parts, png, queued, serving
 
 
-def test_warm_up_computes_every_bucket_at_every_width_before_ready() -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_each_thread_computes_every_bucket_at_every_width_before_ready(threads: int) -> None:
     async def scenario() -> None:
-        async with serving(Settings(max_batch=8), reader):
-            pass
+        async with serving(Settings(max_batch=8, threads=threads), reader):
+            assert sorted(reader.sizes) == sorted([1, 2, 3, 4, 6, 8] * 2 * threads)
 
     reader = HeldReader(TwoWidths())
     reader.forget = lambda: None  # type: ignore[method-assign]

@@ -58,7 +58,16 @@ class FakeEngine:
         classes = np.clip((cells[:, :, 0] + 1) // 2, 1, len(self.charset))
         return Painted(classes, cells[:, :, 1] / 255.0, lengths), np.zeros(len(canvases), dtype=np.int64)
 
-    def step(self, memory: Painted, state: np.ndarray, tokens: np.ndarray) -> Step:
+    def step(
+        self, memory: Painted, state: np.ndarray, tokens: np.ndarray, crops: np.ndarray, parents: np.ndarray
+    ) -> Step:
+        return self._advance(Painted(*(part[crops] for part in memory)), state[parents])
+
+    def follow(self, memory: Painted, state: np.ndarray) -> Followed:
+        steps = [self._advance(memory, state + place) for place in range(int(memory.lengths.max()) + 1)]
+        return Followed(np.stack([s.log_probs for s in steps], 1), np.stack([s.attention for s in steps], 1))
+
+    def _advance(self, memory: Painted, state: np.ndarray) -> Step:
         batch = np.arange(len(state))
         place = np.minimum(state, CELLS - 1)
         ended = state >= memory.lengths
@@ -71,13 +80,6 @@ class FakeEngine:
         attention = np.zeros((len(state), 1, CELLS), dtype=np.float32)
         attention[batch, 0, place] = 1.0
         return Step(np.log(probs / probs.sum(1, keepdims=True)).astype(np.float32), state + 1, attention)
-
-    def follow(self, memory: Painted, state: np.ndarray) -> Followed:
-        steps = [self.step(memory, state + place, state) for place in range(int(memory.lengths.max()) + 1)]
-        return Followed(np.stack([s.log_probs for s in steps], 1), np.stack([s.attention for s in steps], 1))
-
-    def select(self, memory: Painted, state: np.ndarray, rows: np.ndarray) -> tuple[Painted, np.ndarray]:
-        return Painted(*(part[rows] for part in memory)), state[rows]
 
     def use_threads(self, count: int) -> None:
         """It computes nothing worth a thread."""

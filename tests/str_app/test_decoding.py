@@ -13,6 +13,7 @@ from models.preprocessing import Preprocessing
 from models.recognizer import Architecture, Recognizer
 from str_app import decoding
 from str_app.decoding import Trie, beam_search, greedy, lexicon_search
+from str_app.passes import usual_sizes
 from str_app.reader import Reader
 from str_app.torch_engine import TorchEngine
 from tests.str_app.fake_engine import FakeEngine, paint
@@ -40,7 +41,7 @@ def score(engine, canvas, width, tokens):
     memory, state = engine.encode(canvas[None], np.array([width]))
     total, previous = 0.0, 0
     for token in [*tokens, 0]:
-        step = engine.step(memory, state, np.array([previous]))
+        step = engine.step(memory, state, np.array([previous]), *np.zeros((2, 1), np.int64))
         state, total, previous = step.state, total + float(step.log_probs[0, token]), token
     return total
 
@@ -53,7 +54,7 @@ def test_early_stop_reads_the_same(seed):
     early = one.follow(memory, state)
     tokens = np.zeros(8, np.int64)
     for place in range(one.max_length + 1):
-        step = one.step(memory, state, tokens)
+        step = one.step(memory, state, tokens, np.arange(8), np.arange(8))
         state, tokens = step.state, step.log_probs.argmax(axis=1)
         if place < early.log_probs.shape[1]:
             np.testing.assert_array_equal(early.log_probs[:, place], step.log_probs)
@@ -228,13 +229,30 @@ def test_nothing_in_nothing_out():
 )
 def test_only_what_may_be_beaten_is_searched(prior, searched):
     fake = FakeEngine()
-    rows = []
-    select = fake.select
-    fake.select = lambda memory, state, chosen: rows.append(chosen) or select(memory, state, chosen)
+    rows = record_steps(fake)
     chances = {"doubtful": ("abcd", 0.7), "likely": ("abcd", 0.9), "known": ("word", 0.9), "sure": ("abcd", 0.99)}
     pictures = {name: paint(*given) for name, given in chances.items()}
     Reader(fake, prior=prior).recognize(list(pictures.values()))
     assert [list(pictures)[row] for row in rows[0]] == searched
+
+
+def test_a_search_meets_few_sizes_of_step():
+    """However many prefixes it has: the engine takes memory for each size."""
+    fake = FakeEngine()
+    rows = record_steps(fake)
+    Reader(fake).recognize([paint("abcdef", 0.4 + 0.01 * k) for k in range(9)], beam=5)
+    sizes = {len(crops) for crops in rows}
+    assert max(sizes) > 9
+    assert sizes <= set(usual_sizes(64))
+
+
+def record_steps(fake):
+    """The crops of each step from now on."""
+    rows, step = [], fake.step
+    fake.step = lambda memory, state, tokens, crops, parents: (
+        rows.append(crops) or step(memory, state, tokens, crops, parents)
+    )
+    return rows
 
 
 def test_a_search_that_finds_nothing_better_keeps_the_greedy_reading():
@@ -255,7 +273,7 @@ def test_a_character_is_as_sure_as_both_its_cases():
             memory, state = one.encode(canvas[None], np.array([width]))
             previous, exact = 0, 0.0
             for char, found in zip([*reading.text, None], reading.character_log_probs, strict=True):
-                step = one.step(memory, state, np.array([previous]))
+                step = one.step(memory, state, np.array([previous]), *np.zeros((2, 1), np.int64))
                 log_probs, state = step.log_probs[0], step.state
                 cases = [0] if char is None else one.charset.encode(char.lower() + char.upper())[:-1]
                 assert found == pytest.approx(np.logaddexp.reduce(log_probs[cases]), abs=1e-4)
