@@ -17,8 +17,12 @@ from str_app.passes import padded_size
 BEAM = 8  # wider finds little more on validation crops
 # What has more than this probability is not doubted, however unlikely a text it is.
 SURE = 0.9
+# What has less is looked at twice; for the rest it would cost as much and change little.
+DOUBTED = 0.5
 # With a prior, readings a tenth as probable as the best are found too: confidences are shares.
 SLACK = math.log(10)
+# Prefixes a hundredth as probable as the best are given up: a sixth of a search's time, and no reading on validation.
+HOPELESS = math.log(100)
 # By so much must a searched reading be more probable: sums of float32 depend on the batch, readings must not.
 MARGIN = 1e-4
 
@@ -219,7 +223,8 @@ def beam_search(
     """The most probable reading that greedy decoding, or a search among the `width` best prefixes, finds.
 
     With a prior its bonus is added to each log-probability. Only the greedy readings that another one could beat are
-    searched: without a prior, those with at most half of the probability. Width 1 is greedy, without a prior.
+    searched: without a prior, those with at most half of the probability. Those with less than `DOUBTED` are looked at
+    in negative as well, and their search takes the mean of both looks. Width 1 is greedy, without any of this.
 
     Args:
         engine, canvases, widths: as for `greedy`.
@@ -234,6 +239,7 @@ def beam_search(
     readings = _greedy(engine, memory, state)
     if width == 1:
         return readings
+    look = _Look(memory, state, range(len(canvases)))
     other_case = np.array(engine.charset.other_case)
     characters = ["", *engine.charset.characters]
 
@@ -260,14 +266,41 @@ def beam_search(
 
     most = prior.most if prior else 0.0
     found = [[candidate(reading)] for reading in readings]
+    slack = SLACK if prior else 0.0
     unsure = [row for row, (greedily,) in enumerate(found) if _may_be_beaten(greedily, most)]
-    if unsure:
-        slack = SLACK if prior else 0.0
-        floors = {row: found[row][0].total + MARGIN - slack for row in unsure}
-        ends = _search(engine, memory, state, width, expand, dict.fromkeys(unsure), floors, slack)
-        for row, hypotheses in ends.items():
-            found[row] += [candidate(one) for one in hypotheses if one.text != readings[row].text]
+    doubted = [row for row in unsure if math.exp(found[row][0].log_either) < DOUBTED]
+    if once := [row for row in unsure if row not in doubted]:
+        floors = {row: found[row][0].total + MARGIN - slack for row in once}
+        for row, ends in _search(engine, [look], width, expand, dict.fromkeys(once), floors, slack).items():
+            found[row] += [candidate(one) for one in ends if one.text != readings[row].text]
+    if doubted:
+        looks = [look, _negatives(engine, canvases, widths, doubted)]
+        floors = dict.fromkeys(doubted, -math.inf)
+        for row, ends in _search(engine, looks, width, expand, dict.fromkeys(doubted), floors, slack).items():
+            found[row] = [candidate(one) for one in ends]
     return [_most_probable(candidates, bool(prior)) for candidates in found]
+
+
+class _Look(NamedTuple):
+    """One way to see a batch.
+
+    Attributes:
+        memory, state: after `encode`.
+        places: of each image of the batch among those seen so.
+    """
+
+    memory: Memory
+    state: State
+    places: Mapping[int, int] | Sequence[int]
+
+
+def _negatives(
+    engine: Engine, canvases: npt.NDArray[np.uint8], widths: npt.NDArray[np.int64], rows: Sequence[int]
+) -> _Look:
+    """Some rows of the batch, light where they were dark: what the network makes of them errs elsewhere."""
+    filled = [*rows, *[rows[0]] * (padded_size(len(rows)) - len(rows))]
+    memory, state = engine.encode(255 - canvases[filled], widths[filled])
+    return _Look(memory, state, {row: place for place, row in enumerate(rows)})
 
 
 class _Candidate(NamedTuple):
@@ -288,7 +321,7 @@ class _Candidate(NamedTuple):
 
 def _may_be_beaten(greedily: _Candidate, most: float) -> bool:
     """Whether what the greedy reading leaves of the probability could win, if all of it were one reading's."""
-    log_prob = greedily.source.log_prob
+    log_prob = greedily.log_either if most else greedily.source.log_prob
     if log_prob >= 0 or (most and log_prob > math.log(SURE)):
         return False
     return math.log(-math.expm1(log_prob)) + most > greedily.total
@@ -297,7 +330,7 @@ def _may_be_beaten(greedily: _Candidate, most: float) -> bool:
 def _most_probable(candidates: Sequence[_Candidate], share_confidence: bool) -> Decoded:
     """The one with the highest total, and how sure it is: by itself, or as its share among all that was found.
 
-    The first, which is the greedy reading, unless another is better by a margin.
+    The first, which is the greedy reading where that competes, unless another is better by a margin.
     """
     best = max(candidates, key=lambda candidate: candidate.total)
     if best.total < candidates[0].total + MARGIN:
@@ -358,7 +391,8 @@ def lexicon_search(
         return []
     memory, state = engine.encode(canvases, widths)
     roots = {image: trie.root for image, trie in enumerate(tries)}
-    ends = _search(engine, memory, state, width, expand, roots, dict.fromkeys(roots, -math.inf))
+    looks = [_Look(memory, state, range(len(canvases)))]
+    ends = _search(engine, looks, width, expand, roots, dict.fromkeys(roots, -math.inf))
     return [_as_word(image, hypotheses, engine.max_length) for image, hypotheses in ends.items()]
 
 
@@ -374,8 +408,7 @@ def _as_word(place: int, hypotheses: list[_Hypothesis], max_length: int) -> Deco
 
 def _search(
     engine: Engine,
-    memory: Memory,
-    state: State,
+    looks: Sequence[_Look],
     width: int,
     expand: _Expand,
     roots: Mapping[int, _TrieNode | None],
@@ -385,7 +418,8 @@ def _search(
     """Beam search of some images of a batch: the finished hypotheses of each.
 
     Args:
-        engine, memory, state: after `encode`.
+        engine: runs the steps.
+        looks: ways to see each image; their probabilities and attention are averaged.
         width: prefixes kept.
         expand: what may follow a prefix.
         roots: the images to search, and where each one's first prefix stands.
@@ -393,17 +427,26 @@ def _search(
         slack: by so much less than the best that has finished may another have.
     """
     running = [_Hypothesis(image, node=root) for image, root in roots.items()]
-    parents = list(roots)
+    parents: list[int] = []
+    states = [look.state for look in looks]
     finished: dict[int, list[_Hypothesis]] = {image: [] for image in roots}
     to_beat = dict(floors)
     for position in range(engine.max_length + 1):
         # Rows that nobody reads fill up to a usual size: the engine takes memory for every size it meets.
         rows = np.zeros((3, padded_size(len(running))), dtype=np.int64)
-        rows[:, : len(running)] = [one.token for one in running], [one.image for one in running], parents
-        step = engine.step(memory, state, *rows)
-        state = step.state
+        own = rows[:, : len(running)]
+        own[0] = [one.token for one in running]
+        steps = []
+        for look, state in zip(looks, states, strict=True):
+            own[1] = [look.places[one.image] for one in running]
+            own[2] = parents or own[1]
+            steps.append(engine.step(look.memory, state, *rows))
+        states = [step.state for step in steps]
+        # The mean of probabilities: better than that of their logarithms on validation crops.
+        log_probs = np.logaddexp.reduce([step.log_probs[: len(running)] for step in steps]) - math.log(len(steps))
+        attention = np.mean([step.attention for step in steps], axis=0)
         least = np.array([to_beat[one.image] - one.log_prob for one in running])
-        front = _Front(running, step.log_probs[: len(running)], least, must_end=position == engine.max_length)
+        front = _Front(running, log_probs, least, must_end=position == engine.max_length)
         candidates: dict[int, list[tuple[float, int, _Option]]] = {}
         for place, option in expand(front):
             # Log-probabilities and outlooks only fall, so what has no chance already never has one.
@@ -416,7 +459,7 @@ def _search(
             choices.sort(key=lambda choice: -choice[0])
             # Finished hypotheses compete for a place, then leave.
             for total, place, option in choices[:width]:
-                if total <= to_beat[image]:
+                if total <= to_beat[image] or total < choices[0][0] - HOPELESS:
                     break
                 parent = running[place]
                 one = _Hypothesis(
@@ -425,7 +468,7 @@ def _search(
                     option.text,
                     option.token,
                     (*parent.character_log_probs, option.character_log_prob),
-                    (*parent.attention, step.attention[place]),
+                    (*parent.attention, attention[place]),
                     option.outlook,
                     option.node,
                 )

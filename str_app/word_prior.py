@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 
 # A reading's bonus is WEIGHT · ln(frequency / UNKNOWN); chosen on validation crops, see docs/training.md.
-WEIGHT = 0.25
+WEIGHT = 0.35
 UNKNOWN = 1e-11  # frequency of what is neither a known word nor a number
 NUMBERS = 0.05  # share of numbers in what signs say; each digit more makes one of them ten times as rare
 # What stands around a word, and what digits are grouped by.

@@ -36,14 +36,30 @@ def crops(batch, seed=0):
     return random.integers(0, 256, (batch, 32, 128, 3), dtype=np.uint8), random.integers(8, 129, batch)
 
 
-def score(engine, canvas, width, tokens):
+def distributions(engine, canvas, width, tokens, looks=1):
+    """Log-probabilities at each of `tokens` and at the end: of the canvas, or the mean with its negative's."""
+    steps = []
+    for seen in [canvas, 255 - canvas][:looks]:
+        memory, state = engine.encode(seen[None], np.array([width]))
+        steps.append([])
+        for previous in [0, *tokens]:
+            step = engine.step(memory, state, np.array([previous]), *np.zeros((2, 1), np.int64))
+            state = step.state
+            steps[-1].append(np.exp(step.log_probs[0].astype(float)))
+    return np.log(np.mean(steps, axis=0))
+
+
+def score(engine, canvas, width, tokens, looks=1):
     """Log-probability of `tokens` and the end after them."""
-    memory, state = engine.encode(canvas[None], np.array([width]))
-    total, previous = 0.0, 0
-    for token in [*tokens, 0]:
-        step = engine.step(memory, state, np.array([previous]), *np.zeros((2, 1), np.int64))
-        state, total, previous = step.state, total + float(step.log_probs[0, token]), token
-    return total
+    chances = distributions(engine, canvas, width, tokens, looks)
+    return sum(float(step[token]) for step, token in zip(chances, [*tokens, 0], strict=True))
+
+
+@pytest.fixture(params=[1, 2], ids=["one look", "and in negative"])
+def looks(request, monkeypatch):
+    """How often everything that is searched is looked at."""
+    monkeypatch.setattr(decoding, "DOUBTED", {1: 0.0, 2: np.inf}[request.param])
+    return request.param
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -93,19 +109,21 @@ def test_beam_of_one_is_greedy(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_wide_beam_finds_the_most_probable_text(seed):
+def test_a_wide_beam_finds_the_most_probable_text(seed, looks):
     one = engine(seed, max_length=3, charset="abc")
     canvases, widths = crops(3, seed)
     readings = beam_search(one, canvases, widths, width=60)
     everything = [tokens for length in range(4) for tokens in itertools.product((1, 2, 3), repeat=length)]
+    assert max(reading.log_prob for reading in greedy(one, canvases, widths)) < np.log(0.5), "all are searched"
     for reading, canvas, width in zip(readings, canvases, widths, strict=True):
-        best = max(everything, key=lambda tokens: score(one, canvas, width, tokens))
+        best = max(everything, key=lambda tokens: score(one, canvas, width, tokens, looks))
         assert reading.text == one.charset.decode(best)
-        assert reading.log_prob == pytest.approx(score(one, canvas, width, best), abs=1e-4)
+        assert reading.log_prob == pytest.approx(score(one, canvas, width, best, looks), abs=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_beam_is_never_worse_than_greedy(seed):
+def test_beam_is_never_worse_than_greedy(seed, monkeypatch):
+    monkeypatch.setattr(decoding, "DOUBTED", 0.0)
     one = engine(seed, max_length=10)
     canvases, widths = crops(6, seed)
     found = zip(greedy(one, canvases, widths), beam_search(one, canvases, widths, width=16), strict=True)
@@ -126,7 +144,7 @@ class Table:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_prior_finds_the_best_of_all_texts(seed, monkeypatch):
+def test_prior_finds_the_best_of_all_texts(seed, looks, monkeypatch):
     monkeypatch.setattr(decoding, "SURE", 1.0)
     one = engine(seed, max_length=3, charset="abc")
     canvases, widths = crops(3, seed)
@@ -136,7 +154,7 @@ def test_prior_finds_the_best_of_all_texts(seed, monkeypatch):
     for reading, canvas, width in zip(
         beam_search(one, canvases, widths, width=60, prior=prior), canvases, widths, strict=True
     ):
-        scores = {one.charset.decode(tokens): score(one, canvas, width, tokens) for tokens in everything}
+        scores = {one.charset.decode(tokens): score(one, canvas, width, tokens, looks) for tokens in everything}
         best = max(scores, key=lambda text: scores[text] + prior(text))
         assert reading.text == best
         assert reading.log_prob == pytest.approx(scores[best], abs=1e-4)
@@ -227,7 +245,8 @@ def test_nothing_in_nothing_out():
         (Table({"word": 3.0}), ["doubtful", "likely"]),
     ],
 )
-def test_only_what_may_be_beaten_is_searched(prior, searched):
+def test_only_what_may_be_beaten_is_searched(prior, searched, monkeypatch):
+    monkeypatch.setattr(decoding, "DOUBTED", 0.0)
     fake = FakeEngine()
     rows = record_steps(fake)
     chances = {"doubtful": ("abcd", 0.7), "likely": ("abcd", 0.9), "known": ("word", 0.9), "sure": ("abcd", 0.99)}
@@ -255,7 +274,8 @@ def record_steps(fake):
     return rows
 
 
-def test_a_search_that_finds_nothing_better_keeps_the_greedy_reading():
+def test_a_search_that_finds_nothing_better_keeps_the_greedy_reading(monkeypatch):
+    monkeypatch.setattr(decoding, "DOUBTED", 0.0)
     one = engine(2, max_length=10)
     canvases, widths = crops(6, 2)
     for before, after in zip(greedy(one, canvases, widths), beam_search(one, canvases, widths), strict=True):
@@ -265,18 +285,26 @@ def test_a_search_that_finds_nothing_better_keeps_the_greedy_reading():
             assert after.log_prob > before.log_prob + decoding.MARGIN / 2
 
 
-def test_a_character_is_as_sure_as_both_its_cases():
+def test_a_character_is_as_sure_as_both_its_cases(looks):
     one = engine(1, max_length=6)
     canvases, widths = crops(4, 1)
-    for readings in (greedy(one, canvases, widths), beam_search(one, canvases, widths)):
+    assert max(reading.log_prob for reading in greedy(one, canvases, widths)) < np.log(0.5), "all are searched"
+    for readings, seen in ((greedy(one, canvases, widths), 1), (beam_search(one, canvases, widths), looks)):
         for reading, canvas, width in zip(readings, canvases, widths, strict=True):
-            memory, state = one.encode(canvas[None], np.array([width]))
-            previous, exact = 0, 0.0
-            for char, found in zip([*reading.text, None], reading.character_log_probs, strict=True):
-                step = one.step(memory, state, np.array([previous]), *np.zeros((2, 1), np.int64))
-                log_probs, state = step.log_probs[0], step.state
+            tokens = one.charset.encode(reading.text)[:-1]
+            chances = distributions(one, canvas, width, tokens, seen)
+            for char, found, step in zip([*reading.text, None], reading.character_log_probs, chances, strict=True):
                 cases = [0] if char is None else one.charset.encode(char.lower() + char.upper())[:-1]
-                assert found == pytest.approx(np.logaddexp.reduce(log_probs[cases]), abs=1e-4)
-                previous = 0 if char is None else one.charset.encode(char)[0]
-                exact += float(log_probs[previous])
-            assert reading.log_prob == pytest.approx(exact, abs=1e-4)
+                assert found == pytest.approx(np.logaddexp.reduce(step[cases]), abs=1e-4)
+            assert reading.log_prob == pytest.approx(score(one, canvas, width, tokens, seen), abs=1e-4)
+
+
+def test_only_what_has_less_than_half_is_looked_at_in_negative():
+    fake = FakeEngine()
+    looks, encode = [], fake.encode
+    fake.encode = lambda canvases, widths: looks.append(canvases) or encode(canvases, widths)
+    Reader(fake).recognize([paint("abcd", chance) for chance in (0.7, 0.9, 0.6, 0.99)], beam=4)
+    first, negatives = looks
+    np.testing.assert_array_equal(negatives, 255 - first[[0, 2]])
+    Reader(fake).recognize([paint("abcd", 0.7)], beam=1)
+    assert len(looks) == 3, "greedily once"
