@@ -238,9 +238,11 @@ class _Branch(nn.Module):
         crops: Tensor,
         parents: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        log_probs, after, cell_after, attention = self.step(
-            weights, values[crops], keys[crops], padding[crops], hidden[parents], cell[parents], tokens
-        )
+        # Not values[crops], which takes six times as long.
+        values, keys = values.index_select(0, crops), keys.index_select(0, crops)
+        padding = padding.index_select(0, crops)
+        hidden, cell = hidden.index_select(0, parents), cell.index_select(0, parents)
+        log_probs, after, cell_after, attention = self.step(weights, values, keys, padding, hidden, cell, tokens)
         return log_probs, after, cell_after, attention
 
 

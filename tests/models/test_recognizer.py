@@ -62,6 +62,22 @@ def test_teacher_forcing_equals_stepping(changes):
         tokens = targets[:, t]
 
 
+def test_attention_is_the_literal_equation():
+    """softmax of vᵀ tanh(keys + W h), which is computed by another name."""
+    torch.manual_seed(0)
+    attention = AdditiveAttention(channels=5, hidden_size=6, attention_size=7, grid=(2, 4)).double()
+    values, hidden = torch.randn(3, 8, 5).double(), 3 * torch.randn(3, 6).double()
+    padding = torch.arange(8) >= torch.tensor([8, 5, 1])[:, None]
+    keys = attention.project_keys(values)
+    glimpse, weights = attention(Memory(values, keys, padding), hidden)
+    (score,), query = attention.score.weight, attention.query.weight
+    for row in range(3):
+        scores = torch.stack([score @ torch.tanh(key + query @ hidden[row]) for key in keys[row]])
+        scores[padding[row]] = -torch.inf
+        torch.testing.assert_close(weights[row], scores.softmax(0))
+        torch.testing.assert_close(glimpse[row], scores.softmax(0) @ values[row])
+
+
 def test_padding_gets_no_attention():
     model = tiny()
     width = model.preprocessing.width

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -13,24 +14,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
+
 
 class Answer(NamedTuple):
     status: int
-    headers: dict[str, str]
+    head: bytes
     body: bytes
     seconds: float
+
+    @property
+    def headers(self) -> dict[str, str]:
+        lines = self.head.decode("latin-1").split("\r\n")[1:]
+        return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
 
 
 class Connection(asyncio.Protocol):
     """One keep-alive connection, made anew when the server has closed it; one request at a time.
 
-    A protocol and not streams: what the clients take of the cores is missing to the server that they measure.
+    A protocol and not streams, and nothing is parsed that nobody asks for: what the clients take of the cores is
+    missing to the server that they measure.
     """
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._address = address
         self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[Answer] | None = None
+        self._done: Callable[[Answer | OSError], None] | None = None
         self._received = b""
         self._start = 0.0
 
@@ -41,33 +50,48 @@ class Connection(asyncio.Protocol):
             OSError: the connection broke.
         """
         loop = asyncio.get_running_loop()
-        if self._transport is None:
+        answer: asyncio.Future[Answer | OSError] = loop.create_future()
+        if not self.start(request, answer.set_result):
             self._transport, _ = await loop.create_connection(lambda: self, *self._address)
-        self._answer, self._received, self._start = loop.create_future(), b"", time.perf_counter()
-        self._transport.write(request)
+            self.start(request, answer.set_result)
         try:
-            answer = await self._answer
+            found = await answer
         except BaseException:
+            self._done = None
             self.close()
             raise
-        if answer.headers.get("connection") == "close":
-            self.close()
-        return answer
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    def start(self, request: bytes, done: Callable[[Answer | OSError], None]) -> bool:
+        """Send a whole request, and call `done` with its answer, or with why there is none; False: not connected."""
+        if self._transport is None:
+            return False
+        self._done, self._received, self._start = done, b"", time.perf_counter()
+        self._transport.write(request)
+        return True
 
     def data_received(self, data: bytes) -> None:
         self._received += data
         head, end, body = self._received.partition(b"\r\n\r\n")
-        if not end or self._answer is None or self._answer.done():
+        if not end:
             return
-        lines = head.decode("latin-1").split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
-        if len(body) == int(headers["content-length"]):
-            self._answer.set_result(Answer(int(lines[0].split()[1]), headers, body, time.perf_counter() - self._start))
+        length = LENGTH.search(head + b"\r\n")
+        assert length, head
+        if len(body) == int(length[1]):
+            if b"\r\nconnection: close" in head.lower():
+                self.close()
+            self._finish(Answer(int(head[9:12]), head, body, time.perf_counter() - self._start))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        if self._answer and not self._answer.done():
-            self._answer.set_exception(exc if isinstance(exc, OSError) else ConnectionResetError("closed"))
+        self._finish(exc if isinstance(exc, OSError) else ConnectionResetError("closed"))
+
+    def _finish(self, outcome: Answer | OSError) -> None:
+        done, self._done = self._done, None
+        if done:
+            done(outcome)
 
     def close(self) -> None:
         if self._transport:
