@@ -152,7 +152,7 @@ class SetResult:
     def score(self, subset: str | None = None) -> Score:
         """Numbers of the whole set or of one of its subsets."""
         dropped = [index for index in self.dropped if subset is None or index in self.subsets[subset]]
-        return _score(self.name, subset, self.of(subset), len(dropped), self.protocol)
+        return score_of(self.name, subset, self.of(subset), len(dropped), self.protocol)
 
     @property
     def default_subset(self) -> str | None:
@@ -249,7 +249,10 @@ def _read_batch(
             yield Prediction(index, labels[index], "", 0.0, correct=False, readable=False)
 
 
-def _score(name: str, subset: str | None, predictions: Sequence[Prediction], dropped: int, protocol: Protocol) -> Score:
+def score_of(
+    name: str, subset: str | None, predictions: Sequence[Prediction], dropped: int, protocol: Protocol
+) -> Score:
+    """Numbers of some predictions; see `Score`."""
     count = len(predictions)
     correct = [one.correct for one in predictions]
     confidences = [one.confidence for one in predictions]

@@ -7,37 +7,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from str_app.evaluation.confidence import MEANING, equal_mass_reliability
-from str_app.evaluation.metrics import wilson_interval
-from str_app.evaluation.protocol import FIELD, Score, SetResult
+from str_app.evaluation.protocol import FIELD, Score, SetResult, score_of
 
 
 @dataclass(frozen=True)
 class Total:
-    """Over the default subset of every set, in percent.
+    """Over the default subset of every set.
 
     Attributes:
-        n: samples.
-        weighted: accuracy over all samples together.
-        interval: its 95 % Wilson interval.
-        mean: plain mean of the sets' accuracies.
+        pooled: of all their samples together.
+        mean: plain mean of the sets' accuracies, in percent.
     """
 
-    n: int
-    weighted: float
-    interval: tuple[float, float]
+    pooled: Score
     mean: float
 
 
 def total_of(results: Sequence[SetResult]) -> Total:
     """Sample-weighted total and plain mean of the sets' default subsets."""
     scores = [result.score(result.default_subset) for result in results]
-    count = sum(score.n for score in scores)
-    correct = sum(score.correct for score in scores)
-    low, high = wilson_interval(correct, count)
+    predictions = [one for result in results for one in result.of(result.default_subset)]
+    dropped = sum(score.dropped for score in scores)
     return Total(
-        n=count,
-        weighted=100.0 * correct / max(1, count),
-        interval=(100.0 * low, 100.0 * high),
+        pooled=score_of("weighted total", None, predictions, dropped, results[0].protocol),
         mean=sum(score.accuracy for score in scores) / max(1, len(scores)),
     )
 
@@ -54,7 +46,8 @@ def as_json(model: str, results: Sequence[SetResult]) -> dict[str, Any]:
             for result in results
             for score in result.scores()
         ],
-        "weighted": round(total.weighted, 2),
+        "total": total.pooled.as_json(),
+        "weighted": round(total.pooled.accuracy, 2),
         "mean": round(total.mean, 2),
     }
 
@@ -88,9 +81,8 @@ def rows(results: Sequence[SetResult]) -> list[tuple[str, ...]]:
         for score in result.scores()
     ]
     total = total_of(results)
-    blank = ("",) * (len(headings(results)) - 4)
-    lines.append(("weighted total", str(total.n), f"{total.weighted:.2f}", _interval(total.interval), *blank))
-    lines.append(("plain mean", "", f"{total.mean:.2f}", "", *blank))
+    lines.append(_row(total.pooled, default=True, field=results[0].protocol is FIELD))
+    lines.append(("plain mean", "", f"{total.mean:.2f}", *[""] * (len(headings(results)) - 3)))
     return lines
 
 

@@ -135,7 +135,9 @@ def test_idle_latency(server: RealServer, pool: list[Crop]) -> None:
 
 
 def test_overload(server: RealServer, pool: list[Crop]) -> None:
-    seconds = min(SECONDS, 30)
+    """Full load and overload take turns, since a shared machine's speed changes within minutes."""
+    rounds = 3
+    seconds = min(SECONDS, 30) / rounds
     single = [crop for crop in pool if len(crop.data) < 20_000]
     requests = [post(crop.data) for crop in single]
 
@@ -183,28 +185,44 @@ def test_overload(server: RealServer, pool: list[Crop]) -> None:
         tally.images = served  # while the overload lasted
         return tally
 
-    async def scenario() -> tuple[Tally, Tally, list[float], float, float]:
-        capacity = await closed_loop(server, single, CLIENTS, seconds)
+    async def overload(rate: float) -> tuple[Tally, list[float], float]:
         busy = time.process_time()
         async with probe(server.address) as health:
-            over = await open_loop(4 * capacity.images / capacity.elapsed)
-        busy = time.process_time() - busy
+            tally = await open_loop(rate)
+        return tally, health, (time.process_time() - busy) / (FILLING + tally.elapsed)
+
+    async def recover() -> float:
         start = time.perf_counter()
         while (await Connection(server.address).send(requests[0])).status != 200:
             await asyncio.sleep(0.05)
-        return capacity, over, health, time.perf_counter() - start, busy / (FILLING + over.elapsed)
+        return time.perf_counter() - start
 
-    capacity, over, health, recovery, busy = asyncio.run(scenario())
-    goodput = (over.images / over.elapsed) / (capacity.images / capacity.elapsed)
-    refused = over.refused_seconds
+    def full() -> float:
+        tally = asyncio.run(closed_loop(server, single, CLIENTS, seconds))
+        return tally.images / tally.elapsed
+
+    capacities, tallies, health, busy, recoveries = [full()], [], [], [], []
+    for _ in range(rounds):
+        over, times, share = asyncio.run(overload(4 * capacities[-1]))
+        recoveries.append(asyncio.run(recover()))
+        tallies.append(over)
+        health += times
+        busy.append(share)
+        capacities.append(full())
+    rates = [over.images / over.elapsed for over in tallies]
+    ratios = [2 * rate / (b + a) for rate, b, a in zip(rates, capacities[:-1], capacities[1:], strict=True)]
+    goodput = float(np.median(ratios))
+    refused = [one for over in tallies for one in over.refused_seconds]
     print(
-        f"\noverload: capacity {capacity}\n  at 4 times as much: {over}\n  goodput {goodput:.0%} of capacity, "
+        f"\noverload: capacity {np.round(capacities).tolist()} crops/s; at 4 times as much {np.round(rates).tolist()}\n"
+        f"  the first: {tallies[0]}\n  goodput {np.round(ratios, 2).tolist()}, median {goodput:.0%} of capacity, "
         f"refused in p50 {percentile(refused, 50):.1f} ms, p99 {percentile(refused, 99):.1f} ms, "
-        f"/healthz p99 {percentile(health, 99):.1f} ms, recovered in {recovery:.2f} s; "
-        f"the clients took {busy:.2f} of {usable_cores()} cores"
+        f"/healthz p99 {percentile(health, 99):.1f} ms, recovered in {max(recoveries):.2f} s; "
+        f"the clients took {np.median(busy):.2f} of {usable_cores()} cores"
     )
-    assert set(over.codes) <= {200, 429}
-    assert not over.wrong, over.wrong[:3]
+    for over in tallies:
+        assert set(over.codes) <= {200, 429}
+        assert not over.wrong, over.wrong[:3]
     assert goodput >= 0.9
     assert percentile(refused, 50) <= 20
-    assert recovery <= 2
+    assert max(recoveries) <= 2

@@ -10,6 +10,7 @@ from datasets.sample import DataError
 from models.charset import Charset
 from str_app.errors import StrAppError
 from str_app.evaluation import table
+from str_app.evaluation.metrics import expected_calibration_error
 from str_app.evaluation.protocol import FIELD, UNICODE, SetResult, evaluate_source, protocol_of
 from str_app.evaluation.sources import open_test_sets
 from str_app.reader import Reader
@@ -59,7 +60,7 @@ def test_subsets_and_the_default_one(tmp_path: Path) -> None:
     result = evaluate_source(Reader(FakeEngine()), test_set.source, subsets=test_set.subsets)
     rows = [(score.subset, score.n, score.correct, score.dropped) for score in result.scores()]
     assert rows == [("1015", 2, 1, 1), (None, 7, 5, 1), ("857", 1, 0, 0)]
-    assert table.total_of([result]).n == 2
+    assert table.total_of([result]).pooled.n == 2
 
 
 def test_subsets_and_lexicons_of_an_lmdb(tmp_path: Path) -> None:
@@ -111,12 +112,16 @@ def test_totals_weigh_samples_and_average_sets() -> None:
     large = evaluate_source(reader, PaintedSource([("ab", "ab")] * 3, name="large"))
     small = evaluate_source(reader, PaintedSource([("ab", "xy")], name="small"))
     total = table.total_of([large, small])
-    assert (total.n, total.weighted, total.mean) == (4, 75.0, 50.0)
+    assert (total.pooled.n, total.pooled.accuracy, total.mean) == (4, 75.0, 50.0)
+    assert total.pooled.cer == pytest.approx(100 * 2 / 8)
+    everything = [*large.predictions, *small.predictions]
+    chances, right = [one.confidence for one in everything], [one.correct for one in everything]
+    assert total.pooled.ece == pytest.approx(100 * expected_calibration_error(chances, right))
 
 
 def test_json_has_the_contract() -> None:
     content = table.as_json("fake", [evaluated()])
-    assert set(content) == {"model", "protocol", "confidence", "sets", "weighted", "mean"}
+    assert set(content) == {"model", "protocol", "confidence", "sets", "total", "weighted", "mean"}
     row = content["sets"][0]
     assert {
         "name", "subset", "n", "accuracy", "interval", "accuracy_62", "accuracy_94", "ned", "cer", "ece", "unreadable",
