@@ -22,7 +22,7 @@ from datasets.opening import open_source
 from str_app.evaluation.metrics import edit_distance, wilson_interval
 from str_app.evaluation.protocol import evaluate_source, protocol_of
 from str_app.reader import Reader
-from str_app.word_prior import WordPrior
+from str_app.word_prior import WEIGHT, WordPrior
 
 
 class Case(NamedTuple):
@@ -50,7 +50,7 @@ PROPERTIES = (
     Property("width / height", lambda case: case.shape, (1, 2, 3, 4, 6)),
     Property("letters and digits", lambda case: len(case.label), (4, 7, 10, 13)),
     Property("detail", lambda case: case.detail, (5, 10, 20, 40)),
-    Property("bonus of the label", lambda case: case.bonus, (0.01, 3)),
+    Property("ln(frequency / unknown)", lambda case: case.bonus / WEIGHT, (0.01, 12)),
 )
 
 
