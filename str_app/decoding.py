@@ -21,7 +21,7 @@ SURE = 0.9
 DOUBTED = 0.5
 # With a prior, readings a tenth as probable as the best are found too: confidences are shares.
 SLACK = math.log(10)
-# Prefixes a hundredth as probable as the best are given up: a sixth of a search's time, and no reading on validation.
+# Prefixes a hundredth as probable as the best are given up: a sixth of a search's time, and nothing on validation.
 HOPELESS = math.log(100)
 # By so much must a searched reading be more probable: sums of float32 depend on the batch, readings must not.
 MARGIN = 1e-4
@@ -271,12 +271,12 @@ def beam_search(
     doubted = [row for row in unsure if math.exp(found[row][0].log_either) < DOUBTED]
     if once := [row for row in unsure if row not in doubted]:
         floors = {row: found[row][0].total + MARGIN - slack for row in once}
-        for row, ends in _search(engine, [look], width, expand, dict.fromkeys(once), floors, slack).items():
+        for row, ends in _search(engine, [look], width, expand, dict.fromkeys(once), floors, slack, HOPELESS).items():
             found[row] += [candidate(one) for one in ends if one.text != readings[row].text]
     if doubted:
         looks = [look, _negatives(engine, canvases, widths, doubted)]
         floors = dict.fromkeys(doubted, -math.inf)
-        for row, ends in _search(engine, looks, width, expand, dict.fromkeys(doubted), floors, slack).items():
+        for row, ends in _search(engine, looks, width, expand, dict.fromkeys(doubted), floors, slack, HOPELESS).items():
             found[row] = [candidate(one) for one in ends]
     return [_most_probable(candidates, bool(prior)) for candidates in found]
 
@@ -414,6 +414,7 @@ def _search(
     roots: Mapping[int, _TrieNode | None],
     floors: Mapping[int, float],
     slack: float = 0.0,
+    hopeless: float = math.inf,
 ) -> dict[int, list[_Hypothesis]]:
     """Beam search of some images of a batch: the finished hypotheses of each.
 
@@ -425,6 +426,7 @@ def _search(
         roots: the images to search, and where each one's first prefix stands.
         floors: what a log-probability and its outlook must exceed, from the beginning.
         slack: by so much less than the best that has finished may another have.
+        hopeless: by so much less than the best of a step may another have.
     """
     running = [_Hypothesis(image, node=root) for image, root in roots.items()]
     parents: list[int] = []
@@ -459,7 +461,7 @@ def _search(
             choices.sort(key=lambda choice: -choice[0])
             # Finished hypotheses compete for a place, then leave.
             for total, place, option in choices[:width]:
-                if total <= to_beat[image] or total < choices[0][0] - HOPELESS:
+                if total <= to_beat[image] or total < choices[0][0] - hopeless:
                     break
                 parent = running[place]
                 one = _Hypothesis(

@@ -203,6 +203,12 @@ def test_lexicon_search_finds_the_most_probable_word(seed):
         assert reading.text == best
 
 
+def test_lexicon_search_forgives_a_letter_that_is_surely_misread():
+    """`dat` begins with what the engine gives a ten-millionth: another word begins better, and goes on worse."""
+    (reading,) = Reader(FakeEngine()).recognize(paint("bat", 0.999), lexicon=["dat", "bxyz"])
+    assert reading.text == "dat"
+
+
 def test_each_crop_its_own_lexicon_and_spelling():
     one = engine()
     tries = [Trie([word], one.charset) for word in ("Ab", "BA", "aaa")]
