@@ -15,7 +15,7 @@ from str_app.engine import Engine, Memory, State
 from str_app.passes import padded_size
 
 BEAM = 8  # wider finds little more on validation crops
-# What has more than this probability is not doubted, however unlikely a text it is.
+# What has more than this probability is not searched, however unlikely a text it is.
 SURE = 0.9
 # What has less is looked at twice; for the rest it would cost as much and change little.
 DOUBTED = 0.5
@@ -261,23 +261,24 @@ def beam_search(
                 outlook = prior(text) if token == Charset.END else prior.outlook(text)
             yield place, _Option(text, token, log_prob, either, outlook)
 
-    def candidate(source: Decoded | _Hypothesis) -> _Candidate:
-        return _Candidate(source, prior(source.text) if prior else 0.0)
+    def search(looks: Sequence[_Look], floors: Mapping[int, float]) -> dict[int, list[_Candidate]]:
+        if not floors:
+            return {}
+        finished = _search(engine, looks, width, expand, dict.fromkeys(floors), floors, slack, HOPELESS)
+        # The outlook of a text that has ended is its bonus.
+        return {row: [_Candidate(one, one.outlook) for one in ends] for row, ends in finished.items()}
 
-    most = prior.most if prior else 0.0
-    found = [[candidate(reading)] for reading in readings]
-    slack = SLACK if prior else 0.0
+    most, slack = (prior.most, SLACK) if prior else (0.0, 0.0)
+    found = [[_Candidate(reading, prior(reading.text) if prior else 0.0)] for reading in readings]
     unsure = [row for row, (greedily,) in enumerate(found) if _may_be_beaten(greedily, most)]
     doubted = [row for row in unsure if math.exp(found[row][0].log_either) < DOUBTED]
-    if once := [row for row in unsure if row not in doubted]:
-        floors = {row: found[row][0].total + MARGIN - slack for row in once}
-        for row, ends in _search(engine, [look], width, expand, dict.fromkeys(once), floors, slack, HOPELESS).items():
-            found[row] += [candidate(one) for one in ends if one.text != readings[row].text]
+    floors = {row: found[row][0].total + MARGIN - slack for row in unsure if row not in doubted}
+    for row, others in search([look], floors).items():
+        found[row] += [one for one in others if one.source.text != readings[row].text]
     if doubted:
         looks = [look, _negatives(engine, canvases, widths, doubted)]
-        floors = dict.fromkeys(doubted, -math.inf)
-        for row, ends in _search(engine, looks, width, expand, dict.fromkeys(doubted), floors, slack, HOPELESS).items():
-            found[row] = [candidate(one) for one in ends]
+        for row, others in search(looks, dict.fromkeys(doubted, -math.inf)).items():
+            found[row] = others
     return [_most_probable(candidates, bool(prior)) for candidates in found]
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from models.charset import Charset
 from models.preprocessing import Preprocessing
 
-Memory = Any  # what `encode` hands to `start` and `step`; only the engine looks inside
+Memory = Any  # what `encode` hands to `step` and `follow`; only the engine looks inside
 State = Any  # the decoder's recurrent state; only the engine looks inside
 
 

@@ -38,8 +38,7 @@ def padded_size(count: int) -> int:
     >>> [padded_size(count) for count in (1, 5, 9, 33)]
     [1, 6, 12, 48]
     """
-    exponent = max(0, (count - 1).bit_length() - 2)
-    return -(-count // (1 << exponent)) << exponent if count > 4 else count
+    return next(size for size in usual_sizes(2 * count) if size >= count)
 
 
 def batch_sizes(count: int, largest: int) -> list[int]:

@@ -110,7 +110,6 @@ class TorchEngine:
         return torch.from_numpy(array).to(self.device)
 
     def _untraced(self) -> _Passes:
-
         def step(_: list[Tensor], *inputs: Tensor) -> tuple[Tensor, ...]:
             outputs: tuple[Tensor, ...] = self._step(*inputs)
             return outputs
@@ -215,8 +214,8 @@ class _Step(nn.Module):
         return ((logits / self.temperature).log_softmax(dim=-1), *state, attention)
 
 
-class _Branch(nn.Module):
-    """A step of prefixes (R,), each of one crop (`crops`) and going on from one row of the state (`parents`).
+class _Stepping(nn.Module):
+    """What calls `_Step`. TorchScript compiles its source: then nothing in it takes Python's lock.
 
     Args:
         step: called with the weights and the inputs of `_Step`.
@@ -225,6 +224,10 @@ class _Branch(nn.Module):
     def __init__(self, step: Pass) -> None:
         super().__init__()
         self.step = step
+
+
+class _Branch(_Stepping):
+    """A step of prefixes (R,), each of one crop (`crops`) and going on from one row of the state (`parents`)."""
 
     def forward(
         self,
@@ -246,18 +249,8 @@ class _Branch(nn.Module):
         return log_probs, after, cell_after, attention
 
 
-class _Follow(nn.Module):
-    """Memory, first state and the most characters → log-probabilities (B, T, num_classes), attention (B, T, N).
-
-    TorchScript compiles this source: then no step takes Python's lock.
-
-    Args:
-        step: called with the weights and the inputs of `_Step`.
-    """
-
-    def __init__(self, step: Pass) -> None:
-        super().__init__()
-        self.step = step
+class _Follow(_Stepping):
+    """Memory, first state and the most characters → log-probabilities (B, T, num_classes), attention (B, T, N)."""
 
     def forward(
         self,
