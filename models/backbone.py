@@ -56,6 +56,8 @@ class ResNet(nn.Module):
         stages: channels of each residual stage.
         blocks: residual blocks of each stage.
         strides: (vertical, horizontal) stride of each stage's first block.
+        pyramid: enlarge the last stage's map to the size of the one before and add that, by a 1×1 convolution
+            (arXiv 1612.03144): the last stage's channels at the finer stride.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class ResNet(nn.Module):
         stages: tuple[int, ...],
         blocks: tuple[int, ...],
         strides: tuple[tuple[int, int], ...],
+        pyramid: bool = False,
     ) -> None:
         super().__init__()
         if not len(stages) == len(blocks) == len(strides):
@@ -82,9 +85,17 @@ class ResNet(nn.Module):
                 channels = width
         self.stages = nn.Sequential(*layers)
         self.out_channels = channels
+        self.lateral: ConvNorm | None = None
+        if pyramid:
+            if len(stages) < 2:
+                raise ValueError("a pyramid needs two stages at least")
+            self.lateral = ConvNorm(stages[-2], channels, 1, relu=False)
+        self._enlarge = strides[-1]
+        self._last_stage = sum(blocks[:-1])
+        kept = strides[:-1] if pyramid else strides
         self.stride = (
-            stem_strides[0] * stem_strides[1] * math.prod(s[0] for s in strides),
-            stem_strides[0] * stem_strides[1] * math.prod(s[1] for s in strides),
+            math.prod(stem_strides) * math.prod(s[0] for s in kept),
+            math.prod(stem_strides) * math.prod(s[1] for s in kept),
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -92,8 +103,16 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, out_channels, H / stride[0], W / stride[1])."""
-        features: Tensor = self.stages(self.stem(images))
-        return features
+        features: Tensor = self.stem(images)
+        finer = features
+        for index, block in enumerate(self.stages):
+            if index == self._last_stage:
+                finer = features
+            features = block(features)
+        if self.lateral is None:
+            return features
+        rows, columns = self._enlarge
+        return self.lateral(finer) + F.interpolate(features, scale_factor=(float(rows), float(columns)))
 
 
 def fold_batch_norms(model: nn.Module) -> nn.Module:

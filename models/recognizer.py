@@ -27,6 +27,7 @@ class Architecture:
         stages: channels of the residual stages.
         blocks: residual blocks a stage.
         strides: (vertical, horizontal) stride of each stage's first block.
+        pyramid: attend at the finer stride of the stage before the last, see `models.backbone.ResNet`.
         attention: `"2d"` attends over the whole feature map, `"1d"` over its columns (mean of the rows).
         context_size: hidden size of a bidirectional LSTM along the columns, added to the feature map; 0 is without.
         hidden_size: of the decoder's cell.
@@ -42,6 +43,7 @@ class Architecture:
     stages: tuple[int, ...] = (96, 160, 256)
     blocks: tuple[int, ...] = (1, 2, 2)
     strides: tuple[tuple[int, int], ...] = ((2, 2), (2, 1), (2, 1))
+    pyramid: bool = False
     attention: Literal["1d", "2d"] = "2d"
     context_size: int = 0
     hidden_size: int = 256
@@ -73,7 +75,7 @@ class Recognizer(nn.Module):
         self.charset = charset
         self.preprocessing = preprocessing
         a = architecture
-        self.backbone = ResNet(a.stem, a.stem_strides, a.stages, a.blocks, a.strides)
+        self.backbone = ResNet(a.stem, a.stem_strides, a.stages, a.blocks, a.strides, a.pyramid)
         rows, columns = self.backbone.stride
         if preprocessing.height % rows or any(width % columns for width in preprocessing.widths):
             raise ValueError(

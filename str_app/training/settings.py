@@ -14,6 +14,7 @@ from models.checkpoint import load_checkpoint
 from models.preprocessing import BEFORE_SPREAD, Preprocessing
 from models.presets import architecture
 from models.recognizer import Architecture
+from models.transfer import can_grow
 from str_app.errors import StrAppError
 from str_app.torch_engine import checkpoint_file
 
@@ -154,8 +155,11 @@ def make_settings(overrides: list[str], base: TrainSettings | None = None, **giv
             settings = dataclasses.replace(settings, **{part: changed})
         else:
             settings = _with(settings, key, value)
-    if settings.start_from and settings.architecture != given.get("architecture", settings.architecture):
-        raise StrAppError("--from brings its own architecture: leave out --set architecture.…")
+    if settings.start_from and not can_grow(given.get("architecture", settings.architecture), settings.architecture):
+        raise StrAppError(
+            "--from brings its own architecture: architecture.blocks may grow and architecture.pyramid become true; "
+            "leave out any other --set architecture.…"
+        )
     settings.check()
     return settings
 
@@ -178,7 +182,7 @@ def _with(owner: Any, name: str, text: str) -> Any:
     hint = typing.get_type_hints(kind)[name]
     try:
         value = _convert(hint, text)
-    except (ValueError, TypeError, json.JSONDecodeError):
+    except (ValueError, TypeError, KeyError):
         raise StrAppError(f"--set {name}={text}: expected {_describe(hint)}") from None
     return dataclasses.replace(owner, **{name: value})
 
@@ -200,6 +204,8 @@ def _convert(hint: Any, value: Any) -> Any:
         if len(kinds) != len(items):
             raise ValueError(value)
         return tuple(_convert(kind, item) for kind, item in zip(kinds, items, strict=True))
+    if hint is bool and isinstance(value, str):
+        return {"true": True, "false": False}[value.lower()]
     if hint is int and isinstance(value, str):
         return int(value.replace("_", ""))
     return hint(value)
@@ -210,7 +216,7 @@ def _describe(hint: Any) -> str:
         return "one of " + ", ".join(typing.get_args(hint))
     if isinstance(hint, types.GenericAlias) or typing.get_origin(hint) is tuple:
         return "a list, comma-separated or JSON"
-    return {int: "a whole number", float: "a number", str: "a text"}.get(hint, str(hint))
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}.get(hint, str(hint))
 
 
 def save_settings(settings: TrainSettings, path: Path) -> None:

@@ -12,7 +12,7 @@ from models.ctc import CTCHead
 from models.preprocessing import Preprocessing
 from models.presets import UnknownModelError, architecture, create_model, list_models, weights_path
 from models.recognizer import Architecture, Recognizer
-from models.transfer import transfer_weights
+from models.transfer import can_grow, transfer_weights
 
 TINY = Architecture(
     stem=(4, 4), stages=(8, 8, 12), blocks=(1, 1, 1), hidden_size=16, attention_size=8, embedding_size=6
@@ -168,3 +168,44 @@ def test_transfer_to_a_wider_canvas():
     assert ours.shape[1] == 2 * columns
     assert torch.equal(ours[:, :columns], theirs)
     assert torch.equal(ours[:, columns:], theirs[:, -1:].expand(-1, columns, -1))
+
+
+@pytest.mark.parametrize(("blocks", "pyramid"), [((2, 1, 2), False), ((1, 1, 1), True), ((1, 2, 3), True)])
+def test_a_grown_network_begins_as_the_one_it_comes_from(blocks, pyramid):
+    source = tiny().eval()
+    target = Recognizer(
+        dataclasses.replace(TINY, blocks=blocks, pyramid=pyramid), source.charset, Preprocessing()
+    ).eval()
+    assert can_grow(source.architecture, target.architecture)
+    fresh = transfer_weights(source, target)
+    assert fresh
+    assert all(name.startswith("backbone.") for name in fresh)
+    images, widths = torch.randn(2, 3, 32, 128), torch.tensor([128, 60])
+    targets = torch.randint(1, 4, (2, 5))
+    with torch.no_grad():
+        before, after = source(images, widths, targets), target(images, widths, targets)
+    torch.testing.assert_close(after[0], before[0], rtol=1e-5, atol=1e-5)
+    rows = target.grid[0] // source.grid[0]
+    assert rows == (TINY.strides[-1][0] if pyramid else 1)
+    # The coarse rows come `rows` times, and share their weight.
+    shared = after[1].unflatten(2, (source.grid[0], rows, -1)).sum(3).flatten(2)
+    torch.testing.assert_close(shared, before[1], rtol=1e-5, atol=1e-5)
+    # What is new learns from the first step on.
+    target(images, widths, targets)[0].square().sum().backward()
+    learns = [n for n, p in target.named_parameters() if n in fresh and p.grad is not None and p.grad.abs().sum() > 0]
+    assert learns
+
+
+def test_what_no_growing_leads_to():
+    assert can_grow(TINY, TINY)
+    for changed in ({"blocks": (1, 1, 0)}, {"blocks": (1, 1)}, {"hidden_size": 5}, {"stages": (8, 8, 8)}):
+        assert not can_grow(TINY, dataclasses.replace(TINY, **changed)), changed
+    assert not can_grow(dataclasses.replace(TINY, pyramid=True), TINY)
+
+
+def test_transfer_to_fewer_blocks_copies_the_first_of_each_stage():
+    deep = Recognizer(dataclasses.replace(TINY, blocks=(2, 1, 1)), Charset("abc"), Preprocessing())
+    flat = Recognizer(TINY, Charset("abc"), Preprocessing())
+    assert transfer_weights(deep, flat) == []
+    for ours, theirs in ((0, 0), (1, 2), (2, 3)):
+        assert torch.equal(flat.backbone.stages[ours].conv1[0].weight, deep.backbone.stages[theirs].conv1[0].weight)

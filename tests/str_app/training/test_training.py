@@ -198,6 +198,10 @@ def test_starting_from_other_weights(data, tmp_path):
     torch.testing.assert_close(after["decoder.cell.weight_hh"], before["decoder.cell.weight_hh"], rtol=0, atol=1e-4)
     with pytest.raises(StrAppError, match="brings its own architecture"):
         make_settings(["architecture.hidden_size=9"], train=(str(data),), start_from=start)
+    deeper = tuple(count + 1 for count in TINY.blocks)
+    blocks = "architecture.blocks=" + ",".join(map(str, deeper))
+    grown = make_settings([blocks, "architecture.pyramid=true"], train=(str(data),), start_from=start)
+    assert grown.architecture == dataclasses.replace(TINY, blocks=deeper, pyramid=True)
 
 
 def test_a_run_is_not_overwritten(data, tmp_path):
@@ -241,6 +245,7 @@ def test_settings_survive_a_file(tmp_path):
     [
         ("stepz=3", "unknown key"),
         ("architecture.depth=3", "unknown key"),
+        ("architecture.pyramid=yes", "expected true or false"),
         ("steps=many", "a whole number"),
         ("precision=fp8", "one of bf16, fp32"),
         ("steps", "key=value"),
