@@ -127,7 +127,9 @@ class Connection(HttpToolsProtocol):
         self.transport.write(refusal.answer)
         if refusal.closes:
             self.transport.close()
-        self.on_response_complete()
+        # Not this class's: whether the rest of the body needs a limit is seen when this piece has been parsed.
+        self._end_limit()
+        super().on_response_complete()
         return True
 
     def on_message_complete(self) -> None:

@@ -7,6 +7,7 @@ import math
 import random
 import re
 import time
+from functools import cache
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
@@ -79,6 +80,8 @@ class Recorder:
         self.metrics = metrics
         self._refused = 0  # since the last line about it
         self._told_at = -math.inf
+        # Looked up once: a label costs more than counting.
+        self._series = cache(self._find_series)
 
     def answered(
         self, request_id: str, route: str, method: str, status: int, seconds: float, problem: str = "", **fields: Any
@@ -94,10 +97,11 @@ class Recorder:
             problem: the code of a refusal.
             fields: more for the line.
         """
-        if problem:
-            self.metrics.rejections.labels(problem).inc()
-        self.metrics.requests.labels(route, method, str(status)).inc()
-        self.metrics.request_seconds.labels(route).observe(seconds)
+        requests, times, rejections = self._series(route, method, status, problem)
+        requests.inc()
+        times.observe(seconds)
+        if rejections:
+            rejections.inc()
         if status == 429:
             # Under overload a line for each would cost more than the refusals themselves.
             self._refused += 1
@@ -108,6 +112,13 @@ class Recorder:
         line = {"request_id": request_id, "method": method, "route": route, "status": status}
         line["ms"] = round(seconds * 1e3, 2)
         logger.log(logging.DEBUG if is_quiet(route, status) else logging.INFO, "request", extra=line | fields)
+
+    def _find_series(
+        self, route: str, method: str, status: int, problem: str
+    ) -> tuple[Counter, Histogram, Counter | None]:
+        metrics = self.metrics
+        rejections = metrics.rejections.labels(problem) if problem else None
+        return metrics.requests.labels(route, method, str(status)), metrics.request_seconds.labels(route), rejections
 
 
 class Telemetry:

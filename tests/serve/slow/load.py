@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import selectors
+import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
+TICK = 0.002  # seconds between looks at what is due
 LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 
 
@@ -39,9 +42,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, address: tuple[str, int]) -> None:
         self._address = address
         self._transport: asyncio.Transport | None = None
-        self._done: Callable[[Answer | OSError], None] | None = None
+        self._answer: asyncio.Future[tuple[bytes, bytes]] | None = None
         self._received = b""
-        self._start = 0.0
 
     async def send(self, request: bytes) -> Answer:
         """The answer to a whole request.
@@ -50,53 +52,44 @@ class Connection(asyncio.Protocol):
             OSError: the connection broke.
         """
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Answer | OSError] = loop.create_future()
-        if not self.start(request, answer.set_result):
+        if self._transport is None:
             self._transport, _ = await loop.create_connection(lambda: self, *self._address)
-            self.start(request, answer.set_result)
+        self._received, self._answer = b"", loop.create_future()
+        start = time.perf_counter()
+        self._transport.write(request)
         try:
-            found = await answer
+            head, body = await self._answer
         except BaseException:
-            self._done = None
             self.close()
             raise
-        if isinstance(found, OSError):
-            raise found
-        return found
-
-    def start(self, request: bytes, done: Callable[[Answer | OSError], None]) -> bool:
-        """Send a whole request, and call `done` with its answer, or with why there is none; False: not connected."""
-        if self._transport is None:
-            return False
-        self._done, self._received, self._start = done, b"", time.perf_counter()
-        self._transport.write(request)
-        return True
+        if b"\r\nconnection: close" in head.lower():
+            self.close()
+        return Answer(int(head[9:12]), head, body, time.perf_counter() - start)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        head, end, body = self._received.partition(b"\r\n\r\n")
-        if not end:
-            return
-        length = LENGTH.search(head + b"\r\n")
-        assert length, head
-        if len(body) == int(length[1]):
-            if b"\r\nconnection: close" in head.lower():
-                self.close()
-            self._finish(Answer(int(head[9:12]), head, body, time.perf_counter() - self._start))
+        if (whole := parted(self._received)) and self._answer and not self._answer.done():
+            self._answer.set_result(whole)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._finish(exc if isinstance(exc, OSError) else ConnectionResetError("closed"))
-
-    def _finish(self, outcome: Answer | OSError) -> None:
-        done, self._done = self._done, None
-        if done:
-            done(outcome)
+        if self._answer and not self._answer.done():
+            self._answer.set_exception(exc if isinstance(exc, OSError) else ConnectionResetError("closed"))
 
     def close(self) -> None:
         if self._transport:
             self._transport.close()
             self._transport = None
+
+
+def parted(received: bytes) -> tuple[bytes, bytes] | None:
+    """Head and body, once the whole answer is there."""
+    head, end, body = received.partition(b"\r\n\r\n")
+    if not end:
+        return None
+    length = LENGTH.search(head + b"\r\n")
+    assert length, head
+    return (head, body) if len(body) == int(length[1]) else None
 
 
 def get(path: str) -> bytes:
@@ -145,6 +138,64 @@ class Tally:
 def percentile(seconds: list[float], q: float) -> float:
     """In milliseconds; NaN of nothing."""
     return float(np.percentile(seconds, q) * 1e3) if seconds else float("nan")
+
+
+def open_loop(address: tuple[str, int], requests: list[bytes], rate: float, filling: float, seconds: float) -> Tally:
+    """Requests at a rate, whatever comes back, over connections that are made as needed.
+
+    What is answered counts from `filling` seconds on: until then the queue fills, and nothing comes of it yet. Plain
+    sockets, looked at every `TICK`: what the client takes of the cores is missing to the server that it measures.
+    """
+    tally, selector, sent, while_filling = Tally(), selectors.DefaultSelector(), 0, 0
+    idle: list[socket.socket] = []
+    running: dict[socket.socket, tuple[float, bytes]] = {}  # when its request was sent, and what has come since
+    start = time.perf_counter()
+
+    def send(request: bytes) -> None:
+        if idle:
+            connection = idle.pop()
+        else:
+            connection = socket.create_connection(address)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            selector.register(connection, selectors.EVENT_READ)
+        running[connection] = time.perf_counter(), b""
+        connection.sendall(request)
+
+    def receive(connection: socket.socket) -> None:
+        begun, received = running.pop(connection, (0.0, b""))
+        piece = connection.recv(1 << 16)
+        whole = parted(received + piece)
+        if not whole and piece:
+            running[connection] = begun, received + piece
+            return
+        if whole:
+            tally.add(Answer(int(whole[0][9:12]), *whole, time.perf_counter() - begun), 1, None)
+        elif begun:
+            tally.wrong.append("a connection was closed without an answer")
+        if whole and b"\r\nconnection: close" not in whole[0].lower():
+            idle.append(connection)
+            return
+        selector.unregister(connection)
+        connection.close()
+        with suppress(ValueError):
+            idle.remove(connection)
+
+    while running or time.perf_counter() - start < filling + seconds:
+        now = time.perf_counter() - start
+        if now < filling:
+            while_filling = tally.images
+        if now < filling + seconds:
+            for number in range(sent, int(rate * now)):
+                send(requests[number % len(requests)])
+                sent = number + 1
+            tally.elapsed, served = now - filling, tally.images
+        time.sleep(TICK)
+        for key, _ in selector.select(0):
+            receive(key.fileobj)  # type: ignore[arg-type]
+    tally.images = served - while_filling  # while the overload lasted
+    for connection in idle:
+        connection.close()
+    return tally
 
 
 @asynccontextmanager

@@ -9,7 +9,6 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ import pytest
 from str_app.cpu import usable_cores
 from str_app.reader import Reader
 from tests.serve.slow.crops import Crop, crops, same
-from tests.serve.slow.load import Answer, Connection, Tally, form, percentile, post, probe
+from tests.serve.slow.load import Connection, Tally, form, open_loop, percentile, post, probe
 from tests.serve.slow.real_server import RealServer
 
 pytestmark = pytest.mark.slow
@@ -25,7 +24,6 @@ SECONDS = float(os.environ.get("LOAD_SECONDS", "10"))
 CLIENTS = int(os.environ.get("LOAD_CLIENTS", "64"))
 REQUESTS = int(os.environ.get("LOAD_REQUESTS", "0"))
 FILLING = 2.0
-TICK = 0.002  # seconds between looks at what is due
 
 
 @pytest.fixture(scope="module")
@@ -141,54 +139,10 @@ def test_overload(server: RealServer, pool: list[Crop]) -> None:
     single = [crop for crop in pool if len(crop.data) < 20_000]
     requests = [post(crop.data) for crop in single]
 
-    async def open_loop(rate: float) -> Tally:
-        """Requests at a rate, whatever comes back, over connections that are made as needed.
-
-        What is answered counts from `FILLING` seconds on: until then the queue fills, and nothing comes of it yet.
-        """
-        tally, start, idle, sent = Tally(), time.perf_counter(), list[Connection](), 0
-        connecting = set[asyncio.Task[None]]()
-        while_filling = running = 0
-
-        def answered(connection: Connection, outcome: Answer | OSError) -> None:
-            nonlocal running
-            running -= 1
-            if isinstance(outcome, OSError):
-                tally.wrong.append(outcome)
-                return
-            tally.add(outcome, 1, None)
-            idle.append(connection)
-
-        async def connect(request: bytes) -> None:
-            connection = Connection(server.address)
-            try:
-                answered(connection, await connection.send(request))
-            except OSError as error:
-                answered(connection, error)
-
-        while (now := time.perf_counter() - start) < FILLING + seconds:
-            if now < FILLING:
-                while_filling = tally.images
-            for number in range(sent, int(rate * now)):
-                request = requests[number % len(requests)]
-                running += 1
-                if not (idle and idle[-1].start(request, partial(answered, idle.pop()))):
-                    task = asyncio.create_task(connect(request))
-                    connecting.add(task)
-                    task.add_done_callback(connecting.discard)
-                sent = number + 1
-            await asyncio.sleep(TICK)
-        tally.elapsed = now - FILLING
-        served = tally.images - while_filling
-        while running:
-            await asyncio.sleep(0.05)
-        tally.images = served  # while the overload lasted
-        return tally
-
     async def overload(rate: float) -> tuple[Tally, list[float], float]:
         busy = time.process_time()
         async with probe(server.address) as health:
-            tally = await open_loop(rate)
+            tally = await asyncio.to_thread(open_loop, server.address, requests, rate, FILLING, seconds)
         return tally, health, (time.process_time() - busy) / (FILLING + tally.elapsed)
 
     async def recover() -> float:
