@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -100,6 +101,11 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in, unless autocast says otherwise."""
+        return next(self.parameters()).dtype
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, out_channels, H / stride[0], W / stride[1])."""

@@ -106,8 +106,8 @@ class Recognizer(nn.Module):
         return (images / 255 - self.preprocessing.mean) / self.preprocessing.std
 
     def features(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, height, W) → feature map (B, C, H', W')."""
-        features: Tensor = self.backbone(images)
+        """Normalised images (B, 3, height, W) → feature map (B, C, H', W'), in the images' precision."""
+        features: Tensor = self.backbone(images.to(self.backbone.dtype)).to(images.dtype)
         if self.grid[0] == 1:
             features = features.mean(dim=2, keepdim=True)
         if self.context is not None:

@@ -45,6 +45,7 @@ def load_reader(settings: Settings) -> Reader:
         threads=settings.threads,
         batch_size=settings.max_batch,
         prior=settings.prior,
+        precision=settings.precision,
         traced=True,
     )
 

@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from str_app.cpu import usable_cores
 from str_app.images import DEFAULT_LIMITS as LIMITS
 from str_app.images import ImageLimits
+from str_app.precision import HELP as PRECISION
+from str_app.precision import Precision
 
 
 class Settings(BaseSettings):
@@ -20,6 +22,7 @@ class Settings(BaseSettings):
 
     model: str = Field(default="small", description="Name of a model, or path of a checkpoint.")
     device: str = Field(default="cpu", description="Where the model runs: cpu, cuda, cuda:1 …")
+    precision: Precision = Field(default="auto", description=PRECISION)
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     threads: int = Field(

@@ -22,6 +22,7 @@ from str_app.engine import Engine
 from str_app.errors import ImageError, StrAppError
 from str_app.images import DEFAULT_LIMITS, ImageLimits, ImageSource, load_image
 from str_app.passes import passes
+from str_app.precision import Precision
 from str_app.reading import Character as Character
 from str_app.reading import Reading as Reading
 from str_app.reading import best_turn, turns_of
@@ -72,6 +73,7 @@ class Reader:
         batch_size: int = 32,
         prior: bool = True,
         traced: bool = False,
+        precision: Precision = "auto",
     ) -> Reader:
         """Load a model with its weights.
 
@@ -82,6 +84,8 @@ class Reader:
             batch_size: most crops in one pass.
             prior: prefer known words and numbers where the picture leaves a doubt; see `str_app.word_prior`.
             traced: let other Python threads run while a pass is computed; see `TorchEngine`.
+            precision: of the convolutions: bf16, fp32, or bf16 where the processor has instructions for it, which takes
+                half the time there; fp32 gives the same probabilities on every machine.
 
         Raises:
             StrAppError: unknown name, no weights, or no such device.
@@ -89,7 +93,7 @@ class Reader:
         """
         from str_app.torch_engine import load_engine
 
-        engine = load_engine(model, device=device, threads=threads, traced=traced)
+        engine = load_engine(model, device=device, threads=threads, traced=traced, precision=precision)
         return cls(engine, batch_size, WordPrior.released() if prior else None)
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from str_app import precision as precisions
 from str_app.errors import StrAppError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Most crops in one pass.")] = 32,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's default otherwise.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    precision: Annotated[precisions.Precision, typer.Option(help=precisions.HELP)] = "auto",
 ) -> None:
     """Measure how well a model reads labelled data sets, by the field's protocol.
 
@@ -75,7 +77,7 @@ def evaluate(
     from str_app.decoding import BEAM
     from str_app.reader import Reader
 
-    reader = Reader.load(model, device=device, threads=threads, batch_size=batch_size, prior=prior)
+    reader = Reader.load(model, device=device, threads=threads, batch_size=batch_size, prior=prior, precision=precision)
     compared = PROTOCOLS[protocol] if protocol else protocol_of(reader.charset)
     results = [_run(reader, test_set, lexicon50, compared, beam or BEAM) for test_set in test_sets]
     typer.echo(markdown(results))

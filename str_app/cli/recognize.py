@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from str_app import precision as precisions
 from str_app.errors import ImageError, StrAppError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def recognize(
     batch_size: Annotated[int, typer.Option(min=1, help="Most crops in one pass, or one request.")] = 32,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all available by default.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    precision: Annotated[precisions.Precision, typer.Option(help=precisions.HELP)] = "auto",
 ) -> None:
     """Read the words in pictures: path TAB text TAB confidence, one line per image.
 
@@ -63,7 +65,6 @@ def recognize(
 
     Example: str-app recognize word.png crops/ --json
     """
-    local = {"model": model, "device": device, "threads": threads, "beam": beam, "prior": prior, "lexicon": lexicon}
     place: _Here | _Server
     if server is None:
         words = read_words(lexicon) if lexicon is not None else None
@@ -71,10 +72,12 @@ def recognize(
         from str_app.decoding import BEAM
         from str_app.reader import Reader
 
-        reader = Reader.load(model, device=device, threads=threads, batch_size=batch_size, prior=prior)
+        reader = Reader.load(
+            model, device=device, threads=threads, batch_size=batch_size, prior=prior, precision=precision
+        )
         place = _Here(reader, {"beam": beam or BEAM, "lexicon": words, "rotate": rotate})
     else:
-        _refuse_local_options(context, local)
+        _refuse_local_options(context)
         place = _Server(server, api_key, rotate)
     if regions is not None:
         if len(inputs) != 1 or inputs[0].is_dir():
@@ -144,8 +147,8 @@ def _read_opened(
     return (next(readings) if error is None else error for error in errors)
 
 
-def _refuse_local_options(context: typer.Context, options: Iterable[str]) -> None:
-    for name in options:
+def _refuse_local_options(context: typer.Context) -> None:
+    for name in ("model", "device", "precision", "threads", "beam", "prior", "lexicon"):
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise typer.BadParameter(f"--{name} is the server's own: leave it out with --server")

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from str_app import precision as precisions
+
 
 def serve(
     model: Annotated[str | None, typer.Option(help="A model's name, or a checkpoint [default: small].")] = None,
@@ -14,6 +16,9 @@ def serve(
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one [default: 8000].")] = None,
     device: Annotated[str | None, typer.Option(help="Where the model runs: cpu, cuda … [default: cpu].")] = None,
+    precision: Annotated[
+        precisions.Precision | None, typer.Option(help=f"{precisions.HELP[:-1]} [default: auto].")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the model [default: the cores it may use].")] = None,
     max_batch: Annotated[int | None, typer.Option(help="Images read at once [default: 32].")] = None,
     max_pending: Annotated[int | None, typer.Option(help="Images accepted, not yet answered [default: 512].")] = None,

@@ -43,9 +43,11 @@ def assert_same(found: list[Decoded], expected: list[Decoded]) -> None:
 
 
 @pytest.mark.parametrize("refine", ["none", "add", "mul"])
-@pytest.mark.parametrize("attention", ["1d", "2d"])
-def test_graphs_read_as_the_passes_do(refine: str, attention: str, caplog: pytest.LogCaptureFixture) -> None:
-    model = recognizer(0, refine=refine, attention=attention)
+@pytest.mark.parametrize("encoder", [{"attention": "1d"}, {"attention": "2d"}, {"pyramid": True}])
+def test_graphs_read_as_the_passes_do(
+    refine: str, encoder: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = recognizer(0, refine=refine, **encoder)
     plain, traced = TorchEngine(model, {"temperature": 0.7}), TorchEngine(model, {"temperature": 0.7}, traced=True)
     assert not caplog.messages, "it was traced"
     for width in WIDTHS:
@@ -88,3 +90,31 @@ def test_a_context_layer_reads_the_same_traced_or_not() -> None:
     for width in WIDTHS:
         given = crops(3, width, 3)
         assert_same(greedy(TorchEngine(model, traced=True), *given), greedy(TorchEngine(model), *given))
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_half_precision_reads_alike_whatever_is_in_the_batch(traced: bool, caplog: pytest.LogCaptureFixture) -> None:
+    model = recognizer(5, pyramid=True)
+    half, full = (TorchEngine(model, traced=traced, precision=precision) for precision in ("bf16", "fp32"))
+    assert not caplog.messages, "it was traced"
+    assert (half.precision, full.precision) == ("bf16", "fp32")
+    for width in WIDTHS:
+        canvases, covered = crops(7, width, 4)
+        together = half.follow(*half.encode(canvases, covered)).log_probs[:, 0]
+        alone = half.follow(*half.encode(canvases[3:4], covered[3:4])).log_probs[:, 0]
+        np.testing.assert_allclose(alone[0], together[3], atol=1e-5)
+        exact = full.follow(*full.encode(canvases, covered)).log_probs[:, 0]
+        assert 1e-5 < np.abs(together - exact).max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"), [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx2": True}, "fp32")]
+)
+def test_the_processor_decides(monkeypatch: pytest.MonkeyPatch, found: dict[str, bool], expected: str) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    assert TorchEngine(recognizer(6)).precision == expected
+
+
+def test_a_torch_that_cannot_tell_computes_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert TorchEngine(recognizer(6)).precision == "fp32"
