@@ -36,18 +36,11 @@ NOT_ALIVE = problems.documented({503: "The model's thread has ended."})
 
 
 def load_reader(settings: Settings) -> Reader:
-    """The reader that `settings` name."""
-    from str_app.reader import Reader
+    """The reader that `settings` name, in as many processes as the batcher has threads; on a GPU in one."""
+    from serve.model_processes import RemoteReader
 
-    return Reader.load(
-        settings.model,
-        device=settings.device,
-        threads=settings.threads,
-        batch_size=settings.max_batch,
-        prior=settings.prior,
-        precision=settings.precision,
-        traced=True,
-    )
+    processes = 1 if settings.device.startswith("cuda") else min(2, settings.threads)
+    return RemoteReader(settings, processes, max(1, settings.threads // 2))
 
 
 def create_app(settings: Settings | None = None, load: Callable[[], Reader] | None = None) -> FastAPI:
@@ -81,8 +74,8 @@ def create_app(settings: Settings | None = None, load: Callable[[], Reader] | No
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         batcher.start()
-        reader = await asyncio.wrap_future(batcher.loaded)
-        metrics.model.info({"name": reader.name})
+        await asyncio.wrap_future(batcher.loaded)
+        metrics.model.info({"name": batcher.reader.name})
         yield
         decoder.close()
         await asyncio.to_thread(batcher.close)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from serve.problems import ProblemError
 from serve.telemetry import Metrics
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("str_app.serve")
 # A fuller batch of another canvas width may go first, but nobody waits longer for that.
 OVERTAKEN_S = 0.25
-BEHIND = 10  # nice value of the threads that compute
 
 
 @dataclass
@@ -70,7 +66,7 @@ class Batcher:
         threads: int = 1,
         metrics: Metrics,
     ) -> None:
-        self.loaded: Future[Reader] = Future()
+        self.loaded: Future[None] = Future()
         self._load = load
         self._buckets = usual_sizes(max_batch)
         self._max_pending = max_pending
@@ -176,7 +172,7 @@ class Batcher:
         except BaseException as error:
             self.loaded.set_exception(error)
             return
-        self.loaded.set_result(self._reader)
+        self.loaded.set_result(None)
         if self._workers > 1:
             self._second.start()
         self._work()
@@ -189,23 +185,20 @@ class Batcher:
             self._all_warm.abort()  # or the other one would wait for ever
             raise
         self._warm.set()
-        if hasattr(os, "setpriority"):
-            # The event loop goes first: what it does is short, and under overload most of it is to refuse.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
-        while batch := self._take():
+        while self._read_next():
+            pass
+
+    def _read_next(self) -> bool:
+        """The next batch. Nothing of it stays: after a reload its reader may be the last that anyone remembers."""
+        batch = self._take()
+        if batch:
             batch[0].reader.use_threads(self._share)
             self._compute(batch)
+        return bool(batch)
 
     def _warm_up(self, reader: Reader) -> None:
-        """Compute every bucket at every canvas width once."""
-        random = np.random.default_rng(0)
-        height, widths = reader.canvas_sizes
         reader.use_threads(self._share)
-        for width in widths:
-            # Noise, not a blank: it decodes for several steps.
-            noise = reader.fit(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
-            for size in self._buckets:
-                reader.read_fitted([noise] * size)
+        reader.warm_up(self._buckets)
 
     def _take(self) -> list[_Item]:
         """The next batch; blocks while there is nothing to do. Empty when closed and all is done."""

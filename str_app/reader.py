@@ -248,6 +248,16 @@ class Reader:
         """CPU threads for the passes that the calling thread makes from now on."""
         self.engine.use_threads(count)
 
+    def warm_up(self, sizes: Sequence[int]) -> None:
+        """Make a pass of each of these sizes at every canvas width, so that what comes first need not wait."""
+        random = np.random.default_rng(0)
+        height, widths = self.canvas_sizes
+        for width in widths:
+            # Noise, not a blank: it decodes for several steps.
+            noise = self.fit(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+            for size in sizes:
+                self.read_fitted([noise] * size)
+
     def fit(self, crop: npt.NDArray[np.uint8], turn: int = 0) -> Fitted:
         """Scale a crop, uint8 (H, W, 3) RGB, to its canvas, turned by quarters counter-clockwise."""
         if turn:

@@ -79,6 +79,12 @@ class RealServer:
 
     @property
     def rss(self) -> int:
-        """Resident memory in bytes."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        """Resident memory of the server and the model's processes, in bytes."""
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in [self.process.pid, *self.models])
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+    @property
+    def models(self) -> list[int]:
+        """The model's processes."""
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
