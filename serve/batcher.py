@@ -169,6 +169,8 @@ class Batcher:
     def _run(self) -> None:
         try:
             self._reader = self._load()
+            if hasattr(self._reader, "usage"):
+                self._metrics.model_usage = lambda: self._reader.usage  # of the one that reads then
         except BaseException as error:
             self.loaded.set_exception(error)
             return

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from serve.logs import log_config, logger
 from serve.settings import Settings
+from serve.telemetry import Usage
 from str_app.errors import StrAppError
 from str_app.reader import Fitted, Reader, Reading
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from models.charset import Charset
     from models.preprocessing import Preprocessing
 
+HERE = Path(__file__).resolve().parent.parent
+START = "import sys; sys.path.insert(0, sys.argv[2]); from serve.model_processes import main; main()"
 BEHIND = 10  # nice value: the event loop goes first, since what it does is short
 
 
@@ -74,9 +77,10 @@ class RemoteReader(Reader):
         super().__init__(description, settings.max_batch)  # type: ignore[arg-type]
 
     @property
-    def resident_bytes(self) -> int:
-        """Memory that the processes have between them; what they share counts for each."""
-        return sum(member.resident_bytes for member in self._members)
+    def usage(self) -> Usage:
+        """Of all processes that run now."""
+        used = [member.usage for member in self._members]
+        return Usage(sum(one.resident_bytes for one in used), sum(one.cpu_seconds for one in used))
 
     def warm_up(self, sizes: Sequence[int]) -> None:
         """See `Reader.warm_up`: every process, once."""
@@ -125,10 +129,11 @@ class _Process:
         ours, theirs = socket.socketpair()
         with theirs:
             # -P: what lies in the working directory is nobody's module.
-            command = [sys.executable, "-P", "-c", "from serve.model_processes import main; main()"]
-            self._process = subprocess.Popen([*command, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+            command = [sys.executable, "-P", "-c", START, str(theirs.fileno()), str(HERE)]
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
         self._connection = Connection(ours.detach())
-        self.send(self._settings, self._threads)
+        with suppress(_EndedError):  # which `description` tells
+            self.send(self._settings, self._threads)
 
     def description(self) -> Description:
         """What it has loaded; blocks until then.
@@ -153,12 +158,14 @@ class _Process:
         return self._process.pid
 
     @property
-    def resident_bytes(self) -> int:
-        """0 where the system does not tell."""
+    def usage(self) -> Usage:
+        """Nothing where the system does not tell."""
         try:
-            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+            ticks = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
         except OSError:
-            return 0
+            return Usage(0, 0.0)
+        return Usage(pages * os.sysconf("SC_PAGE_SIZE"), sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"))
 
     def send(self, *message: Any) -> None:
         """A method of `Reader`, its arguments and its options; `answer` then gets what comes of it.

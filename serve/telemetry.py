@@ -7,10 +7,14 @@ import math
 import random
 import re
 import time
+from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,6 +31,13 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+
+
+class Usage(NamedTuple):
+    """What processes take of the machine; memory that they share counts for each."""
+
+    resident_bytes: int
+    cpu_seconds: float
 
 
 class Metrics:
@@ -66,11 +77,25 @@ class Metrics:
         for outcome in ("done", "failed"):
             self.reloads.labels(outcome)  # from 0 on, so that an increase shows the first one too
         self.model = Info("str_app_model", "The model that answers.", registry=registry)
+        self.model_usage: Callable[[], Usage] | None = None  # set where the model has processes of its own
         ProcessCollector(registry=registry)
+        registry.register(_UsageCollector(self))
 
     def text(self) -> bytes:
         """Prometheus text format."""
         return generate_latest(self.registry)
+
+
+class _UsageCollector(Collector):
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        used = self._metrics.model_usage() if self._metrics.model_usage else Usage(0, 0.0)
+        yield GaugeMetricFamily(
+            "str_app_model_resident_bytes", "Memory of the model's processes.", value=used.resident_bytes
+        )
+        yield CounterMetricFamily("str_app_model_cpu_seconds", "CPU of the model's processes.", value=used.cpu_seconds)
 
 
 class Recorder:

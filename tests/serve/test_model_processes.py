@@ -1,0 +1,152 @@
+"""The model's processes: readings as in this process, and what happens when one ends."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.charset import Charset
+from models.checkpoint import CheckpointError, save_checkpoint
+from models.preprocessing import Preprocessing
+from models.recognizer import Architecture, Recognizer
+from serve.model_processes import RemoteReader
+from serve.settings import Settings
+from str_app.errors import StrAppError
+from str_app.reader import Fitted, Reader
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    sizes = {"stem": (4, 4), "stages": (8, 8, 12), "blocks": (1, 1, 1), "hidden_size": 16, "attention_size": 8}
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    model = Recognizer(Architecture(**sizes, max_length=5), Charset("abAB"), Preprocessing(widths=(64, 128)))
+    save_checkpoint(path, model, {"name": "tiny", "temperature": 1.5})
+    return path
+
+
+@pytest.fixture(scope="module")
+def settings(weights: Path) -> Settings:
+    return Settings(model=str(weights), max_batch=4, log_format="text")
+
+
+@pytest.fixture(scope="module")
+def remote(settings: Settings) -> Iterator[RemoteReader]:
+    reader = RemoteReader(settings, 2, 1)
+    yield reader
+    reader.close()
+
+
+def pids(reader: RemoteReader) -> list[int]:
+    return [member.pid for member in reader._members]
+
+
+def crops(reader: Reader, count: int) -> list[Fitted]:
+    random = np.random.default_rng(0)
+    return [reader.fit(random.integers(0, 256, (20, 30 + 10 * k, 3), dtype=np.uint8)) for k in range(count)]
+
+
+def until(condition: object, seconds: float = 20.0) -> None:
+    give_up = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_it_reads_as_a_reader_in_this_process(remote: RemoteReader, settings: Settings) -> None:
+    local = Reader.load(settings.model, batch_size=4)
+    assert (remote.name, remote.charset.characters, remote.canvas_sizes) == ("tiny", "abAB", (32, (64, 128)))
+    assert remote.info == local.info
+    remote.warm_up([1, 2, 4])
+    fitted = crops(local, 6)
+    for one, other in zip(remote.read_fitted(fitted), local.read_fitted(fitted, attention=True), strict=True):
+        assert one.text == other.text
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-4)
+        assert one.attention is not None
+        np.testing.assert_allclose(one.attention, other.attention, atol=1e-4)
+        for character, expected in zip(one.characters, other.characters, strict=True):
+            assert character.box == pytest.approx(expected.box, abs=0.05)
+
+
+def test_passes_of_two_threads_are_made_at_once(remote: RemoteReader) -> None:
+    assert len(set(pids(remote))) == 2
+    busy = [remote._idle.get()]  # one process is at work for somebody
+    try:
+        assert len(remote.read_fitted(crops(remote, 2))) == 2
+    finally:
+        remote._idle.put(busy[0])
+
+
+def test_a_process_that_ends_is_replaced_and_its_pass_made_again(
+    remote: RemoteReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = pids(remote)
+    fitted = crops(remote, 3)
+    expected = [reading.text for reading in remote.read_fitted(fitted)]
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    for _ in range(3):  # whichever is asked
+        assert [reading.text for reading in remote.read_fitted(fitted)] == expected
+    assert not set(pids(remote)) & set(before)
+    assert "ended (signal 9): starting another" in caplog.text
+    assert remote.usage.resident_bytes > 50 << 20
+    assert remote.usage.cpu_seconds > 0
+
+
+def test_what_a_pass_raises_is_raised_here_and_the_process_goes_on(remote: RemoteReader) -> None:
+    before = pids(remote)
+    broken = crops(remote, 1)[0]
+    with pytest.raises(AttributeError, match="shape"):
+        remote.read_fitted([Fitted(None, 1, (1, 1), 0)])  # type: ignore[arg-type]
+    assert len(remote.read_fitted([broken])) == 1
+    assert pids(remote) == before
+
+
+def test_signals_to_the_group_are_the_servers_business(remote: RemoteReader) -> None:
+    before = pids(remote)
+    for pid in before:
+        for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(pid, stop)
+    assert len(remote.read_fitted(crops(remote, 2))) == 2
+    assert pids(remote) == before
+
+
+def test_weights_that_do_not_load_say_so_here(tmp_path: Path) -> None:
+    (tmp_path / "bad.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match=r"bad\.safetensors"):
+        RemoteReader(Settings(model=str(tmp_path / "bad.safetensors")), 2, 1)
+    with pytest.raises(StrAppError, match="neither one of"):
+        RemoteReader(Settings(model="huge"), 1, 1)
+
+
+def test_a_process_that_ends_while_it_loads_is_an_error(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(StrAppError, match=r"ended while it loaded \(exit code 1\)"):
+        RemoteReader(settings, 1, 1)
+
+
+def test_processes_end_with_the_reader(settings: Settings) -> None:
+    reader = RemoteReader(settings, 1, 1)
+    (pid,) = pids(reader)
+    threads = threading.active_count()
+    del reader  # as after a reload
+    gc.collect()
+    until(lambda: gone(pid))
+    until(lambda: threading.active_count() <= threads)
