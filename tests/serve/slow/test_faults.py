@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ import pytest
 
 from models.presets import weights_path
 from str_app.client import Client
+from str_app.cpu import usable_cores
 from str_app.reader import Reader
 from str_app.reading import Reading
 from tests.serve.slow.crops import Crop, crops, same
@@ -102,7 +104,35 @@ def test_reloads_under_load_lose_nothing(pool: list[Crop], tmp_path: Path) -> No
 
         answers = asyncio.run(asyncio.wait_for(scenario(), 300))
         assert any("reload failed" in line and "model.safetensors" in line for line in server.logs)
+        give_up = time.monotonic() + 20
+        while len(server.models) != usable_models():
+            assert time.monotonic() < give_up, "processes of weights before, or of the damaged ones, have not ended"
+            time.sleep(0.1)
         print(f"\nSIGHUP: 3 reloads and a damaged file, {answers} answers, none lost")
+
+
+def usable_models() -> int:
+    return min(2, usable_cores())
+
+
+def test_a_killed_model_process_loses_nothing(pool: list[Crop]) -> None:
+    with RealServer() as server:
+
+        async def scenario() -> int:
+            over = False
+            clients = asyncio.create_task(asking(server, pool, lambda: over))
+            for _ in range(3):
+                await asyncio.sleep(1)
+                killed = server.models[0]
+                os.kill(killed, signal.SIGKILL)
+                while killed in server.models or len(server.models) < usable_models():
+                    await asyncio.sleep(0.05)
+            over = True
+            return await clients
+
+        answers = asyncio.run(asyncio.wait_for(scenario(), 120))
+        assert sum("starting another" in line for line in server.logs) == 3
+        print(f"\nkilled model: 3 times, {answers} answers, none lost")
 
 
 @contextmanager
