@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from models.checkpoint import load_checkpoint
 from models.recognizer import Recognizer
+from models.transfer import can_grow, transfer_weights
 from str_app.errors import StrAppError
 
 
@@ -21,7 +24,8 @@ def average_checkpoints(paths: Sequence[Path], shares: Sequence[float]) -> tuple
     1803.05407): the mean often reads better than each. Weights that were trained apart have no useful mean.
 
     Args:
-        paths: checkpoints of one architecture, charset and preprocessing.
+        paths: checkpoints of one charset, preprocessing and architecture, or of networks that grew into the last one's:
+            those are grown first (`models.transfer`).
         shares: of each; any scale.
 
     Raises:
@@ -35,9 +39,12 @@ def average_checkpoints(paths: Sequence[Path], shares: Sequence[float]) -> tuple
     mean: dict[str, Tensor] = {}
     for path, share, (other, _) in zip(paths, shares, loaded, strict=True):
         for part in ("architecture", "charset", "preprocessing"):
-            if getattr(other, part) != getattr(model, part):
+            fits = can_grow if part == "architecture" else operator.eq
+            if not fits(getattr(other, part), getattr(model, part)):
                 raise StrAppError(f"{path}: its {part} is not that of {paths[-1]}, so they have no mean")
-        for name, tensor in other.state_dict().items():
+        grown = copy.deepcopy(model)  # what the other lacks is this one's, and silent
+        transfer_weights(other, grown)
+        for name, tensor in grown.state_dict().items():
             if tensor.is_floating_point():
                 mean[name] = mean.get(name, torch.zeros(())) + tensor.double() * (share / sum(shares))
     with torch.no_grad():

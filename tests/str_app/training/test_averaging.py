@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,13 +19,12 @@ from str_app.errors import StrAppError
 from str_app.training.averaging import average_checkpoints
 from tests.str_app.painted_data import write_folder
 
+SIZES = Architecture(stem=(4, 4), stages=(8, 8, 8), blocks=(1, 1, 1), hidden_size=8, attention_size=4, max_length=4)
 
-def checkpoint(path: Path, seed: int, charset: str = "ab", hidden_size: int = 8, spread: int = 80) -> Path:
+
+def checkpoint(path: Path, seed: int, charset: str = "ab", spread: int = 80, **sizes: Any) -> Path:
     torch.manual_seed(seed)
-    sizes = Architecture(
-        stem=(4, 4), stages=(8, 8, 8), blocks=(1, 1, 1), hidden_size=hidden_size, attention_size=4, max_length=4
-    )
-    model = Recognizer(sizes, Charset(charset), Preprocessing(spread=spread))
+    model = Recognizer(replace(SIZES, **sizes), Charset(charset), Preprocessing(spread=spread))
     save_checkpoint(path, model, {"name": path.stem, "temperature": 2.0, "training": {"steps": seed}})
     return path
 
@@ -37,6 +38,25 @@ def test_mean_of_every_weight(tmp_path: Path) -> None:
             torch.testing.assert_close(tensor, 0.75 * one[name] + 0.25 * two[name])
     assert info["training"] == {"steps": 2, "averaged": [f"0.75 {paths[0]}", f"0.25 {paths[1]}"]}
     assert "temperature" not in info, "it was fitted for other weights"
+
+
+def test_a_network_is_grown_to_be_averaged_with_what_it_grew_into(tmp_path: Path) -> None:
+    paths = [
+        checkpoint(tmp_path / "small.safetensors", 1),
+        checkpoint(tmp_path / "grown.safetensors", 2, blocks=(2, 1, 1), pyramid=True),
+    ]
+    model, _ = average_checkpoints(paths, [3, 1])
+    (small, _), (grown, _) = (load_checkpoint(path) for path in paths)
+    assert model.architecture == grown.architecture
+    for ours, theirs in ((0, 0), (2, 1), (3, 2)):  # blocks that both have
+        mean = 0.75 * small.backbone.stages[theirs].conv1[0].weight + 0.25 * grown.backbone.stages[ours].conv1[0].weight
+        torch.testing.assert_close(model.backbone.stages[ours].conv1[0].weight, mean)
+    for name in ("backbone.stages.1.conv2", "backbone.lateral"):  # what only one has counts with its share
+        found, whole = model.get_submodule(name), grown.get_submodule(name)
+        torch.testing.assert_close(found[1].weight, 0.25 * whole[1].weight)
+        torch.testing.assert_close(found[0].weight, whole[0].weight)
+    with pytest.raises(StrAppError, match="its architecture"):
+        average_checkpoints(paths[::-1], [1, 1])
 
 
 @pytest.mark.parametrize(
