@@ -89,7 +89,7 @@ def _language(
 
 
 def _scene_text(scale: Scale, data: Path, lengths: Sequence[int]) -> list[Experiment]:
-    """Reduced to a quarter of `small`'s arithmetic, but for the paper's scale."""
+    """Reduced to a quarter of the first `small`'s arithmetic, but for the paper's scale."""
     train, validation = data_sets(data)
     reduced = Architecture(stem=(16, 24), stages=(48, 80, 128), hidden_size=128, attention_size=64, embedding_size=32)
     common = TrainSettings(train=train, validation=validation, workers=0, log_every=50)
