@@ -316,10 +316,15 @@ class _Run:
         )
 
 
+COOLING = 0.2  # share of a run in which a constant rate falls at last
+
+
 def schedule(step: int, settings: TrainSettings) -> float:
-    """Learning rate as a share of its peak: linear warm-up, then cosine to a hundredth."""
+    """Learning rate as a share of its peak: linear warm-up, then `settings.schedule` to a hundredth."""
     if step < settings.warmup_steps:
         return (step + 1) / settings.warmup_steps
+    if settings.schedule == "constant":
+        return 0.01 + 0.99 * min(1.0, (settings.steps - step) / (COOLING * settings.steps))
     progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
 

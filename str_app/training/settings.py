@@ -37,9 +37,12 @@ class TrainSettings:
         batch_size: samples a step, over all processes.
         group: batches whose samples are sorted by width together, so that most need a narrow canvas; 1 is without.
         optimizer: `muon` for filters and matrices with AdamW for the rest, or `adamw` for all.
-        learning_rate: AdamW's peak; linear warm-up, then cosine to a hundredth of it.
-        matrix_learning_rate: Muon's peak; same course.
-        warmup_steps: of the learning rate.
+        learning_rate: AdamW's peak.
+        matrix_learning_rate: Muon's peak.
+        warmup_steps: in which both rise to their peaks.
+        schedule: their course from there to a hundredth at the last step: `cosine`, or `constant` until a fifth of the
+            steps is left, then linear. A constant rate suits runs whose length is settled on the way (arXiv
+            2405.18392): resumed with fewer `steps`, such a run ends well wherever it is.
         weight_decay: AdamW's, on matrices and filters only.
         clip_norm: gradients are scaled down to this norm; recurrent training bursts without it.
         ema_decay: of the averaged weights, which are the ones validated and released.
@@ -75,6 +78,7 @@ class TrainSettings:
     learning_rate: float = 1e-3
     matrix_learning_rate: float = 0.02
     warmup_steps: int = 500
+    schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = 0.01
     clip_norm: float = 5.0
     ema_decay: float = 0.999

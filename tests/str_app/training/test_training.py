@@ -228,6 +228,16 @@ def test_learning_rate_rises_and_falls():
     assert schedule(1000, settings) == pytest.approx(0.01)
 
 
+def test_a_constant_rate_falls_at_last():
+    settings = TrainSettings(steps=1000, warmup_steps=100, schedule="constant")
+    assert schedule(49, settings) == pytest.approx(0.5)
+    assert {schedule(step, settings) for step in (100, 500, 800)} == {1.0}
+    assert schedule(900, settings) == pytest.approx(0.505)
+    assert schedule(1000, settings) == pytest.approx(0.01)
+    # Longer by the time it is resumed: still at its peak.
+    assert schedule(900, dataclasses.replace(settings, steps=2000)) == 1.0
+
+
 def test_settings_survive_a_file(tmp_path):
     settings = make_settings(
         ["architecture.attention=1d", "architecture.strides=[[2,2],[2,1],[2,1]]", "steps=1_000", "weights=1,2"],
