@@ -8,7 +8,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -86,9 +85,6 @@ def run(settings: Settings, load: Callable[[], Reader] | None = None) -> None:
         # What lives as long as the process is not looked through again and again: a full collection stops it for 0.3 s.
         gc.collect()
         gc.freeze()
-        # The model's thread takes Python's lock anew after each operation. At the usual 5 ms a turn it would wait for
-        # the event loop longer than it computes.
-        sys.setswitchinterval(1e-4)
         config = uvicorn.Config(
             app,
             lifespan="on",
