@@ -66,6 +66,9 @@ class HeldReader:
     def use_threads(self, count: int) -> None:
         self.shares.append(count)
 
+    def warm_up(self, sizes: Sequence[int]) -> None:
+        Reader.warm_up(self, sizes)  # type: ignore[arg-type]
+
     def read_fitted(self, fitted: Sequence[Fitted], attention: bool = False) -> list[Reading]:
         self.entered.release()
         assert self.gate.wait(30), "the test never opened the gate"
