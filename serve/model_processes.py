@@ -16,30 +16,18 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from serve.logs import log_config, logger
 from serve.settings import Settings
 from serve.telemetry import Usage
+from str_app.engine import Description
 from str_app.errors import StrAppError
 from str_app.reader import Fitted, Reader, Reading
-
-if TYPE_CHECKING:
-    from models.charset import Charset
-    from models.preprocessing import Preprocessing
 
 HERE = Path(__file__).resolve().parent.parent
 START = "import sys; sys.path.insert(0, sys.argv[2]); from serve.model_processes import main; main()"
 BEHIND = 10  # nice value: the event loop goes first, since what it does is short
-
-
-class Description(NamedTuple):
-    """What the server needs to know of a model: as much of an `Engine` as fits crops to canvases."""
-
-    name: str
-    charset: Charset
-    preprocessing: Preprocessing
-    info: dict[str, Any]
 
 
 class RemoteReader(Reader):

@@ -14,6 +14,15 @@ Memory = Any  # what `encode` hands to `step` and `follow`; only the engine look
 State = Any  # the decoder's recurrent state; only the engine looks inside
 
 
+class Description(NamedTuple):
+    """What is known of an engine elsewhere: enough to fit crops to its canvases."""
+
+    name: str
+    charset: Charset
+    preprocessing: Preprocessing
+    info: dict[str, Any]
+
+
 class Step(NamedTuple):
     """One decoding step of R prefixes.
 
