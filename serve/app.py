@@ -15,7 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from serve import problems, routes_v1, routes_v2, schema
 from serve.access import Access, read_keys
-from serve.batcher import Batcher
+from serve.batcher import Batcher, shares
 from serve.decoder import Decoder
 from serve.problems import ProblemError
 from serve.reading import Service
@@ -39,8 +39,8 @@ def load_reader(settings: Settings) -> Reader:
     """The reader that `settings` name, in as many processes as the batcher has threads; on a GPU in one."""
     from serve.model_processes import RemoteReader
 
-    processes = 1 if settings.device.startswith("cuda") else min(2, settings.threads)
-    return RemoteReader(settings, processes, max(1, settings.threads // 2))
+    processes, threads = shares(settings.threads)
+    return RemoteReader(settings, 1 if settings.device.startswith("cuda") else processes, threads)
 
 
 def create_app(settings: Settings | None = None, load: Callable[[], Reader] | None = None) -> FastAPI:

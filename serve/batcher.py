@@ -1,4 +1,4 @@
-"""The threads that run the model, fed by a bounded queue: images of all clients are read in shared batches."""
+"""The threads that have batches read, fed by a bounded queue: images of all clients are read together."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("str_app.serve")
 # A fuller batch of another canvas width may go first, but nobody waits longer for that.
 OVERTAKEN_S = 0.25
+
+
+def shares(threads: int) -> tuple[int, int]:
+    """How many passes are made at once on as many cores, and the cores of each."""
+    return min(2, threads), max(1, threads // 2)
 
 
 @dataclass
@@ -79,8 +84,7 @@ class Batcher:
         self._warm = threading.Event()
         self._seconds_per_image = 0.01
         self._reader: Reader | None = None
-        self._workers = min(2, threads)
-        self._share = max(1, threads // 2)  # of the cores
+        self._workers, self._share = shares(threads)
         self._all_warm = threading.Barrier(self._workers)
         self._first = threading.Thread(target=self._run, name="inference", daemon=True)
         self._second = threading.Thread(target=self._work, name="inference-2", daemon=True)

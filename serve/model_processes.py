@@ -46,13 +46,10 @@ class RemoteReader(Reader):
     """
 
     def __init__(self, settings: Settings, processes: int, threads: int) -> None:
-        self._settings = settings
-        self._threads = threads
         self._idle: SimpleQueue[_Process] = SimpleQueue()
         self._warming = threading.Lock()
         self._warm = False
-        members = [_Process(settings, threads) for _ in range(processes)]
-        self._members = members
+        self._members = members = [_Process(settings, threads) for _ in range(processes)]
         self.close = weakref.finalize(self, _end, members)
         self.close.atexit = False  # then they end anyway
         try:
@@ -89,7 +86,8 @@ class RemoteReader(Reader):
             try:
                 return member.read(fitted)
             except _EndedError:
-                logger.error("the model's process %d ended (%s): starting another", member.pid, member.end())
+                how = member.end()
+                logger.error("the model's process %d ended (%s): starting another", member.pid, how)
                 member.start()
                 member.description()
                 return member.read(fitted)

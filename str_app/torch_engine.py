@@ -46,10 +46,10 @@ class TorchEngine:
         model: copied, so training can go on while the engine reads.
         info: a checkpoint's `info`; its `temperature` divides the logits.
         device: where to run.
-        traced: run each pass as one graph, without Python's lock between its operations: for a server, whose other
-            threads have work to do meanwhile. Takes a second to begin; the readings are the same.
+        traced: run each pass as one graph, without Python and its lock between the operations: a tenth faster, for a
+            server. Takes a second to begin; the readings are the same.
         precision: of the backbone: bfloat16, float32, or bfloat16 where the processor has instructions for it. There
-            it takes half the time. Probabilities differ by about a hundredth, and not by what is in a batch.
+            it takes half the time. Confidences differ by a thousandth in the mean, and not by what is in a batch.
     """
 
     def __init__(

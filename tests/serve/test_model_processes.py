@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +55,9 @@ def crops(reader: Reader, count: int) -> list[Fitted]:
     return [reader.fit(random.integers(0, 256, (20, 30 + 10 * k, 3), dtype=np.uint8)) for k in range(count)]
 
 
-def until(condition: object, seconds: float = 20.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     give_up = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
+    while not condition():
         assert time.monotonic() < give_up
         time.sleep(0.01)
 
