@@ -51,8 +51,10 @@ def offline_rate(reader: Reader, pool: list[Crop], seconds: float) -> float:
     return done / took
 
 
-async def closed_loop(server: RealServer, pool: list[Crop], clients: int, seconds: float, requests: int = 0) -> Tally:
-    """Each client sends its next request when the last is answered: one crop mostly, sometimes up to 8."""
+async def closed_loop(
+    server: RealServer, pool: list[Crop], clients: int, seconds: float, requests: int = 0, most: int = 8
+) -> Tally:
+    """Each client sends its next request when the last is answered: one crop, but each tenth time up to `most`."""
     tally, start, sent = Tally(), time.perf_counter(), 0
 
     async def client(number: int) -> None:
@@ -60,7 +62,7 @@ async def closed_loop(server: RealServer, pool: list[Crop], clients: int, second
         random = np.random.default_rng(number)
         connection = Connection(server.address)
         while time.perf_counter() - start < seconds or sent < requests:
-            count = 1 if random.random() < 0.9 else int(random.integers(2, 9))
+            count = 1 if most == 1 or random.random() < 0.9 else int(random.integers(2, most + 1))
             chosen = [pool[k] for k in random.integers(0, len(pool), count)]
 
             def check(results: list[dict], chosen: list[Crop] = chosen) -> object:
@@ -152,7 +154,7 @@ def test_overload(server: RealServer, pool: list[Crop]) -> None:
         return time.perf_counter() - start
 
     def full() -> float:
-        tally = asyncio.run(closed_loop(server, single, CLIENTS, seconds))
+        tally = asyncio.run(closed_loop(server, single, CLIENTS, seconds, most=1))  # requests like those of overload
         return tally.images / tally.elapsed
 
     capacities, tallies, health, busy, recoveries = [full()], [], [], [], []
