@@ -12,18 +12,19 @@ the case of equal sizes.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from models.gates import RefinedGate
-from models.native.library import library_for
+from models.native.library import can_take, library_for
 from models.units import Unit
 
 # Elements of the stacked weights' pre-activations in one chunk of the backward pass: what stays in a core's cache.
 CHUNK_ELEMENTS = 1 << 17
+KERNELS_ON = "cuda"  # tests interpret them on the CPU
 
 
 def first_derivative_only(backward: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,12 +77,30 @@ def by_step(sizes: Sequence[int], backwards: bool, *tensors: Tensor | None) -> I
 def take_steps(
     plain: Callable[..., None], unit: Unit, gate: RefinedGate, sizes: Sequence[int], reverse: bool, *tensors: Any
 ) -> None:
-    """All steps by `plain`, or by the compiled function of its name and arguments where there is one."""
-    library = library_for(sum(sizes), *tensors)
-    if library is None or not all(one is None or one.is_contiguous() for one in tensors):
-        plain(gate, sizes, reverse, *tensors)
-    else:
+    """All steps by `plain`, or by the kernels or the compiled loop of its name and arguments where there are some."""
+    contiguous = all(one is None or one.is_contiguous() for one in tensors)
+    if contiguous and (kernels := kernels_for(*tensors)):
+        kernels[plain.__name__](unit, gate, sizes, reverse, *tensors)
+    elif contiguous and (library := library_for(sum(sizes), *tensors)):
         library.run(plain.__name__, unit, gate, sizes, reverse, *tensors)
+    else:
+        plain(gate, sizes, reverse, *tensors)
+
+
+def kernels_for(*tensors: Tensor | None) -> Mapping[str, Callable[..., None]] | None:
+    """`models.triton_steps`, where it can take these tensors."""
+    dtypes = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+    return find_kernels() if can_take(KERNELS_ON, dtypes, tensors) else None
+
+
+@functools.cache
+def find_kernels() -> Mapping[str, Callable[..., None]] | None:
+    """`models.triton_steps`, or None without Triton, which torch for CUDA brings along."""
+    try:
+        from models import triton_steps
+    except ImportError:
+        return None
+    return triton_steps.FUNCTIONS
 
 
 def transposed_product(a: Tensor, b: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from models.cells import RefinedGRUCell, RefinedLSTMCell, RefinedMGUCell
+from models.fused import kernels_for
 from models.gates import Refine
 from models.layers import LAYERS
 from models.native.library import library_for, torch_operations_only
@@ -42,8 +43,8 @@ class Timing:
         what: `"forward"` (without gradients) or `"forward+backward"`.
         turns: measured turns.
         milliseconds: contender → median time. Contenders: `torch` (nn.LSTM, nn.GRU; there is no MGU), `refined` (our
-            layer), `pure` (the same without the native loops, where it takes those), `cells` (a loop of our cells),
-            `compiled` (torch.compile of that loop).
+            layer), `pure` (the same without the native loops or the GPU's kernels, where it takes those), `cells` (a
+            loop of our cells), `compiled` (torch.compile of that loop).
         ratios: contender → (lower quartile, median, upper quartile) of the refined layer's time to the contender's.
     """
 
@@ -101,7 +102,8 @@ def measure(
         layers = contenders(unit, hidden, refine, device, compiled)
         for what in PASSES:
             runs = {name: _runner(layer, x, what) for name, layer in layers.items()}
-            if refine != "ur" and library_for(batch * steps, x, *layers["refined"].parameters()) is not None:
+            given = x, *layers["refined"].parameters()
+            if refine != "ur" and (library_for(batch * steps, *given) or kernels_for(*given)):
                 runs["pure"] = torch_operations_only()(_runner(layers["refined"], x, what))
             times = _take_turns(runs, turns, seconds, device, clock)
             ratios = {
@@ -219,7 +221,7 @@ def markdown(timings: Sequence[Timing], overheads: Sequence[Overhead]) -> str:
     """The refined layer's path; times with ratios (quartiles in brackets); what the layers cost beside time."""
     names = [name for name in ("torch", "pure", "cells", "compiled") if any(name in one.ratios for one in timings)]
     lines = [
-        f"The refined layer ran by {'the native loops' if 'pure' in names else 'torch operations'}.",
+        f"The refined layer ran by {'the native loops or the kernels' if 'pure' in names else 'torch operations'}.",
         "",
         f"| unit | B | T | H | pass | refined, ms | {' | '.join(f'refined / {name}' for name in names)} |",
         "|---" * (6 + len(names)) + "|",

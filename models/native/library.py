@@ -154,7 +154,7 @@ def find_library() -> Library | None:
 
 @contextmanager
 def torch_operations_only() -> Iterator[None]:
-    """Leave the compiled loops alone inside: to compare, or to follow each operation."""
+    """Leave the compiled loops and kernels alone inside: to compare, or to follow each operation."""
     token = _allowed.set(False)
     try:
         yield
@@ -170,11 +170,16 @@ def library_for(rows: int, *tensors: Tensor | None) -> Library | None:
     Args:
         rows: of all steps together.
     """
-    given = [one for one in tensors if one is not None]
-    dtype = given[0].dtype
-    takes = rows >= FEWEST_ROWS and dtype in (torch.float32, torch.float64)
-    for one in given:
-        takes = takes and type(one) in (Tensor, nn.Parameter) and one.dtype == dtype and one.device.type == "cpu"
-    if not takes or not _allowed.get() or _get_current_dispatch_mode() is not None:
+    if rows < FEWEST_ROWS or not can_take("cpu", (torch.float32, torch.float64), tensors):
         return None
     return find_library()
+
+
+def can_take(device: str, dtypes: Sequence[torch.dtype], tensors: Sequence[Tensor | None]) -> bool:
+    """Whether other code than torch's operations may read and write these: on this device, of one of these dtypes."""
+    given = [one for one in tensors if one is not None]
+    dtype = given[0].dtype
+    takes = dtype in dtypes and _allowed.get() and _get_current_dispatch_mode() is None
+    for one in given:
+        takes = takes and type(one) in (Tensor, nn.Parameter) and one.dtype == dtype and one.device.type == device
+    return takes

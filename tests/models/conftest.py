@@ -1,5 +1,8 @@
+import os
+
 import pytest
 
+from models import fused
 from models.native import library as native
 from models.native.__main__ import build
 
@@ -15,7 +18,7 @@ def native_library(tmp_path_factory):
             pytest.skip(str(error))
 
 
-@pytest.fixture(params=["torch", "native"])
+@pytest.fixture(params=["torch", "native", "triton"])
 def path(request, monkeypatch):
     """How the fused layers take their steps."""
     if request.param == "native":
@@ -23,6 +26,11 @@ def path(request, monkeypatch):
         monkeypatch.setattr(native, "find_library", lambda: library)
         monkeypatch.setattr(native, "FEWEST_ROWS", 0)
         yield "native"
+    elif request.param == "triton":
+        if os.environ.get("TRITON_INTERPRET") != "1" or fused.find_kernels() is None:
+            pytest.skip("needs Triton, and TRITON_INTERPRET=1")
+        monkeypatch.setattr(fused, "KERNELS_ON", "cpu")
+        yield "triton"
     else:
         with native.torch_operations_only():
             yield "torch"
