@@ -52,7 +52,7 @@ class Preprocessing:
         columns = width * self.height / height
         if columns < self.spread:
             columns = math.sqrt(columns * self.spread)
-        return int(np.clip(round(columns), 4, self.width))
+        return max(4, min(round(columns), self.width))
 
     def canvas_width(self, covered: int) -> int:
         """Width of the narrowest canvas with `covered` columns."""
@@ -80,4 +80,7 @@ class Preprocessing:
 
 def widen(canvas: npt.NDArray[np.uint8], width: int) -> npt.NDArray[np.uint8]:
     """(H, W, 3) → (H, width, 3), the last column repeated: no edge that looks like a stroke, as black would be."""
-    return np.pad(canvas, ((0, 0), (0, width - canvas.shape[1]), (0, 0)), mode="edge")
+    widened = np.empty((canvas.shape[0], width, 3), np.uint8)
+    widened[:, : canvas.shape[1]] = canvas
+    widened[:, canvas.shape[1] :] = canvas[:, -1:]
+    return widened
