@@ -48,7 +48,7 @@ service-test: install  ## fuzz, load, faults and the page in Chromium (half an h
 	FUZZ_INPUTS=$(FUZZ_INPUTS) LOAD_SECONDS=$(LOAD_SECONDS) LOAD_CLIENTS=$(LOAD_CLIENTS) \
 		$(BIN)/python -m pytest -m slow tests/serve -s -o faulthandler_timeout=1800
 
-triton-test: install  ## the GPU's kernels without a GPU: interpreted, then compiled for one (10 minutes)
+triton-test: install  ## the GPU's kernels without a GPU: interpreted, then compiled for one (3 minutes)
 	$(BIN)/pip install --quiet triton
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/models/test_refined_paths.py -k triton -o faulthandler_timeout=600
 	$(BIN)/python -m pytest tests/models/test_triton_steps.py
