@@ -12,7 +12,7 @@ the case of equal sizes.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -77,30 +77,34 @@ def by_step(sizes: Sequence[int], backwards: bool, *tensors: Tensor | None) -> I
 def take_steps(
     plain: Callable[..., None], unit: Unit, gate: RefinedGate, sizes: Sequence[int], reverse: bool, *tensors: Any
 ) -> None:
-    """All steps by `plain`, or by the kernels or the compiled loop of its name and arguments where there are some."""
-    contiguous = all(one is None or one.is_contiguous() for one in tensors)
-    if contiguous and (kernels := kernels_for(*tensors)):
-        kernels[plain.__name__](unit, gate, sizes, reverse, *tensors)
-    elif contiguous and (library := library_for(sum(sizes), *tensors)):
-        library.run(plain.__name__, unit, gate, sizes, reverse, *tensors)
-    else:
+    """All steps by `plain`, or by the kernel or the compiled loop of its name and arguments where there is one."""
+    faster = faster_steps(sum(sizes), *tensors)
+    if faster is None or not all(one is None or one.is_contiguous() for one in tensors):
         plain(gate, sizes, reverse, *tensors)
+    else:
+        faster.run(plain.__name__, unit, gate, sizes, reverse, *tensors)
 
 
-def kernels_for(*tensors: Tensor | None) -> Mapping[str, Callable[..., None]] | None:
-    """`models.triton_steps`, where it can take these tensors."""
+def faster_steps(rows: int, *tensors: Tensor | None) -> Any:
+    """What takes these tensors' steps faster than torch's operations: kernels on a GPU, compiled loops, or None.
+
+    Args:
+        rows: of all steps together.
+    """
     dtypes = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-    return find_kernels() if can_take(KERNELS_ON, dtypes, tensors) else None
+    if can_take(KERNELS_ON, dtypes, tensors) and (kernels := find_kernels()):
+        return kernels
+    return library_for(rows, *tensors)
 
 
 @functools.cache
-def find_kernels() -> Mapping[str, Callable[..., None]] | None:
+def find_kernels() -> Any:
     """`models.triton_steps`, or None without Triton, which torch for CUDA brings along."""
     try:
         from models import triton_steps
     except ImportError:
         return None
-    return triton_steps.FUNCTIONS
+    return triton_steps
 
 
 def transposed_product(a: Tensor, b: Tensor) -> Tensor:

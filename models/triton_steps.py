@@ -10,6 +10,7 @@ GPU.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -80,6 +81,15 @@ def _read(array, at, known, F: tl.constexpr):
 
 
 @triton.jit
+def _read_feature(array, at, known, F: tl.constexpr):
+    """Zero where there is none, and no gate is joined with it."""
+    x = 0.0
+    if array is not None:
+        x = _read(array, at, known, F)
+    return x
+
+
+@triton.jit
 def _write(array, at, known, value):
     tl.store(array + at, value.to(array.dtype.element_ty), mask=known)
 
@@ -87,7 +97,7 @@ def _write(array, at, known, value):
 @triton.jit(do_not_specialize=_COUNTS)
 def _lstm_step(
     acts, feature, h_run, c_run, output, before_h, before_c, squashed, start, elements,
-    IN: tl.constexpr, FORGET: tl.constexpr, OUT: tl.constexpr, FEATURE: tl.constexpr, KEEP: tl.constexpr,
+    INPUT: tl.constexpr, FORGET: tl.constexpr, OUTPUT: tl.constexpr,
     H: tl.constexpr, F: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     state, at, wide, known = _places(start, elements, H, 4, BLOCK)
@@ -96,13 +106,11 @@ def _lstm_step(
     g = _tanh(_read(acts, wide + 2 * H, known, F))
     o = _sigmoid(_read(acts, wide + 3 * H, known, F))
     c_was = _read(c_run, state, known, F)
-    x = i
-    if FEATURE:
-        x = _read(feature, at, known, F)
-    c = _join(f, x, FORGET) * c_was + _join(i, x, IN) * g
+    x = _read_feature(feature, at, known, F)
+    c = _join(f, x, FORGET) * c_was + _join(i, x, INPUT) * g
     tanh_c = _tanh(c)
-    h = _join(o, x, OUT) * tanh_c
-    if KEEP:
+    h = _join(o, x, OUTPUT) * tanh_c
+    if before_h is not None:
         _write(before_h, at, known, _read(h_run, state, known, F))
         _write(before_c, at, known, c_was)
         _write(squashed, at, known, tanh_c)
@@ -118,7 +126,7 @@ def _lstm_step(
 @triton.jit(do_not_specialize=_COUNTS)
 def _lstm_step_back(
     feature, acts, before_c, squashed, d_output, d_h, d_c, d_pre, d_feature, start, elements,
-    IN: tl.constexpr, FORGET: tl.constexpr, OUT: tl.constexpr, FEATURE: tl.constexpr,
+    INPUT: tl.constexpr, FORGET: tl.constexpr, OUTPUT: tl.constexpr,
     H: tl.constexpr, F: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     state, at, wide, known = _places(start, elements, H, 4, BLOCK)
@@ -128,25 +136,23 @@ def _lstm_step_back(
     o = _read(acts, wide + 3 * H, known, F)
     c_was = _read(before_c, at, known, F)
     tanh_c = _read(squashed, at, known, F)
-    x = i
-    if FEATURE:
-        x = _read(feature, at, known, F)
+    x = _read_feature(feature, at, known, F)
     dh = _read(d_h, state, known, F) + _read(d_output, at, known, F)
-    dc = _read(d_c, state, known, F) + dh * _join(o, x, OUT) * (1 - tanh_c * tanh_c)
-    _write(d_pre, wide, known, _through_gate(dc * g, i, x, IN))
+    dc = _read(d_c, state, known, F) + dh * _join(o, x, OUTPUT) * (1 - tanh_c * tanh_c)
+    _write(d_pre, wide, known, _through_gate(dc * g, i, x, INPUT))
     _write(d_pre, wide + H, known, _through_gate(dc * c_was, f, x, FORGET))
-    _write(d_pre, wide + 2 * H, known, dc * _join(i, x, IN) * (1 - g * g))
-    _write(d_pre, wide + 3 * H, known, _through_gate(dh * tanh_c, o, x, OUT))
+    _write(d_pre, wide + 2 * H, known, dc * _join(i, x, INPUT) * (1 - g * g))
+    _write(d_pre, wide + 3 * H, known, _through_gate(dh * tanh_c, o, x, OUTPUT))
     _write(d_c, state, known, dc * _join(f, x, FORGET))
-    if FEATURE:
-        dx = _through_feature(dc * g, i, IN) + _through_feature(dc * c_was, f, FORGET)
-        _write(d_feature, at, known, dx + _through_feature(dh * tanh_c, o, OUT))
+    if d_feature is not None:
+        dx = _through_feature(dc * g, i, INPUT) + _through_feature(dc * c_was, f, FORGET)
+        _write(d_feature, at, known, dx + _through_feature(dh * tanh_c, o, OUTPUT))
 
 
 @triton.jit(do_not_specialize=_COUNTS)
 def _gru_step(
     acts, feature, product, h_run, output, before_h, inner, start, elements,
-    RESET: tl.constexpr, UPDATE: tl.constexpr, FEATURE: tl.constexpr, KEEP: tl.constexpr,
+    RESET: tl.constexpr, UPDATE: tl.constexpr,
     H: tl.constexpr, F: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     state, at, wide, known = _places(start, elements, H, 3, BLOCK)
@@ -154,13 +160,11 @@ def _gru_step(
     r = _sigmoid(_read(acts, wide, known, F) + _read(product, own, known, F))
     z = _sigmoid(_read(acts, wide + H, known, F) + _read(product, own + H, known, F))
     u = _read(product, own + 2 * H, known, F)
-    x = r
-    if FEATURE:
-        x = _read(feature, at, known, F)
+    x = _read_feature(feature, at, known, F)
     n = _tanh(_read(acts, wide + 2 * H, known, F) + _join(r, x, RESET) * u)
     h_was = _read(h_run, state, known, F)
     h = n + _join(z, x, UPDATE) * (h_was - n)
-    if KEEP:
+    if before_h is not None:
         _write(before_h, at, known, h_was)
         _write(inner, at, known, u)
         _write(acts, wide, known, r)
@@ -173,16 +177,14 @@ def _gru_step(
 @triton.jit(do_not_specialize=_COUNTS)
 def _gru_step_back(
     feature, acts, before_h, inner, d_output, d_h, d_pre, d_product, d_feature, start, elements,
-    RESET: tl.constexpr, UPDATE: tl.constexpr, FEATURE: tl.constexpr,
+    RESET: tl.constexpr, UPDATE: tl.constexpr,
     H: tl.constexpr, F: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     state, at, wide, known = _places(start, elements, H, 3, BLOCK)
     r = _read(acts, wide, known, F)
     z = _read(acts, wide + H, known, F)
     n = _read(acts, wide + 2 * H, known, F)
-    x = r
-    if FEATURE:
-        x = _read(feature, at, known, F)
+    x = _read_feature(feature, at, known, F)
     dh = _read(d_h, state, known, F) + _read(d_output, at, known, F)
     stays = _join(z, x, UPDATE)
     to_update = dh * (_read(before_h, at, known, F) - n)
@@ -197,23 +199,21 @@ def _gru_step_back(
     _write(d_product, wide + H, known, d_z)
     _write(d_product, wide + 2 * H, known, d_n * _join(r, x, RESET))
     _write(d_h, state, known, dh * stays)
-    if FEATURE:
+    if d_feature is not None:
         _write(d_feature, at, known, _through_feature(to_reset, r, RESET) + _through_feature(to_update, z, UPDATE))
 
 
 @triton.jit(do_not_specialize=_COUNTS)
 def _mgu_gate(
     acts, feature, h_run, before_h, passed, start, elements,
-    FORGET: tl.constexpr, FEATURE: tl.constexpr, KEEP: tl.constexpr,
+    FORGET: tl.constexpr,
     H: tl.constexpr, F: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     state, at, wide, known = _places(start, elements, H, 2, BLOCK)
     f = _sigmoid(_read(acts, wide, known, F))
-    x = f
-    if FEATURE:
-        x = _read(feature, at, known, F)
+    x = _read_feature(feature, at, known, F)
     h = _read(h_run, state, known, F)
-    if KEEP:
+    if before_h is not None:
         _write(before_h, at, known, h)
     _write(acts, wide, known, f)
     _write(passed, state, known, _join(f, x, FORGET) * h)
@@ -222,15 +222,13 @@ def _mgu_gate(
 @triton.jit(do_not_specialize=_COUNTS)
 def _mgu_step(
     acts, feature, h_run, output, start, elements,
-    FORGET: tl.constexpr, FEATURE: tl.constexpr, KEEP: tl.constexpr,
+    FORGET: tl.constexpr, KEEP: tl.constexpr,
     H: tl.constexpr, F: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     state, at, wide, known = _places(start, elements, H, 2, BLOCK)
     f = _read(acts, wide, known, F)
     n = _tanh(_read(acts, wide + H, known, F))
-    x = f
-    if FEATURE:
-        x = _read(feature, at, known, F)
+    x = _read_feature(feature, at, known, F)
     h_was = _read(h_run, state, known, F)
     h = h_was + _join(f, x, FORGET) * (n - h_was)
     if KEEP:
@@ -242,15 +240,13 @@ def _mgu_step(
 @triton.jit(do_not_specialize=_COUNTS)
 def _mgu_step_back(
     feature, acts, before_h, d_output, d_h, d_pre, passed, start, elements,
-    FORGET: tl.constexpr, FEATURE: tl.constexpr,
+    FORGET: tl.constexpr,
     H: tl.constexpr, F: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     state, at, wide, known = _places(start, elements, H, 2, BLOCK)
     f = _read(acts, wide, known, F)
     n = _read(acts, wide + H, known, F)
-    x = f
-    if FEATURE:
-        x = _read(feature, at, known, F)
+    x = _read_feature(feature, at, known, F)
     opened = _join(f, x, FORGET)
     dh = _read(d_h, state, known, F) + _read(d_output, at, known, F)
     _write(d_h, state, known, dh)
@@ -261,43 +257,34 @@ def _mgu_step_back(
 @triton.jit(do_not_specialize=_COUNTS)
 def _mgu_gate_back(
     feature, acts, before_h, d_h, d_passed, d_pre, d_feature, start, elements,
-    FORGET: tl.constexpr, FEATURE: tl.constexpr,
+    FORGET: tl.constexpr,
     H: tl.constexpr, F: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     state, at, wide, known = _places(start, elements, H, 2, BLOCK)
     f = _read(acts, wide, known, F)
     n = _read(acts, wide + H, known, F)
     h_was = _read(before_h, at, known, F)
-    x = f
-    if FEATURE:
-        x = _read(feature, at, known, F)
+    x = _read_feature(feature, at, known, F)
     opened = _join(f, x, FORGET)
     dh = _read(d_h, state, known, F)
     dp = _read(d_passed, state, known, F)
     d_opened = dh * (n - h_was) + dp * h_was
     _write(d_pre, wide, known, _through_gate(d_opened, f, x, FORGET))
     _write(d_h, state, known, dh * (1 - opened) + dp * opened)
-    if FEATURE:
+    if d_feature is not None:
         _write(d_feature, at, known, _through_feature(d_opened, f, FORGET))
 
 
 class _Steps:
     """The steps of one layer and direction in the recurrence's order, and how its kernels are launched."""
 
-    def __init__(
-        self, unit: Unit, gate: RefinedGate, sizes: Sequence[int], backwards: bool, like: Tensor, feature: Tensor | None
-    ) -> None:
+    def __init__(self, unit: Unit, gate: RefinedGate, sizes: Sequence[int], backwards: bool, like: Tensor) -> None:
         self._hidden = like.shape[1]
         joins = {one.upper(): _JOINS[gate.refine] if gate.refines(one) else 0 for one in unit.gates}
-        if "INPUT" in joins:
-            joins = {"IN": joins["INPUT"], "FORGET": joins["FORGET"], "OUT": joins["OUTPUT"]}
         precision = tl.float64 if like.dtype == torch.float64 else tl.float32
-        self._fixed = {**joins, "FEATURE": feature is not None, "H": self._hidden, "F": precision, "BLOCK": BLOCK}
-        starts = [0]
-        for size in sizes:
-            starts.append(starts[-1] + size)
-        steps = list(zip(starts, sizes, strict=False))
-        self.steps = steps[::-1] if backwards else steps
+        self._fixed = {**joins, "H": self._hidden, "F": precision, "BLOCK": BLOCK}
+        order = list(zip(itertools.accumulate(sizes, initial=0), sizes, strict=False))
+        self.order = order[::-1] if backwards else order
 
     def launch(self, kernel: Any, start: int, size: int, *arrays: Tensor | None, **options: bool) -> None:
         elements = size * self._hidden
@@ -307,71 +294,76 @@ class _Steps:
 
 def lstm_forward(unit: Unit, gate: RefinedGate, sizes: Sequence[int], reverse: bool, *tensors: Any) -> None:
     weight_hh, feature, projected, h_run, c_run, output, before_h, before_c, squashed = tensors
-    run, recurrent, keep = _Steps(unit, gate, sizes, reverse, h_run, feature), weight_hh.t(), before_h is not None
-    for start, size in run.steps:
+    steps, recurrent = _Steps(unit, gate, sizes, reverse, h_run), weight_hh.t()
+    for start, size in steps.order:
         projected[start : start + size].addmm_(h_run[:size], recurrent)
         states = projected, feature, h_run, c_run, output, before_h, before_c, squashed
-        run.launch(_lstm_step, start, size, *states, KEEP=keep)
+        steps.launch(_lstm_step, start, size, *states)
 
 
 def lstm_backward(unit: Unit, gate: RefinedGate, sizes: Sequence[int], reverse: bool, *tensors: Any) -> None:
     weight_hh, feature, acts, before_c, squashed, d_output, d_h, d_c, d_pre, d_feature = tensors
-    run = _Steps(unit, gate, sizes, not reverse, d_h, feature)
-    for start, size in run.steps:
+    steps = _Steps(unit, gate, sizes, not reverse, d_h)
+    for start, size in steps.order:
         arrays = feature, acts, before_c, squashed, d_output, d_h, d_c, d_pre, d_feature
-        run.launch(_lstm_step_back, start, size, *arrays)
+        steps.launch(_lstm_step_back, start, size, *arrays)
         torch.mm(d_pre[start : start + size], weight_hh, out=d_h[:size])
 
 
 def gru_forward(unit: Unit, gate: RefinedGate, sizes: Sequence[int], reverse: bool, *tensors: Any) -> None:
     weight_hh, bias_hh, feature, projected, h_run, output, before_h, inner = tensors
-    run, recurrent, keep = _Steps(unit, gate, sizes, reverse, h_run, feature), weight_hh.t(), before_h is not None
+    steps, recurrent = _Steps(unit, gate, sizes, reverse, h_run), weight_hh.t()
     product = h_run.new_empty(len(h_run), weight_hh.shape[0])
-    for start, size in run.steps:
+    for start, size in steps.order:
         if bias_hh is None:
             torch.mm(h_run[:size], recurrent, out=product[:size])
         else:
             torch.addmm(bias_hh, h_run[:size], recurrent, out=product[:size])
         states = projected, feature, product, h_run, output, before_h, inner
-        run.launch(_gru_step, start, size, *states, KEEP=keep)
+        steps.launch(_gru_step, start, size, *states)
 
 
 def gru_backward(unit: Unit, gate: RefinedGate, sizes: Sequence[int], reverse: bool, *tensors: Any) -> None:
     weight_hh, feature, acts, before_h, inner, d_output, d_h, d_pre, d_product, d_feature = tensors
-    run = _Steps(unit, gate, sizes, not reverse, d_h, feature)
-    for start, size in run.steps:
+    steps = _Steps(unit, gate, sizes, not reverse, d_h)
+    for start, size in steps.order:
         arrays = feature, acts, before_h, inner, d_output, d_h, d_pre, d_product, d_feature
-        run.launch(_gru_step_back, start, size, *arrays)
+        steps.launch(_gru_step_back, start, size, *arrays)
         d_h[:size].addmm_(d_product[start : start + size], weight_hh)
 
 
 def mgu_forward(unit: Unit, gate: RefinedGate, sizes: Sequence[int], reverse: bool, *tensors: Any) -> None:
     weight_hh, feature, projected, h_run, output, before_h = tensors
-    run, keep = _Steps(unit, gate, sizes, reverse, h_run, feature), before_h is not None
+    steps, keep = _Steps(unit, gate, sizes, reverse, h_run), before_h is not None
     passed = torch.empty_like(h_run)
     to_forget, to_new = (block.t() for block in weight_hh.chunk(2))
     forget, new = projected.chunk(2, dim=1)
-    for start, size in run.steps:
+    for start, size in steps.order:
         forget[start : start + size].addmm_(h_run[:size], to_forget)
-        run.launch(_mgu_gate, start, size, projected, feature, h_run, before_h, passed, KEEP=keep)
+        steps.launch(_mgu_gate, start, size, projected, feature, h_run, before_h, passed)
         new[start : start + size].addmm_(passed[:size], to_new)
-        run.launch(_mgu_step, start, size, projected, feature, h_run, output, KEEP=keep)
+        steps.launch(_mgu_step, start, size, projected, feature, h_run, output, KEEP=keep)
 
 
 def mgu_backward(unit: Unit, gate: RefinedGate, sizes: Sequence[int], reverse: bool, *tensors: Any) -> None:
     weight_hh, feature, acts, before_h, d_output, d_h, d_pre, passed, d_feature = tensors
-    run = _Steps(unit, gate, sizes, not reverse, d_h, feature)
+    steps = _Steps(unit, gate, sizes, not reverse, d_h)
     d_passed = torch.empty_like(d_h)
     forget_weight, new_weight = weight_hh.chunk(2)
     d_forget, d_new = d_pre.chunk(2, dim=1)
-    for start, size in run.steps:
-        run.launch(_mgu_step_back, start, size, feature, acts, before_h, d_output, d_h, d_pre, passed)
+    for start, size in steps.order:
+        steps.launch(_mgu_step_back, start, size, feature, acts, before_h, d_output, d_h, d_pre, passed)
         torch.mm(d_new[start : start + size], new_weight, out=d_passed[:size])
         arrays = feature, acts, before_h, d_h, d_passed, d_pre, d_feature
-        run.launch(_mgu_gate_back, start, size, *arrays)
+        steps.launch(_mgu_gate_back, start, size, *arrays)
         d_h[:size].addmm_(d_forget[start : start + size], forget_weight)
 
 
-FUNCTIONS: dict[str, Callable[..., None]] = {
+_FUNCTIONS: dict[str, Callable[..., None]] = {
     one.__name__: one for one in (lstm_forward, lstm_backward, gru_forward, gru_backward, mgu_forward, mgu_backward)
 }
+
+
+def run(name: str, unit: Unit, gate: RefinedGate, sizes: Sequence[int], reverse: bool, *tensors: Tensor | None) -> None:
+    """All steps of one layer and direction, as `models.native.library.Library.run`."""
+    _FUNCTIONS[name](unit, gate, sizes, reverse, *tensors)

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from models.cells import RefinedGRUCell, RefinedLSTMCell, RefinedMGUCell
-from models.fused import kernels_for
+from models.fused import faster_steps
 from models.gates import Refine
 from models.layers import LAYERS
-from models.native.library import library_for, torch_operations_only
+from models.native.library import torch_operations_only
 from str_app.evaluation.plots import Axis, Series, plot
 
 BATCHES, STEPS, HIDDEN = (1, 32, 128), (26, 100, 400), (128, 256, 512)
@@ -102,8 +102,7 @@ def measure(
         layers = contenders(unit, hidden, refine, device, compiled)
         for what in PASSES:
             runs = {name: _runner(layer, x, what) for name, layer in layers.items()}
-            given = x, *layers["refined"].parameters()
-            if refine != "ur" and (library_for(batch * steps, *given) or kernels_for(*given)):
+            if refine != "ur" and faster_steps(batch * steps, x, *layers["refined"].parameters()):
                 runs["pure"] = torch_operations_only()(_runner(layers["refined"], x, what))
             times = _take_turns(runs, turns, seconds, device, clock)
             ratios = {

@@ -28,7 +28,7 @@ KEPT = {"before_h", "before_c", "squashed", "inner"}  # written for the backward
 def source(name, element, join, featured, keep):
     """A kernel with arrays of `element`, as `_Steps.launch` calls it."""
     kernel, types, constants = getattr(triton_steps, name), {}, {}
-    fixed = {"FEATURE": featured, "KEEP": keep, "H": 37, "BLOCK": triton_steps.BLOCK}
+    fixed = {"KEEP": keep, "H": 37, "BLOCK": triton_steps.BLOCK}
     fixed["F"] = triton.language.float64 if element == "fp64" else triton.language.float32
     for one in kernel.arg_names:
         absent = one in KEPT and not keep and not name.endswith("back")
@@ -54,7 +54,7 @@ def test_kernels_compile(name, element, architecture):
 
 def test_there_is_a_kernel_for_each_step():
     assert len(KERNELS) == 8
-    assert set(triton_steps.FUNCTIONS) == {
+    assert set(triton_steps._FUNCTIONS) == {
         f"{unit}_{way}" for unit in ("lstm", "gru", "mgu") for way in ("forward", "backward")
     }
 
@@ -62,8 +62,8 @@ def test_there_is_a_kernel_for_each_step():
 def test_tensors_elsewhere_are_left_to_others(monkeypatch):
     """On the CPU nothing is launched; where kernels run, all tensors must lie and be of one dtype."""
     x = torch.randn(2, 3)
-    assert fused.kernels_for(x) is None
+    assert fused.faster_steps(2, x) is None
     monkeypatch.setattr(fused, "KERNELS_ON", "cpu")
-    assert fused.kernels_for(x, None, x) is triton_steps.FUNCTIONS
-    assert fused.kernels_for(x, x.double()) is None
-    assert fused.kernels_for(x.to(torch.int64)) is None
+    assert fused.faster_steps(2, x, None, x) is triton_steps
+    assert fused.faster_steps(2, x, x.double()) is None
+    assert fused.faster_steps(2, x.to(torch.int64)) is None

@@ -21,7 +21,7 @@ def test_every_unit_and_pass_is_timed():
 
 
 def test_where_native_loops_run_the_layer_competes_without_them(monkeypatch):
-    monkeypatch.setattr(bench_gates, "library_for", lambda *_: object())
+    monkeypatch.setattr(bench_gates, "faster_steps", lambda *_: object())
     timings = list(measure(["MGU"], [(2, 3, 4)], "mul", "cpu", turns=3, seconds=0.0, compiled=False))
     assert [set(one.ratios) for one in timings] == [{"pure", "cells"}] * 2
     assert "ran by the native loops" in markdown(timings, [])
