@@ -12,21 +12,21 @@
 #   SETS=10  CROPS=100000  SEED=500      so many data sets of so many crops, seeds SEED, SEED + 1, …
 #   WORKERS=all cores                    processes that draw
 #   STEPS=125000                         of 64 crops: 8 million
+#   PROCESSES=1                          that train, each on its share of a batch; see average_every in docs/training.md
 #   VALIDATION=validation                folder of data sets that choose the checkpoint and calibrate it
 #   BENCHMARKS=benchmarks                folder of the test sets, read by `evaluate` alone
 set -euo pipefail
 preset=${PRESET:-small}
 run=${RUN:-runs/$preset} data=${DATA:-runs/data} from=${FROM:-}
 sets=${SETS:-10} crops=${CROPS:-100000} seed=${SEED:-500} steps=${STEPS:-125000}
-workers=${WORKERS:-$(nproc)}
+workers=${WORKERS:-$(nproc)} processes=${PROCESSES:-1}
 here=$(cd "$(dirname "$0")/.." && pwd)
-app=$here/.venv/bin/str-app
-[ -x "$app" ] || app=str-app
+[ ! -x "$here/.venv/bin/str-app" ] || PATH=$here/.venv/bin:$PATH
 
 case ${1:-} in
 data)
   for ((k = seed; k < seed + sets; k++)); do
-    [ -e "$data/$k.lmdb" ] || "$app" synth --out "$data/$k.lmdb" --count "$crops" --seed "$k" --workers "$workers"
+    [ -e "$data/$k.lmdb" ] || str-app synth --out "$data/$k.lmdb" --count "$crops" --seed "$k" --workers "$workers"
   done ;;
 train)
   shift
@@ -42,9 +42,11 @@ train)
   fi
   # glibc keeps freed buffers instead of faulting fresh pages in: a twelfth of a step's time on a CPU.
   export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_MMAP_THRESHOLD_=100000000000
-  exec "$app" train "${options[@]}" "$@" ;;
+  if [ "$processes" = 1 ]; then exec str-app train "${options[@]}" "$@"; fi
+  export OMP_NUM_THREADS=$((($(nproc) + processes - 1) / processes))
+  exec torchrun --nproc-per-node "$processes" -m str_app train "${options[@]}" "$@" ;;
 evaluate)
-  exec "$app" evaluate --data "${BENCHMARKS:-benchmarks}" --model "$run/best.safetensors" ;;
+  exec str-app evaluate --data "${BENCHMARKS:-benchmarks}" --model "$run/best.safetensors" ;;
 *)
   sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2
   exit 2 ;;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +33,15 @@ class World:
             values = values.clone()
             dist.all_reduce(values)
         return values
+
+    def average_(self, tensors: Iterable[Tensor]) -> None:
+        """Replace the values of floating-point tensors by their means over all processes."""
+        floating = [tensor for tensor in tensors if tensor.is_floating_point()]
+        means = torch.cat([tensor.flatten() for tensor in floating])  # one exchange; gloo wants it contiguous
+        dist.all_reduce(means)
+        means.div_(self.size)
+        for tensor, mean in zip(floating, means.split([one.numel() for one in floating]), strict=True):
+            tensor.copy_(mean.view(tensor.shape))
 
 
 @contextmanager

@@ -84,9 +84,12 @@ class _Run:
         self.sources = [open_source(Path(path)) for path in settings.train]
         self.validation = [open_source(Path(path)) for path in settings.validation]
 
+        # Processes that step alone between means exchange nothing else either.
+        self.alone = world.size > 1 and settings.average_every > 0
+        self.partners = World() if self.alone else world
         torch.manual_seed(settings.seed)
         self.model, self.before = _initial_model(settings, resume)
-        if world.size > 1:
+        if self.partners.size > 1:
             share_batch_norms(self.model)
         self.objective = Objective(
             self.model,
@@ -107,7 +110,7 @@ class _Run:
             out.mkdir(parents=True, exist_ok=True)
             save_settings(self.settings, out / "settings.json")
         self.wrapped: nn.Module = self.objective
-        if world.size > 1:
+        if self.partners.size > 1:
             ids = [device.index] if device.type == "cuda" else None
             # Batch statistics are the same everywhere (share_batch_norms), so there is nothing to broadcast.
             self.wrapped = DistributedDataParallel(self.objective, device_ids=ids, broadcast_buffers=False)
@@ -126,6 +129,10 @@ class _Run:
                 self.step += 1
                 journal.advance(self.step)
                 last = self.step == settings.steps
+                if self.alone:
+                    if self.step % settings.average_every and not last:
+                        continue
+                    self.world.average_([*self.objective.state_dict().values(), *self.optimizers.tensors()])
                 if self.step % settings.log_every == 0 or last:
                     now = time.monotonic()
                     rate = (self.step - logged_step) * settings.batch_size / (now - logged)
@@ -182,21 +189,21 @@ class _Run:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             sums = self.wrapped(*batch[:5])
         characters = batch.lengths.sum()
-        counts = self.world.sum(torch.stack([characters + len(batch.lengths), characters]).to(sums))
+        counts = self.partners.sum(torch.stack([characters + len(batch.lengths), characters]).to(sums))
         falling = min(1.0, 2 * self.step / settings.steps)
         ctc = settings.ctc_weight + (settings.ctc_weight_end - settings.ctc_weight) * falling
         outside = settings.attention_weight + (settings.attention_weight_end - settings.attention_weight) * falling
         loss = sums[0] / counts[0] + (ctc * sums[1] + outside * sums[2]) / counts[1].clamp_min(1)
         self.optimizers.zero_grad()
-        (loss * self.world.size).backward()  # DDP takes the mean over processes; the sums are of the whole batch
+        (loss * self.partners.size).backward()  # DDP takes the mean over processes; the sums are of the whole batch
         nn.utils.clip_grad_norm_(self.objective.parameters(), settings.clip_norm)
         self.optimizers.step()
         self.averaged.update_parameters(self.model)
-        return torch.cat([self.world.sum(sums.detach()), counts])
+        return torch.cat([self.partners.sum(sums.detach()), counts])
 
     def _count(self, batch: Batch, journal: Journal) -> None:
         """Keep the share of unusable samples in view; stop when it is past the limit."""
-        seen, unusable = self.world.sum(torch.tensor([batch.seen, len(batch.unusable)])).tolist()
+        seen, unusable = self.partners.sum(torch.tensor([batch.seen, len(batch.unusable)])).tolist()
         for reason in batch.unusable[: max(0, 5 - self.unusable)]:
             journal.say(f"skipped: {reason}")
         self.seen += seen

@@ -100,6 +100,11 @@ class Optimizers:
         for member in self._members:
             member.step()
 
+    def tensors(self) -> list[Tensor]:
+        """Moments and counts, to be changed in place, in the same order in every process."""
+        states = [state for member in self._members for state in member.state.values()]
+        return [value for state in states for value in state.values() if isinstance(value, Tensor)]
+
     def state_dict(self) -> list[dict[str, Any]]:
         """For `load_state_dict`."""
         return [member.state_dict() for member in self._members]

@@ -24,9 +24,12 @@ from str_app.errors import StrAppError
 from str_app.evaluation.protocol import evaluate_source
 from str_app.reader import Reader
 from str_app.torch_engine import TorchEngine
+from str_app.training import loop
 from str_app.training.journal import Journal
 from str_app.training.loop import Stopped, schedule, train
+from str_app.training.samples import Positions
 from str_app.training.settings import TrainSettings, load_settings, make_settings, save_settings
+from str_app.training.state import load_state
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = Architecture(
@@ -125,6 +128,25 @@ def test_a_run_learns_and_keeps_its_best(data, tmp_path):
     assert info["training"]["samples_seen"] in {160, 320, 480}
 
 
+def train_in_two(settings, out, *, resume=False):
+    """The run in two processes of torchrun, over gloo."""
+    script, chosen = out.parent / "run_two.py", out.parent / "settings.json"
+    save_settings(settings, chosen)
+    script.write_text(
+        "import sys; from pathlib import Path; from str_app.training.loop import train; "
+        "from str_app.training.settings import load_settings; "
+        "train(load_settings(Path(sys.argv[1])), Path(sys.argv[2]), resume=sys.argv[3] == 'resume')"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
+    command += [str(script), str(chosen), str(out), "resume" if resume else "start"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_two_processes_train_as_one(data, tmp_path):
     """torchrun with 2 gloo processes ends with the weights of one process, up to float tolerance.
 
@@ -135,22 +157,7 @@ def test_two_processes_train_as_one(data, tmp_path):
         data, architecture=dataclasses.replace(TINY, dropout=0.0), steps=4, group=1, augmentation="none"
     )
     train(settings, tmp_path / "one")
-    (tmp_path / "two").mkdir()
-    save_settings(settings, tmp_path / "settings.json")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    code = (
-        "import sys; from pathlib import Path; from str_app.training.loop import train; "
-        "from str_app.training.settings import load_settings; "
-        "train(load_settings(Path(sys.argv[1])), Path(sys.argv[2]))"
-    )
-    (tmp_path / "run_two.py").write_text(code)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
-    command += [str(tmp_path / "run_two.py"), str(tmp_path / "settings.json"), str(tmp_path / "two")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    train_in_two(settings, tmp_path / "two")
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     # Adam turns the sign of a vanishing gradient into a whole step, so single weights may differ: so the ways
     train(dataclasses.replace(settings, learning_rate=1e-12), tmp_path / "start")
@@ -158,6 +165,40 @@ def test_two_processes_train_as_one(data, tmp_path):
     for name in one:
         way = (one[name].float() - start[name].float()).norm()
         assert (two[name].float() - one[name].float()).norm() <= 0.02 * way + 1e-5, name
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_two_processes_that_step_alone_meet_in_their_mean(data, tmp_path, monkeypatch, one_thread, optimizer):
+    """Weights, batch norms' statistics and moments are the means of two runs, each on its half of every batch."""
+    tiny = dataclasses.replace(TINY, dropout=0.0, hidden_size=40)  # some matrices are large enough for Muon
+    settings = settings_for(data, architecture=tiny, steps=2, validation=(), optimizer=optimizer)
+    train_in_two(dataclasses.replace(settings, average_every=2, validate_every=2), tmp_path / "two")
+    halves = []
+    for rank in (0, 1):
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "Positions", lambda *args, rank=rank: Positions(*args[:4], rank, 2))
+            train(settings, tmp_path / str(rank))
+        halves.append(load_state(tmp_path / str(rank) / "last.pt"))
+    two = load_state(tmp_path / "two/last.pt")
+    pairs = [(two["objective"], [half["objective"] for half in halves])]
+    for k, member in enumerate(two["optimizers"]):
+        states = [half["optimizers"][k]["state"] for half in halves]
+        pairs += [(member["state"][key], [state[key] for state in states]) for key in member["state"]]
+    differing = 0
+    for together, (first, second) in pairs:
+        for name, value in together.items():
+            if value.is_floating_point():
+                differing += not torch.equal(first[name], second[name])
+                assert torch.allclose(value, (first[name] + second[name]) / 2, rtol=1e-4, atol=1e-6), name
+    assert differing > 50
 
 
 def test_unusable_samples_are_named_and_counted(data, tmp_path, capfd):
