@@ -12,7 +12,7 @@ class Memory(NamedTuple):
     """What the encoder hands to the decoder; computed once for each crop.
 
     Attributes:
-        values: (B, N, C), the feature map's positions, row by row.
+        values: (B, N, C), the feature map's positions, row by row, and their embeddings if glimpses are located.
         keys: (B, N, A), their attention keys.
         padding: bool (B, N), True where a position lies in the canvas's padding.
     """
@@ -43,9 +43,12 @@ class AdditiveAttention(nn.Module):
 
     def project_keys(self, values: Tensor) -> Tensor:
         """(B, N, C) → (B, N, A); N is the rows of the grid times the columns of this feature map."""
-        columns = values.shape[1] // self.position.shape[0]
-        keys: Tensor = self.key(values) + self.position[:, :columns].flatten(0, 1)
+        keys: Tensor = self.key(values) + self.positions(values.shape[1])
         return keys
+
+    def positions(self, count: int) -> Tensor:
+        """Embeddings of the `count` positions of a feature map that has all rows of the grid, (count, A)."""
+        return self.position[:, : count // self.position.shape[0]].flatten(0, 1)
 
     def forward(self, memory: Memory, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Glimpse (B, C) and weights (B, N) for the state `hidden` (B, H); padding gets weight 0."""

@@ -21,6 +21,8 @@ class AttentionDecoder(nn.Module):
 
     Args:
         channels: C of the feature map.
+        locate: whether a glimpse also holds where it was taken, the attention's mean of position embeddings. Without,
+            the decoder reckons where it is by the letters it has seen.
         grid: (H', W') of the feature map.
         num_classes: characters plus the end token (index 0, also fed before the first character).
         hidden_size: H of the cell.
@@ -40,13 +42,16 @@ class AttentionDecoder(nn.Module):
         embedding_size: int,
         dropout: float,
         gate: RefinedGate,
+        locate: bool = False,
     ) -> None:
         super().__init__()
         self.hidden_size = hidden_size
+        self.locate = locate
+        glimpse_size = channels + attention_size if locate else channels
         self.attention = AdditiveAttention(channels, hidden_size, attention_size, grid)
         self.embedding = nn.Embedding(num_classes, embedding_size)
         self.cell = RefinedLSTMCell(
-            embedding_size + channels,
+            embedding_size + glimpse_size,
             hidden_size,
             refine=gate.refine,
             gates=gate.gates,
@@ -54,7 +59,15 @@ class AttentionDecoder(nn.Module):
             squash=gate.squash,
         )
         self.dropout = dropout
-        self.classifier = nn.Linear(hidden_size + channels, num_classes)
+        self.classifier = nn.Linear(hidden_size + glimpse_size, num_classes)
+
+    def remember(self, values: Tensor, padding: Tensor) -> Memory:
+        """The feature map's positions (B, N, C) and which of them are padding (B, N) → what the steps look at."""
+        keys = self.attention.project_keys(values)
+        if self.locate:
+            places = self.attention.positions(values.shape[1])
+            values = torch.cat([values, places.to(values.dtype).expand(values.shape[0], -1, -1)], dim=-1)
+        return Memory(values, keys, padding)
 
     def initial_state(self, memory: Memory) -> State:
         """Zeros, (B, H) each."""

@@ -29,6 +29,7 @@ class Architecture:
         strides: (vertical, horizontal) stride of each stage's first block.
         pyramid: attend at the finer stride of the stage before the last, see `models.backbone.ResNet`.
         attention: `"2d"` attends over the whole feature map, `"1d"` over its columns (mean of the rows).
+        locate: tell the decoder where it looked, see `models.decoder.AttentionDecoder`.
         context_size: hidden size of a bidirectional LSTM along the columns, added to the feature map; 0 is without.
         hidden_size: of the decoder's cell.
         attention_size: of attention keys and query.
@@ -45,6 +46,7 @@ class Architecture:
     strides: tuple[tuple[int, int], ...] = ((2, 2), (2, 1), (2, 1))
     pyramid: bool = False
     attention: Literal["1d", "2d"] = "2d"
+    locate: bool = False
     context_size: int = 0
     hidden_size: int = 256
     attention_size: int = 128
@@ -98,6 +100,7 @@ class Recognizer(nn.Module):
             a.embedding_size,
             a.dropout,
             RefinedGate(a.refine, tuple(a.gates), a.feature, a.squash),
+            a.locate,
         )
 
     def normalize(self, canvases: Tensor) -> Tensor:
@@ -121,7 +124,7 @@ class Recognizer(nn.Module):
         values = features.flatten(2).transpose(1, 2).contiguous()  # (B, N, C)
         column = torch.arange(features.shape[3], device=features.device) * self.backbone.stride[1]
         padding = (column.unsqueeze(0) >= widths.unsqueeze(1)).repeat(1, self.grid[0])  # (B, N)
-        return Memory(values, self.decoder.attention.project_keys(values), padding)
+        return self.decoder.remember(values, padding)
 
     def encode(self, images: Tensor, widths: Tensor) -> tuple[Memory, State]:
         """Normalised images (B, 3, height, W) and covered columns int64 (B,) → memory and first state."""

@@ -7,21 +7,23 @@ import re
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from models.backbone import BasicBlock, ConvNorm
 from models.recognizer import Architecture, Recognizer
 
 _POSITIONS = "decoder.attention.position"
+_PER_GLIMPSE = ("decoder.cell.weight_ih", "decoder.cell.weight_feature", "decoder.classifier.weight")
 _PER_CLASS = ("decoder.embedding.weight", "decoder.classifier.weight", "decoder.classifier.bias")
 
 
 def can_grow(source: Architecture, target: Architecture) -> bool:
-    """Whether `target` is `source`, or `source` with more blocks in its stages, a pyramid, or both."""
-    alike = dataclasses.replace(source, blocks=target.blocks, pyramid=target.pyramid) == target
+    """Whether `target` is `source`, or `source` with more blocks in its stages, a pyramid or located glimpses."""
+    alike = dataclasses.replace(source, blocks=target.blocks, pyramid=target.pyramid, locate=target.locate) == target
     deeper = len(source.blocks) == len(target.blocks) and all(
         ours >= theirs for ours, theirs in zip(target.blocks, source.blocks, strict=True)
     )
-    return alike and deeper and target.pyramid >= source.pyramid
+    return alike and deeper and target.pyramid >= source.pyramid and target.locate >= source.locate
 
 
 @torch.no_grad()
@@ -30,7 +32,7 @@ def transfer_weights(source: Recognizer, target: Recognizer) -> list[str]:
 
     On a wider canvas, columns beyond the source's last begin as copies of its last. A grown network (`can_grow`)
     begins as the source's function: further blocks pass on what they get (their last norm's scale is 0, as in arXiv
-    1706.02677, section 5.1), a new pyramid repeats the coarse rows.
+    1706.02677, section 5.1), a new pyramid repeats the coarse rows, and nobody listens yet to where a glimpse was.
 
     Returns:
         Names of the target's tensors that kept their fresh values, wholly (another shape or new) or in part (the
@@ -62,7 +64,10 @@ def transfer_weights(source: Recognizer, target: Recognizer) -> list[str]:
 
 
 def _by_targets_names(source: Recognizer, target: Recognizer) -> dict[str, Tensor]:
-    """The source's state dict, its blocks numbered as the target numbers them: a stage's further blocks come last."""
+    """The source's state dict as the target names and shapes it.
+
+    A stage's further blocks come last, and so does a glimpse's place among what reads glimpses.
+    """
     number = {place: index for index, place in enumerate(_block_places(target.architecture.blocks))}
     places = _block_places(source.architecture.blocks)
     renamed = {}
@@ -72,6 +77,8 @@ def _by_targets_names(source: Recognizer, target: Recognizer) -> dict[str, Tenso
             if index is None:
                 continue  # a block that the target does not have
             name = f"backbone.stages.{index}.{name[found.end() :]}"
+        if name in _PER_GLIMPSE and target.architecture.locate and not source.architecture.locate:
+            tensor = F.pad(tensor, (0, source.architecture.attention_size))
         renamed[name] = tensor
     return renamed
 

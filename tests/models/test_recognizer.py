@@ -170,11 +170,14 @@ def test_transfer_to_a_wider_canvas():
     assert torch.equal(ours[:, columns:], theirs[:, -1:].expand(-1, columns, -1))
 
 
-@pytest.mark.parametrize(("blocks", "pyramid"), [((2, 1, 2), False), ((1, 1, 1), True), ((1, 2, 3), True)])
-def test_a_grown_network_begins_as_the_one_it_comes_from(blocks, pyramid):
+@pytest.mark.parametrize(
+    ("blocks", "pyramid", "locate"),
+    [((2, 1, 2), False, False), ((1, 1, 1), True, False), ((1, 2, 3), True, True), ((2, 1, 1), False, True)],
+)
+def test_a_grown_network_begins_as_the_one_it_comes_from(blocks, pyramid, locate):
     source = tiny().eval()
     target = Recognizer(
-        dataclasses.replace(TINY, blocks=blocks, pyramid=pyramid), source.charset, Preprocessing()
+        dataclasses.replace(TINY, blocks=blocks, pyramid=pyramid, locate=locate), source.charset, Preprocessing()
     ).eval()
     assert can_grow(source.architecture, target.architecture)
     fresh = transfer_weights(source, target)
@@ -201,6 +204,19 @@ def test_what_no_growing_leads_to():
     for changed in ({"blocks": (1, 1, 0)}, {"blocks": (1, 1)}, {"hidden_size": 5}, {"stages": (8, 8, 8)}):
         assert not can_grow(TINY, dataclasses.replace(TINY, **changed)), changed
     assert not can_grow(dataclasses.replace(TINY, pyramid=True), TINY)
+    assert not can_grow(dataclasses.replace(TINY, locate=True), TINY)
+
+
+def test_a_located_glimpse_tells_where_it_was_taken():
+    model = Recognizer(dataclasses.replace(TINY, locate=True), Charset("abc"), Preprocessing()).eval()
+    channels, size = model.backbone.out_channels, model.decoder.attention.position.shape[-1]
+    features = torch.zeros(1, channels, model.grid[0], 8)
+    memory = model.remember(features, torch.tensor([32]))
+    assert memory.values.shape == (1, model.grid[0] * 8, channels + size)
+    glimpse, weights = model.decoder.attention(memory, torch.randn(1, TINY.hidden_size))
+    places = model.decoder.attention.position[:, :8].flatten(0, 1)
+    torch.testing.assert_close(glimpse[:, channels:], weights @ places)
+    assert not glimpse[:, :channels].any()
 
 
 def test_transfer_to_fewer_blocks_copies_the_first_of_each_stage():

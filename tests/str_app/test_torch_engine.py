@@ -43,7 +43,7 @@ def assert_same(found: list[Decoded], expected: list[Decoded]) -> None:
 
 
 @pytest.mark.parametrize("refine", ["none", "add", "mul"])
-@pytest.mark.parametrize("encoder", [{"attention": "1d"}, {"attention": "2d"}, {"pyramid": True}])
+@pytest.mark.parametrize("encoder", [{"attention": "1d"}, {"attention": "2d"}, {"pyramid": True, "locate": True}])
 def test_graphs_read_as_the_passes_do(
     refine: str, encoder: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -241,8 +241,9 @@ def test_starting_from_other_weights(data, tmp_path):
         make_settings(["architecture.hidden_size=9"], train=(str(data),), start_from=start)
     deeper = tuple(count + 1 for count in TINY.blocks)
     blocks = "architecture.blocks=" + ",".join(map(str, deeper))
-    grown = make_settings([blocks, "architecture.pyramid=true"], train=(str(data),), start_from=start)
-    assert grown.architecture == dataclasses.replace(TINY, blocks=deeper, pyramid=True)
+    larger = [blocks, "architecture.pyramid=true", "architecture.locate=true"]
+    grown = make_settings(larger, train=(str(data),), start_from=start)
+    assert grown.architecture == dataclasses.replace(TINY, blocks=deeper, pyramid=True, locate=True)
 
 
 def test_a_run_is_not_overwritten(data, tmp_path):
