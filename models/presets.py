@@ -10,7 +10,7 @@ from models.recognizer import Architecture, Recognizer
 
 _PRESETS: dict[str, Architecture] = {
     # For CPUs; its weights ship with the repository.
-    "small": Architecture(),
+    "small": Architecture(blocks=(2, 3, 3), pyramid=True, locate=True),
     # For a GPU.
     "base": Architecture(
         stem=(32, 64),

@@ -35,7 +35,7 @@ def test_every_preset_reads_a_batch(name):
     assert weights_path(name).name == f"{name}.safetensors"
 
 
-@pytest.mark.parametrize(("name", "limit"), [("small", 6e6), ("base", 30e6)])
+@pytest.mark.parametrize(("name", "limit"), [("small", 25e6 / 4), ("base", 30e6)])  # 25 MB of float32 ship
 def test_presets_keep_their_size(name, limit):
     assert sum(parameter.numel() for parameter in create_model(name).parameters()) <= limit
 
