@@ -21,8 +21,6 @@ class AttentionDecoder(nn.Module):
 
     Args:
         channels: C of the feature map.
-        locate: whether a glimpse also holds where it was taken, the attention's mean of position embeddings. Without,
-            the decoder reckons where it is by the letters it has seen.
         grid: (H', W') of the feature map.
         num_classes: characters plus the end token (index 0, also fed before the first character).
         hidden_size: H of the cell.
@@ -30,6 +28,8 @@ class AttentionDecoder(nn.Module):
         embedding_size: size of a character's embedding.
         dropout: on the classifier's input, training only.
         gate: refined-gate choices.
+        locate: whether a glimpse also holds where it was taken, the attention's mean of position embeddings. Without,
+            the decoder reckons where it is by the letters it has seen.
     """
 
     def __init__(

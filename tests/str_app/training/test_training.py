@@ -128,20 +128,20 @@ def test_a_run_learns_and_keeps_its_best(data, tmp_path):
     assert info["training"]["samples_seen"] in {160, 320, 480}
 
 
-def train_in_two(settings, out, *, resume=False):
+def train_in_two(settings, out):
     """The run in two processes of torchrun, over gloo."""
     script, chosen = out.parent / "run_two.py", out.parent / "settings.json"
     save_settings(settings, chosen)
     script.write_text(
         "import sys; from pathlib import Path; from str_app.training.loop import train; "
         "from str_app.training.settings import load_settings; "
-        "train(load_settings(Path(sys.argv[1])), Path(sys.argv[2]), resume=sys.argv[3] == 'resume')"
+        "train(load_settings(Path(sys.argv[1])), Path(sys.argv[2]))"
     )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
-    command += [str(script), str(chosen), str(out), "resume" if resume else "start"]
+    command += [str(script), str(chosen), str(out)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
