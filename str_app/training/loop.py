@@ -89,6 +89,8 @@ class _Run:
         self.partners = World() if self.alone else world
         torch.manual_seed(settings.seed)
         self.model, self.before = _initial_model(settings, resume)
+        if settings.frozen_stages:
+            self.model.backbone.freeze(settings.frozen_stages)
         if self.partners.size > 1:
             share_batch_norms(self.model)
         self.objective = Objective(

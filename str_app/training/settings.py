@@ -33,6 +33,8 @@ class TrainSettings:
         charset: the characters to learn, in order; empty is the 94 printable ASCII characters.
         start_from: name or path of a checkpoint whose weights to start from; empty is from scratch. Some defaults
             are others then: see `FINE_TUNING`.
+        frozen_stages: with `start_from`, so many of the backbone's stages keep their weights, and the stem before them;
+            0 trains all. One saves a seventh of a step's time, and on few crops there is less to forget.
         steps: optimiser steps in all.
         batch_size: samples a step, over all processes.
         average_every: where several processes train. 0: they exchange every step's gradients and train as one does. N:
@@ -74,6 +76,7 @@ class TrainSettings:
     validation: tuple[str, ...] = ()
     charset: str = ""
     start_from: str = ""
+    frozen_stages: int = 0
     steps: int = 20_000
     batch_size: int = 64
     average_every: int = 0
@@ -120,6 +123,12 @@ class TrainSettings:
         for name in ("learning_rate", "matrix_learning_rate", "clip_norm"):
             if getattr(self, name) <= 0:
                 raise StrAppError(f"{name}={getattr(self, name)}: must be above 0")
+        if not 0 <= self.frozen_stages <= len(self.architecture.stages):
+            raise StrAppError(
+                f"frozen_stages={self.frozen_stages}: the backbone has {len(self.architecture.stages)} stages"
+            )
+        if self.frozen_stages and not self.start_from:
+            raise StrAppError(f"frozen_stages={self.frozen_stages}: fresh weights must be trained; give --from MODEL")
         if self.weights and len(self.weights) != len(self.train):
             raise StrAppError(f"{len(self.weights)} weights for {len(self.train)} training sets: give one a set")
 

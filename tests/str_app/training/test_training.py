@@ -246,6 +246,19 @@ def test_starting_from_other_weights(data, tmp_path):
     assert grown.architecture == dataclasses.replace(TINY, blocks=deeper, pyramid=True, locate=True)
 
 
+def test_frozen_stages_stay_as_they_are(data, tmp_path):
+    train(settings_for(data, steps=2), tmp_path / "first")
+    start = str(tmp_path / "first/best.safetensors")
+    settings = make_settings(["frozen_stages=2", "steps=3", "workers=0"], train=(str(data),), start_from=start)
+    train(settings, tmp_path / "second")
+    before, after = weights(tmp_path / "first", "best.safetensors"), weights(tmp_path / "second")
+    kept = {name for name in before if torch.equal(before[name], after[name])}
+    frozen = ("backbone.stem.", "backbone.stages.0.", "backbone.stages.1.")  # a block a stage
+    assert {name for name in before if name.startswith(frozen)} <= kept
+    learnt = {name for name in before if name.startswith("backbone.stages.2.")}
+    assert not learnt & kept
+
+
 def test_a_run_is_not_overwritten(data, tmp_path):
     train(settings_for(data, steps=1), tmp_path / "run")
     with pytest.raises(StrAppError, match="--resume"):
@@ -304,6 +317,8 @@ def test_settings_survive_a_file(tmp_path):
         ("steps=0", "at least 1"),
         ("learning_rate=-1", "above 0"),
         ("weights=1,2,3", "one a set"),
+        ("frozen_stages=1", "give --from"),
+        ("frozen_stages=4", "has 3 stages"),
     ],
 )
 def test_wrong_settings_say_what_to_write(override, words):
