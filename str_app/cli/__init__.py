@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from str_app.cli import average, bench, convert, evaluate, models, recognize, serve, study, synth, train
+from str_app.cli import average, bench, convert, evaluate, models, recognize, select, serve, study, synth, train
 from str_app.errors import StrAppError
 
 EXTRA_OF_MODULE = {
@@ -53,6 +53,7 @@ def build_app(debug: bool = False) -> typer.Typer:
     verbs: dict[str, Callable[..., Any]] = {
         "synth": synth.synth,
         "convert": convert.convert,
+        "select": select.select,
         "train": train.train,
         "average": average.average,
         "evaluate": evaluate.evaluate,

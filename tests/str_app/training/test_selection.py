@@ -1,0 +1,125 @@
+"""Crops worth learning from: what a score says, what is kept, and that it is kept byte for byte."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from datasets.lmdb_store import LmdbSource, LmdbWriter
+from datasets.sample import Sample
+from models.charset import Charset
+from models.checkpoint import save_checkpoint
+from models.preprocessing import Preprocessing
+from models.recognizer import Architecture, Recognizer
+from str_app.cli import app
+from str_app.training import selection
+from str_app.training.selection import Rule, Score, scores, select
+from tests.str_app.painted_data import png
+
+TINY = Architecture(
+    stem=(4, 4), stages=(8, 8, 12), blocks=(1, 1, 1), hidden_size=16, attention_size=8, embedding_size=6, max_length=4
+)
+
+
+@pytest.fixture
+def network() -> Recognizer:
+    torch.manual_seed(0)
+    return Recognizer(TINY, Charset("abc"), Preprocessing()).eval()
+
+
+def picture(width: int) -> np.ndarray:
+    return np.random.default_rng(width).integers(0, 256, (24, width, 3), dtype=np.uint8)
+
+
+def write(path: Path, labels: list[str]) -> LmdbSource:
+    with LmdbWriter(path) as writer:
+        for place, label in enumerate(labels):
+            boxes = np.full((len(label), 4), place, dtype=np.float32) if place % 2 else None
+            writer.add(png(picture(20 + 9 * place)), label, boxes)
+    return LmdbSource(path)
+
+
+@pytest.mark.parametrize(
+    ("whole", "mean", "kind"),
+    [(-0.01, -0.005, "easy"), (-0.1, -0.05, "hard"), (-9.9, -2.4, "hard"), (-5.2, -2.6, "hopeless")],
+)
+def test_kinds(whole: float, mean: float, kind: str) -> None:
+    assert Rule().kind(Score(whole, mean)) == kind
+    assert Rule().kind(None) == "unusable"
+    assert Rule(hopeless=math.inf).kind(Score(-5000, -1000)) == "hard"
+
+
+def test_a_score_is_the_labels_log_probability_whatever_it_is_batched_with(network: Recognizer) -> None:
+    texts = ["ab", "", "a", "abcab", "cba", "d", "abca"]
+    samples: list[Sample | None] = [Sample(picture(18 + 20 * k), text) for k, text in enumerate(texts)]
+    samples.append(None)
+    found = scores(network, samples)
+    for sample, score in zip(samples, found, strict=True):
+        if sample is None or sample.text in ("", "abcab", "d"):  # too long; not in the charset
+            assert score is None
+            continue
+        canvas, covered = network.preprocessing(sample.image)
+        targets = torch.tensor([network.charset.encode(sample.text)])  # with its end
+        with torch.no_grad():
+            images = network.normalize(torch.from_numpy(canvas[None]))
+            logits, _, _ = network(images, torch.tensor([covered]), targets)
+        expected = logits.log_softmax(-1).gather(2, targets[..., None]).sum().item()
+        assert score is not None
+        assert score.whole == pytest.approx(expected, rel=0.02)  # bfloat16 convolutions
+        assert score.mean == pytest.approx(score.whole / (len(sample.text) + 1))
+
+
+def test_what_is_kept_is_kept_byte_for_byte(
+    network: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write(tmp_path / "all.lmdb", ["a", "ab", "abc", "b", "bc", "c"])
+    given = [Score(-1, -0.5), Score(0, 0), Score(-9, -3), None, Score(-2, -0.7), Score(0, 0)]
+    left = list(given)
+    monkeypatch.setattr(selection, "CHUNK", 4)
+    monkeypatch.setattr(selection, "scores", lambda folded, samples: [left.pop(0) for _ in samples])
+    with LmdbWriter(tmp_path / "kept.lmdb") as writer:
+        *_, last = select(network, source, writer, Rule(easy=0), "cpu")
+    kept = LmdbSource(tmp_path / "kept.lmdb")
+    assert (last.kept, len(kept)) == (2, 2)
+    assert last.crops == {"hard": 2, "easy": 2, "hopeless": 1, "unusable": 1}
+    assert last.nats == {"hard": 3, "easy": 0, "hopeless": 9}
+    for place, index in enumerate((0, 4)):
+        assert kept.image_bytes(place) == source.image_bytes(index)
+        assert kept.label(place) == source.label(index)
+        assert (kept[place].boxes is None) == (source[index].boxes is None)
+
+
+@pytest.mark.parametrize(("easy", "count"), [(0.0, 0), (1.0, 200)])
+def test_a_share_of_the_easy_ones(
+    network: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, easy: float, count: int
+) -> None:
+    source = write(tmp_path / "all.lmdb", ["a"] * 10)
+    monkeypatch.setattr(selection, "scores", lambda folded, samples: [Score(0, 0)] * len(samples))
+    kept = []
+    for seed in range(20):
+        with LmdbWriter(tmp_path / f"{seed}.lmdb") as writer:
+            *_, last = select(network, source, writer, Rule(easy=easy, seed=seed), "cpu")
+            kept.append(last.kept)
+            writer.add(b"", "one at least")
+    assert sum(kept) == count
+
+
+def test_the_command(network: Recognizer, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "tiny.safetensors"
+    save_checkpoint(checkpoint, network, {"name": "tiny"})
+    write(tmp_path / "all.lmdb", ["a", "ab", "d"])
+    out = tmp_path / "kept.lmdb"
+    command = ["select", str(tmp_path / "all.lmdb"), "--out", str(out), "--model", str(checkpoint), "--hopeless", "inf"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "unusable: 33.3% of the crops" in result.output
+    assert f"{out}: 2 of 3 crops" in result.output
+    assert len(LmdbSource(out)) == 2
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 1
+    assert "exists already" in again.output
