@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.charset import Charset
+from models.preprocessing import widen
+from str_app import levelling
 from str_app.engine import Engine, Memory, State
 from str_app.passes import padded_size
 
@@ -224,7 +226,8 @@ def beam_search(
 
     With a prior its bonus is added to each log-probability. Only the greedy readings that another one could beat are
     searched: without a prior, those with at most half of the probability. Those with less than `DOUBTED` are looked at
-    in negative as well, and their search takes the mean of both looks. Width 1 is greedy, without any of this.
+    in negative as well and, where their line is sloped, laid level; their search takes the mean of these looks. Width 1
+    is greedy, without any of this.
 
     Args:
         engine, canvases, widths: as for `greedy`.
@@ -276,9 +279,16 @@ def beam_search(
     for row, others in search([look], floors).items():
         found[row] += [one for one in others if one.source.text != readings[row].text]
     if doubted:
-        looks = [look, _negatives(engine, canvases, widths, doubted)]
-        for row, others in search(looks, dict.fromkeys(doubted, -math.inf)).items():
-            found[row] = others
+        negative = _look_again(engine, 255 - canvases[doubted], widths[doubted], doubted)
+        slopes = {row: _slope(readings[row], int(widths[row]), canvases.shape[1:3]) for row in doubted}
+        sloped = [row for row in doubted if slopes[row]]
+        groups = [([row for row in doubted if not slopes[row]], [look, negative])]
+        if sloped:
+            levelled, covered = _levelled(engine, canvases, widths, {row: slopes[row] for row in sloped})
+            groups.append((sloped, [look, negative, _look_again(engine, levelled, covered, sloped, placed=False)]))
+        for rows, looks in groups:
+            for row, others in search(looks, dict.fromkeys(rows, -math.inf)).items():
+                found[row] = others
     return [_most_probable(candidates, bool(prior)) for candidates in found]
 
 
@@ -288,20 +298,39 @@ class _Look(NamedTuple):
     Attributes:
         memory, state: after `encode`.
         places: of each image of the batch among those seen so.
+        placed: whether characters stand where they do in the batch.
     """
 
     memory: Memory
     state: State
     places: Mapping[int, int] | Sequence[int]
+    placed: bool = True
 
 
-def _negatives(
-    engine: Engine, canvases: npt.NDArray[np.uint8], widths: npt.NDArray[np.int64], rows: Sequence[int]
+def _look_again(
+    engine: Engine,
+    canvases: npt.NDArray[np.uint8],
+    widths: npt.NDArray[np.int64],
+    rows: Sequence[int],
+    placed: bool = True,
 ) -> _Look:
-    """Some rows of the batch, light where they were dark: what the network makes of them errs elsewhere."""
-    filled = [*rows, *[rows[0]] * (padded_size(len(rows)) - len(rows))]
-    memory, state = engine.encode(255 - canvases[filled], widths[filled])
-    return _Look(memory, state, {row: place for place, row in enumerate(rows)})
+    """Some rows of a batch on canvases that show them otherwise: what the network makes of them errs elsewhere."""
+    filled = [*range(len(rows)), *[0] * (padded_size(len(rows)) - len(rows))]
+    memory, state = engine.encode(canvases[filled], widths[filled])
+    return _Look(memory, state, {row: place for place, row in enumerate(rows)}, placed)
+
+
+def _slope(reading: Decoded, covered: int, canvas_size: tuple[int, int]) -> float:
+    return levelling.slope(reading.attention[: len(reading.text)], covered, canvas_size)
+
+
+def _levelled(
+    engine: Engine, canvases: npt.NDArray[np.uint8], widths: npt.NDArray[np.int64], slopes: Mapping[int, float]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Rows of a batch whose lines are sloped, laid level, on the widest canvas: one size, whatever else is there."""
+    fitted = [engine.preprocessing(levelling.level(canvases[row, :, : widths[row]], slopes[row])) for row in slopes]
+    levelled = np.stack([widen(canvas, engine.preprocessing.width) for canvas, _ in fitted])
+    return levelled, np.array([covered for _, covered in fitted], dtype=np.int64)
 
 
 class _Candidate(NamedTuple):
@@ -421,7 +450,7 @@ def _search(
 
     Args:
         engine: runs the steps.
-        looks: ways to see each image; their probabilities and attention are averaged.
+        looks: ways to see each image; their probabilities are averaged, and the attention of those that are placed.
         width: prefixes kept.
         expand: what may follow a prefix.
         roots: the images to search, and where each one's first prefix stands.
@@ -447,7 +476,8 @@ def _search(
         states = [step.state for step in steps]
         # The mean of probabilities: better than that of their logarithms on validation crops.
         log_probs = np.logaddexp.reduce([step.log_probs[: len(running)] for step in steps]) - math.log(len(steps))
-        attention = np.mean([step.attention for step in steps], axis=0)
+        placed = [step.attention for look, step in zip(looks, steps, strict=True) if look.placed]
+        attention = np.mean(placed, axis=0)
         least = np.array([to_beat[one.image] - one.log_prob for one in running])
         front = _Front(running, log_probs, least, must_end=position == engine.max_length)
         candidates: dict[int, list[tuple[float, int, _Option]]] = {}

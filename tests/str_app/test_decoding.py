@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.charset import Charset
-from models.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing, widen
 from models.recognizer import Architecture, Recognizer
-from str_app import decoding
+from str_app import decoding, levelling
 from str_app.decoding import Trie, beam_search, greedy, lexicon_search
 from str_app.passes import usual_sizes
 from str_app.reader import Reader
@@ -28,7 +28,7 @@ def engine(seed=0, max_length=4, charset="abAB"):
     with torch.no_grad():  # fresh weights say the same at every step; louder ones have opinions
         for parameter in model.decoder.parameters():
             parameter.mul_(3.0)
-    return TorchEngine(model, {"temperature": 0.7})
+    return TorchEngine(model, {"temperature": 0.7}, precision="fp32")
 
 
 def crops(batch, seed=0):
@@ -36,11 +36,21 @@ def crops(batch, seed=0):
     return random.integers(0, 256, (batch, 32, 128, 3), dtype=np.uint8), random.integers(8, 129, batch)
 
 
+def levelled(engine, canvas, width):
+    """The crop laid level by its greedy reading, on the widest canvas, or None where no line is to be seen."""
+    (reading,) = greedy(engine, canvas[None], np.array([width]))
+    slope = levelling.slope(reading.attention[: len(reading.text)], width, canvas.shape[:2])
+    seen, covered = engine.preprocessing(levelling.level(canvas[:, :width], slope))
+    return (widen(seen, engine.preprocessing.width), covered) if slope else (None, 0)
+
+
 def distributions(engine, canvas, width, tokens, looks=1):
-    """Log-probabilities at each of `tokens` and at the end: of the canvas, or the mean with its negative's."""
+    """Log-probabilities at each of `tokens` and at the end: of the canvas, or the mean with further looks'."""
     steps = []
-    for seen in [canvas, 255 - canvas][:looks]:
-        memory, state = engine.encode(seen[None], np.array([width]))
+    for seen, covered in [(canvas, width), (255 - canvas, width), levelled(engine, canvas, width)][:looks]:
+        if seen is None:
+            continue
+        memory, state = engine.encode(seen[None], np.array([covered]))
         steps.append([])
         for previous in [0, *tokens]:
             step = engine.step(memory, state, np.array([previous]), *np.zeros((2, 1), np.int64))
@@ -55,10 +65,11 @@ def score(engine, canvas, width, tokens, looks=1):
     return sum(float(step[token]) for step, token in zip(chances, [*tokens, 0], strict=True))
 
 
-@pytest.fixture(params=[1, 2], ids=["one look", "and in negative"])
+@pytest.fixture(params=[1, 2, 3], ids=["one look", "and in negative", "and level"])
 def looks(request, monkeypatch):
     """How often everything that is searched is looked at."""
-    monkeypatch.setattr(decoding, "DOUBTED", {1: 0.0, 2: np.inf}[request.param])
+    monkeypatch.setattr(decoding, "DOUBTED", 0.0 if request.param == 1 else np.inf)
+    monkeypatch.setattr(levelling, "SLOPED", 0.0 if request.param == 3 else np.inf)
     return request.param
 
 
