@@ -14,6 +14,9 @@ from str_app.character_boxes import Box
 QUARTER_TURNS = (0, 1, 2, 3)
 # From this height over width on, a crop is rather a word on its side than one letter.
 TALL = 1.4
+# In a crop of this height over width a lone character that is less than certain is rather a word on its side.
+LONE = 2.0
+CERTAIN = 0.85
 
 
 @dataclass(frozen=True)
@@ -109,14 +112,20 @@ def best_turn(readings: Sequence[Reading], turns: Sequence[int], image_size: tup
     """Of the readings of one image turned by quarters, counter-clockwise, the most confident.
 
     Args:
-        readings: one with text is preferred, and on a tie the lesser turn.
+        readings: one with text is preferred, then one that is no doubtful lone character in a tall crop, and on a tie
+            the lesser turn.
         turns: of each, ascending.
         image_size: height and width of the image before it was turned; boxes are given back in its pixels.
     """
-    best, turn = max(
-        zip(readings, turns, strict=True), key=lambda turned: (turned[0].text != "", turned[0].confidence, -turned[1])
-    )
     height, width = image_size
+
+    def rank(turned: tuple[Reading, int]) -> tuple[bool, bool, float, int]:
+        reading, turn = turned
+        tall = (width >= LONE * height) if turn % 2 else (height >= LONE * width)
+        doubtful = tall and len(reading.text) == 1 and reading.confidence < CERTAIN
+        return reading.text != "", not doubtful, reading.confidence, -turn
+
+    best, turn = max(zip(readings, turns, strict=True), key=rank)
 
     def unturned(box: Box) -> Box:
         x0, y0, x1, y1 = box

@@ -87,3 +87,12 @@ def test_json_form_is_rounded_and_comes_back() -> None:
     assert "rotation" not in fields
     assert Reading.from_dict(fields).as_dict() == fields
     assert "attention" not in Reader(FakeEngine()).read_crops([sure("ab")])[0].as_dict()
+
+
+def test_a_doubtful_lone_letter_twice_as_tall_as_wide_is_rather_a_word_on_its_side() -> None:
+    lone, word = Reading("I", 0.7, ()), Reading("EXIT", 0.3, ())
+    readings, turns = [lone, word, Reading("", 0.9, ())], (0, 1, 3)
+    assert best_turn(readings, turns, (64, 32)).text == "EXIT"
+    assert best_turn(readings, turns, (60, 32)).text == "I"
+    assert best_turn([Reading("I", 0.99, ()), *readings[1:]], turns, (64, 32)).text == "I"
+    assert best_turn([word, lone], (0, 1), (32, 64)).text == "EXIT", "the same of a crop that is tall when turned"
