@@ -19,7 +19,7 @@ from str_app.passes import padded_size
 BEAM = 8  # wider finds little more on validation crops
 # What has more than this probability is not searched, however unlikely a text it is.
 SURE = 0.9
-# What has less is looked at twice; for the rest it would cost as much and change little.
+# What has less is looked at three times; for the rest it would cost as much and change little.
 DOUBTED = 0.5
 # With a prior, readings a tenth as probable as the best are found too: confidences are shares.
 SLACK = math.log(10)
@@ -226,8 +226,8 @@ def beam_search(
 
     With a prior its bonus is added to each log-probability. Only the greedy readings that another one could beat are
     searched: without a prior, those with at most half of the probability. Those with less than `DOUBTED` are looked at
-    in negative as well and, where their line is sloped, laid level; their search takes the mean of these looks. Width 1
-    is greedy, without any of this.
+    in negative and laid level as well, and their search takes the mean of the three looks. Width 1 is greedy, without
+    any of this.
 
     Args:
         engine, canvases, widths: as for `greedy`.
@@ -279,16 +279,13 @@ def beam_search(
     for row, others in search([look], floors).items():
         found[row] += [one for one in others if one.source.text != readings[row].text]
     if doubted:
-        negative = _look_again(engine, 255 - canvases[doubted], widths[doubted], doubted)
-        slopes = {row: _slope(readings[row], int(widths[row]), canvases.shape[1:3]) for row in doubted}
-        sloped = [row for row in doubted if slopes[row]]
-        groups = [([row for row in doubted if not slopes[row]], [look, negative])]
-        if sloped:
-            levelled, covered = _levelled(engine, canvases, widths, {row: slopes[row] for row in sloped})
-            groups.append((sloped, [look, negative, _look_again(engine, levelled, covered, sloped, placed=False)]))
-        for rows, looks in groups:
-            for row, others in search(looks, dict.fromkeys(rows, -math.inf)).items():
-                found[row] = others
+        looks = [
+            look,
+            _look_again(engine, 255 - canvases[doubted], widths[doubted], doubted),
+            _look_again(engine, *_levelled(engine, canvases, widths, readings, doubted), doubted, placed=False),
+        ]
+        for row, others in search(looks, dict.fromkeys(doubted, -math.inf)).items():
+            found[row] = others
     return [_most_probable(candidates, bool(prior)) for candidates in found]
 
 
@@ -320,17 +317,22 @@ def _look_again(
     return _Look(memory, state, {row: place for place, row in enumerate(rows)}, placed)
 
 
-def _slope(reading: Decoded, covered: int, canvas_size: tuple[int, int]) -> float:
-    return levelling.slope(reading.attention[: len(reading.text)], covered, canvas_size)
-
-
 def _levelled(
-    engine: Engine, canvases: npt.NDArray[np.uint8], widths: npt.NDArray[np.int64], slopes: Mapping[int, float]
+    engine: Engine,
+    canvases: npt.NDArray[np.uint8],
+    widths: npt.NDArray[np.int64],
+    readings: Sequence[Decoded],
+    rows: Sequence[int],
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Rows of a batch whose lines are sloped, laid level, on the widest canvas: one size, whatever else is there."""
-    fitted = [engine.preprocessing(levelling.level(canvases[row, :, : widths[row]], slopes[row])) for row in slopes]
-    levelled = np.stack([widen(canvas, engine.preprocessing.width) for canvas, _ in fitted])
-    return levelled, np.array([covered for _, covered in fitted], dtype=np.int64)
+    """Some rows of a batch laid level, on the widest canvas: one size, whatever else is there."""
+    preprocessing = engine.preprocessing
+    levelled = np.empty((len(rows), preprocessing.height, preprocessing.width, 3), np.uint8)
+    covered = np.empty(len(rows), np.int64)
+    for place, row in enumerate(rows):
+        falls = levelling.slope(readings[row].attention[: len(readings[row].text)], canvases.shape[1:3])
+        canvas, covered[place] = preprocessing(levelling.level(canvases[row, :, : widths[row]], falls))
+        levelled[place] = widen(canvas, preprocessing.width)
+    return levelled, covered
 
 
 class _Candidate(NamedTuple):

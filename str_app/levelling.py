@@ -6,28 +6,22 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-# A line that rises by this share of the crop's height is worth laying level; chosen on validation crops.
-SLOPED = 0.3
 # Steeper lines are lettering on its side, or a guess.
 STEEPEST = 1.2
 # Of the crop's height; thinner lines are a wrong slope.
 THINNEST = 0.3
-# Around a line: a box is not as tight as it could be.
+# Around a line: boxes are often too tight.
 ROOM = 1.08
 
 
-def slope(
-    attention: npt.NDArray[np.floating], covered: int, canvas_size: tuple[int, int], steepest: float = STEEPEST
-) -> float:
-    """Canvas rows that the line of characters falls by a column, or 0 where it hardly does: see `SLOPED`.
+def slope(attention: npt.NDArray[np.floating], canvas_size: tuple[int, int]) -> float:
+    """Canvas rows that the line of characters falls by a column; 0 of fewer than two.
 
     The line is fitted to the means of the characters' attention, by least squares.
 
     Args:
         attention: (L, H', W'), non-negative: one map over the canvas for each of L characters.
-        covered: canvas columns the crop covers.
         canvas_size: height and width of the canvas in pixels.
-        steepest: the most there is to it.
     """
     if len(attention) < 2:
         return 0.0
@@ -39,8 +33,7 @@ def slope(
     x = maps.sum(axis=1) @ ((np.arange(columns) + 0.5) * width / columns)
     x -= x.mean()
     falls = float(x @ y) / max(float(x @ x), 1e-6)
-    falls = max(-steepest, min(steepest, falls))
-    return falls if abs(falls) * covered >= SLOPED * height else 0.0
+    return max(-STEEPEST, min(STEEPEST, falls))
 
 
 def level(crop: npt.NDArray[np.uint8], slope: float) -> npt.NDArray[np.uint8]:

@@ -37,19 +37,17 @@ def crops(batch, seed=0):
 
 
 def levelled(engine, canvas, width):
-    """The crop laid level by its greedy reading, on the widest canvas, or None where no line is to be seen."""
+    """The crop laid level by its greedy reading, on the widest canvas, and the columns it covers there."""
     (reading,) = greedy(engine, canvas[None], np.array([width]))
-    slope = levelling.slope(reading.attention[: len(reading.text)], width, canvas.shape[:2])
+    slope = levelling.slope(reading.attention[: len(reading.text)], canvas.shape[:2])
     seen, covered = engine.preprocessing(levelling.level(canvas[:, :width], slope))
-    return (widen(seen, engine.preprocessing.width), covered) if slope else (None, 0)
+    return widen(seen, engine.preprocessing.width), covered
 
 
 def distributions(engine, canvas, width, tokens, looks=1):
     """Log-probabilities at each of `tokens` and at the end: of the canvas, or the mean with further looks'."""
     steps = []
     for seen, covered in [(canvas, width), (255 - canvas, width), levelled(engine, canvas, width)][:looks]:
-        if seen is None:
-            continue
         memory, state = engine.encode(seen[None], np.array([covered]))
         steps.append([])
         for previous in [0, *tokens]:
@@ -65,11 +63,10 @@ def score(engine, canvas, width, tokens, looks=1):
     return sum(float(step[token]) for step, token in zip(chances, [*tokens, 0], strict=True))
 
 
-@pytest.fixture(params=[1, 2, 3], ids=["one look", "and in negative", "and level"])
+@pytest.fixture(params=[1, 3], ids=["one look", "three looks"])
 def looks(request, monkeypatch):
     """How often everything that is searched is looked at."""
-    monkeypatch.setattr(decoding, "DOUBTED", 0.0 if request.param == 1 else np.inf)
-    monkeypatch.setattr(levelling, "SLOPED", 0.0 if request.param == 3 else np.inf)
+    monkeypatch.setattr(decoding, "DOUBTED", {1: 0.0, 3: np.inf}[request.param])
     return request.param
 
 
@@ -316,12 +313,13 @@ def test_a_character_is_as_sure_as_both_its_cases(looks):
             assert reading.log_prob == pytest.approx(score(one, canvas, width, tokens, seen), abs=1e-4)
 
 
-def test_only_what_has_less_than_half_is_looked_at_in_negative():
+def test_only_what_has_less_than_half_is_looked_at_three_times():
     fake = FakeEngine()
     looks, encode = [], fake.encode
     fake.encode = lambda canvases, widths: looks.append(canvases) or encode(canvases, widths)
     Reader(fake).recognize([paint("abcd", chance) for chance in (0.7, 0.9, 0.6, 0.99)], beam=4)
-    first, negatives = looks
+    first, negatives, levelled = looks
     np.testing.assert_array_equal(negatives, 255 - first[[0, 2]])
+    assert levelled.shape == negatives.shape
     Reader(fake).recognize([paint("abcd", 0.7)], beam=1)
-    assert len(looks) == 3, "greedily once"
+    assert len(looks) == 4, "greedily once"
