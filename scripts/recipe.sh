@@ -3,6 +3,7 @@
 #
 #   bash scripts/install_fonts.sh --more       # once, as root
 #   scripts/recipe.sh data                     # draw the crops; interrupted, it goes on
+#   scripts/recipe.sh select                   # optional: copy the crops that FROM does not read surely yet
 #   scripts/recipe.sh train [--set key=value]  # train; interrupted, it goes on
 #   scripts/recipe.sh evaluate                 # score on the benchmarks; prints the table of the model card
 #
@@ -11,6 +12,7 @@
 #   RUN=runs/$PRESET  DATA=runs/data     where the run and the crops lie
 #   SETS=10  CROPS=100000  SEED=500      so many data sets of so many crops, seeds SEED, SEED + 1, …
 #   WORKERS=all cores                    processes that draw
+#   SELECTED=                            SELECTED=yes trains on what `select` has copied
 #   STEPS=125000                         of 64 crops: 8 million
 #   PROCESSES=1                          that train, each on its share of a batch; see average_every in docs/training.md
 #   VALIDATION=validation                folder of data sets that choose the checkpoint and calibrate it
@@ -19,7 +21,7 @@ set -euo pipefail
 preset=${PRESET:-small}
 run=${RUN:-runs/$preset} data=${DATA:-runs/data} from=${FROM:-}
 sets=${SETS:-10} crops=${CROPS:-100000} seed=${SEED:-500} steps=${STEPS:-125000}
-workers=${WORKERS:-$(nproc)} processes=${PROCESSES:-1}
+workers=${WORKERS:-$(nproc)} processes=${PROCESSES:-1} kept=${SELECTED:+-select}
 here=$(cd "$(dirname "$0")/.." && pwd)
 [ ! -x "$here/.venv/bin/str-app" ] || PATH=$here/.venv/bin:$PATH
 
@@ -28,10 +30,14 @@ data)
   for ((k = seed; k < seed + sets; k++)); do
     [ -e "$data/$k.lmdb" ] || str-app synth --out "$data/$k.lmdb" --count "$crops" --seed "$k" --workers "$workers"
   done ;;
+select)
+  for ((k = seed; k < seed + sets; k++)); do
+    [ -e "$data/$k-select.lmdb" ] || str-app select "$data/$k.lmdb" --out "$data/$k-select.lmdb" --model "${from:-small}"
+  done ;;
 train)
   shift
   options=(--out "$run" --set "steps=$steps" --set validation_limit=400)
-  for ((k = seed; k < seed + sets; k++)); do options+=(--train "$data/$k.lmdb"); done
+  for ((k = seed; k < seed + sets; k++)); do options+=(--train "$data/$k$kept.lmdb"); done
   for set in "${VALIDATION:-validation}"/*/; do options+=(--val "${set%/}"); done
   if [ -e "$run/last.pt" ]; then options+=(--resume)
   elif [ -z "$from" ]; then options+=(--preset "$preset")
