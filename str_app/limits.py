@@ -175,8 +175,8 @@ def write(out: Path, model: str, longest: int, measured: Sequence[tuple[Limit, d
     content = {"model": model, "max_length": longest} | {limit.name: as_json(curves) for limit, curves in measured}
     tables = [
         f"# Limits of `{model}`",
-        f"A reading has at most {longest} characters. Word accuracy, case-insensitive, of plain rendered probes; other "
-        "properties are held where reading is easy: 4–8 letters, capitals of 32 pixels, upright, contrast 0.8.",
+        f"One look reads at most {longest} characters; longer lines are read in parts. Word accuracy, "
+        "case-insensitive, of plain rendered probes; other properties are held where reading is easy: 4–8 letters, capitals of 32 pixels, upright, contrast 0.8.",
     ]
     files = []
     for limit, curves in measured:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from str_app.decoding import BEAM, Decoded, Prior, Trie
 from str_app.engine import Engine
 from str_app.errors import ImageError, StrAppError
 from str_app.images import DEFAULT_LIMITS, ImageLimits, ImageSource, load_image
+from str_app.long_lines import Span, better, parts_of
 from str_app.passes import passes
 from str_app.precision import Precision
 from str_app.reading import Character as Character
@@ -38,12 +39,14 @@ class Fitted:
         covered: columns of the canvas that the crop covers.
         image_size: height and width of the crop in pixels, turned.
         turn: quarters that it was turned by, counter-clockwise.
+        span: left and right edge of the part of a long line that this is; None is the whole.
     """
 
     canvas: npt.NDArray[np.uint8]
     covered: int
     image_size: tuple[int, int]
     turn: int = 0
+    span: Span | None = None
 
 
 class Reader:
@@ -232,7 +235,8 @@ class Reader:
             crops, beam, lexicon, attention, rotate: see `recognize`.
             lexicons: instead of `lexicon`, the words to choose from for each crop.
         """
-        turned = [self.fit_turns(crop, rotate) for crop in crops]
+        free = lexicon is None and lexicons is None  # a part of a line is no word of a lexicon
+        turned = [self.fit_turns(crop, rotate, parts=free) for crop in crops]
         if lexicons is not None:
             given = zip(map(list, lexicons), turned, strict=True)
             lexicons = [words for words, turns in given for _ in turns]
@@ -241,7 +245,10 @@ class Reader:
         return [self.best(turns, [next(readings) for _ in turns]) for turns in turned]
 
     def best(self, turns: Sequence[Fitted], readings: Sequence[Reading]) -> Reading:
-        """The most confident reading of one crop's turns, as `fit_turns` gave them."""
+        """The most confident reading of one crop's turns or parts, as `fit_turns` gave them."""
+        spans = [one.span for one in turns if one.span]
+        if spans:
+            return better(readings[0], readings[1:], spans, turns[0].image_size[0])
         return best_turn(readings, [one.turn for one in turns], turns[0].image_size)
 
     def use_threads(self, count: int) -> None:
@@ -265,9 +272,18 @@ class Reader:
         canvas, covered = self.engine.preprocessing(crop)
         return Fitted(canvas, covered, (crop.shape[0], crop.shape[1]), turn)
 
-    def fit_turns(self, crop: npt.NDArray[np.uint8], rotate: bool) -> list[Fitted]:
-        """The crop in each of the turns that `turns_of` says: what `best` chooses from. The first is upright."""
-        return [self.fit(crop, turn) for turn in turns_of((crop.shape[0], crop.shape[1]), rotate)]
+    def fit_turns(self, crop: npt.NDArray[np.uint8], rotate: bool, parts: bool = True) -> list[Fitted]:
+        """What `best` chooses from: the crop in each of the turns that `turns_of` says, the first upright.
+
+        A line that is too long for the widest canvas, upright and in `parts` too; see `str_app.long_lines`.
+        """
+        size = (crop.shape[0], crop.shape[1])
+        fitted = [self.fit(crop, turn) for turn in turns_of(size, rotate)]
+        if parts and not rotate:
+            preprocessing = self.engine.preprocessing
+            for left, right in parts_of(size, (preprocessing.height, preprocessing.width)):
+                fitted.append(replace(self.fit(crop[:, left:right]), span=(left, right)))
+        return fitted
 
     def read_fitted(
         self,

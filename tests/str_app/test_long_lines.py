@@ -1,0 +1,119 @@
+"""Lines too long for the widest canvas: cut into parts that overlap, and joined where both say the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from str_app.long_lines import MANY, MOST_PARTS, OVERLAP, SQUEEZE, Span, better, joined, parts_of
+from str_app.reader import Reader
+from str_app.reading import QUARTER_TURNS, Character, Reading
+from tests.str_app.fake_engine import CELL, CELLS, FakeEngine, paint
+
+CANVAS = (32, 160)
+PITCH = 10  # pixels a letter
+
+
+def reading(text: str, confidence: float = 0.99, shift: float = 0.0, attention: bool = False) -> Reading:
+    """Letters `PITCH` apart, in pixels of their own part; the maps have a column for each and for the end."""
+    characters = tuple(
+        Character(char, confidence, (PITCH * k + shift, 0, PITCH * (k + 1) + shift, 20)) for k, char in enumerate(text)
+    )
+    maps = np.eye(len(text) + 1, dtype=np.float32)[:, None, :] if attention else None
+    covered = len(text) / (len(text) + 1)
+    return Reading(text, confidence ** len(text), characters, maps, covered)
+
+
+def cut(text: str, *ends: tuple[int, int]) -> tuple[list[str], list[Span]]:
+    """Parts of a text and their spans."""
+    return [text[first:last] for first, last in ends], [(PITCH * first, PITCH * last) for first, last in ends]
+
+
+@given(st.integers(4, 200), st.integers(4, 20_000))
+def test_parts_cover_the_crop_and_overlap(height: int, width: int) -> None:
+    parts = parts_of((height, width), CANVAS)
+    columns = width * 32 / height
+    assert bool(parts) == (columns > SQUEEZE * 160)
+    if parts:
+        assert 2 <= len(parts) <= MOST_PARTS
+        assert (parts[0][0], parts[-1][1]) == (0, width)
+        for (_, end), (begin, _) in pairwise(parts):
+            assert (end - begin) * 32 / height == pytest.approx(OVERLAP, abs=40 / height + 0.1)
+    # A server reserves as many readings as an image has turns.
+    assert 1 + len(parts) <= len(QUARTER_TURNS)
+
+
+@pytest.mark.parametrize("shift", [0.0, 6.0, -6.0])
+def test_parts_are_joined_without_a_letter_twice_or_lost(shift: float) -> None:
+    text = "www.CartoonStockBookkeeper.com"
+    parts, spans = cut(text, (0, 13), (7, 24), (19, 30))
+    readings = [reading(part, shift=shift * (k == 1)) for k, part in enumerate(parts)]
+    line = joined(readings, spans, height=20)
+    assert line.text == text
+    assert line.confidence == pytest.approx(0.99 ** len(text))
+    assert [round(c.box[0] / PITCH) for c in line.characters] == pytest.approx(list(range(len(text))), abs=1)
+
+
+def test_letters_cut_by_an_edge_are_left_out() -> None:
+    parts, spans = cut("internationalisation", (0, 12), (7, 20))
+    parts = [parts[0][:-1] + "i", "l" + parts[1][1:]]
+    assert joined([reading(part) for part in parts], spans, height=20).text == "internationalisation"
+
+
+def test_parts_that_agree_on_nothing_meet_in_the_middle() -> None:
+    line = joined([reading("aaaaaa"), reading("bbbbbb")], [(0, 60), (40, 100)], height=20)
+    assert line.text == "aaaaabbbbb"
+
+
+def test_one_part_says_nothing() -> None:
+    assert joined([reading(""), reading("abc")], [(0, 60), (40, 100)], height=20).text.endswith("bc")
+    assert joined([reading("abc"), reading("")], [(0, 60), (40, 100)], height=20).text == "abc"
+    assert joined([reading(""), reading("")], [(0, 60), (40, 100)], height=20).text == ""
+
+
+def test_attention_lies_over_the_whole_crop() -> None:
+    parts, spans = cut("abcdefgh", (0, 5), (3, 8))
+    line = joined([reading(part, attention=True) for part in parts], spans, height=20)
+    assert line.attention is not None
+    np.testing.assert_array_equal(line.attention[:-1, 0], np.eye(8))
+    assert line.attention.shape == (9, 1, 8)
+    assert line.covered == 1.0
+    assert joined([reading("abc", attention=True), reading("cde")], [(0, 30), (20, 50)], 20).attention is None
+
+
+@pytest.mark.parametrize(("length", "whole", "kept"), [(MANY, 0.2, True), (MANY, 1.0, False), (MANY - 1, 0.2, False)])
+def test_the_more_confident_of_whole_and_parts(length: int, whole: float, kept: bool) -> None:
+    text = "abcdefghijklmnopqrst"[:length]
+    parts, spans = cut(text, (0, 10), (6, length))
+    best = better(Reading("whole", whole, ()), [reading(part) for part in parts], spans, height=20)
+    assert best.text == (text if kept else "whole")
+
+
+def test_a_reader_cuts_a_line_longer_than_its_canvas() -> None:
+    text = "abcdefghijklmnopqrstuvwxyz0123456789"[: 2 * CELLS]
+    crop = paint(text, 0.99)[:, : CELL * len(text)]
+    reader = Reader(FakeEngine())
+    fitted = reader.fit_turns(crop, rotate=False)
+    spans = [one.span for one in fitted if one.span]
+    assert fitted[0].span is None
+    assert spans == parts_of((32, crop.shape[1]), (32, CELL * CELLS))
+    whole, *parts = reader.read_fitted(fitted, attention=True)
+    line = joined(parts, spans, height=32)
+    assert line.text == text
+    assert line.attention is not None
+    assert len(line.attention) == len(text) + 1
+    unsure = replace(whole, confidence=0.1)
+    assert reader.best(fitted, [unsure, *parts]).text == text
+    assert reader.best(fitted, [whole, *parts]) == whole, "this engine is sure of each second letter"
+
+
+def test_no_parts_of_what_is_turned_or_chosen_from_a_lexicon() -> None:
+    reader = Reader(FakeEngine())
+    crop = paint("a" * 2 * CELLS)
+    assert [one.turn for one in reader.fit_turns(crop, rotate=True)] == [0, 1, 2, 3]
+    assert reader.read_crops([crop], lexicon=["xyz", "abc"])[0].text in ("abc", "xyz")
