@@ -176,7 +176,8 @@ def write(out: Path, model: str, longest: int, measured: Sequence[tuple[Limit, d
     tables = [
         f"# Limits of `{model}`",
         f"One look reads at most {longest} characters; longer lines are read in parts. Word accuracy, "
-        "case-insensitive, of plain rendered probes; other properties are held where reading is easy: 4–8 letters, capitals of 32 pixels, upright, contrast 0.8.",
+        "case-insensitive, of plain rendered probes; other properties are held where reading is easy: 4–8 letters, "
+        "capitals of 32 pixels, upright, contrast 0.8.",
     ]
     files = []
     for limit, curves in measured:
