@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 
+from str_app.character_boxes import Box
 from str_app.reading import Character, Reading
 
 # A line that would be squeezed by more than this is read in parts as well.
@@ -68,10 +69,8 @@ def joined(parts: Sequence[Reading], spans: Sequence[Span], height: int) -> Read
     """
     line: list[_Placed] = []
     for place, (reading, (left, _)) in enumerate(zip(parts, spans, strict=True)):
-        further = [
-            (replace(one, box=(one.box[0] + left, one.box[1], one.box[2] + left, one.box[3])), place, index)
-            for index, one in enumerate(reading.characters)
-        ]
+        moved = reading.moved(partial(_to_the_right, by=left))
+        further = [(character, place, index) for index, character in enumerate(moved.characters)]
         line = _join(line, further, (spans[place - 1][1] + left) / 2, NEAR * height) if place else further
     characters = tuple(character for character, _, _ in line)
     return Reading(
@@ -80,6 +79,11 @@ def joined(parts: Sequence[Reading], spans: Sequence[Span], height: int) -> Read
         characters,
         _attention(line, parts, spans),
     )
+
+
+def _to_the_right(box: Box, by: float) -> Box:
+    x0, y0, x1, y1 = box
+    return x0 + by, y0, x1 + by, y1
 
 
 _Placed = tuple[Character, int, int]  # a character, its part and its place there

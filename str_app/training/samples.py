@@ -103,13 +103,9 @@ class TrainingSamples(Dataset["list[Batch]"]):
             sample = source[index]
         except UnreadableSample as error:
             return str(error)
-        if not sample.text:
-            return f"{place}: empty label"
-        if len(sample.text) > self._max_length:
-            return f"{place}: {len(sample.text)} characters, the model reads at most {self._max_length}"
-        missing = self._charset.missing(sample.text)
-        if missing:
-            return f"{place}: {sorted(missing)[0]!r} of {sample.text!r} is not in the charset"
+        reason = why_unlearnable(sample.text, self._charset, self._max_length)
+        if reason:
+            return f"{place}: {reason}"
         return self._prepare(self._augmentation(sample, (self._seed, position)))
 
     def _prepare(self, sample: Sample) -> Prepared:
@@ -120,6 +116,16 @@ class TrainingSamples(Dataset["list[Batch]"]):
             x, y = covered / width, self._preprocessing.height / height
             boxes = boxes * np.array([x, y, x, y], dtype=np.float32)
         return Prepared(canvas, covered, self._charset.encode(sample.text), boxes)
+
+
+def why_unlearnable(text: str, charset: Charset, max_length: int) -> str:
+    """Why a network of this charset and length cannot learn a label; empty where it can."""
+    if not text:
+        return "empty label"
+    if len(text) > max_length:
+        return f"{len(text)} characters, the model reads at most {max_length}"
+    missing = charset.missing(text)
+    return f"{sorted(missing)[0]!r} of {text!r} is not in the charset" if missing else ""
 
 
 class Positions(Sampler[list[int]]):

@@ -16,7 +16,7 @@ from datasets.lmdb_store import LmdbSource, LmdbWriter
 from datasets.sample import Sample, UnreadableSample
 from models.backbone import fold_batch_norms
 from models.recognizer import Recognizer
-from str_app.training.samples import Prepared, collate
+from str_app.training.samples import Prepared, collate, why_unlearnable
 
 Kind = Literal["easy", "hard", "hopeless", "unusable"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -112,9 +112,7 @@ def scores(folded: Recognizer, samples: Sequence[Sample | None]) -> list[Score |
     """
     prepared: dict[int, Prepared] = {}
     for place, sample in enumerate(samples):
-        if sample is None or not 0 < len(sample.text) <= folded.architecture.max_length:
-            continue
-        if not folded.charset.missing(sample.text):
+        if sample and not why_unlearnable(sample.text, folded.charset, folded.architecture.max_length):
             canvas, covered = folded.preprocessing(sample.image)
             prepared[place] = Prepared(canvas, covered, folded.charset.encode(sample.text), None)
     order = sorted(prepared, key=lambda place: (prepared[place].width, len(prepared[place].target)))
