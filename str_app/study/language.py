@@ -151,7 +151,7 @@ class Language:
         values = {}
         for name, ids in (("validation", self.corpus.validation), ("test", self.corpus.test)):
             nats = _mean_loss(model, ids)
-            values[f"{name} {self.unit}"] = math.exp(nats) if self.corpus.kind == "words" else nats / math.log(2)
+            values[f"{name} {self.unit}"] = _perplexity(nats) if self.corpus.kind == "words" else nats / math.log(2)
         return values
 
     def run(self, variant: Variant, seed: int, folder: Path, watch: bool) -> Run:
@@ -174,6 +174,13 @@ def _streams(ids: Tensor, count: int) -> Tensor:
     """(tokens,) → (steps, count): as many streams, one after the other in the text; a rest is left out."""
     steps = len(ids) // count
     return ids[: steps * count].view(count, steps).t().contiguous()
+
+
+def _perplexity(nats: float) -> float:
+    try:
+        return math.exp(nats)
+    except OverflowError:  # a run about to diverge may err by more nats than a float holds as perplexity
+        return math.inf
 
 
 def _mean_loss(model: nn.Module, ids: Tensor, streams: int = 10, window: int = 200) -> float:

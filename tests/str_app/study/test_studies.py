@@ -306,6 +306,14 @@ def test_a_run_that_diverges_is_a_result(tmp_path: Path, monkeypatch: pytest.Mon
     assert "| all diverged |" in report.read_text()
 
 
+def test_a_perplexity_no_float_holds_is_a_divergence() -> None:
+    task = Language(tiny("words"), SHORT, LanguageSizes(8, 8, dropout=0.0), bptt=7)
+    model = task.build(Variant("GRU", "none"))
+    with torch.no_grad():
+        model.bias[0] = 1e4  # a finite loss of some thousand nats
+    assert math.isinf(task.evaluate(model)["test perplexity"])
+
+
 def test_every_study_has_three_sizes(tmp_path: Path) -> None:
     write_corpora(tmp_path)
     for name in ("adding", "counting", "copy", "shakespeare", "ptb-words", "ptb-characters"):
