@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 WIDTH, HEIGHT = 480, 320
-LEFT, RIGHT, TOP, BOTTOM = 56, 14, 46, 44  # margins around the plane
+LEFT, RIGHT, TOP, BOTTOM = 60, 14, 46, 44  # margins around the plane
 COLOURS = ("#2563a8", "#c2410c", "#15803d", "#7e3794", "#a16207", "#0f766e")
 
 
@@ -123,7 +123,7 @@ def _frame(title: str, x: Axis, y: Axis, across: _Scale, up: _Scale) -> str:
     parts.append(f'<path d="M{LEFT} {TOP}V{bottom}H{right}" fill="none" stroke="#555"/>')
     parts.append(_text((LEFT + right) / 2, HEIGHT - 10, x.label))
     middle = (TOP + bottom) / 2
-    parts.append(f'<g transform="rotate(-90 14 {middle:.1f})">{_text(14, middle + 4, y.label)}</g>')
+    parts.append(f'<g transform="rotate(-90 8 {middle:.1f})">{_text(8, middle + 4, y.label)}</g>')
     parts.append(f'<g font-size="13" font-weight="bold">{_text((LEFT + right) / 2, 18, title)}</g>')
     return "".join(parts)
 
