@@ -242,6 +242,7 @@ def _train(
             loss, carry = experiment.loss(model, step, run.seed, carry)
             if not math.isfinite(loss.item()):
                 run.diverged_at = step  # a result, too
+                run.seconds += time.process_time() - began
                 return
             optimizer.zero_grad()
             loss.backward()
