@@ -27,6 +27,7 @@ from datasets.sample import Sample
 from models.checkpoint import load_checkpoint
 from models.preprocessing import widen
 from models.recognizer import Recognizer
+from str_app.precision import has_bf16
 from str_app.torch_engine import checkpoint_file
 
 SHRINKAGE = 3e-3  # of the judge's weights
@@ -101,7 +102,7 @@ def describe(network: Recognizer, samples: list[Sample], batch_size: int = 64) -
     for first in range(0, len(samples), batch_size):
         fitted = [preprocessing(sample.image) for sample in samples[first : first + batch_size]]
         canvases = torch.from_numpy(np.stack([widen(canvas, preprocessing.width) for canvas, _ in fitted]))
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(torch.device("cpu"))):
             features = network.features(network.normalize(canvases)).float()  # (B, C, H', W')
         covered = torch.tensor([covered for _, covered in fitted]) * features.shape[3] / preprocessing.width
         inside = (torch.arange(features.shape[3]) < covered.unsqueeze(1)).float()[:, None, None]

@@ -26,6 +26,7 @@ from datasets.sample import Sample, Source
 from models.backbone import ResNet
 from models.preprocessing import Preprocessing, widen
 from str_app.evaluation.metrics import wilson_interval
+from str_app.precision import has_bf16
 
 EPOCHS, BATCH = 10, 50
 
@@ -89,7 +90,7 @@ def judge(truth: Sequence[Sample], fakes: Sequence[Sample], seed: int) -> tuple[
     order = torch.cat([chosen[torch.randperm(len(chosen))] for _ in range(EPOCHS)])
     for step in range(steps):
         batch = order[step * BATCH : (step + 1) * BATCH]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(torch.device("cpu"))):
             logits = network(images[batch]).squeeze(1)
         loss = F.binary_cross_entropy_with_logits(logits.float(), labels[batch])
         optimizer.zero_grad()

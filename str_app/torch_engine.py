@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,7 +22,7 @@ from models.presets import list_models, weights_path
 from models.recognizer import Recognizer
 from str_app.engine import Followed, Step
 from str_app.errors import StrAppError
-from str_app.precision import Precision
+from str_app.precision import Precision, has_bf16
 
 logger = logging.getLogger(__name__)
 Pass = Callable[..., tuple[Tensor, ...]]
@@ -174,10 +174,7 @@ class TorchEngine:
 
 
 def _fastest(device: torch.device) -> Literal["bf16", "fp32"]:
-    """Processors without instructions for bfloat16 emulate it, which takes longer than float32."""
-    # Not before torch 2.13.
-    has: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
-    return "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") else "fp32"
+    return "bf16" if device.type == "cpu" and has_bf16(device) else "fp32"
 
 
 def _graph(module: nn.Module, weights: list[Tensor], inputs: tuple[Tensor, ...]) -> Pass:

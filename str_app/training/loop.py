@@ -26,6 +26,7 @@ from models.recognizer import Recognizer
 from models.transfer import transfer_weights
 from str_app.errors import StrAppError
 from str_app.evaluation.protocol import SetResult, evaluate_source
+from str_app.precision import has_bf16
 from str_app.reader import Reader
 from str_app.torch_engine import TorchEngine, checkpoint_file
 from str_app.training.distributed import World, join_world, share_batch_norms
@@ -79,6 +80,9 @@ class _Run:
     def __init__(self, settings: TrainSettings, out: Path, device: torch.device, world: World, resume: bool) -> None:
         self.settings, self.out, self.device, self.world = settings, out, device, world
         self.state_path = out / "last.pt"
+        self.precision = settings.precision
+        if self.precision == "auto":
+            self.precision = "bf16" if has_bf16(device) else "fp32"
         if not resume and self.state_path.exists():
             raise StrAppError(f"{out} holds a run already: add --resume to go on with it, or choose another --out")
         self.sources = [open_source(Path(path)) for path in settings.train]
@@ -188,7 +192,7 @@ class _Run:
         self.optimizers.set_rate(schedule(self.step, settings))
         # Dropout depends on the step alone, so a resumed run needs no generator state.
         torch.manual_seed((settings.seed * 1_000_003 + self.step) * 1009 + self.world.rank)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             sums = self.wrapped(*batch[:5])
         characters = batch.lengths.sum()
         counts = self.partners.sum(torch.stack([characters + len(batch.lengths), characters]).to(sums))
@@ -321,7 +325,7 @@ class _Run:
         return (
             f"{self.settings.preset}: {parameters / 1e6:.1f}M parameters, {samples:,} samples in "
             f"{len(self.sources)} sets, step {self.step} of {self.settings.steps}, {self.device}, "
-            f"{self.settings.precision}, {self.world.size} process(es), {torch.get_num_threads()} threads"
+            f"{self.precision}, {self.world.size} process(es), {torch.get_num_threads()} threads"
         )
 
 

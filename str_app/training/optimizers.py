@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from str_app.precision import has_bf16
 from str_app.training.settings import TrainSettings
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of the quintic iteration; from the same source as Muon
@@ -49,12 +50,13 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """About U Vᵀ of the matrix U S Vᵀ, (rows, columns), by a Newton-Schulz iteration in bfloat16.
+    """About U Vᵀ of the matrix U S Vᵀ, (rows, columns), by a Newton-Schulz iteration, in bfloat16 where the
+    device has instructions for it.
 
     The iteration leaves singular values between 0.7 and 1.2 or so; training does not mind.
     """
     a, b, c = NEWTON_SCHULZ
-    x = matrix.bfloat16()
+    x = matrix.bfloat16() if has_bf16(matrix.device) else matrix
     tall = x.shape[0] > x.shape[1]
     if tall:
         x = x.T

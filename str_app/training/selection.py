@@ -16,6 +16,7 @@ from datasets.lmdb_store import LmdbSource, LmdbWriter
 from datasets.sample import Sample, UnreadableSample
 from models.backbone import fold_batch_norms
 from models.recognizer import Recognizer
+from str_app.precision import has_bf16
 from str_app.training.samples import Prepared, collate, why_unlearnable
 
 Kind = Literal["easy", "hard", "hopeless", "unusable"]
@@ -120,8 +121,9 @@ def scores(folded: Recognizer, samples: Sequence[Sample | None]) -> list[Score |
     for first in range(0, len(order), BATCH):
         places = order[first : first + BATCH]
         batch = collate([prepared[place] for place in places], folded.preprocessing)
-        batch = batch.to(next(folded.parameters()).device)
-        with torch.inference_mode(), torch.autocast(batch.canvases.device.type, torch.bfloat16):
+        device = next(folded.parameters()).device
+        batch = batch.to(device)
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
             logits, _, _ = folded(folded.normalize(batch.canvases), batch.widths, batch.targets)
         steps = F.log_softmax(logits.float(), dim=-1).gather(2, batch.targets.unsqueeze(2)).squeeze(2)  # (B, T)
         counted = torch.arange(steps.shape[1], device=steps.device) <= batch.lengths.unsqueeze(1)  # end included

@@ -16,6 +16,7 @@ from models.presets import architecture
 from models.recognizer import Architecture
 from models.transfer import can_grow
 from str_app.errors import StrAppError
+from str_app.precision import Precision
 from str_app.torch_engine import checkpoint_file
 
 
@@ -56,7 +57,7 @@ class TrainSettings:
             run. Attention alone takes a quarter of a million crops to align.
         attention_weight, attention_weight_end: loss on attention outside the character's box, where boxes are known.
         augmentation: `none`, `light` or `strong`.
-        precision: `bf16` autocast of the encoder, or `fp32`.
+        precision: `bf16` autocast of the encoder, `fp32`, or, `auto`, bf16 where the device has instructions for it.
         seed: of initial weights, order, augmentation and dropout.
         workers: processes that load and augment; 0 does it in this one.
         validate_every: steps between validations.
@@ -95,7 +96,7 @@ class TrainSettings:
     attention_weight: float = 0.5
     attention_weight_end: float = 0.05
     augmentation: Literal["none", "light", "strong"] = "light"
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Precision = "auto"
     seed: int = 0
     workers: int = 1
     validate_every: int = 500

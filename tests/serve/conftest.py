@@ -47,6 +47,7 @@ class HeldReader:
         self.entered = threading.Semaphore(0)
         self.batches: list[list[str]] = []
         self.sizes: list[int] = []
+        self.searched: list[int] = []  # sizes of the batches not read greedily
         self.shares: list[int] = []
         self.shapes: set[tuple[int, int]] = set()
         self.poison = ""
@@ -69,11 +70,12 @@ class HeldReader:
     def warm_up(self, sizes: Sequence[int]) -> None:
         Reader.warm_up(self, sizes)  # type: ignore[arg-type]
 
-    def read_fitted(self, fitted: Sequence[Fitted], attention: bool = False) -> list[Reading]:
+    def read_fitted(self, fitted: Sequence[Fitted], **options: Any) -> list[Reading]:
         self.entered.release()
         assert self.gate.wait(30), "the test never opened the gate"
-        readings = self._reader.read_fitted(fitted, attention=attention)
+        readings = self._reader.read_fitted(fitted, **options)
         self.sizes.append(len(readings))
+        self.searched += [len(readings)] * (options.get("beam") != 1)
         self.shapes |= {(fitted[0].canvas.shape[1], len(fitted))}
         assert len({crop.canvas.shape for crop in fitted}) == 1, "a batch is of one canvas width"
         texts = [reading.text for reading in readings]
@@ -86,6 +88,7 @@ class HeldReader:
         """Leave the warm-up out of what is counted."""
         self.batches.clear()
         self.sizes.clear()
+        self.searched.clear()
         self.shapes.clear()
         while self.entered.acquire(blocking=False):
             pass

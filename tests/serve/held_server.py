@@ -17,9 +17,9 @@ from tests.str_app.fake_engine import FakeEngine
 
 
 class StdinReader(Reader):
-    """Waits for a line before each batch after the warm-up over 1, 2, 3, 4, 6, 8, 12, 16, 24, 32."""
+    """Waits for a line before each batch after the warm-up: one, then 1, 2, 3, 4, 6, 8, 12, 16, 24, 32."""
 
-    warm_ups = 10
+    warm_ups = 11
 
     def read_fitted(self, fitted: Sequence[Fitted], **options: Any) -> list[Reading]:
         if self.warm_ups:

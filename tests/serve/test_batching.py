@@ -17,7 +17,8 @@ from tests.serve.conftest import HeldReader, TwoWidths, entered, parts, png, que
 def test_each_thread_computes_every_bucket_at_every_width_before_ready(threads: int) -> None:
     async def scenario() -> None:
         async with serving(Settings(max_batch=8, threads=threads), reader):
-            assert sorted(reader.sizes) == sorted([1, 2, 3, 4, 6, 8] * 2 * threads)
+            assert sorted(reader.sizes) == sorted([1, 1, 2, 3, 4, 6, 8] * 2 * threads)
+            assert reader.searched == [1] * 2 * threads, "noise is doubted, and its search takes a tenfold of the time"
 
     reader = HeldReader(TwoWidths())
     reader.forget = lambda: None  # type: ignore[method-assign]

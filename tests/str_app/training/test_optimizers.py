@@ -13,7 +13,8 @@ from str_app.training.settings import TrainSettings
 
 
 @pytest.mark.parametrize("shape", [(40, 90), (90, 40), (64, 64)])
-def test_matrices_move_as_with_torchs_muon(shape: tuple[int, int]) -> None:
+def test_matrices_move_as_with_torchs_muon(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
     torch.manual_seed(0)
     ours, theirs = (nn.Parameter(torch.ones(shape)) for _ in range(2))
     muon = Muon([ours], lr=0.02, weight_decay=0.1)
@@ -37,11 +38,20 @@ def test_filters_move_as_the_matrices_they_are() -> None:
     torch.testing.assert_close(filters.reshape(40, 108), matrix)
 
 
-def test_every_direction_moves_alike() -> None:
+@pytest.mark.parametrize("processor", ["avx512_bf16", "avx2"])
+def test_every_direction_moves_alike(processor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {processor: True}, raising=False)
     torch.manual_seed(0)
     singular = torch.linalg.svdvals(orthogonalized(torch.randn(60, 200) * torch.logspace(0, -1, 60)[:, None]))
     assert singular.min() > 0.5
     assert singular.max() < 1.3
+
+
+@pytest.mark.parametrize(("processor", "rounded"), [("avx512_bf16", True), ("avx2", False)])
+def test_bfloat16_is_not_emulated(processor: str, rounded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {processor: True}, raising=False)
+    found = orthogonalized(torch.randn(20, 30, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(found, found.bfloat16().float()) is rounded
 
 
 @pytest.mark.parametrize(("optimizer", "members"), [("muon", 2), ("adamw", 1)])

@@ -112,6 +112,22 @@ def test_interrupted_and_resumed_equals_uninterrupted(data, tmp_path, monkeypatc
     assert steps == [2, 4, 4, 6, 6]
 
 
+@pytest.mark.parametrize(("processor", "expected"), [("avx512_bf16", "bf16"), ("avx2", "fp32")])
+def test_the_processor_decides_the_precision(data, tmp_path, monkeypatch, capsys, processor, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {processor: True}, raising=False)
+    enabled = []
+    autocast = torch.autocast.__init__
+
+    def noted(self, *arguments, **options):
+        enabled.append(options.get("enabled", True))
+        autocast(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.autocast, "__init__", noted)
+    train(settings_for(data, precision="auto", steps=2, validate_every=2), tmp_path / "run")
+    assert f", cpu, {expected}, " in "".join(capsys.readouterr())
+    assert any(enabled) is (expected == "bf16")
+
+
 def test_a_run_learns_and_keeps_its_best(data, tmp_path):
     settings = settings_for(data, steps=60, learning_rate=1e-2, augmentation="none", validate_every=20)
     train(settings, tmp_path / "run")
@@ -312,7 +328,7 @@ def test_settings_survive_a_file(tmp_path):
         ("architecture.depth=3", "unknown key"),
         ("architecture.pyramid=yes", "expected true or false"),
         ("steps=many", "a whole number"),
-        ("precision=fp8", "one of bf16, fp32"),
+        ("precision=fp8", "one of auto, bf16, fp32"),
         ("steps", "key=value"),
         ("steps=0", "at least 1"),
         ("learning_rate=-1", "above 0"),
