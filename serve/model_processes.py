@@ -27,6 +27,7 @@ from str_app.reader import Fitted, Reader, Reading
 
 HERE = Path(__file__).resolve().parent.parent
 START = "import sys; sys.path.insert(0, sys.argv[2]); from serve.model_processes import main; main()"
+STARTS = 3  # of a replacement that ends while it loads, before the pass fails
 BEHIND = 10  # nice value: the event loop goes first, since what it does is short
 
 
@@ -86,10 +87,7 @@ class RemoteReader(Reader):
             try:
                 return member.read(fitted)
             except _EndedError:
-                how = member.end()
-                logger.error("the model's process %d ended (%s): starting another", member.pid, how)
-                member.start()
-                member.description()
+                member.replace()
                 return member.read(fitted)
         finally:
             self._idle.put(member)
@@ -121,6 +119,24 @@ class _Process:
         with suppress(_EndedError):  # which `description` tells
             self.send(self._settings, self._threads)
 
+    def replace(self) -> None:
+        """Start another in its place, and wait until it has loaded.
+
+        One that ends before that has read nothing: no pass is to blame, so that there is another try.
+
+        Raises:
+            Exception: as `description` does.
+        """
+        for left in reversed(range(STARTS)):
+            logger.error("the model's process %d ended (%s): starting another", self.pid, self.end())
+            self.start()
+            try:
+                self.answer()
+                return
+            except _EndedError:
+                if not left:
+                    raise self._unloaded() from None
+
     def description(self) -> Description:
         """What it has loaded; blocks until then.
 
@@ -130,8 +146,11 @@ class _Process:
         try:
             description: Description = self.answer()
         except _EndedError:
-            raise StrAppError(f"the model's process ended while it loaded ({self.end()})") from None
+            raise self._unloaded() from None
         return description
+
+    def _unloaded(self) -> StrAppError:
+        return StrAppError(f"the model's process ended while it loaded ({self.end()})")
 
     def read(self, fitted: Sequence[Fitted]) -> list[Reading]:
         """As `answer` to the canvases."""

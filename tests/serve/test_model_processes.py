@@ -18,7 +18,7 @@ from models.charset import Charset
 from models.checkpoint import CheckpointError, save_checkpoint
 from models.preprocessing import Preprocessing
 from models.recognizer import Architecture, Recognizer
-from serve.model_processes import RemoteReader
+from serve.model_processes import STARTS, RemoteReader, _Process
 from serve.settings import Settings
 from str_app.errors import StrAppError
 from str_app.reader import Fitted, Reader
@@ -48,6 +48,11 @@ def remote(settings: Settings) -> Iterator[RemoteReader]:
 
 def pids(reader: RemoteReader) -> list[int]:
     return [member.pid for member in reader._members]
+
+
+def kill(reader: RemoteReader) -> None:
+    for pid in pids(reader):
+        os.kill(pid, signal.SIGKILL)
 
 
 def crops(reader: Reader, count: int) -> list[Fitted]:
@@ -100,14 +105,39 @@ def test_a_process_that_ends_is_replaced_and_its_pass_made_again(
     before = pids(remote)
     fitted = crops(remote, 3)
     expected = [reading.text for reading in remote.read_fitted(fitted)]
-    for pid in before:
-        os.kill(pid, signal.SIGKILL)
+    kill(remote)
     for _ in range(3):  # whichever is asked
         assert [reading.text for reading in remote.read_fitted(fitted)] == expected
     assert not set(pids(remote)) & set(before)
     assert "ended (signal 9): starting another" in caplog.text
     assert remote.usage.resident_bytes > 50 << 20
     assert remote.usage.cpu_seconds > 0
+
+
+def test_replacements_that_end_while_they_load_are_replaced_too(
+    remote: RemoteReader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fitted = crops(remote, 3)
+    expected = [reading.text for reading in remote.read_fitted(fitted)]
+    start, doomed = _Process.start, STARTS - 1
+
+    def doom_some(member: _Process) -> None:
+        nonlocal doomed
+        start(member)
+        if doomed:
+            doomed -= 1
+            member._process.kill()
+
+    monkeypatch.setattr(_Process, "start", doom_some)
+    kill(remote)
+    assert [reading.text for reading in remote.read_fitted(fitted)] == expected
+    assert caplog.text.count("starting another") == STARTS
+    doomed = STARTS
+    kill(remote)
+    with pytest.raises(StrAppError, match=r"ended while it loaded \(signal 9\)"):
+        remote.read_fitted(fitted)
+    for _ in remote._members:
+        assert [reading.text for reading in remote.read_fitted(fitted)] == expected, "it goes on"
 
 
 def test_what_a_pass_raises_is_raised_here_and_the_process_goes_on(remote: RemoteReader) -> None:
