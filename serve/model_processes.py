@@ -127,15 +127,13 @@ class _Process:
         Raises:
             Exception: as `description` does.
         """
-        for left in reversed(range(STARTS)):
+        for _ in range(STARTS):
             logger.error("the model's process %d ended (%s): starting another", self.pid, self.end())
             self.start()
-            try:
+            with suppress(_EndedError):
                 self.answer()
                 return
-            except _EndedError:
-                if not left:
-                    raise self._unloaded() from None
+        raise self._unloaded()
 
     def description(self) -> Description:
         """What it has loaded; blocks until then.

@@ -14,6 +14,13 @@ Precision = Literal["auto", "bf16", "fp32"]
 HELP = "Of the convolutions: bf16, fp32, or, auto, bf16 where the processor has instructions for it."
 
 
+def resolve(precision: Precision, bf16_pays: bool) -> Literal["bf16", "fp32"]:
+    """What it is where bfloat16 pays or does not, which `auto` leaves open."""
+    if precision == "auto":
+        return "bf16" if bf16_pays else "fp32"
+    return precision
+
+
 def has_bf16(device: torch.device) -> bool:
     """Whether the device has instructions for bfloat16. Others emulate it, many times slower than float32."""
     import torch

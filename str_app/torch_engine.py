@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Hashable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from models.presets import list_models, weights_path
 from models.recognizer import Recognizer
 from str_app.engine import Followed, Step
 from str_app.errors import StrAppError
-from str_app.precision import Precision, has_bf16
+from str_app.precision import Precision, has_bf16, resolve
 
 logger = logging.getLogger(__name__)
 Pass = Callable[..., tuple[Tensor, ...]]
@@ -70,7 +70,7 @@ class TorchEngine:
         folded = fold_batch_norms(model)
         assert isinstance(folded, Recognizer)
         folded = folded.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.precision = _fastest(self.device) if precision == "auto" else precision
+        self.precision = resolve(precision, self.device.type == "cpu" and has_bf16(self.device))
         if self.precision == "bf16":
             folded.backbone.to(torch.bfloat16)
         self._rows = folded.grid[0]
@@ -171,10 +171,6 @@ class TorchEngine:
         random = np.random.default_rng(0)
         canvases = random.integers(0, 256, (batch, self.preprocessing.height, width, 3), dtype=np.uint8)
         return self._tensor(canvases), self._tensor(random.integers(width // 2, width + 1, batch))
-
-
-def _fastest(device: torch.device) -> Literal["bf16", "fp32"]:
-    return "bf16" if device.type == "cpu" and has_bf16(device) else "fp32"
 
 
 def _graph(module: nn.Module, weights: list[Tensor], inputs: tuple[Tensor, ...]) -> Pass:

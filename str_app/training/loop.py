@@ -26,7 +26,7 @@ from models.recognizer import Recognizer
 from models.transfer import transfer_weights
 from str_app.errors import StrAppError
 from str_app.evaluation.protocol import SetResult, evaluate_source
-from str_app.precision import has_bf16
+from str_app.precision import has_bf16, resolve
 from str_app.reader import Reader
 from str_app.torch_engine import TorchEngine, checkpoint_file
 from str_app.training.distributed import World, join_world, share_batch_norms
@@ -80,9 +80,7 @@ class _Run:
     def __init__(self, settings: TrainSettings, out: Path, device: torch.device, world: World, resume: bool) -> None:
         self.settings, self.out, self.device, self.world = settings, out, device, world
         self.state_path = out / "last.pt"
-        self.precision = settings.precision
-        if self.precision == "auto":
-            self.precision = "bf16" if has_bf16(device) else "fp32"
+        self.precision = resolve(settings.precision, has_bf16(device))
         if not resume and self.state_path.exists():
             raise StrAppError(f"{out} holds a run already: add --resume to go on with it, or choose another --out")
         self.sources = [open_source(Path(path)) for path in settings.train]

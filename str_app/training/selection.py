@@ -118,10 +118,10 @@ def scores(folded: Recognizer, samples: Sequence[Sample | None]) -> list[Score |
             prepared[place] = Prepared(canvas, covered, folded.charset.encode(sample.text), None)
     order = sorted(prepared, key=lambda place: (prepared[place].width, len(prepared[place].target)))
     found: list[Score | None] = [None] * len(samples)
+    device = next(folded.parameters()).device
     for first in range(0, len(order), BATCH):
         places = order[first : first + BATCH]
         batch = collate([prepared[place] for place in places], folded.preprocessing)
-        device = next(folded.parameters()).device
         batch = batch.to(device)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
             logits, _, _ = folded(folded.normalize(batch.canvases), batch.widths, batch.targets)
