@@ -18,9 +18,12 @@ from str_app.passes import padded_size
 
 BEAM = 8  # wider finds little more on validation crops
 # What has more than this probability is not searched, however unlikely a text it is.
-SURE = 0.9
-# What has less is looked at three times; for the rest it would cost as much and change little.
-DOUBTED = 0.5
+SURE = 0.95
+# What is less sure than this once it has been searched is looked at three times; for the rest it would cost as much and
+# change nothing.
+DOUBTED = 0.8
+# What greedy decoding gives less than this hardly ever becomes sure by a search, so that waits for the three looks.
+FAINT = 0.3
 # With a prior, readings a tenth as probable as the best are found too: confidences are shares.
 SLACK = math.log(10)
 # Prefixes a hundredth as probable as the best are given up: a sixth of a search's time, and nothing on validation.
@@ -225,9 +228,9 @@ def beam_search(
     """The most probable reading that greedy decoding, or a search among the `width` best prefixes, finds.
 
     With a prior its bonus is added to each log-probability. Only the greedy readings that another one could beat are
-    searched: without a prior, those with at most half of the probability. Those with less than `DOUBTED` are looked at
-    in negative and laid level as well, and their search takes the mean of the three looks. Width 1 is greedy, without
-    any of this.
+    searched: without a prior, those with at most half of the probability. What is found with a confidence below
+    `DOUBTED`, or given less than `FAINT` greedily, is looked at in negative and laid level as well, and searched in the
+    mean of the three looks. Width 1 is greedy, without any of this.
 
     Args:
         engine, canvases, widths: as for `greedy`.
@@ -274,10 +277,12 @@ def beam_search(
     most, slack = (prior.most, SLACK) if prior else (0.0, 0.0)
     found = [[_Candidate(reading, prior(reading.text) if prior else 0.0)] for reading in readings]
     unsure = [row for row, (greedily,) in enumerate(found) if _may_be_beaten(greedily, most)]
-    doubted = [row for row in unsure if math.exp(found[row][0].log_either) < DOUBTED]
-    floors = {row: found[row][0].total + MARGIN - slack for row in unsure if row not in doubted}
+    faint = [row for row in unsure if math.exp(found[row][0].log_either) < FAINT]
+    floors = {row: found[row][0].total + MARGIN - slack for row in unsure if row not in faint}
     for row, others in search([look], floors).items():
         found[row] += [one for one in others if one.source.text != readings[row].text]
+    decoded = [_most_probable(candidates, bool(prior)) for candidates in found]
+    doubted = [row for row in unsure if row in faint or math.exp(decoded[row].log_confidence) < DOUBTED]
     if doubted:
         looks = [
             look,
@@ -285,8 +290,8 @@ def beam_search(
             _look_again(engine, *_levelled(engine, canvases, widths, readings, doubted), doubted, placed=False),
         ]
         for row, others in search(looks, dict.fromkeys(doubted, -math.inf)).items():
-            found[row] = others
-    return [_most_probable(candidates, bool(prior)) for candidates in found]
+            decoded[row] = _most_probable(others, bool(prior))
+    return decoded
 
 
 class _Look(NamedTuple):

@@ -66,8 +66,16 @@ def score(engine, canvas, width, tokens, looks=1):
 @pytest.fixture(params=[1, 3], ids=["one look", "three looks"])
 def looks(request, monkeypatch):
     """How often everything that is searched is looked at."""
-    monkeypatch.setattr(decoding, "DOUBTED", {1: 0.0, 3: np.inf}[request.param])
+    for bound in ("FAINT", "DOUBTED"):
+        monkeypatch.setattr(decoding, bound, {1: 0.0, 3: np.inf}[request.param])
     return request.param
+
+
+@pytest.fixture
+def one_look(monkeypatch):
+    """Nothing is looked at a second time."""
+    for bound in ("FAINT", "DOUBTED"):
+        monkeypatch.setattr(decoding, bound, 0.0)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -130,8 +138,7 @@ def test_a_wide_beam_finds_the_most_probable_text(seed, looks):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_beam_is_never_worse_than_greedy(seed, monkeypatch):
-    monkeypatch.setattr(decoding, "DOUBTED", 0.0)
+def test_beam_is_never_worse_than_greedy(seed, one_look):
     one = engine(seed, max_length=10)
     canvases, widths = crops(6, seed)
     found = zip(greedy(one, canvases, widths), beam_search(one, canvases, widths, width=16), strict=True)
@@ -259,11 +266,10 @@ def test_nothing_in_nothing_out():
         (Table({"word": 3.0}), ["doubtful", "likely"]),
     ],
 )
-def test_only_what_may_be_beaten_is_searched(prior, searched, monkeypatch):
-    monkeypatch.setattr(decoding, "DOUBTED", 0.0)
+def test_only_what_may_be_beaten_is_searched(prior, searched, one_look):
     fake = FakeEngine()
     rows = record_steps(fake)
-    chances = {"doubtful": ("abcd", 0.7), "likely": ("abcd", 0.9), "known": ("word", 0.9), "sure": ("abcd", 0.99)}
+    chances = {"doubtful": ("abcd", 0.7), "likely": ("abcd", 0.9), "known": ("word", 0.9), "sure": ("abcd", 0.996)}
     pictures = {name: paint(*given) for name, given in chances.items()}
     Reader(fake, prior=prior).recognize(list(pictures.values()))
     assert [list(pictures)[row] for row in rows[0]] == searched
@@ -288,8 +294,7 @@ def record_steps(fake):
     return rows
 
 
-def test_a_search_that_finds_nothing_better_keeps_the_greedy_reading(monkeypatch):
-    monkeypatch.setattr(decoding, "DOUBTED", 0.0)
+def test_a_search_that_finds_nothing_better_keeps_the_greedy_reading(one_look):
     one = engine(2, max_length=10)
     canvases, widths = crops(6, 2)
     for before, after in zip(greedy(one, canvases, widths), beam_search(one, canvases, widths), strict=True):
@@ -313,11 +318,18 @@ def test_a_character_is_as_sure_as_both_its_cases(looks):
             assert reading.log_prob == pytest.approx(score(one, canvas, width, tokens, seen), abs=1e-4)
 
 
-def test_only_what_has_less_than_half_is_looked_at_three_times():
+def test_only_what_a_search_leaves_in_doubt_is_looked_at_three_times():
     fake = FakeEngine()
-    looks, encode = [], fake.encode
+    looks, encode, rows = [], fake.encode, record_steps(fake)
     fake.encode = lambda canvases, widths: looks.append(canvases) or encode(canvases, widths)
-    Reader(fake).recognize([paint("abcd", chance) for chance in (0.7, 0.9, 0.6, 0.99)], beam=4)
+    pictures = {
+        "faint": paint("abcd", 0.7),
+        "settled by the prior": paint("word", 0.87),
+        "doubtful": paint("abcd", 0.87),
+        "sure": paint("abcd", 0.996),
+    }
+    Reader(fake, prior=Table({"word": 6.0, "other": 8.0})).recognize(list(pictures.values()), beam=4)
+    assert [list(pictures)[row] for row in rows[0]] == ["settled by the prior", "doubtful"], "searched in one look"
     first, negatives, levelled = looks
     np.testing.assert_array_equal(negatives, 255 - first[[0, 2]])
     assert levelled.shape == negatives.shape

@@ -1,0 +1,257 @@
+"""What single choices teach: a reduced network trained with and without each, read on real crops.
+
+    python scripts/ablate.py renderer --out runs/ablation --val validation/IIIT5K_train --val validation/IC15_train
+    python scripts/ablate.py recipe --out runs/ablation --val …
+
+`renderer` leaves out a group of the renderer's effects. All its networks go on from one that has seen plain crops
+alone, without any effect, so that none has met what it is to do without. `recipe` changes one setting of a run from
+scratch. Run again after an interruption, either goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field, fields
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import typer
+from scipy import stats
+
+from datasets.opening import open_source
+from datasets.renderer.style import Style
+from models.backbone import fold_batch_norms
+from models.checkpoint import load_checkpoint
+from str_app.evaluation.protocol import evaluate_source
+from str_app.reader import Reader
+from str_app.torch_engine import TorchEngine
+from str_app.training.selection import scores
+
+Found = dict[str, tuple[int, int, float, float]]  # by set: words right, crops, nats of the labels, characters with ends
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One row of the table.
+
+    Attributes:
+        name: of the row.
+        off: effects that its crops are without.
+        settings: of training, where they differ.
+    """
+
+    name: str
+    off: tuple[str, ...] = ()
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def slug(self) -> str:
+        return self.name.replace(" ", "-")
+
+
+EVERYTHING = Kind("all effects")
+PLAIN = Kind("plain", tuple(effect.name for effect in fields(Style)))
+LETTERS = (
+    *("outline", "depth", "shadow", "halo", "emboss", "relief", "neon"),
+    *("two_tone", "stripes", "gradient", "texture", "many_colours", "faded", "worn"),
+)
+RENDERER = (
+    EVERYTHING,
+    PLAIN,
+    Kind("tilt", ("slant", "rotation")),
+    Kind("perspective", ("perspective", "narrow")),
+    Kind("baselines", ("curve", "bounce", "stacked")),
+    Kind("spacing", ("wide_spacing",)),
+    Kind("surroundings", ("neighbours", "cut", "plate", "rule")),
+    Kind("photographs", ("photographs",)),
+    Kind("letters", LETTERS),
+    Kind("light", ("light", "bloom")),
+    Kind("blur", ("motion", "defocus", "soft", "low_resolution")),
+    Kind("camera", ("sharpen", "noise", "tone", "jpeg")),
+)
+RECIPE = (
+    Kind("as it is"),
+    Kind("no CTC", settings={"ctc_weight": 0, "ctc_weight_end": 0}),
+    Kind("no boxes", settings={"attention_weight": 0, "attention_weight_end": 0}),
+    Kind(
+        "neither",
+        settings={"ctc_weight": 0, "ctc_weight_end": 0, "attention_weight": 0, "attention_weight_end": 0},
+    ),
+    Kind("no dropout", settings={"architecture.dropout": 0}),
+    Kind("label smoothing", settings={"label_smoothing": 0.1}),
+    Kind("no augmentation", settings={"augmentation": "none"}),
+    Kind("strong augmentation", settings={"augmentation": "strong"}),
+    Kind("constant rate", settings={"schedule": "constant"}),
+    Kind("half the rate", settings={"matrix_learning_rate": 0.01}),
+)
+# A quarter of the first `small`'s arithmetic, as in `str-app study scene-text`.
+REDUCED = {
+    "architecture.stem": "16,24",
+    "architecture.stages": "48,80,128",
+    "architecture.blocks": "1,2,2",
+    "architecture.hidden_size": 128,
+    "architecture.attention_size": 64,
+    "architecture.embedding_size": 32,
+    "architecture.pyramid": "false",
+    "architecture.locate": "false",
+}
+COMMON = {
+    "optimizer": "muon",
+    "learning_rate": 0.001,
+    "matrix_learning_rate": 0.02,
+    "warmup_steps": 100,
+    "ema_decay": 0.99,
+    "workers": 0,
+    "threads": 1,
+}
+
+
+def main(
+    what: Annotated[Literal["renderer", "recipe"], typer.Argument(help="What is varied.")],
+    out: Annotated[Path, typer.Option(help="Folder of the crops, the runs and their scores.")],
+    val: Annotated[list[Path], typer.Option(help="Real crops to read; repeatable.")],
+    crops: Annotated[int, typer.Option(help="Drawn for each kind.")] = 32_000,
+    start: Annotated[int, typer.Option(help="Steps of 64 plain crops that the renderer's kinds begin with.")] = 1000,
+    steps: Annotated[int, typer.Option(help="Steps of 64 crops of each run.")] = 700,
+    seeds: Annotated[int, typer.Option(help="Runs of each kind.")] = 2,
+    jobs: Annotated[int, typer.Option(help="Runs side by side, a thread each.")] = 2,
+) -> None:
+    """Draw, train, read, and print the table."""
+    out.mkdir(parents=True, exist_ok=True)
+    kinds = RENDERER if what == "renderer" else RECIPE
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        begun: Path | None = None
+        if what == "renderer":
+            draw(out, PLAIN, crops, jobs)
+            first = pool.submit(
+                train, out / "start", data(out, PLAIN), {**COMMON, **REDUCED, "steps": start, "seed": 0}
+            )
+            for drawn in [pool.submit(draw, out, kind, crops, 1) for kind in kinds]:
+                drawn.result()
+            begun = first.result()
+        else:
+            draw(out, EVERYTHING, crops, jobs)
+        tasks: dict[Future[Found], tuple[str, int]] = {
+            pool.submit(learn_and_read, out, kind, begun, steps, seed, val): (kind.name, seed)
+            for seed in range(1, seeds + 1)
+            for kind in kinds
+        }
+        found: dict[tuple[str, int], Found] = {}
+        for task, key in tasks.items():
+            found[key] = task.result()
+            print(*key, {name: round(100 * right / n, 2) for name, (right, n, _, _) in found[key].items()}, flush=True)
+    print("\n" + table(kinds, found, seeds))
+
+
+def data(out: Path, kind: Kind) -> Path:
+    """Where the crops of a kind lie; kinds that are without no effect share theirs."""
+    return out / f"{(kind if kind.off else EVERYTHING).slug}.lmdb"
+
+
+def draw(out: Path, kind: Kind, crops: int, workers: int) -> None:
+    """Crops without a kind's effects, from one seed: the words are the same for all."""
+    path = data(out, kind)
+    if not path.exists():
+        off = [option for effect in kind.off for option in ("--set", f"{effect}=0")]
+        run("synth", "--out", str(path), "--count", str(crops), "--seed", "900", "--workers", str(workers), *off)
+
+
+def train(folder: Path, crops: Path, settings: Mapping[str, object], begun: Path | None = None) -> Path:
+    """One run; its last averaged weights."""
+    weights = folder / "best.safetensors"
+    if not weights.exists():
+        options = ["--out", str(folder), "--train", str(crops)]
+        if begun is not None:
+            options += ["--from", str(begun)]
+        if (folder / "last.pt").exists():
+            options.append("--resume")
+        run("train", *options, *[part for key, value in settings.items() for part in ("--set", f"{key}={value}")])
+    return weights
+
+
+def learn_and_read(out: Path, kind: Kind, begun: Path | None, steps: int, seed: int, val: Sequence[Path]) -> Found:
+    """Train one kind, and read the real crops greedily."""
+    name = f"{kind.slug}-{seed}"
+    kept = out / f"{name}.json"
+    if not kept.exists():
+        base = {**COMMON, "attention_weight": 0.1} if begun else {**COMMON, **REDUCED}
+        settings = {**base, **kind.settings, "steps": steps, "seed": seed}
+        network, _ = load_checkpoint(train(out / name, data(out, kind), settings, begun))
+        reader, folded = Reader(TorchEngine(network, device="cpu"), batch_size=64), fold_batch_norms(network.eval())
+        read: Found = {}
+        for path in val:
+            source = open_source(path)
+            score = evaluate_source(reader, source, beam=1).score()
+            costs = [cost for cost in scores(folded, [source[i] for i in range(len(source))]) if cost]  # type: ignore[arg-type]
+            characters = sum(cost.whole / cost.mean for cost in costs)
+            read[source.name] = (score.correct, score.n, -sum(cost.whole for cost in costs), characters)
+        kept.write_text(json.dumps(read))
+    found: Found = json.loads(kept.read_text())
+    return found
+
+
+def table(kinds: Sequence[Kind], found: Mapping[tuple[str, int], Found], seeds: int) -> str:
+    """Means over seeds, and each kind's difference from the first with a 95 % interval.
+
+    The interval is Student's, with one variance for all kinds: of what is left of the scores when the means of each
+    kind and of each seed are taken away.
+    """
+    names = list(next(iter(found.values())))
+
+    def share(kind: Kind, seed: int, sets: Sequence[str] = names) -> float:
+        read = found[kind.name, seed]
+        return 100 * sum(read[name][0] for name in sets) / sum(read[name][1] for name in sets)
+
+    def cost(kind: Kind, seed: int) -> float:
+        read = found[kind.name, seed]
+        return sum(read[name][2] for name in names) / sum(read[name][3] for name in names)
+
+    def compared(measure: Callable[[Kind, int], float]) -> list[str]:
+        rows = [[measure(kind, seed) for seed in range(1, seeds + 1)] for kind in kinds]
+        means, columns = (
+            [statistics.mean(row) for row in rows],
+            [statistics.mean(column) for column in zip(*rows, strict=True)],
+        )
+        grand, freedom = statistics.mean(means), (len(rows) - 1) * (seeds - 1)
+        rest = sum(
+            (value - mean - column + grand) ** 2
+            for row, mean in zip(rows, means, strict=True)
+            for value, column in zip(row, columns, strict=True)
+        )
+        half = f" ± {stats.t.ppf(0.975, freedom) * math.sqrt(rest / freedom * 2 / seeds):.2f}" if freedom else ""
+        return [f"{means[0]:.2f} | ", *(f"{mean:.2f} | {mean - means[0]:+.2f}{half}" for mean in means[1:])]
+
+    lines = [
+        f"| | {' | '.join(names)} | all, % | difference | nats a character | difference |",
+        "|---|" + "---:|" * (len(names) + 4),
+    ]
+    for kind, right, nats in zip(kinds, compared(share), compared(cost), strict=True):
+        one = [f"{statistics.mean(share(kind, s, [name]) for s in range(1, seeds + 1)):.1f}" for name in names]
+        lines.append(f"| {kind.name} | {' | '.join(one)} | {right} | {nats} |")
+    return "\n".join(lines)
+
+
+def run(*arguments: str) -> None:
+    """One `str-app` command on one thread, with freed buffers kept (see scripts/recipe.sh)."""
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+        "MALLOC_TRIM_THRESHOLD_": "100000000000",
+        "MALLOC_MMAP_THRESHOLD_": "100000000000",
+    }
+    subprocess.run(
+        [sys.executable, "-m", "str_app", *arguments], check=True, env=environment, stdout=subprocess.DEVNULL
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
