@@ -141,7 +141,7 @@ def main(
 
 
 def data(out: Path, kind: Kind) -> Path:
-    """Where the crops of a kind lie; kinds that are without no effect share theirs."""
+    """Where the crops of a kind lie; kinds that have every effect share theirs."""
     return out / f"{(kind if kind.off else EVERYTHING).slug}.lmdb"
 
 
@@ -198,18 +198,16 @@ def table(kinds: Sequence[Kind], found: Mapping[tuple[str, int], Found], seeds: 
 
     def compared(measure: Callable[[Kind, int], float]) -> list[str]:
         rows = [[measure(kind, seed) for seed in range(1, seeds + 1)] for kind in kinds]
-        means, columns = (
-            [statistics.mean(row) for row in rows],
-            [statistics.mean(column) for column in zip(*rows, strict=True)],
-        )
+        means = [statistics.mean(row) for row in rows]
+        columns = [statistics.mean(column) for column in zip(*rows, strict=True)]
         grand, freedom = statistics.mean(means), (len(rows) - 1) * (seeds - 1)
         rest = sum(
             (value - mean - column + grand) ** 2
             for row, mean in zip(rows, means, strict=True)
             for value, column in zip(row, columns, strict=True)
         )
-        half = f" ± {stats.t.ppf(0.975, freedom) * math.sqrt(rest / freedom * 2 / seeds):.2f}" if freedom else ""
-        return [f"{means[0]:.2f} | ", *(f"{mean:.2f} | {mean - means[0]:+.2f}{half}" for mean in means[1:])]
+        half = f" ± {stats.t.ppf(0.975, freedom) * math.sqrt(rest / freedom * 2 / seeds):.3f}" if freedom else ""
+        return [f"{means[0]:.3f} | ", *(f"{mean:.3f} | {mean - means[0]:+.3f}{half}" for mean in means[1:])]
 
     lines = [
         f"| | {' | '.join(names)} | all, % | difference | nats a character | difference |",
