@@ -277,12 +277,13 @@ def beam_search(
     most, slack = (prior.most, SLACK) if prior else (0.0, 0.0)
     found = [[_Candidate(reading, prior(reading.text) if prior else 0.0)] for reading in readings]
     unsure = [row for row, (greedily,) in enumerate(found) if _may_be_beaten(greedily, most)]
-    faint = [row for row in unsure if math.exp(found[row][0].log_either) < FAINT]
-    floors = {row: found[row][0].total + MARGIN - slack for row in unsure if row not in faint}
+    floors = {
+        row: found[row][0].total + MARGIN - slack for row in unsure if math.exp(found[row][0].log_either) >= FAINT
+    }
     for row, others in search([look], floors).items():
         found[row] += [one for one in others if one.source.text != readings[row].text]
     decoded = [_most_probable(candidates, bool(prior)) for candidates in found]
-    doubted = [row for row in unsure if row in faint or math.exp(decoded[row].log_confidence) < DOUBTED]
+    doubted = [row for row in unsure if row not in floors or math.exp(decoded[row].log_confidence) < DOUBTED]
     if doubted:
         looks = [
             look,

@@ -66,16 +66,19 @@ def score(engine, canvas, width, tokens, looks=1):
 @pytest.fixture(params=[1, 3], ids=["one look", "three looks"])
 def looks(request, monkeypatch):
     """How often everything that is searched is looked at."""
-    for bound in ("FAINT", "DOUBTED"):
-        monkeypatch.setattr(decoding, bound, {1: 0.0, 3: np.inf}[request.param])
+    look_again_below({1: 0.0, 3: np.inf}[request.param], monkeypatch)
     return request.param
 
 
 @pytest.fixture
 def one_look(monkeypatch):
     """Nothing is looked at a second time."""
+    look_again_below(0.0, monkeypatch)
+
+
+def look_again_below(confidence, monkeypatch):
     for bound in ("FAINT", "DOUBTED"):
-        monkeypatch.setattr(decoding, bound, 0.0)
+        monkeypatch.setattr(decoding, bound, confidence)
 
 
 @pytest.mark.parametrize("seed", range(6))
