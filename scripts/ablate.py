@@ -1,7 +1,7 @@
 """What single choices teach: networks trained with and without each, read on real crops.
 
     python scripts/ablate.py renderer --out runs/ablation --val validation/IIIT5K_train --val validation/IC15_train
-    python scripts/ablate.py recipe --out runs/ablation --val …
+    python scripts/ablate.py recipe --out runs/ablation-recipe --steps 1000 --val …
 
 `renderer` lets the released network go on without a group of the renderer's effects: what it unlearns is what they
 teach. (Short runs from scratch cannot show it: easier crops are learnt sooner.) `recipe` changes one setting of a run
@@ -18,21 +18,23 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 import typer
-from scipy import stats
 
 from datasets.opening import open_source
 from datasets.renderer.style import Style
 from models.backbone import fold_batch_norms
 from models.checkpoint import load_checkpoint
+from models.recognizer import Recognizer
 from str_app.evaluation.protocol import evaluate_source
 from str_app.reader import Reader
+from str_app.study.report import students_t
+from str_app.study.studies import REDUCED
 from str_app.torch_engine import TorchEngine
 from str_app.training.selection import scores
 
@@ -78,14 +80,13 @@ RENDERER = (
     Kind("blur", ("motion", "defocus", "soft", "low_resolution")),
     Kind("camera", ("sharpen", "noise", "tone", "jpeg")),
 )
+NO_CTC = {"ctc_weight": 0, "ctc_weight_end": 0}
+NO_BOXES = {"attention_weight": 0, "attention_weight_end": 0}
 RECIPE = (
     Kind("as it is"),
-    Kind("no CTC", settings={"ctc_weight": 0, "ctc_weight_end": 0}),
-    Kind("no boxes", settings={"attention_weight": 0, "attention_weight_end": 0}),
-    Kind(
-        "neither",
-        settings={"ctc_weight": 0, "ctc_weight_end": 0, "attention_weight": 0, "attention_weight_end": 0},
-    ),
+    Kind("no CTC", settings=NO_CTC),
+    Kind("no boxes", settings=NO_BOXES),
+    Kind("neither", settings=NO_CTC | NO_BOXES),
     Kind("no dropout", settings={"architecture.dropout": 0}),
     Kind("label smoothing", settings={"label_smoothing": 0.1}),
     Kind("no augmentation", settings={"augmentation": "none"}),
@@ -95,19 +96,14 @@ RECIPE = (
 )
 COMMON = {"optimizer": "muon", "learning_rate": 0.001, "workers": 0, "threads": 1}
 GOING_ON = COMMON | {"matrix_learning_rate": 0.005, "warmup_steps": 20, "ema_decay": 0.98, "attention_weight": 0.05}
-# A quarter of the first `small`'s arithmetic, as in `str-app study scene-text`.
 FROM_SCRATCH = COMMON | {
     "matrix_learning_rate": 0.02,
     "warmup_steps": 100,
     "ema_decay": 0.99,
-    "architecture.stem": "16,24",
-    "architecture.stages": "48,80,128",
-    "architecture.blocks": "1,2,2",
-    "architecture.hidden_size": 128,
-    "architecture.attention_size": 64,
-    "architecture.embedding_size": 32,
-    "architecture.pyramid": "false",
-    "architecture.locate": "false",
+    **{
+        f"architecture.{name}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in asdict(REDUCED).items()
+    },
 }
 
 
@@ -168,13 +164,19 @@ def learn_and_read(out: Path, kind: Kind, going_on: bool, steps: int, seed: int,
             run("train", *options, *[part for key, value in settings.items() for part in ("--set", f"{key}={value}")])
         network, _ = load_checkpoint(weights)
         reader, folded = Reader(TorchEngine(network, device="cpu"), batch_size=64), fold_batch_norms(network.eval())
+        assert isinstance(folded, Recognizer)
         read: Found = {}
         for path in val:
             source = open_source(path)
             score = evaluate_source(reader, source, beam=1).score()
-            costs = [cost for cost in scores(folded, [source[i] for i in range(len(source))]) if cost]  # type: ignore[arg-type]
-            characters = sum(cost.whole / cost.mean for cost in costs)
-            read[source.name] = (score.correct, score.n, -sum(cost.whole for cost in costs), characters)
+            samples = [source[index] for index in range(len(source))]
+            costs = [
+                (cost.whole, len(sample.text) + 1)
+                for sample, cost in zip(samples, scores(folded, samples), strict=True)
+                if cost
+            ]
+            nats, characters = (sum(part) for part in zip(*costs, strict=True))
+            read[source.name] = (score.correct, score.n, -nats, characters)
         kept.write_text(json.dumps(read))
     found: Found = json.loads(kept.read_text())
     return found
@@ -206,7 +208,7 @@ def table(kinds: Sequence[Kind], found: Mapping[tuple[str, int], Found], seeds: 
             for row, mean in zip(rows, means, strict=True)
             for value, column in zip(row, columns, strict=True)
         )
-        half = f" ± {stats.t.ppf(0.975, freedom) * math.sqrt(rest / freedom * 2 / seeds):.3f}" if freedom else ""
+        half = f" ± {students_t(freedom) * math.sqrt(rest / freedom * 2 / seeds):.3f}" if freedom else ""
         return [f"{means[0]:.3f} | ", *(f"{mean:.3f} | {mean - means[0]:+.3f}{half}" for mean in means[1:])]
 
     lines = [
@@ -220,16 +222,16 @@ def table(kinds: Sequence[Kind], found: Mapping[tuple[str, int], Found], seeds: 
 
 
 def run(*arguments: str) -> None:
-    """One `str-app` command on one thread, with freed buffers kept (see scripts/recipe.sh)."""
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-        "MALLOC_TRIM_THRESHOLD_": "100000000000",
-        "MALLOC_MMAP_THRESHOLD_": "100000000000",
-    }
-    subprocess.run(
-        [sys.executable, "-m", "str_app", *arguments], check=True, env=environment, stdout=subprocess.DEVNULL
-    )
+    """One `str-app` command on one thread."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    if arguments[0] == "train":  # keeps freed buffers, as scripts/recipe.sh does; drawing would take 4 GB so
+        environment |= {
+            "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+            "MALLOC_TRIM_THRESHOLD_": "100000000000",
+            "MALLOC_MMAP_THRESHOLD_": "100000000000",
+        }
+    command = [sys.executable, "-m", "str_app", *arguments]
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

@@ -47,9 +47,12 @@ def interval(values: Sequence[float]) -> tuple[float, float | None]:
     mean = statistics.fmean(values)
     if len(values) < 2:
         return mean, None
-    degrees = len(values) - 1
-    t = _T[degrees - 1] if degrees <= len(_T) else 1.96
-    return mean, t * statistics.stdev(values) / math.sqrt(len(values))
+    return mean, students_t(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def students_t(degrees: int) -> float:
+    """97.5 % point of Student's t for so many degrees of freedom, at least 1."""
+    return _T[degrees - 1] if degrees <= len(_T) else 1.96
 
 
 def write_report(out: Path, title: str, command: str, results: Sequence[tuple[Experiment, list[Run]]]) -> list[Path]:
