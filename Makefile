@@ -31,8 +31,8 @@ lint: install  ## ruff
 types: install  ## mypy
 	$(BIN)/mypy
 
-check: install  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow"
+check: install  ## the fast tests, on two processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 format: install  ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix $(SOURCES)

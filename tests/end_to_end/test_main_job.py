@@ -1,5 +1,6 @@
 """Render, convert, train, evaluate, recognise: the commands of the README, at a size of seconds."""
 
+import functools
 import json
 import re
 import shlex
@@ -87,10 +88,15 @@ def readme_commands():
     return sorted({line.strip() for line in blocks.splitlines() if line.startswith("str-app ")})
 
 
+@functools.cache
+def usage_of(verb):
+    return str_app(verb, "--help").stdout
+
+
 @pytest.mark.parametrize("line", readme_commands())
 def test_readme_commands_are_understood(line):
     """Each parses: its verb exists, and every option it names is the verb's."""
     words = shlex.split(line, comments=True)
-    usage = str_app(words[1], "--help").stdout
+    usage = usage_of(words[1])
     options = {word.split("=")[0] for word in words[2:] if word.startswith("--")}
     assert all(re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", usage) for option in options), (options, usage)
