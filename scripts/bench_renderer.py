@@ -1,31 +1,39 @@
-"""Crops a second of CPU time on one core: `str-app synth`'s renderer and trdg, in turn.
+"""Crops a second of CPU time on one core: `str-app synth`'s renderer, trdg and SynthTIGER, in turn.
 
     python -m venv /tmp/trdg && /tmp/trdg/bin/pip install trdg "pillow<10" "numpy<2"
-    python scripts/bench_renderer.py --trdg /tmp/trdg/bin/python
+    python -m venv /tmp/tiger && /tmp/tiger/bin/pip install synthtiger "pillow<10" "numpy<2"
+    python scripts/bench_renderer.py --trdg /tmp/trdg/bin/python \\
+        --synthtiger /tmp/tiger/bin/python --examples synthtiger/examples/synthtiger
 
-Both draw words at 32 pixels or so and encode them as JPEG. trdg is asked for the variety it has: blur, skew and waves
-on a noisy ground; it knows neither perspective nor outlines nor where the characters are.
+All encode what they draw as JPEG. trdg draws words at 32 pixels or so and is asked for the variety it has: blur, skew
+and waves on a noisy ground; it knows neither perspective nor outlines nor where the characters are. SynthTIGER draws by
+the template and the horizontal configuration of its repository (`--examples`, of a clone), 40 to 80 pixels high, with
+our words, photographs and 200 of our fonts where its own would lie.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import typer
 
 from datasets.renderer import (
+    FontSet,
     Renderer,
     Style,
     TextSource,
-    WordList,
     encode,
     find_fonts,
     find_photographs,
@@ -45,52 +53,95 @@ while time.process_time() - began < float(sys.argv[2]):
     count += 1
 print(count / (time.process_time() - began))
 """
+TIGER = """
+import io, sys, time
+from PIL import Image
+from synthtiger import gen
+examples, seconds = sys.argv[1], float(sys.argv[2])
+config = gen.read_config(examples + "/config_horizontal.yaml")
+made = gen.generator(examples + "/template.py", "SynthTiger", config, seed=0)
+for _ in range(20): next(made)
+began, count = time.process_time(), 0
+while time.process_time() - began < seconds:
+    _, data = next(made)
+    Image.fromarray(data["image"][..., :3].astype("uint8")).save(io.BytesIO(), "JPEG", quality=data["quality"])
+    count += 1
+print(count / (time.process_time() - began))
+"""
+TIGER_FONTS = 200
 
 
 def main(
     trdg: Annotated[Path | None, typer.Option(help="A Python with trdg installed.")] = None,
+    synthtiger: Annotated[Path | None, typer.Option(help="A Python with synthtiger installed.")] = None,
+    examples: Annotated[Path | None, typer.Option(help="examples/synthtiger of a clone of its repository.")] = None,
     seconds: Annotated[float, typer.Option(help="CPU time of a round.")] = 10.0,
     rounds: Annotated[int, typer.Option()] = 3,
     warm: Annotated[int, typer.Option(help="Crops drawn before: faces and glyphs are kept once drawn.")] = 20_000,
 ) -> None:
-    """Print the medians and their ratio."""
+    """Print the medians and their ratios."""
+    if (synthtiger is None) != (examples is None):
+        sys.exit("--synthtiger and --examples go together: its template and configuration are not in its package")
     cv2.setNumThreads(1)
-    words = frequent_words()
-    renderer = Renderer(find_fonts(), TextSource(words), 0, Style(), find_photographs())
-    for index in range(warm):
-        renderer.render(index)
-    ours, theirs, first = [], [], warm
-    for _ in range(rounds):
-        began, index = time.process_time(), first
-        while time.process_time() - began < seconds:
-            encode(renderer.render(index).image)
-            index += 1
-        ours.append((index - first) / (time.process_time() - began))
-        first = index
-        if trdg is not None:
-            theirs.append(_trdg(trdg, words, seconds))
-    print(f"str-app synth: {statistics.median(ours):.0f} crops a second of one core ({rounds} rounds of {seconds:g} s)")
-    if theirs:
-        ratio = statistics.median(ours) / statistics.median(theirs)
-        print(f"trdg: {statistics.median(theirs):.0f}; ratio {ratio:.1f}")
-
-
-def _trdg(python: Path, words: WordList, seconds: float) -> float:
+    words, fonts, photographs = frequent_words(), find_fonts(), find_photographs()
+    renderer = Renderer(fonts, TextSource(words), 0, Style(), photographs)
     rng = np.random.default_rng(0)
-    text = "\n".join(words.draw(rng) for _ in range(5000))
-    path = Path(f"/tmp/trdg-words-{os.getpid()}.txt")
-    path.write_text(text)
-    try:
-        done = subprocess.run(
-            [str(python), "-c", TRDG, str(path), str(seconds)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-        )
-    finally:
-        path.unlink()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "words.txt").write_text("\n".join(words.draw(rng) for _ in range(5000)))
+        others: dict[str, list[str]] = {}
+        if trdg is not None:
+            others["trdg"] = [str(trdg), "-c", TRDG, "words.txt", str(seconds)]
+        if synthtiger is not None and examples is not None:
+            lay_out_resources(folder, fonts, photographs)
+            others["SynthTIGER"] = [str(synthtiger), "-c", TIGER, str(examples.resolve()), str(seconds)]
+        for index in range(warm):
+            renderer.render(index)
+        ours: list[float] = []
+        theirs: dict[str, list[float]] = {name: [] for name in others}
+        first = warm
+        for _ in range(rounds):
+            began, index = time.process_time(), first
+            while time.process_time() - began < seconds:
+                encode(renderer.render(index).image)
+                index += 1
+            ours.append((index - first) / (time.process_time() - began))
+            first = index
+            for name, command in others.items():
+                theirs[name].append(crops_a_second(name, command, folder))
+    own = statistics.median(ours)
+    print(f"str-app synth: {own:.0f} crops a second of one core ({rounds} rounds of {seconds:g} s)")
+    for name, rates in theirs.items():
+        print(f"{name}: {statistics.median(rates):.1f}; ratio {own / statistics.median(rates):.1f}")
+
+
+def lay_out_resources(folder: Path, fonts: FontSet, photographs: Sequence[npt.NDArray[np.uint8]]) -> None:
+    """What SynthTIGER's configuration looks for below the folder it runs in."""
+    resources = folder / "resources"
+    for name in ("corpus", "font", "image", "colormap", "charset"):
+        (resources / name).mkdir(parents=True)
+    for name in ("mjsynth", "synthtext"):
+        shutil.copy(folder / "words.txt", resources / "corpus" / f"{name}.txt")
+    whole = [font for font in fonts.fonts if len(font.glyphs) == 94 and Path(font.path).suffix in (".ttf", ".otf")]
+    for index, font in enumerate(whole[:: max(1, len(whole) // TIGER_FONTS)]):
+        (resources / "font" / f"{index}{Path(font.path).suffix}").symlink_to(font.path)
+        (resources / "font" / f"{index}.txt").write_text("".join(sorted(font.glyphs)))
+    for index, photograph in enumerate(photographs):
+        cv2.imwrite(str(resources / "image" / f"{index}.jpg"), photograph[:, :, ::-1])
+    rng = np.random.default_rng(0)  # grey values and their spread, of two and of three parts of a crop
+    for parts in (2, 3):
+        with (resources / "colormap" / "iiit5k_gray.txt").open("a") as file:
+            for _ in range(500):
+                file.write("\t".join(f"{grey:.1f}\t20" for grey in sorted(rng.uniform(0, 255, parts))) + "\n")
+    (resources / "charset" / "alphanum_special.txt").write_text("".join(map(chr, range(33, 127))))
+
+
+def crops_a_second(name: str, command: Sequence[str], folder: Path) -> float:
+    """What another generator's own Python prints."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"trdg does not run in {python}: {done.stderr.strip().splitlines()[-1]}")
+        sys.exit(f"{name} does not run in {command[0]}: {done.stderr.strip().splitlines()[-1]}")
     return float(done.stdout.strip().splitlines()[-1])
 
 
