@@ -35,7 +35,8 @@ def main() -> None:
     ]:
         known = wordfreq.get_frequency_dict(language, "best")
         for word in wordfreq.top_n_list(language, count):
-            if word.isascii() and word.isalpha():
+            # don't and o'clock are words; possessives are known by what they are of.
+            if word.isascii() and word.replace("'", "").isalpha() and not word.endswith("'s"):
                 frequencies[word] = max(frequencies.get(word, 0.0), known[word] * share)
     lines = defaultdict(list)
     for word in sorted(frequencies):

@@ -6,7 +6,7 @@ import gzip
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -14,9 +14,16 @@ from importlib.resources import files
 WEIGHT = 0.35
 UNKNOWN = 1e-11  # frequency of what is neither a known word nor a number
 NUMBERS = 0.05  # share of numbers in what signs say; each digit more makes one of them ten times as rare
+MEASURES = 0.01  # share of each unit below among what may follow a number
+UNITS = frozenset(
+    "st nd rd th am pm h hr hrs min mins sec s ms mm cm m km mi ft yd in kmh kmph mph mg g kg lb lbs oz ml cl l gal "
+    "w kw kwh v mv hz khz mhz ghz b kb mb gb tb bps kbps mbps gbps k c f p x d".split()
+)
 # What stands around a word, and what digits are grouped by.
 _AROUND = ".,!?:;\"'()-&*#$%+"
+_NUMBER = re.compile(r"([0-9.,:/-]*[0-9][.,:/-]*)([a-z]*)")
 _GROUPED = re.compile(r"[.,:/-]")
+_BEGUN = frozenset(unit[:length] for unit in UNITS for length in range(1, len(unit) + 1))
 FIRST = 3  # letters by which outlooks are told apart
 
 
@@ -57,23 +64,31 @@ class WordPrior:
 
     def __call__(self, text: str) -> float:
         """The bonus of `text` in nats, at least 0; case, possessive 's and marks around it do not count."""
-        word = text.lower().strip(_AROUND).removesuffix("'s")
-        if word.isalpha():
-            return self._bonuses.get(word, 0.0)
-        digits = _GROUPED.sub("", word)
-        # isdigit alone holds for ², too.
-        return _bonus(NUMBERS * 10.0 ** -len(digits)) if digits.isascii() and digits.isdigit() else 0.0
+        word = text.lower().strip(_AROUND)
+        owner = word.removesuffix("'s")
+        return self._known(word) or self._known(owner) or _number(owner, UNITS.__contains__)
 
     def outlook(self, beginning: str) -> float:
         """No less than the bonus of any text that begins so."""
         stem = beginning.lower().lstrip(_AROUND)
         if not stem:
             return self.most
-        if not stem.isalpha():
-            return self(stem)  # more digits are rarer, and after a mark a word has ended
         place = bisect_left(self._sorted, stem)
-        known = place < len(self._sorted) and self._sorted[place].startswith(stem)
-        return self._best[stem[:FIRST]] if known else 0.0
+        if place < len(self._sorted) and self._sorted[place].startswith(stem):
+            return max(self._best[stem[:FIRST]], self(stem))
+        # More digits are rarer, and after a mark a word has ended; a unit may be half said.
+        return max(self(stem), _number(stem.strip(_AROUND), _BEGUN.__contains__))
+
+    def _known(self, word: str) -> float:
+        return self._bonuses.get(word, 0.0)
+
+
+def _number(word: str, is_unit: Callable[[str], bool]) -> float:
+    """The bonus of a number, alone or with what follows it for a unit."""
+    found = _NUMBER.fullmatch(word)
+    if not found or (found[2] and not is_unit(found[2])):
+        return 0.0
+    return _bonus(NUMBERS * 10.0 ** -len(_GROUPED.sub("", found[1])) * (MEASURES if found[2] else 1.0))
 
 
 def _bonus(frequency: float) -> float:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from str_app.reader import Reader
-from str_app.word_prior import NUMBERS, UNKNOWN, WEIGHT, WordPrior
+from str_app.word_prior import MEASURES, NUMBERS, UNKNOWN, WEIGHT, WordPrior
 
 RELEASED = WordPrior.released()
 PRIOR = WordPrior({"the": 0.05, "exit": 1e-5, "dada": UNKNOWN / 10})
@@ -25,14 +25,21 @@ def test_case_marks_and_possessive_do_not_count(text: str) -> None:
     assert PRIOR(text) == PRIOR("exit")
 
 
-@pytest.mark.parametrize("text", ["", ".", "'s", "e-xit", "exit1", "dada", "ex it", "²", "٣", "1a"])
+@pytest.mark.parametrize("text", ["", ".", "'s", "e-xit", "exit1", "dada", "ex it", "²", "٣", "1a", "2km2", "kg"])
 def test_what_is_not_known_gets_nothing(text: str) -> None:
     assert PRIOR(text) == 0
 
 
-@pytest.mark.parametrize(("text", "digits"), [("7", 1), ("$4.54", 3), ("12:30", 4), ("50%", 2), ("020-7946", 7)])
+@pytest.mark.parametrize(
+    ("text", "digits"), [("7", 1), ("$4.54", 3), ("12:30", 4), ("50%", 2), ("020-7946", 7), ("1990's", 4)]
+)
 def test_numbers_count_by_their_digits(text: str, digits: int) -> None:
     assert PRIOR(text) == pytest.approx(WEIGHT * math.log(NUMBERS * 10.0**-digits / UNKNOWN))
+
+
+@pytest.mark.parametrize(("text", "digits"), [("25TH", 2), ("1kg", 1), ("10,000th", 5), ("9:00am", 3), ("(3D)", 1)])
+def test_so_do_measures(text: str, digits: int) -> None:
+    assert PRIOR(text) == pytest.approx(WEIGHT * math.log(NUMBERS * 10.0**-digits * MEASURES / UNKNOWN))
 
 
 @given(st.text(max_size=20))
@@ -41,7 +48,27 @@ def test_bonus_lies_between_nothing_and_the_most(text: str) -> None:
         assert 0 <= prior(text) <= prior.most
 
 
-WORDS = st.sampled_from(["the", "restaurant", "x", "i", "zzz", "7", "$4.50", "10:30", "12,000", "50%", "#1", ""])
+WORDS = st.sampled_from(
+    [
+        "the",
+        "restaurant",
+        "x",
+        "i",
+        "zzz",
+        "don't",
+        "o'clock",
+        "7",
+        "$4.50",
+        "10:30",
+        "12,000",
+        "1/2",
+        "50%",
+        "#1",
+        "25th",
+        "3.5km",
+        "",
+    ]
+)
 MARKS = st.sampled_from(["", "(", "'", '"', ".", "!", "'s", "-", "...", ")"])
 
 
@@ -59,6 +86,7 @@ def test_the_released_one_knows_english() -> None:
         released("the") == released.most > released("restaurant") > released("xylophone") > released("restuarnt") == 0
     )
     assert released("strasse") > 0, "and some of its neighbours"
+    assert released("DON'T") > released("o'clock") > released("d'ont") == 0
     assert WordPrior.released() is released, "it is read once"
 
 
