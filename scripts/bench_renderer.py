@@ -39,6 +39,7 @@ from datasets.renderer import (
     find_photographs,
     frequent_words,
 )
+from datasets.renderer.fonts import PRINTABLE
 
 TRDG = """
 import io, sys, time
@@ -86,8 +87,8 @@ def main(
     words, fonts, photographs = frequent_words(), find_fonts(), find_photographs()
     renderer = Renderer(fonts, TextSource(words), 0, Style(), photographs)
     rng = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         (folder / "words.txt").write_text("\n".join(words.draw(rng) for _ in range(5000)))
         others: dict[str, list[str]] = {}
         if trdg is not None:
@@ -99,14 +100,13 @@ def main(
             renderer.render(index)
         ours: list[float] = []
         theirs: dict[str, list[float]] = {name: [] for name in others}
-        first = warm
+        index = warm
         for _ in range(rounds):
-            began, index = time.process_time(), first
+            began, first = time.process_time(), index
             while time.process_time() - began < seconds:
                 encode(renderer.render(index).image)
                 index += 1
             ours.append((index - first) / (time.process_time() - began))
-            first = index
             for name, command in others.items():
                 theirs[name].append(crops_a_second(name, command, folder))
     own = statistics.median(ours)
@@ -122,8 +122,10 @@ def lay_out_resources(folder: Path, fonts: FontSet, photographs: Sequence[npt.ND
         (resources / name).mkdir(parents=True)
     for name in ("mjsynth", "synthtext"):
         shutil.copy(folder / "words.txt", resources / "corpus" / f"{name}.txt")
-    whole = [font for font in fonts.fonts if len(font.glyphs) == 94 and Path(font.path).suffix in (".ttf", ".otf")]
-    for index, font in enumerate(whole[:: max(1, len(whole) // TIGER_FONTS)]):
+    whole = [
+        font for font in fonts.fonts if font.glyphs.issuperset(PRINTABLE) and Path(font.path).suffix in (".ttf", ".otf")
+    ]
+    for index, font in enumerate(whole[:: max(1, len(whole) // TIGER_FONTS)][:TIGER_FONTS]):
         (resources / "font" / f"{index}{Path(font.path).suffix}").symlink_to(font.path)
         (resources / "font" / f"{index}.txt").write_text("".join(sorted(font.glyphs)))
     for index, photograph in enumerate(photographs):
@@ -133,7 +135,7 @@ def lay_out_resources(folder: Path, fonts: FontSet, photographs: Sequence[npt.ND
         with (resources / "colormap" / "iiit5k_gray.txt").open("a") as file:
             for _ in range(500):
                 file.write("\t".join(f"{grey:.1f}\t20" for grey in sorted(rng.uniform(0, 255, parts))) + "\n")
-    (resources / "charset" / "alphanum_special.txt").write_text("".join(map(chr, range(33, 127))))
+    (resources / "charset" / "alphanum_special.txt").write_text(PRINTABLE)
 
 
 def crops_a_second(name: str, command: Sequence[str], folder: Path) -> float:

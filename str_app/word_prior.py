@@ -6,7 +6,7 @@ import gzip
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -19,11 +19,11 @@ UNITS = frozenset(
     "st nd rd th am pm h hr hrs min mins sec s ms mm cm m km mi ft yd in kmh kmph mph mg g kg lb lbs oz ml cl l gal "
     "w kw kwh v mv hz khz mhz ghz b kb mb gb tb bps kbps mbps gbps k c f p x d".split()
 )
+_BEGUN = frozenset(unit[:length] for unit in UNITS for length in range(1, len(unit) + 1))
 # What stands around a word, and what digits are grouped by.
 _AROUND = ".,!?:;\"'()-&*#$%+"
-_NUMBER = re.compile(r"([0-9.,:/-]*[0-9][.,:/-]*)([a-z]*)")
 _GROUPED = re.compile(r"[.,:/-]")
-_BEGUN = frozenset(unit[:length] for unit in UNITS for length in range(1, len(unit) + 1))
+_NUMBER = re.compile(r"([0-9.,:/-]*[0-9][.,:/-]*)([a-z]*)")
 FIRST = 3  # letters by which outlooks are told apart
 
 
@@ -66,7 +66,7 @@ class WordPrior:
         """The bonus of `text` in nats, at least 0; case, possessive 's and marks around it do not count."""
         word = text.lower().strip(_AROUND)
         owner = word.removesuffix("'s")
-        return self._known(word) or self._known(owner) or _number(owner, UNITS.__contains__)
+        return self._known(word) or self._known(owner) or _number(owner, UNITS)
 
     def outlook(self, beginning: str) -> float:
         """No less than the bonus of any text that begins so."""
@@ -74,19 +74,21 @@ class WordPrior:
         if not stem:
             return self.most
         place = bisect_left(self._sorted, stem)
-        if place < len(self._sorted) and self._sorted[place].startswith(stem):
-            return max(self._best[stem[:FIRST]], self(stem))
+        known = place < len(self._sorted) and self._sorted[place].startswith(stem)
+        longer = self._best[stem[:FIRST]] if known else 0.0
+        if stem.isalpha():
+            return longer
         # More digits are rarer, and after a mark a word has ended; a unit may be half said.
-        return max(self(stem), _number(stem.strip(_AROUND), _BEGUN.__contains__))
+        return max(longer, self(stem), _number(stem.strip(_AROUND), _BEGUN))
 
     def _known(self, word: str) -> float:
         return self._bonuses.get(word, 0.0)
 
 
-def _number(word: str, is_unit: Callable[[str], bool]) -> float:
-    """The bonus of a number, alone or with what follows it for a unit."""
+def _number(word: str, units: frozenset[str]) -> float:
+    """The bonus of a number, alone or with one of the units behind it."""
     found = _NUMBER.fullmatch(word)
-    if not found or (found[2] and not is_unit(found[2])):
+    if not found or (found[2] and found[2] not in units):
         return 0.0
     return _bonus(NUMBERS * 10.0 ** -len(_GROUPED.sub("", found[1])) * (MEASURES if found[2] else 1.0))
 
