@@ -1,11 +1,14 @@
 """What single choices teach: networks trained with and without each, read on real crops.
 
     python scripts/ablate.py renderer --out runs/ablation --val validation/IIIT5K_train --val validation/IC15_train
+    python scripts/ablate.py continued --out runs/ablation --val …
     python scripts/ablate.py recipe --out runs/ablation-recipe --steps 1000 --val …
 
 `renderer` lets the released network go on without a group of the renderer's effects: what it unlearns is what they
-teach. (Short runs from scratch cannot show it: easier crops are learnt sooner.) `recipe` changes one setting of a run
-from scratch, of a reduced network. Run again after an interruption, either goes on.
+teach. (Short runs from scratch cannot show it: easier crops are learnt sooner.) `continued` lets it go on with one
+setting of training changed that keeps a network from learning too well what it is shown, which short runs from scratch
+cannot judge either; `recipe` changes one of a run from scratch, of a reduced network. Run again after an interruption,
+each goes on; the first two share a folder and their first row.
 """
 
 from __future__ import annotations
@@ -82,18 +85,22 @@ RENDERER = (
 )
 NO_CTC = {"ctc_weight": 0, "ctc_weight_end": 0}
 NO_BOXES = {"attention_weight": 0, "attention_weight_end": 0}
+CONTINUED = (
+    EVERYTHING,
+    Kind("no dropout", settings={"architecture.dropout": 0}),
+    Kind("no augmentation", settings={"augmentation": "none"}),
+    Kind("strong augmentation", settings={"augmentation": "strong"}),
+    Kind("label smoothing", settings={"label_smoothing": 0.1}),
+)
 RECIPE = (
     Kind("as it is"),
     Kind("no CTC", settings=NO_CTC),
     Kind("no boxes", settings=NO_BOXES),
     Kind("neither", settings=NO_CTC | NO_BOXES),
-    Kind("no dropout", settings={"architecture.dropout": 0}),
-    Kind("label smoothing", settings={"label_smoothing": 0.1}),
-    Kind("no augmentation", settings={"augmentation": "none"}),
-    Kind("strong augmentation", settings={"augmentation": "strong"}),
     Kind("constant rate", settings={"schedule": "constant"}),
     Kind("half the rate", settings={"matrix_learning_rate": 0.01}),
 )
+STUDIES = {"renderer": RENDERER, "continued": CONTINUED, "recipe": RECIPE}
 COMMON = {"optimizer": "muon", "learning_rate": 0.001, "workers": 0, "threads": 1}
 GOING_ON = COMMON | {"matrix_learning_rate": 0.005, "warmup_steps": 20, "ema_decay": 0.98, "attention_weight": 0.05}
 FROM_SCRATCH = COMMON | {
@@ -108,7 +115,7 @@ FROM_SCRATCH = COMMON | {
 
 
 def main(
-    what: Annotated[Literal["renderer", "recipe"], typer.Argument(help="What is varied.")],
+    what: Annotated[Literal["renderer", "continued", "recipe"], typer.Argument(help="What is varied.")],
     out: Annotated[Path, typer.Option(help="Folder of the crops, the runs and their scores.")],
     val: Annotated[list[Path], typer.Option(help="Real crops to read; repeatable.")],
     crops: Annotated[int, typer.Option(help="Drawn for each kind.")] = 32_000,
@@ -118,14 +125,14 @@ def main(
 ) -> None:
     """Draw, train, read, and print the table."""
     out.mkdir(parents=True, exist_ok=True)
-    kinds = RENDERER if what == "renderer" else RECIPE
+    kinds = STUDIES[what]
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for drawn in [
             pool.submit(draw, out, kind, crops) for kind in {data(out, kind): kind for kind in kinds}.values()
         ]:
             drawn.result()
         tasks: dict[Future[Found], tuple[str, int]] = {
-            pool.submit(learn_and_read, out, kind, what == "renderer", steps, seed, val): (kind.name, seed)
+            pool.submit(learn_and_read, out, kind, what != "recipe", steps, seed, val): (kind.name, seed)
             for seed in range(1, seeds + 1)
             for kind in kinds
         }

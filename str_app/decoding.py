@@ -335,8 +335,8 @@ def _levelled(
     levelled = np.empty((len(rows), preprocessing.height, preprocessing.width, 3), np.uint8)
     covered = np.empty(len(rows), np.int64)
     for place, row in enumerate(rows):
-        falls = levelling.slope(readings[row].attention[: len(readings[row].text)], canvases.shape[1:3])
-        canvas, covered[place] = preprocessing(levelling.level(canvases[row, :, : widths[row]], falls))
+        line = levelling.fit_line(readings[row].attention[: len(readings[row].text)], canvases.shape[1:3])
+        canvas, covered[place] = preprocessing(levelling.level(canvases[row, :, : widths[row]], line))
         levelled[place] = widen(canvas, preprocessing.width)
     return levelled, covered
 

@@ -39,8 +39,8 @@ def crops(batch, seed=0):
 def levelled(engine, canvas, width):
     """The crop laid level by its greedy reading, on the widest canvas, and the columns it covers there."""
     (reading,) = greedy(engine, canvas[None], np.array([width]))
-    slope = levelling.slope(reading.attention[: len(reading.text)], canvas.shape[:2])
-    seen, covered = engine.preprocessing(levelling.level(canvas[:, :width], slope))
+    line = levelling.fit_line(reading.attention[: len(reading.text)], canvas.shape[:2])
+    seen, covered = engine.preprocessing(levelling.level(canvas[:, :width], line))
     return widen(seen, engine.preprocessing.width), covered
 
 
