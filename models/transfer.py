@@ -18,8 +18,12 @@ _PER_CLASS = ("decoder.embedding.weight", "decoder.classifier.weight", "decoder.
 
 
 def can_grow(source: Architecture, target: Architecture) -> bool:
-    """Whether `target` is `source`, or `source` with more blocks in its stages, a pyramid or located glimpses."""
-    alike = dataclasses.replace(source, blocks=target.blocks, pyramid=target.pyramid, locate=target.locate) == target
+    """Whether `target` is `source`, or `source` with more blocks in its stages, a pyramid or located glimpses.
+
+    Dropout may differ: it has no weights.
+    """
+    free = {name: getattr(target, name) for name in ("blocks", "pyramid", "locate", "dropout")}
+    alike = dataclasses.replace(source, **free) == target
     deeper = len(source.blocks) == len(target.blocks) and all(
         ours >= theirs for ours, theirs in zip(target.blocks, source.blocks, strict=True)
     )

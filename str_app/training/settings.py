@@ -183,7 +183,7 @@ def make_settings(overrides: list[str], base: TrainSettings | None = None, **giv
     if settings.start_from and not can_grow(given.get("architecture", settings.architecture), settings.architecture):
         raise StrAppError(
             "--from brings its own architecture: architecture.blocks may grow, architecture.pyramid and "
-            "architecture.locate become true; leave out any other --set architecture.…"
+            "architecture.locate become true, architecture.dropout change; leave out any other --set architecture.…"
         )
     settings.check()
     return settings

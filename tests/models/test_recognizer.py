@@ -201,6 +201,7 @@ def test_a_grown_network_begins_as_the_one_it_comes_from(blocks, pyramid, locate
 
 def test_what_no_growing_leads_to():
     assert can_grow(TINY, TINY)
+    assert can_grow(TINY, dataclasses.replace(TINY, dropout=0.5))
     for changed in ({"blocks": (1, 1, 0)}, {"blocks": (1, 1)}, {"hidden_size": 5}, {"stages": (8, 8, 8)}):
         assert not can_grow(TINY, dataclasses.replace(TINY, **changed)), changed
     assert not can_grow(dataclasses.replace(TINY, pyramid=True), TINY)

@@ -260,6 +260,8 @@ def test_starting_from_other_weights(data, tmp_path):
     larger = [blocks, "architecture.pyramid=true", "architecture.locate=true"]
     grown = make_settings(larger, train=(str(data),), start_from=start)
     assert grown.architecture == dataclasses.replace(TINY, blocks=deeper, pyramid=True, locate=True)
+    without = make_settings(["architecture.dropout=0"], train=(str(data),), start_from=start)
+    assert without.architecture == dataclasses.replace(TINY, dropout=0.0)
 
 
 def test_frozen_stages_stay_as_they_are(data, tmp_path):
