@@ -101,7 +101,8 @@ RECIPE = (
     Kind("half the rate", settings={"matrix_learning_rate": 0.01}),
 )
 STUDIES = {"renderer": RENDERER, "continued": CONTINUED, "recipe": RECIPE}
-COMMON = {"optimizer": "muon", "learning_rate": 0.001, "workers": 0, "threads": 1}
+BATCH = 64
+COMMON = {"batch_size": BATCH, "optimizer": "muon", "learning_rate": 0.001, "workers": 0, "threads": 1}
 GOING_ON = COMMON | {"matrix_learning_rate": 0.005, "warmup_steps": 20, "ema_decay": 0.98, "attention_weight": 0.05}
 FROM_SCRATCH = COMMON | {
     "matrix_learning_rate": 0.02,
@@ -119,7 +120,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the crops, the runs and their scores.")],
     val: Annotated[list[Path], typer.Option(help="Real crops to read; repeatable.")],
     crops: Annotated[int, typer.Option(help="Drawn for each kind.")] = 32_000,
-    steps: Annotated[int, typer.Option(help="Steps of 64 crops of each run.")] = 200,
+    steps: Annotated[int, typer.Option(help="Steps of each run, of 64 crops.")] = 200,
     seeds: Annotated[int, typer.Option(help="Runs of each kind.")] = 2,
     jobs: Annotated[int, typer.Option(help="Runs side by side, a thread each.")] = 2,
 ) -> None:
@@ -140,7 +141,7 @@ def main(
         for task, key in tasks.items():
             found[key] = task.result()
             print(*key, {name: round(100 * right / n, 2) for name, (right, n, _, _) in found[key].items()}, flush=True)
-    print("\n" + table(kinds, found, seeds))
+    print("\n" + table(out, kinds, found, seeds))
 
 
 def data(out: Path, kind: Kind) -> Path:
@@ -189,7 +190,19 @@ def learn_and_read(out: Path, kind: Kind, going_on: bool, steps: int, seed: int,
     return found
 
 
-def table(kinds: Sequence[Kind], found: Mapping[tuple[str, int], Found], seeds: int) -> str:
+def seconds(run: Path) -> float:
+    """What a run's steps took, by its log: beside whatever else the machine did."""
+    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rates = {line["step"]: line["samples_per_second"] for line in logged if "samples_per_second" in line}
+    last = 0
+    total = 0.0
+    for step, rate in sorted(rates.items()):
+        total += (step - last) * BATCH / rate
+        last = step
+    return total
+
+
+def table(out: Path, kinds: Sequence[Kind], found: Mapping[tuple[str, int], Found], seeds: int) -> str:
     """Means over seeds, and each kind's difference from the first with a 95 % interval.
 
     The interval is Student's, with one variance for all kinds: of what is left of the scores when the means of each
@@ -219,12 +232,13 @@ def table(kinds: Sequence[Kind], found: Mapping[tuple[str, int], Found], seeds: 
         return [f"{means[0]:.3f} | ", *(f"{mean:.3f} | {mean - means[0]:+.3f}{half}" for mean in means[1:])]
 
     lines = [
-        f"| | {' | '.join(names)} | all, % | difference | nats a character | difference |",
-        "|---|" + "---:|" * (len(names) + 4),
+        f"| | {' | '.join(names)} | all, % | difference | nats a character | difference | seconds |",
+        "|---|" + "---:|" * (len(names) + 5),
     ]
     for kind, right, nats in zip(kinds, compared(share), compared(cost), strict=True):
         one = [f"{statistics.mean(share(kind, s, [name]) for s in range(1, seeds + 1)):.1f}" for name in names]
-        lines.append(f"| {kind.name} | {' | '.join(one)} | {right} | {nats} |")
+        spent = statistics.mean(seconds(out / f"{kind.slug}-{s}") for s in range(1, seeds + 1))
+        lines.append(f"| {kind.name} | {' | '.join(one)} | {right} | {nats} | {spent:.0f} |")
     return "\n".join(lines)
 
 
