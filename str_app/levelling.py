@@ -17,7 +17,7 @@ ROOM = 1.08
 # Glances are too rough to tell a slight bend, or that of fewer characters: of the crop's height, from middle to ends.
 LEAST_BEND = 0.05
 FEWEST_BENT = 5
-# Pulls bends towards none, as half a character at the end of the line would.
+# What the square of a bend, in rows, counts beside the squared distances of the characters: bends are drawn to none.
 STIFFNESS = 0.5
 
 
