@@ -98,7 +98,6 @@ RECIPE = (
     Kind("no boxes", settings=NO_BOXES),
     Kind("neither", settings=NO_CTC | NO_BOXES),
     Kind("constant rate", settings={"schedule": "constant"}),
-    Kind("half the rate", settings={"matrix_learning_rate": 0.01}),
 )
 STUDIES = {"renderer": RENDERER, "continued": CONTINUED, "recipe": RECIPE}
 BATCH = 64
