@@ -83,8 +83,6 @@ RENDERER = (
     Kind("blur", ("motion", "defocus", "soft", "low_resolution")),
     Kind("camera", ("sharpen", "noise", "tone", "jpeg")),
 )
-NO_CTC = {"ctc_weight": 0, "ctc_weight_end": 0}
-NO_BOXES = {"attention_weight": 0, "attention_weight_end": 0}
 CONTINUED = (
     EVERYTHING,
     Kind("no dropout", settings={"architecture.dropout": 0}),
@@ -94,9 +92,8 @@ CONTINUED = (
 )
 RECIPE = (
     Kind("as it is"),
-    Kind("no CTC", settings=NO_CTC),
-    Kind("no boxes", settings=NO_BOXES),
-    Kind("neither", settings=NO_CTC | NO_BOXES),
+    Kind("no CTC", settings={"ctc_weight": 0, "ctc_weight_end": 0}),
+    Kind("no boxes", settings={"attention_weight": 0, "attention_weight_end": 0}),
     Kind("constant rate", settings={"schedule": "constant"}),
 )
 STUDIES = {"renderer": RENDERER, "continued": CONTINUED, "recipe": RECIPE}
