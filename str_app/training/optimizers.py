@@ -55,16 +55,42 @@ def orthogonalized(matrix: Tensor) -> Tensor:
 
     The iteration leaves singular values between 0.7 and 1.2 or so; training does not mind.
     """
-    a, b, c = NEWTON_SCHULZ
     x = matrix.bfloat16() if has_bf16(matrix.device) else matrix
     tall = x.shape[0] > x.shape[1]
     if tall:
         x = x.T
     x = x / (x.norm() + 1e-7)
+    x = _iterated(x) if x.dtype == torch.bfloat16 else _factor(x @ x.T) @ x
+    return (x.T if tall else x).to(matrix.dtype)
+
+
+def _iterated(x: Tensor) -> Tensor:
+    a, b, c = NEWTON_SCHULZ
     for _ in range(ITERATIONS):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.T if tall else x).to(matrix.dtype)
+    return x
+
+
+def _factor(gram: Tensor) -> Tensor:
+    """What `_iterated` multiplies x by, found from x xᵀ alone: half the time for filters, many times as wide as high.
+
+    Every step's factor is a polynomial of x xᵀ, so all commute. Squared singular values need float32: what bfloat16
+    leaves of the small ones may be negative, and grows.
+    """
+    factor = product = _polynomial(gram)
+    for _ in range(ITERATIONS - 1):
+        gram = factor @ (gram @ factor)
+        factor = _polynomial(gram)
+        product = product @ factor
+    return product
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    a, b, c = NEWTON_SCHULZ
+    found = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+    found.diagonal().add_(a)
+    return found
 
 
 class Optimizers:

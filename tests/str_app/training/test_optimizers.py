@@ -8,7 +8,7 @@ from torch import nn
 
 from models.presets import create_model
 from str_app.training.objective import Objective
-from str_app.training.optimizers import Muon, Optimizers, orthogonalized
+from str_app.training.optimizers import Muon, Optimizers, _iterated, orthogonalized
 from str_app.training.settings import TrainSettings
 
 
@@ -36,6 +36,22 @@ def test_filters_move_as_the_matrices_they_are() -> None:
     for parameter in (filters, matrix):
         Muon([parameter], lr=0.02, weight_decay=0.0).step()
     torch.testing.assert_close(filters.reshape(40, 108), matrix)
+
+
+@pytest.mark.parametrize("shape", [(48, 430), (430, 48), (64, 64)])
+def test_the_iteration_on_products_of_rows_is_the_iteration(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    directions, singular, others = torch.linalg.svd(torch.randn(shape), full_matrices=False)
+    singular *= torch.logspace(0, -5, len(singular))
+    singular[-4:] = 0
+    matrix = directions @ singular.diag() @ others
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
+    found = orthogonalized(matrix)
+    scaled = (matrix / matrix.norm()).double()
+    expected = _iterated(scaled.T).T if shape[0] > shape[1] else _iterated(scaled)
+    assert (found - expected).norm() < 1e-3 * expected.norm()
 
 
 @pytest.mark.parametrize("processor", ["avx512_bf16", "avx2"])
