@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Literal
@@ -190,12 +191,7 @@ def seconds(run: Path) -> float:
     """What a run's steps took, by its log: beside whatever else the machine did."""
     logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     rates = {line["step"]: line["samples_per_second"] for line in logged if "samples_per_second" in line}
-    last = 0
-    total = 0.0
-    for step, rate in sorted(rates.items()):
-        total += (step - last) * BATCH / rate
-        last = step
-    return total
+    return sum((step - before) * BATCH / rates[step] for before, step in pairwise([0, *sorted(rates)]))
 
 
 def table(out: Path, kinds: Sequence[Kind], found: Mapping[tuple[str, int], Found], seeds: int) -> str:

@@ -74,7 +74,7 @@ def level(crop: npt.NDArray[np.uint8], line: Line) -> npt.NDArray[np.uint8]:
     """
     height, width = crop.shape[:2]
     if line.bend == 0:
-        high = ROOM * max(height - abs(line.slope) * width, THINNEST * height)
+        high = _line_height(height, abs(line.slope) * width)
         down = (high - height + line.slope * width) / 2  # the middle stays the middle
         shear = np.array([[1.0, 0.0, 0.0], [-line.slope, 1.0, down]])
         size = (width, max(4, round(high)))
@@ -82,7 +82,7 @@ def level(crop: npt.NDArray[np.uint8], line: Line) -> npt.NDArray[np.uint8]:
         return np.asarray(levelled, dtype=np.uint8)
     from_middle = np.arange(width) + 0.5 - line.middle
     course = line.slope * from_middle + line.bend * from_middle**2
-    rows = max(4, round(ROOM * max(height - float(np.ptp(course)), THINNEST * height)))
+    rows = max(4, round(_line_height(height, float(np.ptp(course)))))
     above = np.arange(rows)[:, None] - (rows - 1) / 2
     x = np.arange(width) - 2 * line.bend * from_middle * above
     y = (height - 1) / 2 + course - (course.max() + course.min()) / 2 + above
@@ -90,3 +90,8 @@ def level(crop: npt.NDArray[np.uint8], line: Line) -> npt.NDArray[np.uint8]:
         crop, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return np.asarray(levelled, dtype=np.uint8)
+
+
+def _line_height(height: int, falls: float) -> float:
+    """What remains of a crop's height for a line that rises or falls by so many rows, with room around it."""
+    return ROOM * max(height - falls, THINNEST * height)
