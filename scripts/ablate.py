@@ -40,6 +40,7 @@ from str_app.reader import Reader
 from str_app.study.report import students_t
 from str_app.study.studies import REDUCED
 from str_app.torch_engine import TorchEngine
+from str_app.training.journal import read_metrics
 from str_app.training.selection import scores
 
 Found = dict[str, tuple[int, int, float, float]]  # by set: words right, crops, nats of the labels, characters with ends
@@ -189,8 +190,7 @@ def learn_and_read(out: Path, kind: Kind, going_on: bool, steps: int, seed: int,
 
 def seconds(run: Path) -> float:
     """What a run's steps took, by its log: beside whatever else the machine did."""
-    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    rates = {line["step"]: line["samples_per_second"] for line in logged if "samples_per_second" in line}
+    rates = {line["step"]: line["samples_per_second"] for line in read_metrics(run) if "samples_per_second" in line}
     return sum((step - before) * BATCH / rates[step] for before, step in pairwise([0, *sorted(rates)]))
 
 

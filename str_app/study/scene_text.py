@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from models.gate_statistics import watch_gates
 from str_app.errors import StrAppError
 from str_app.study.experiment import Metric, Run, finished, keep_result, run_key, watched_shares
 from str_app.study.variants import Variant, count_parameters
+from str_app.training.journal import read_metrics
 from str_app.training.loop import Stopped, train
 from str_app.training.objective import Objective
 from str_app.training.samples import TrainingSamples
@@ -50,8 +50,7 @@ class SceneText:
             raise KeyboardInterrupt from None
         model, _ = load_checkpoint(out / "last.safetensors")
         run = Run(self.name, str(variant), seed, count_parameters(model), architecture.hidden_size)
-        for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-            values = json.loads(line)
+        for values in read_metrics(out):
             if "accuracy" in values:
                 run.curve.append((values["step"], {self.metric.name: values["accuracy"]}))
             elif "samples_per_second" in values:

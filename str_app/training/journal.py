@@ -12,6 +12,21 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+METRICS = "metrics.jsonl"
+
+
+def read_metrics(out: Path) -> list[dict[str, Any]]:
+    """What the run under `out` has logged, a mapping for each line, oldest first; nothing where no run began.
+
+    The last line of a run that was killed may be half; it is left out.
+    """
+    path = out / METRICS
+    logged = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            logged.append(json.loads(line))
+    return logged
+
 
 class Journal:
     """Writes metrics under `out`; use it as a context manager.
@@ -57,15 +72,9 @@ class Journal:
 
     @contextlib.contextmanager
     def _open_lines(self) -> Iterator[Any]:
-        path = self._out / "metrics.jsonl"
-        kept = []
-        if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(json.JSONDecodeError):  # the last line of a killed run may be half
-                    if json.loads(line)["step"] <= self._first_step:
-                        kept.append(line + "\n")
-        with path.open("w", encoding="utf-8") as lines:
-            lines.writelines(kept)
+        kept = [values for values in read_metrics(self._out) if values["step"] <= self._first_step]
+        with (self._out / METRICS).open("w", encoding="utf-8") as lines:
+            lines.writelines(json.dumps(values) + "\n" for values in kept)
             yield lines
 
     def advance(self, step: int) -> None:
