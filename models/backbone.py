@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from models.native.convolution import Convolution
+
 
 class ConvNorm(nn.Sequential):
     """Convolution without bias, batch norm and, unless told otherwise, ReLU."""
@@ -17,10 +19,12 @@ class ConvNorm(nn.Sequential):
     def __init__(
         self, in_channels: int, channels: int, kernel: int = 3, stride: int | tuple[int, int] = 1, relu: bool = True
     ) -> None:
-        layers: list[nn.Module] = [
-            nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False),
-            nn.BatchNorm2d(channels),
-        ]
+        convolution = (
+            Convolution(in_channels, channels, stride)
+            if kernel == 3
+            else nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False)
+        )
+        layers: list[nn.Module] = [convolution, nn.BatchNorm2d(channels)]
         if relu:
             layers.append(nn.ReLU(inplace=True))
         super().__init__(*layers)

@@ -37,7 +37,10 @@ def first_derivative_only(backward: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(backward)
     def run(ctx: Any, *gradients: Tensor) -> Any:
         if torch.is_grad_enabled():
-            raise RuntimeError("create_graph=True needs the plain loop: build the refined layer with fused=False")
+            raise RuntimeError(
+                "create_graph=True needs torch's own operations: build refined layers with fused=False, and compute "
+                "what is differentiated within models.native.library.torch_operations_only()"
+            )
         return backward(ctx, *gradients)
 
     return run

@@ -26,7 +26,9 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from models.gates import RefinedGate
 from models.units import Unit
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("recurrence.cpp", "steps.h", "product.h", "vectors.h"))
+SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("recurrence.cpp", "steps.h", "convolution.h", "product.h", "vectors.h")
+)
 OPTIONS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden")
 # What ATen calls the processor → the options that make use of it; any other has the compiler's defaults. Not
 # -march=native: a library then runs on every processor of its name, as torch's own kernels do.
@@ -53,6 +55,12 @@ class _Steps(ctypes.Structure):
         ("reverse", ctypes.c_int32),
         ("join", ctypes.c_int32 * 3),
     )
+
+
+class _Maps(ctypes.Structure):
+    """`Maps` of convolution.h."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("images", "height", "width", "inputs", "outputs", "threads"))
 
 
 class Library:
@@ -108,6 +116,38 @@ class Library:
         bias = None if bias is None else bias.contiguous()
         threads = ctypes.c_int64(torch.get_num_threads())
         self._call("gemm", a.dtype, *sizes, *left, *right, _address(bias), squash, _address(result), threads)
+        return result
+
+    def lay_out(self, weight: Tensor, height: int, transposed: bool = False) -> Tensor:
+        """What `convolve` needs of a weight (K, C, 3, 3), channels last: transformed, as panels.
+
+        Args:
+            height: of the maps.
+            transposed: for the gradient of the inputs.
+        """
+        K, C = weight.shape[:2]
+        maps = _Maps(0, height, 0, C, K, 1)
+        size = ctypes.c_int64()
+        self._call("panels", weight.dtype, ctypes.byref(maps), transposed, ctypes.byref(size))
+        panels = weight.new_empty(size.value)
+        self._call("lay_out", weight.dtype, ctypes.byref(maps), _address(weight), transposed, _address(panels))
+        return panels
+
+    def convolve(self, x: Tensor, panels: Tensor, channels: int, bias: Tensor | None = None) -> Tensor:
+        """Maps (B, C, H, W), channels last, by laid out weights of so many outputs: (B, channels, H, W)."""
+        B, C, H, W = x.shape
+        result = torch.empty((B, channels, H, W), dtype=x.dtype, memory_format=torch.channels_last)
+        maps = _Maps(B, H, W, C, channels, torch.get_num_threads())
+        self._call("convolve", x.dtype, ctypes.byref(maps), *map(_address, (x, panels, bias, result)))
+        return result
+
+    def differentiate(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """The weight's gradient (K, C, 3, 3) from inputs and the outputs' gradient, all channels last."""
+        B, C, H, W = x.shape
+        K = gradient.shape[1]
+        result = torch.empty((K, C, 3, 3), dtype=x.dtype, memory_format=torch.channels_last)
+        maps = _Maps(B, H, W, C, K, torch.get_num_threads())
+        self._call("differentiate", x.dtype, ctypes.byref(maps), *map(_address, (x, gradient, result)))
         return result
 
 

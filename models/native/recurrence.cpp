@@ -5,6 +5,7 @@
 // loops of models/fused_*.py keep, so either's backward pass can follow.
 // Sequences do not meet in a recurrence, so each thread takes some of them through all steps.
 
+#include "convolution.h"
 #include "steps.h"
 
 namespace {
@@ -255,6 +256,10 @@ void* find(const char* name) {
         {"mgu_forward", (void*)Exported<mgu_forward<T>>::call},
         {"mgu_backward", (void*)Exported<mgu_backward<T>>::call},
         {"gemm", (void*)Exported<gemm<T>>::call},
+        {"panels", (void*)Exported<panels<T>>::call},
+        {"lay_out", (void*)Exported<lay_out<T>>::call},
+        {"convolve", (void*)Exported<convolve<T>>::call},
+        {"differentiate", (void*)Exported<differentiate<T>>::call},
     };
     for (const auto& [known, function] : functions)
         if (!std::strcmp(known, name)) return function;

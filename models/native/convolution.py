@@ -1,0 +1,93 @@
+"""3 × 3 convolutions by minimal filtering, compiled: a quarter of the multiplications; see convolution.h."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.fused import first_derivative_only
+from models.native.library import Library, can_take, find_library
+
+
+class NativeConvolution(torch.autograd.Function):
+    """`F.conv2d` with stride 1 and a border of one zero.
+
+    Arguments of `apply`: x (B, C, H, W), weight (K, C, 3, 3), the compiled functions. Result: (B, K, H, W),
+    channels last.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, library: Library) -> Tensor:
+        x, weight = _channels_last(x), _channels_last(weight)
+        ctx.save_for_backward(x, weight)
+        ctx.library = library
+        return library.convolve(x, library.lay_out(weight, x.shape[2]), weight.shape[0])
+
+    @staticmethod
+    @first_derivative_only
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        library, gradient = ctx.library, _channels_last(gradient)
+        d_x = d_weight = None
+        if ctx.needs_input_grad[0]:
+            d_x = library.convolve(gradient, library.lay_out(weight, x.shape[2], transposed=True), x.shape[1])
+        if ctx.needs_input_grad[1]:
+            d_weight = library.differentiate(x, gradient)
+        return d_x, d_weight, None
+
+
+class Convolution(nn.Conv2d):
+    """`nn.Conv2d` of 3 × 3 with a border of zeros; where its stride is 1, by the compiled functions if they are there.
+
+    The way is chosen by the maps' height alone, never by how many there are: what else is in a batch changes nothing.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int | tuple[int, int] = 1) -> None:
+        super().__init__(in_channels, channels, 3, stride, 1, bias=False)
+        self._laid_out: tuple[tuple[Any, ...], Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, K, H', W')."""
+        library = self._library(x)
+        if library is None:
+            return super().forward(x)
+        weight = self.weight
+        if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+            result: Tensor = NativeConvolution.apply(x, weight, library)
+            return result if self.bias is None else result + self.bias[:, None, None]
+        panels = self._panels(library, x.shape[2])
+        return library.convolve(_channels_last(x), panels, weight.shape[0], self.bias)
+
+    def _library(self, x: Tensor) -> Library | None:
+        # A compiler, an exporter or a tracer gets plain operations.
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled(x.device.type):
+            return None
+        if self.stride != (1, 1) or not fits(x.shape[2]) or not x.numel():
+            return None
+        tensors = (x, self.weight, self.bias)
+        return find_library() if can_take("cpu", (torch.float32, torch.float64), tensors) else None
+
+    def _panels(self, library: Library, height: int) -> Tensor:
+        """The transformed weights, kept until the weights change."""
+        weight = self.weight
+        if weight.is_inference():
+            return library.lay_out(_channels_last(weight), height)
+        key = (weight.data_ptr(), weight._version, weight.dtype, height == 2)
+        if self._laid_out is None or self._laid_out[0] != key:
+            self._laid_out = (key, library.lay_out(_channels_last(weight.detach()), height))
+        return self._laid_out[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles begin without transformed weights."""
+        return {**super().__getstate__(), "_laid_out": None}
+
+
+def fits(height: int) -> bool:
+    """Whether tiles of four rows, or of the two there are, fill maps of this height well enough to pay."""
+    return height == 2 or height % 4 in (0, 3) or height > 16
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,189 @@
+"""Convolutions by minimal filtering: what they compute, when they are taken, and that nothing else notices."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from models.backbone import ResNet, fold_batch_norms
+from models.native import library as native
+from models.native.convolution import Convolution, fits
+
+
+@pytest.fixture
+def calls(monkeypatch, native_library):
+    """The compiled functions in use; the names of those that were called."""
+    called = []
+    call = native.Library._call
+    monkeypatch.setattr(native, "find_library", lambda: native_library)
+    monkeypatch.setattr("models.native.convolution.find_library", lambda: native_library)
+    monkeypatch.setattr(
+        native.Library, "_call", lambda self, name, *rest: (called.append(name), call(self, name, *rest))
+    )
+    return called
+
+
+def last(tensor):
+    return tensor.contiguous(memory_format=torch.channels_last)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    images=st.integers(1, 5) | st.just(30),
+    channels=st.tuples(*[st.integers(1, 40) | st.sampled_from([48, 65])] * 2),
+    height=st.integers(1, 9),
+    width=st.integers(1, 13),
+    biased=st.booleans(),
+    seed=st.integers(0, 100),
+)
+def test_values_and_gradients_are_those_of_the_definition(
+    native_library, images, channels, height, width, biased, seed
+):
+    """Tiles and panels that are full, and those that are not."""
+    torch.manual_seed(seed)
+    C, K = channels
+    x = last(torch.randn(images, C, height, width, dtype=torch.float64)).requires_grad_()
+    weight = last(torch.randn(K, C, 3, 3, dtype=torch.float64)).requires_grad_()
+    bias = torch.randn(K, dtype=torch.float64) if biased else None
+    gradient = last(torch.randn(images, K, height, width, dtype=torch.float64))
+    expected = F.conv2d(x, weight, bias, padding=1)
+    expected_gradients = torch.autograd.grad(expected, (x, weight), gradient)
+    for dtype, tolerance in ((torch.float64, 1e-11), (torch.float32, 2e-4)):
+        maps, kernel, d_maps = (last(one.detach().to(dtype)) for one in (x, weight, gradient))
+        shift = None if bias is None else bias.to(dtype)
+        found = native_library.convolve(maps, native_library.lay_out(kernel, height), K, shift)
+        transposed = native_library.lay_out(kernel, height, transposed=True)
+        gradients = native_library.convolve(d_maps, transposed, C), native_library.differentiate(maps, d_maps)
+        for one, other in zip((found, *gradients), (expected, *expected_gradients), strict=True):
+            scale = max(other.abs().max().item(), 1.0)
+            torch.testing.assert_close(one.double(), other.detach(), rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("height", [2, 8])
+def test_a_convolution_takes_them(calls, height):
+    torch.manual_seed(0)
+    convolution = Convolution(5, 7)
+    x = torch.randn(2, 5, height, 9, requires_grad=True)
+    found = convolution(x)
+    found.square().sum().backward()
+    assert calls == ["panels", "lay_out", "convolve", "panels", "lay_out", "convolve", "differentiate"]
+    gradients = x.grad, convolution.weight.grad
+    x.grad = None
+    convolution.zero_grad()
+    with native.torch_operations_only():
+        expected = convolution(x)
+        expected.square().sum().backward()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gradients, (x.grad, convolution.weight.grad), rtol=1e-4, atol=1e-3)
+
+
+def test_only_wanted_gradients_are_computed(calls):
+    convolution = Convolution(5, 7)
+    convolution(torch.randn(2, 5, 8, 9)).sum().backward()
+    assert calls == ["panels", "lay_out", "convolve", "differentiate"]
+    calls.clear()
+    convolution.requires_grad_(False)
+    convolution(torch.randn(2, 5, 8, 9, requires_grad=True)).sum().backward()
+    assert calls == ["panels", "lay_out", "convolve"] * 2
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")
+def test_torch_takes_what_they_cannot(calls):
+    convolution, x = Convolution(5, 7), torch.randn(2, 5, 8, 9)
+    with native.torch_operations_only():
+        expected = convolution(x)
+    traced = torch.jit.trace(convolution, x, check_trace=False)
+    torch.testing.assert_close(traced(x), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert convolution(x).dtype == torch.bfloat16
+    assert Convolution(5, 7).bfloat16()(x.bfloat16()).dtype == torch.bfloat16
+    assert Convolution(5, 7, stride=(2, 1))(x).shape == (2, 7, 4, 9)
+    assert convolution(torch.randn(2, 5, 5, 9)).shape == (2, 7, 5, 9)
+    assert convolution(torch.randn(0, 5, 8, 9)).shape == (0, 7, 8, 9)
+    assert calls == []
+
+
+@pytest.mark.parametrize("height", [1, 2, 5, 8])
+def test_heights_that_fill_tiles(height):
+    assert fits(height) == (height in (2, 8))
+
+
+@pytest.mark.parametrize("height", [2, 4])
+def test_neither_threads_nor_company_change_a_bit(calls, height):
+    torch.manual_seed(3)
+    convolution, x = Convolution(64, 96), torch.randn(40, 64, height, 32)  # work enough for three threads
+    threads = torch.get_num_threads()
+    try:
+        with torch.no_grad():
+            torch.set_num_threads(1)
+            one = convolution(x)
+            torch.set_num_threads(3)
+            assert torch.equal(convolution(x), one)
+            assert torch.equal(convolution(x[7:8]), one[7:8])
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_nan_spoils_its_own_image_alone(calls):
+    x = torch.randn(9, 4, 8, 8)
+    x[5, 1, 3, 3] = torch.nan
+    spoiled = Convolution(4, 4)(x).isnan().flatten(1)
+    assert spoiled[5].any()
+    assert not spoiled[[0, 1, 2, 3, 4, 6, 7, 8]].any()
+
+
+def test_weights_are_laid_out_once_and_anew_when_they_change(calls):
+    convolution = Convolution(4, 6)
+    convolution.bias = nn.Parameter(torch.randn(6))
+    x = torch.randn(2, 4, 8, 8)
+
+    def check():
+        with torch.inference_mode():
+            found = convolution(x)
+        with native.torch_operations_only():
+            torch.testing.assert_close(found, convolution(x).detach(), rtol=1e-4, atol=1e-4)
+
+    check()
+    check()
+    assert calls.count("lay_out") == 1
+    with torch.no_grad():
+        convolution.weight.mul_(2)
+    check()
+    convolution.load_state_dict({"weight": torch.randn(6, 4, 3, 3), "bias": torch.zeros(6)})
+    check()
+    convolution.weight = nn.Parameter(torch.randn(6, 4, 3, 3))
+    check()
+    x = torch.randn(2, 4, 2, 8)
+    check()
+    assert calls.count("lay_out") == 5
+    for twin in (copy.deepcopy(convolution), pickle.loads(pickle.dumps(convolution))):
+        assert twin._laid_out is None
+        torch.testing.assert_close(twin(x), convolution(x))
+    assert list(convolution.state_dict()) == ["weight", "bias"]
+
+
+def test_second_derivatives_are_refused(calls):
+    x = torch.randn(1, 3, 4, 4, requires_grad=True)
+    found = Convolution(3, 3)(x).square().sum()
+    with pytest.raises(RuntimeError, match="torch_operations_only"):
+        torch.autograd.grad(found, x, create_graph=True)
+
+
+def test_a_backbone_computes_the_same(calls):
+    torch.manual_seed(1)
+    backbone = ResNet((8, 12), (2, 1), (16, 24), (2, 2), ((2, 2), (2, 1)), pyramid=True)
+    backbone.to(memory_format=torch.channels_last)
+    x = torch.randn(3, 3, 32, 64)
+    with native.torch_operations_only():
+        backbone(x)  # batch statistics
+        expected = backbone.eval()(x)
+    found = backbone(x)
+    assert calls.count("convolve") == 7
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    with torch.inference_mode():
+        torch.testing.assert_close(fold_batch_norms(backbone)(x), expected, rtol=1e-3, atol=1e-4)
