@@ -10,13 +10,18 @@ SOURCES := str_app models datasets serve tests scripts docs
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-install: $(VENV)/.installed  ## .venv with the tested versions
+install: $(VENV)/.installed $(VENV)/.compiled  ## .venv with the tested versions; C++ compiled where there is a compiler
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 13)' 2>/dev/null || \
 		{ echo "$(PYTHON) is not Python 3.11 or 3.12: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "no venv module: apt-get install python3-venv"; exit 1; }
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.compiled: $(VENV)/.installed $(wildcard models/native/*)
+	@if command -v $${CXX:-c++} >/dev/null; then $(BIN)/python -m models.native; \
+	else echo "no C++ compiler: convolutions and recurrent layers take torch's operations, half as fast"; fi
 	@touch $@
 
 demo: install  ## read the samples, draw where the network looked, serve and POST them

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from models.attention import Memory
 from models.backbone import fold_batch_norms
 from models.checkpoint import load_checkpoint
+from models.native.convolution import in_use
 from models.presets import list_models, weights_path
 from models.recognizer import Recognizer
 from str_app.engine import Followed, Step
@@ -47,7 +48,8 @@ class TorchEngine:
         info: a checkpoint's `info`; its `temperature` divides the logits.
         device: where to run.
         traced: run each pass as one graph, without Python and its lock between the operations: a tenth faster, for a
-            server. Takes a second to begin; the readings are the same.
+            server. Takes a second to begin; the readings are the same. Compiled convolutions (`models.native`) save
+            more than a graph does: with them the encoder is none, and holds the lock between its layers.
         precision: of the backbone: bfloat16, float32, or bfloat16 where the processor has instructions for it. There
             it takes half the time. Confidences differ by a thousandth in the mean, and not by what is in a batch.
     """
@@ -77,6 +79,8 @@ class TorchEngine:
         self._encode = _Encode(folded)
         self._step = _Step(folded, float(self.info.get("temperature", 1.0))).to(self.device)
         self._passes = self._traced() if traced else self._untraced()
+        convolutions = "compiled" if in_use(folded) else "torch's"
+        logger.info("%s computes in %s on %s; convolutions: %s", self.name, self.precision, self.device, convolutions)
 
     @torch.inference_mode()
     def encode(
@@ -145,6 +149,8 @@ class TorchEngine:
         except RuntimeError as error:  # which TorchScript raises too
             logger.warning("%s is not traced, so other threads wait for its operations: %s", self.name, error)
             graphs = None
+        if graphs and in_use(self._encode):  # a graph has torch's convolutions
+            return graphs._replace(encode=self._encode)
         return graphs or untraced
 
     def _graphs(self, encoded: tuple[Tensor, ...], stepped: tuple[Tensor, ...]) -> _Passes:

@@ -1,1 +1,4 @@
-"""The recurrent layers' loops in C++, for the CPU: built by `python -m models.native`, used where it lies, else not."""
+"""Recurrent loops and convolutions in C++, for the CPU.
+
+Built by `python -m models.native`, used where the library lies, else not.
+"""

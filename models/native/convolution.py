@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from models.fused import first_derivative_only
 from models.native.library import Library, can_take, find_library
 
+_DTYPES = (torch.float32, torch.float64)
+
 
 class NativeConvolution(torch.autograd.Function):
     """`F.conv2d` with stride 1 and a border of one zero.
@@ -66,8 +68,7 @@ class Convolution(nn.Conv2d):
             return None
         if self.stride != (1, 1) or not fits(x.shape[2]) or not x.numel():
             return None
-        tensors = (x, self.weight, self.bias)
-        return find_library() if can_take("cpu", (torch.float32, torch.float64), tensors) else None
+        return find_library() if can_take("cpu", _DTYPES, (x, self.weight, self.bias)) else None
 
     def _panels(self, library: Library, height: int) -> Tensor:
         """The transformed weights, kept until the weights change."""
@@ -82,6 +83,12 @@ class Convolution(nn.Conv2d):
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles begin without transformed weights."""
         return {**super().__getstate__(), "_laid_out": None}
+
+
+def in_use(network: nn.Module) -> bool:
+    """Whether convolutions of `network` take the compiled functions, its weights being where and what they are."""
+    found = (one for one in network.modules() if isinstance(one, Convolution) and one.stride == (1, 1))
+    return any(can_take("cpu", _DTYPES, (one.weight,)) for one in found) and find_library() is not None
 
 
 def fits(height: int) -> bool:

@@ -1,4 +1,4 @@
-"""Where the compiled loops lie, what they were built from, when they are taken, and how they are called.
+"""Where the compiled functions lie, what they were built from, when they are taken, and how they are called.
 
 A plain C interface, called by ctypes: no part of torch is compiled against, so that a build takes seconds and outlives
 a change of torch's version.
@@ -41,7 +41,7 @@ FEWEST_ROWS = 16
 _JOINS = {"none": 0, "add": 1, "mul": 2}
 
 _log = logging.getLogger(__name__)
-_allowed: ContextVar[bool] = ContextVar("native loops allowed", default=True)
+_allowed: ContextVar[bool] = ContextVar("compiled functions allowed", default=True)
 
 
 class _Steps(ctypes.Structure):
@@ -66,11 +66,15 @@ class _Maps(ctypes.Structure):
 class Library:
     """The compiled functions; a call takes tensors of one dtype, float32 or float64, on the CPU.
 
+    Args:
+        path: of the file.
+        expected: the key that it was built for.
+
     Raises:
-        OSError: the file is no library for this machine, or was built from other sources.
+        OSError: the file is no library for this machine, or was built for another key.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, expected: str) -> None:
         self.path = path
         self._library = ctypes.CDLL(str(path))
         try:
@@ -78,8 +82,8 @@ class Library:
             found = self._library.native_key().decode()
         except AttributeError:
             found = "something else"
-        if found != key():
-            raise OSError(f"{path} was built for {found}, expected {key()}")
+        if found != expected:
+            raise OSError(f"{path} was built for {found}, expected {expected}")
         self._library.native_function.restype = ctypes.c_void_p
         self._functions: dict[tuple[str, torch.dtype], Any] = {}
 
@@ -155,38 +159,48 @@ def _address(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
-def compiler_options() -> tuple[str, ...]:
-    """For this machine's processor."""
-    return (*OPTIONS, *PROCESSORS.get(torch.backends.cpu.get_cpu_capability(), ()))
+def this_processor() -> str:
+    """What ATen calls this machine's processor: AVX512, AVX2, DEFAULT or another of its names."""
+    return torch.backends.cpu.get_cpu_capability()
+
+
+def compiler_options(processor: str) -> tuple[str, ...]:
+    """What makes use of a processor."""
+    return (*OPTIONS, *PROCESSORS.get(processor, ()))
 
 
 @functools.cache
-def key() -> str:
+def key(processor: str) -> str:
     """All that a library depends on: system, processor, options and sources. Another key is another file."""
-    digest = hashlib.sha256(" ".join(compiler_options()).encode())
+    digest = hashlib.sha256(" ".join(compiler_options(processor)).encode())
     for source in SOURCES:
         digest.update(source.read_bytes())
-    processor = torch.backends.cpu.get_cpu_capability().replace(" ", "")
-    return "-".join((platform.system(), platform.machine(), processor, digest.hexdigest()[:16])).lower()
+    name = processor.replace(" ", "")
+    return "-".join((platform.system(), platform.machine(), name, digest.hexdigest()[:16])).lower()
 
 
-def path() -> Path:
-    """Where this machine's library lies once built: below XDG_CACHE_HOME, which is ~/.cache by default."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "str-app" / "native" / f"{key()}.so"
+def path(processor: str) -> Path:
+    """Where a processor's library lies once built.
+
+    In the folder that STR_APP_NATIVE names, else below XDG_CACHE_HOME, which is ~/.cache by default.
+    """
+    folder = os.environ.get("STR_APP_NATIVE", "")
+    if folder in ("", "0"):
+        folder = (os.environ.get("XDG_CACHE_HOME") or "~/.cache") + "/str-app/native"
+    return Path(folder).expanduser() / f"{key(processor)}.so"
 
 
 @functools.cache
 def find_library() -> Library | None:
-    """The compiled loops, or None: not built, or switched off by STR_APP_NATIVE=0. Looked for once in a process."""
+    """The compiled functions, or None: not built, or switched off by STR_APP_NATIVE=0. Looked for once in a process."""
     if os.environ.get("STR_APP_NATIVE") == "0":
         return None
-    place = path()
+    place = path(this_processor())
     if not place.is_file():
-        _log.debug("no compiled recurrence at %s", place)
+        _log.debug("no compiled functions at %s", place)
         return None
     try:
-        return Library(place)
+        return Library(place, key(this_processor()))
     except OSError as error:
         warnings.warn(f"{error}; running without it: build it anew by `python -m models.native`", stacklevel=2)
         return None
@@ -194,7 +208,7 @@ def find_library() -> Library | None:
 
 @contextmanager
 def torch_operations_only() -> Iterator[None]:
-    """Leave the compiled loops and kernels alone inside: to compare, or to follow each operation."""
+    """Leave the compiled functions and kernels alone inside: to compare, or to follow each operation."""
     token = _allowed.set(False)
     try:
         yield

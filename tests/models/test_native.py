@@ -223,7 +223,7 @@ def test_without_a_library_nothing_is_said(cache):
 
 @pytest.mark.parametrize("content", ["no library", "another's", "of another key"])
 def test_a_foreign_file_is_warned_of_once_and_left(cache, monkeypatch, native_library, content):
-    place = native.path()
+    place = native.path(native.this_processor())
     place.parent.mkdir(parents=True)
     if content == "no library":
         place.write_bytes(b"\x7fELF or so")
@@ -231,8 +231,8 @@ def test_a_foreign_file_is_warned_of_once_and_left(cache, monkeypatch, native_li
         place.symlink_to(torch._C.__file__)
     else:
         place.symlink_to(native_library.path)
-        monkeypatch.setattr(native, "path", lambda: place)
-        monkeypatch.setattr(native, "key", lambda: "tomorrow's")
+        monkeypatch.setattr(native, "path", lambda processor: place)
+        monkeypatch.setattr(native, "key", lambda processor: "tomorrow's")
     layer = RefinedLSTM(3, 4)
     with pytest.warns(UserWarning, match="python -m models.native"):
         assert layer(torch.randn(20, 2, 3))[0].isfinite().all()
@@ -242,33 +242,42 @@ def test_a_foreign_file_is_warned_of_once_and_left(cache, monkeypatch, native_li
 
 
 def test_switched_off_by_the_environment(cache, monkeypatch):
-    native.path().parent.mkdir(parents=True)
-    native.path().write_bytes(b"would be warned of")
+    place = native.path(native.this_processor())
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"would be warned of")
     monkeypatch.setenv("STR_APP_NATIVE", "0")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert native.find_library() is None
 
 
-def test_another_processor_is_another_file(monkeypatch):
-    keys = set()
-    for processor in ("AVX512", "AVX2", "DEFAULT"):
-        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda processor=processor: processor)
-        native.key.cache_clear()
-        keys.add(native.key())
-    native.key.cache_clear()
-    assert len(keys) == 3
+def test_a_folder_may_be_named(cache, monkeypatch):
+    monkeypatch.setenv("STR_APP_NATIVE", str(cache / "own"))
+    place = native.path("AVX2")
+    assert place.parent == cache / "own"
+    monkeypatch.delenv("STR_APP_NATIVE")
+    assert native.path("AVX2") == cache / "str-app/native" / place.name
+
+
+def test_another_processor_is_another_file(cache, monkeypatch, capsys):
+    monkeypatch.setattr(command, "build", native.path)
+    monkeypatch.setattr(command.platform, "machine", lambda: "x86_64")
+    command.main(["--every"])
+    built = capsys.readouterr().out.split()
+    assert len(set(built)) == 3
+    command.main([])
+    assert capsys.readouterr().out.split() == [str(native.path(native.this_processor()))]
 
 
 def test_building_without_a_compiler_says_so(cache, monkeypatch):
     monkeypatch.setattr(command.shutil, "which", lambda name: None)
     with pytest.raises(FileNotFoundError, match=r"install g\+\+, or name one in CXX"):
-        command.build()
-    assert not native.path().exists()
+        command.build("DEFAULT")
+    assert not native.path("DEFAULT").exists()
 
 
 def test_a_failed_build_leaves_nothing_behind(cache, monkeypatch):
     monkeypatch.setenv("CXX", "false")
     with pytest.raises(command.subprocess.CalledProcessError):
-        command.build()
-    assert list(native.path().parent.iterdir()) == []
+        command.build("DEFAULT")
+    assert list(native.path("DEFAULT").parent.iterdir()) == []

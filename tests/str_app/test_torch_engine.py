@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from models.charset import Charset
+from models.native.library import Library, torch_operations_only
 from models.preprocessing import Preprocessing
 from models.recognizer import Architecture, Recognizer
 from str_app import torch_engine
@@ -67,6 +68,25 @@ def test_one_graph_serves_all_weights_of_an_architecture() -> None:
     assert [one.log_prob for one in readings[0]] != pytest.approx([one.log_prob for one in readings[1]], abs=1e-3)
     assert_same(readings[0], greedy(TorchEngine(recognizer(1), {"temperature": 0.7}), *given))
     assert_same(readings[1], greedy(TorchEngine(recognizer(2), {"temperature": 1.5}), *given))
+
+
+def test_compiled_convolutions_stand_outside_the_graph(
+    native_library: Library, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, given = recognizer(4), crops(3, 96, 4)
+    with torch_operations_only():
+        expected = greedy(TorchEngine(model, precision="fp32"), *given)
+    monkeypatch.setattr("models.native.convolution.find_library", lambda: native_library)
+    convolve, called = native_library.convolve, []
+    monkeypatch.setattr(native_library, "convolve", lambda *given: (called.append(1), convolve(*given))[1])
+    engine = TorchEngine(model, traced=True, precision="fp32")
+    assert not caplog.messages, "it was traced"
+    called.clear()
+    assert_same(greedy(engine, *given), expected)
+    assert called
+    called.clear()
+    greedy(TorchEngine(model, traced=True, precision="bf16"), *given)
+    assert not called
 
 
 def test_what_cannot_be_traced_reads_right_all_the_same(
