@@ -13,7 +13,8 @@ from serve.telemetry import Metrics
 
 DEPLOY = Path("deploy")
 DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
-VARIABLES = {f"STR_APP_{name.upper()}" for name in Settings.model_fields}
+# The server's settings, and where models.native lies.
+VARIABLES = {f"STR_APP_{name.upper()}" for name in Settings.model_fields} | {"STR_APP_NATIVE"}
 # From SIGTERM: readiness is 503, then uploads and readings that have begun may take their time.
 LONGEST_STOP_S = DEFAULTS["drain_delay_s"] + DEFAULTS["upload_timeout_s"] + DEFAULTS["deadline_s"]
 
