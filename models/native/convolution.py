@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,14 @@ class NativeConvolution(torch.autograd.Function):
         return d_x, d_weight, None
 
 
+class _LaidOut(NamedTuple):
+    """Transformed weights, and what of; the weights are held, so that no others come to lie at their address."""
+
+    weight: Tensor
+    state: tuple[int, torch.dtype, bool]
+    panels: Tensor
+
+
 class Convolution(nn.Conv2d):
     """`nn.Conv2d` of 3 × 3 with a border of zeros; where its stride is 1, by the compiled functions if they are there.
 
@@ -48,7 +56,7 @@ class Convolution(nn.Conv2d):
 
     def __init__(self, in_channels: int, channels: int, stride: int | tuple[int, int] = 1) -> None:
         super().__init__(in_channels, channels, 3, stride, 1, bias=False)
-        self._laid_out: tuple[tuple[Any, ...], Tensor] | None = None
+        self._laid_out: _LaidOut | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, K, H', W')."""
@@ -71,14 +79,15 @@ class Convolution(nn.Conv2d):
         return find_library() if can_take("cpu", _DTYPES, (x, self.weight, self.bias)) else None
 
     def _panels(self, library: Library, height: int) -> Tensor:
-        """The transformed weights, kept until the weights change."""
+        """The transformed weights, kept until the weights change; a change through `.data` in place is not noticed."""
         weight = self.weight
         if weight.is_inference():
             return library.lay_out(_channels_last(weight), height)
-        key = (weight.data_ptr(), weight._version, weight.dtype, height == 2)
-        if self._laid_out is None or self._laid_out[0] != key:
-            self._laid_out = (key, library.lay_out(_channels_last(weight.detach()), height))
-        return self._laid_out[1]
+        kept, state = self._laid_out, (weight._version, weight.dtype, height == 2)
+        if kept is None or kept.weight.data_ptr() != weight.data_ptr() or kept.state != state:
+            kept = _LaidOut(weight.detach(), state, library.lay_out(_channels_last(weight.detach()), height))
+            self._laid_out = kept
+        return kept.panels
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles begin without transformed weights."""
