@@ -30,7 +30,7 @@ SOURCES = tuple(
     Path(__file__).with_name(name) for name in ("recurrence.cpp", "steps.h", "convolution.h", "product.h", "vectors.h")
 )
 OPTIONS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden")
-# What ATen calls the processor → the options that make use of it; any other has the compiler's defaults. Not
+# What ATen calls the processor → the options that make use of it; any other is DEFAULT, the compiler's own. Not
 # -march=native: a library then runs on every processor of its name, as torch's own kernels do.
 PROCESSORS = {
     "AVX512": ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma"),
@@ -160,8 +160,9 @@ def _address(tensor: Tensor | None) -> ctypes.c_void_p:
 
 
 def this_processor() -> str:
-    """What ATen calls this machine's processor: AVX512, AVX2, DEFAULT or another of its names."""
-    return torch.backends.cpu.get_cpu_capability()
+    """A name in PROCESSORS, or DEFAULT."""
+    found = torch.backends.cpu.get_cpu_capability()
+    return found if found in PROCESSORS else "DEFAULT"
 
 
 def compiler_options(processor: str) -> tuple[str, ...]:
@@ -175,8 +176,7 @@ def key(processor: str) -> str:
     digest = hashlib.sha256(" ".join(compiler_options(processor)).encode())
     for source in SOURCES:
         digest.update(source.read_bytes())
-    name = processor.replace(" ", "")
-    return "-".join((platform.system(), platform.machine(), name, digest.hexdigest()[:16])).lower()
+    return "-".join((platform.system(), platform.machine(), processor, digest.hexdigest()[:16])).lower()
 
 
 def path(processor: str) -> Path:

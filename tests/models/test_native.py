@@ -265,6 +265,9 @@ def test_another_processor_is_another_file(cache, monkeypatch, capsys):
     command.main(["--every"])
     built = capsys.readouterr().out.split()
     assert len(set(built)) == 3
+    for name, expected in (("AVX512", "avx512"), ("SVE256", "default"), ("NO AVX", "default")):
+        monkeypatch.setattr(native.torch.backends.cpu, "get_cpu_capability", lambda name=name: name)
+        assert f"-{expected}-" in native.path(native.this_processor()).name
     command.main([])
     assert capsys.readouterr().out.split() == [str(native.path(native.this_processor()))]
 
