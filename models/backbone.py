@@ -19,12 +19,10 @@ class ConvNorm(nn.Sequential):
     def __init__(
         self, in_channels: int, channels: int, kernel: int = 3, stride: int | tuple[int, int] = 1, relu: bool = True
     ) -> None:
-        convolution = (
-            Convolution(in_channels, channels, stride)
-            if kernel == 3
-            else nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False)
-        )
-        layers: list[nn.Module] = [convolution, nn.BatchNorm2d(channels)]
+        layers: list[nn.Module] = [
+            Convolution(in_channels, channels, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(channels),
+        ]
         if relu:
             layers.append(nn.ReLU(inplace=True))
         super().__init__(*layers)

@@ -13,7 +13,7 @@ from models.fused_gru import FusedGRU
 from models.fused_lstm import FusedLSTM
 from models.fused_mgu import FusedMGU
 from models.gates import RefinedGate
-from models.native.library import library_for
+from models.native.library import is_followed, library_for
 from models.native.linear import map_inputs
 from models.units import State, Unit
 
@@ -45,9 +45,7 @@ def run_recurrence(
     assert weight_ih is not None
     assert weight_hh is not None
     bias_ih, bias_hh = weights["bias_ih"], weights["bias_hh"]
-    # A compiler, an exporter or a tracer gets plain operations, which it fuses itself.
-    followed = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    fused = fused and gate.refine != "ur" and not gate.watched and not followed
+    fused = fused and gate.refine != "ur" and not gate.watched and not is_followed()
     if bias_ih is not None and bias_hh is not None and unit.name != "GRU":  # a GRU's reset gate multiplies its bias_hh
         bias_ih, bias_hh = bias_ih + bias_hh, None
     # Everything that does not depend on h is one GEMM over all steps, in autocast's precision where that is on.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -41,7 +42,7 @@ def main(
     for name, batches, run in (("encode", (1, 8, 64), encoding(folded)), ("training step", (64,), training(network))):
         for batch in batches:
             images = torch.rand(batch, 3, network.preprocessing.height, width).to(memory_format=torch.channels_last)
-            print_turns(name, batch, lambda run=run, images=images: run(images), turns)  # type: ignore[misc]
+            print_turns(name, batch, partial(run, images), turns)
 
 
 def encoding(network: Recognizer) -> Callable[[torch.Tensor], object]:

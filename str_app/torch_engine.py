@@ -78,8 +78,9 @@ class TorchEngine:
         self._rows = folded.grid[0]
         self._encode = _Encode(folded)
         self._step = _Step(folded, float(self.info.get("temperature", 1.0))).to(self.device)
+        self._compiled = in_use(folded)
         self._passes = self._traced() if traced else self._untraced()
-        convolutions = "compiled" if in_use(folded) else "torch's"
+        convolutions = "compiled" if self._compiled else "torch's"
         logger.info("%s computes in %s on %s; convolutions: %s", self.name, self.precision, self.device, convolutions)
 
     @torch.inference_mode()
@@ -149,7 +150,7 @@ class TorchEngine:
         except RuntimeError as error:  # which TorchScript raises too
             logger.warning("%s is not traced, so other threads wait for its operations: %s", self.name, error)
             graphs = None
-        if graphs and in_use(self._encode):  # a graph has torch's convolutions
+        if graphs and self._compiled:  # a graph has torch's convolutions
             return graphs._replace(encode=self._encode)
         return graphs or untraced
 

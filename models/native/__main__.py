@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m models.native", description=__doc__.replace("`", ""))
     parser.add_argument("--every", action="store_true", help="for every processor of this architecture")
     every = parser.parse_args(arguments).every
-    processors = [*PROCESSORS, "DEFAULT"] if platform.machine() in ("x86_64", "AMD64") else ["DEFAULT"]
+    processors = list(PROCESSORS) if platform.machine() in ("x86_64", "AMD64") else ["DEFAULT"]
     try:
         for processor in processors if every else [this_processor()]:
             print(build(processor), flush=True)

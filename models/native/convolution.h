@@ -117,7 +117,7 @@ struct Tiling {
         : maps(m), down(ceil_div(m.height, ROWS::OUT)), across(ceil_div(m.width, Four::OUT)) {}
     int64_t count() const { return maps.images * down * across; }
 
-    // Pointers to `rows` × `columns` pixels of a tile; those beyond the map's edges are `outside`.
+    // Pointers to R × C pixels of a tile; those beyond the map's edges are `outside`.
     template <int R, int C, class T>
     void pixels(int64_t tile, int before_row, int before_column, T* map, int64_t channels, T* outside, T* (&at)[R][C]) const {
         const int64_t image = tile / (down * across), y0 = tile / across % down * ROWS::OUT - before_row;
@@ -132,7 +132,7 @@ struct Tiling {
 };
 
 // Bᵀ d B, or with GRADIENT A y Aᵀ, of tiles `first` to `last`: point p of tile t and channel c goes to
-// to[p · apart + t · row + c], with `panel` > 0 to panels of that many channels.
+// to[p · apart + t · channels + c], with `panel` > 0 to panels of that many channels.
 template <class T, class ROWS, bool GRADIENT>
 void spread(
     const Tiling<ROWS>& tiling, const T* map, int64_t channels, int64_t first, int64_t last, const T* zeros, T* to,
@@ -156,11 +156,12 @@ void spread(
     }
 }
 
+constexpr int64_t lines(int64_t n) { return ceil_div(n, 16) * 16; }  // elements, in whole cache lines
+
 constexpr int BROAD = 2;  // vectors in a panel
 
 template <class T>
 int64_t padded(int64_t channels) { return ceil_div(channels, WIDTH<T, BROAD>) * WIDTH<T, BROAD>; }
-
 
 // G g Gᵀ as panels, for the convolution or with `transposed` for the gradient of its inputs.
 template <class T, class ROWS>
@@ -191,13 +192,13 @@ void convolve_by(const Maps& maps, const T* inputs, const T* panels, const T* bi
     const int64_t C = maps.in, K = maps.out, wide = padded<T>(K), blocks = ceil_div(tiling.count(), BLOCK);
     const int64_t threads = std::min(
         blocks, useful_threads(maps.threads, tiling.count(), 2.0 * tiling.count() * P * C * K));
-    const int64_t workspace = P * BLOCK * (ceil_div(C, 16) * 16 + wide), rest = ceil_div(std::max(C, K), 16) * 16;
+    const int64_t workspace = P * BLOCK * (lines(C) + wide), rest = lines(std::max(C, K));
     Buffer<T> buffer(2 * rest + threads * workspace);
     T *zeros = buffer.get(), *unwanted = zeros + rest;
     std::memset(zeros, 0, rest * sizeof(T));
     parallel(threads, blocks, [&](int64_t index, int64_t first_block, int64_t last_block) {
         T* spread_inputs = buffer.get() + 2 * rest + index * workspace;
-        T* products = spread_inputs + P * BLOCK * ceil_div(C, 16) * 16;
+        T* products = spread_inputs + P * BLOCK * lines(C);
         for (int64_t block = first_block; block < last_block; ++block) {
             const int64_t first = block * BLOCK, last = std::min(tiling.count(), first + BLOCK), tiles = last - first;
             spread<T, ROWS, false>(tiling, inputs, C, first, last, zeros, spread_inputs, tiles * C, 0);
@@ -237,8 +238,8 @@ void differentiate_by(const Maps& maps, const T* inputs, const T* d_outputs, T* 
     const int64_t C = maps.in, K = maps.out, wide = padded<T>(C), blocks = ceil_div(tiling.count(), BLOCK);
     const int64_t threads = std::max<int64_t>(
         1, std::min(blocks / 4, useful_threads(maps.threads, tiling.count(), 2.0 * tiling.count() * P * C * K)));
-    const int64_t rest = ceil_div(std::max(C, K), 16) * 16, sums_size = P * K * wide;
-    const int64_t workspace = P * BLOCK * (wide + ceil_div(K, 16) * 16) + sums_size;
+    const int64_t rest = lines(std::max(C, K)), sums_size = P * K * wide;
+    const int64_t workspace = P * BLOCK * (wide + lines(K)) + sums_size;
     Buffer<T> buffer(rest + threads * workspace);
     T* zeros = buffer.get();
     std::memset(zeros, 0, rest * sizeof(T));
@@ -275,24 +276,30 @@ void differentiate_by(const Maps& maps, const T* inputs, const T* d_outputs, T* 
         }
 }
 
+// f(Pair()) or f(Four()), as the maps' height wants.
+template <class F>
+auto by_height(const Maps& maps, F f) {
+    return maps.height == Pair::OUT ? f(Pair()) : f(Four());
+}
+
 // Elements of weights that are laid out.
 template <class T>
 void panels(const Maps* maps, int32_t transposed, int64_t* size) {
     const int64_t from = transposed ? maps->out : maps->in, to = transposed ? maps->in : maps->out;
-    *size = (maps->height == Pair::OUT ? Tile<Pair>::POINTS : Tile<Four>::POINTS) * from * padded<T>(to);
+    *size = by_height(*maps, [](auto rows) { return Tile<decltype(rows)>::POINTS; }) * from * padded<T>(to);
 }
 
 template <class T>
 void lay_out(const Maps* maps, const T* weights, int32_t transposed, T* panels) {
-    (maps->height == Pair::OUT ? lay_out_by<T, Pair> : lay_out_by<T, Four>)(*maps, weights, transposed, panels);
+    by_height(*maps, [&](auto rows) { lay_out_by<T, decltype(rows)>(*maps, weights, transposed, panels); });
 }
 
 template <class T>
 void convolve(const Maps* maps, const T* inputs, const T* panels, const T* bias, T* outputs) {
-    (maps->height == Pair::OUT ? convolve_by<T, Pair> : convolve_by<T, Four>)(*maps, inputs, panels, bias, outputs);
+    by_height(*maps, [&](auto rows) { convolve_by<T, decltype(rows)>(*maps, inputs, panels, bias, outputs); });
 }
 
 template <class T>
 void differentiate(const Maps* maps, const T* inputs, const T* d_outputs, T* d_weights) {
-    (maps->height == Pair::OUT ? differentiate_by<T, Pair> : differentiate_by<T, Four>)(*maps, inputs, d_outputs, d_weights);
+    by_height(*maps, [&](auto rows) { differentiate_by<T, decltype(rows)>(*maps, inputs, d_outputs, d_weights); });
 }

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.fused import first_derivative_only
-from models.native.library import Library, can_take, find_library
-
-_DTYPES = (torch.float32, torch.float64)
+from models.native.library import Library, is_followed, library_taking
 
 
 class NativeConvolution(torch.autograd.Function):
@@ -49,14 +47,18 @@ class _LaidOut(NamedTuple):
 
 
 class Convolution(nn.Conv2d):
-    """`nn.Conv2d` of 3 × 3 with a border of zeros; where its stride is 1, by the compiled functions if they are there.
+    """`nn.Conv2d`; of 3 × 3 with stride 1 and a border of one zero, by the compiled functions if they are there.
 
     The way is chosen by the maps' height alone, never by how many there are: what else is in a batch changes nothing.
     """
 
-    def __init__(self, in_channels: int, channels: int, stride: int | tuple[int, int] = 1) -> None:
-        super().__init__(in_channels, channels, 3, stride, 1, bias=False)
-        self._laid_out: _LaidOut | None = None
+    _laid_out: _LaidOut | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is what the compiled functions compute."""
+        sizes = (self.kernel_size, self.stride, self.padding, self.dilation, self.groups, self.padding_mode)
+        return sizes == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, K, H', W')."""
@@ -71,12 +73,11 @@ class Convolution(nn.Conv2d):
         return library.convolve(_channels_last(x), panels, weight.shape[0], self.bias)
 
     def _library(self, x: Tensor) -> Library | None:
-        # A compiler, an exporter or a tracer gets plain operations.
-        if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled(x.device.type):
+        if is_followed() or torch.is_autocast_enabled(x.device.type):
             return None
-        if self.stride != (1, 1) or not fits(x.shape[2]) or not x.numel():
+        if not self.is_plain or not fits(x.shape[2]) or not x.numel():
             return None
-        return find_library() if can_take("cpu", _DTYPES, (x, self.weight, self.bias)) else None
+        return library_taking(x, self.weight, self.bias)
 
     def _panels(self, library: Library, height: int) -> Tensor:
         """The transformed weights, kept until the weights change; a change through `.data` in place is not noticed."""
@@ -96,8 +97,8 @@ class Convolution(nn.Conv2d):
 
 def in_use(network: nn.Module) -> bool:
     """Whether convolutions of `network` take the compiled functions, its weights being where and what they are."""
-    found = (one for one in network.modules() if isinstance(one, Convolution) and one.stride == (1, 1))
-    return any(can_take("cpu", _DTYPES, (one.weight,)) for one in found) and find_library() is not None
+    found = (one for one in network.modules() if isinstance(one, Convolution) and one.is_plain)
+    return any(library_taking(one.weight) for one in found)
 
 
 def fits(height: int) -> bool:

@@ -32,9 +32,10 @@ SOURCES = tuple(
 OPTIONS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden")
 # What ATen calls the processor → the options that make use of it; any other is DEFAULT, the compiler's own. Not
 # -march=native: a library then runs on every processor of its name, as torch's own kernels do.
-PROCESSORS = {
+PROCESSORS: dict[str, tuple[str, ...]] = {
     "AVX512": ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma"),
     "AVX2": ("-mavx2", "-mfma"),
+    "DEFAULT": (),
 }
 # Rows of all steps together from which laying out the weights costs less than it saves.
 FEWEST_ROWS = 16
@@ -93,7 +94,7 @@ class Library:
             address = self._library.native_function(name.encode(), dtype.itemsize)
             function = self._functions[name, dtype] = ctypes.CFUNCTYPE(ctypes.c_int)(address)
         if function(*arguments):
-            raise MemoryError(f"{name}: no memory for a copy of the weights")
+            raise MemoryError(f"{name}: no memory for its workspace")
 
     def run(
         self,
@@ -160,14 +161,14 @@ def _address(tensor: Tensor | None) -> ctypes.c_void_p:
 
 
 def this_processor() -> str:
-    """A name in PROCESSORS, or DEFAULT."""
+    """Its name in PROCESSORS."""
     found = torch.backends.cpu.get_cpu_capability()
     return found if found in PROCESSORS else "DEFAULT"
 
 
 def compiler_options(processor: str) -> tuple[str, ...]:
     """What makes use of a processor."""
-    return (*OPTIONS, *PROCESSORS.get(processor, ()))
+    return (*OPTIONS, *PROCESSORS[processor])
 
 
 @functools.cache
@@ -224,9 +225,17 @@ def library_for(rows: int, *tensors: Tensor | None) -> Library | None:
     Args:
         rows: of all steps together.
     """
-    if rows < FEWEST_ROWS or not can_take("cpu", (torch.float32, torch.float64), tensors):
-        return None
-    return find_library()
+    return None if rows < FEWEST_ROWS else library_taking(*tensors)
+
+
+def library_taking(*tensors: Tensor | None) -> Library | None:
+    """The compiled functions, where they can take these tensors."""
+    return find_library() if can_take("cpu", (torch.float32, torch.float64), tensors) else None
+
+
+def is_followed() -> bool:
+    """Whether a compiler, an exporter or a tracer looks on: it gets plain operations, which it fuses itself."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def can_take(device: str, dtypes: Sequence[torch.dtype], tensors: Sequence[Tensor | None]) -> bool:

@@ -6,6 +6,18 @@ from models import fused
 from models.native import library as native
 
 
+@pytest.fixture
+def calls(monkeypatch, native_library):
+    """The compiled functions in use; the names of those that were called."""
+    called = []
+    call = native.Library._call
+    monkeypatch.setattr(native, "find_library", lambda: native_library)
+    monkeypatch.setattr(
+        native.Library, "_call", lambda self, name, *rest: (called.append(name), call(self, name, *rest))
+    )
+    return called
+
+
 @pytest.fixture(params=["torch", "native", "triton"])
 def path(request, monkeypatch):
     """How the fused layers take their steps."""

@@ -23,18 +23,6 @@ LAYERS = (RefinedLSTM, RefinedGRU, RefinedMGU)
 PRECISIONS = (torch.float32, torch.float64)
 
 
-@pytest.fixture
-def loops(monkeypatch, native_library):
-    """The compiled loops in use; the names of the functions that were called."""
-    called = []
-    call = native.Library._call
-    monkeypatch.setattr(native, "find_library", lambda: native_library)
-    monkeypatch.setattr(
-        native.Library, "_call", lambda self, name, *rest: (called.append(name), call(self, name, *rest))
-    )
-    return called
-
-
 def values_and_gradients(layer, x, state=None):
     """Output, last states, and the gradients of x and of all parameters."""
     layer.zero_grad()
@@ -46,25 +34,25 @@ def values_and_gradients(layer, x, state=None):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_a_fused_layer_takes_them(loops, kind):
+def test_a_fused_layer_takes_them(calls, kind):
     layer = kind(3, 4)
     x = torch.randn(20, 2, 3)
     layer(x)[0].sum().backward()
-    assert set(loops) == {f"{kind.unit.name.lower()}_{way}" for way in ("forward", "backward")} | {"gemm"}
-    loops.clear()
+    assert set(calls) == {f"{kind.unit.name.lower()}_{way}" for way in ("forward", "backward")} | {"gemm"}
+    calls.clear()
     layer(x[:7])  # 14 rows
     with native.torch_operations_only():
         layer(x)
     layer.fused = False
     layer(x)
     kind(3, 4, dtype=torch.bfloat16)(x.bfloat16())
-    assert loops == []
+    assert calls == []
 
 
 @pytest.mark.parametrize("refine", ["add", "mul"])
 @pytest.mark.parametrize("hidden", [1, 16, 37, 130])
 @pytest.mark.parametrize("kind", LAYERS)
-def test_any_width_equals_torchs_operations(loops, kind, hidden, refine):
+def test_any_width_equals_torchs_operations(calls, kind, hidden, refine):
     """Vectors, panels and tiles that are full, and those that are not."""
     torch.manual_seed(0)
     layer = kind(5, hidden, bidirectional=True, refine=refine, dtype=torch.float64)
@@ -76,7 +64,7 @@ def test_any_width_equals_torchs_operations(loops, kind, hidden, refine):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_one_path_forwards_and_the_other_backwards(loops, kind):
+def test_one_path_forwards_and_the_other_backwards(calls, kind):
     torch.manual_seed(1)
     layer = kind(6, 6, feature="identity", dtype=torch.float64)
     x = torch.randn(8, 3, 6, dtype=torch.float64)
@@ -90,7 +78,7 @@ def test_one_path_forwards_and_the_other_backwards(loops, kind):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_strides_do_not_matter(loops, kind):
+def test_strides_do_not_matter(calls, kind):
     torch.manual_seed(2)
     layer = kind(6, 6, feature="identity", dtype=torch.float64)
     odd = copy.deepcopy(layer)
@@ -106,7 +94,7 @@ def test_strides_do_not_matter(loops, kind):
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("kind", LAYERS)
-def test_neither_threads_nor_company_change_a_bit(loops, kind, dtype):
+def test_neither_threads_nor_company_change_a_bit(calls, kind, dtype):
     torch.manual_seed(3)
     layer = kind(64, 96, dtype=dtype)  # work enough for three threads
     x = torch.randn(40, 50, 64, dtype=dtype)
@@ -161,7 +149,7 @@ def test_gates_are_exact_to_a_few_roundings(native_library, dtype):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_a_nan_spoils_its_own_sequence_alone(loops, kind):
+def test_a_nan_spoils_its_own_sequence_alone(calls, kind):
     x = torch.randn(20, 3, 4)
     x[5, 1] = torch.nan
     output = kind(4, 4)(x)[0].isnan()
@@ -183,23 +171,23 @@ class Recorder(TorchDispatchMode):
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit.trace:DeprecationWarning")
-def test_what_follows_operations_gets_operations(loops):
+def test_what_follows_operations_gets_operations(calls):
     layer = RefinedLSTM(3, 4)
     x, other = torch.randn(2, 20, 2, 3)
     expected = layer(other)[0]
-    loops.clear()
+    calls.clear()
     traced = torch.jit.trace(layer, x, check_trace=False)
     torch.testing.assert_close(traced(other)[0], expected)
     with Recorder() as recorder:
         layer(x)
     assert recorder.seen.count(torch.ops.aten.addmm_.default) == 20  # one a step
-    assert loops == []
+    assert calls == []
 
 
 @pytest.mark.parametrize("unit", ["LSTM", "GRU", "MGU"])
-def test_no_more_is_kept_for_the_backward_pass(loops, unit):
+def test_no_more_is_kept_for_the_backward_pass(calls, unit):
     compiled = overhead(unit, "mul", (8, 10, 16)).kept_bytes["refined"]
-    assert loops
+    assert calls
     with native.torch_operations_only():
         assert compiled <= overhead(unit, "mul", (8, 10, 16)).kept_bytes["refined"]
 

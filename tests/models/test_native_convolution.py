@@ -15,17 +15,8 @@ from models.native import library as native
 from models.native.convolution import Convolution, fits
 
 
-@pytest.fixture
-def calls(monkeypatch, native_library):
-    """The compiled functions in use; the names of those that were called."""
-    called = []
-    call = native.Library._call
-    monkeypatch.setattr(native, "find_library", lambda: native_library)
-    monkeypatch.setattr("models.native.convolution.find_library", lambda: native_library)
-    monkeypatch.setattr(
-        native.Library, "_call", lambda self, name, *rest: (called.append(name), call(self, name, *rest))
-    )
-    return called
+def filters(channels, outputs, stride=1):
+    return Convolution(channels, outputs, 3, stride, 1, bias=False)
 
 
 def last(tensor):
@@ -67,7 +58,7 @@ def test_values_and_gradients_are_those_of_the_definition(
 @pytest.mark.parametrize("height", [2, 8])
 def test_a_convolution_takes_them(calls, height):
     torch.manual_seed(0)
-    convolution = Convolution(5, 7)
+    convolution = filters(5, 7)
     x = torch.randn(2, 5, height, 9, requires_grad=True)
     found = convolution(x)
     found.square().sum().backward()
@@ -83,7 +74,7 @@ def test_a_convolution_takes_them(calls, height):
 
 
 def test_only_wanted_gradients_are_computed(calls):
-    convolution = Convolution(5, 7)
+    convolution = filters(5, 7)
     convolution(torch.randn(2, 5, 8, 9)).sum().backward()
     assert calls == ["panels", "lay_out", "convolve", "differentiate"]
     calls.clear()
@@ -94,15 +85,15 @@ def test_only_wanted_gradients_are_computed(calls):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")
 def test_torch_takes_what_they_cannot(calls):
-    convolution, x = Convolution(5, 7), torch.randn(2, 5, 8, 9)
+    convolution, x = filters(5, 7), torch.randn(2, 5, 8, 9)
     with native.torch_operations_only():
         expected = convolution(x)
     traced = torch.jit.trace(convolution, x, check_trace=False)
     torch.testing.assert_close(traced(x), expected)
     with torch.autocast("cpu", torch.bfloat16):
         assert convolution(x).dtype == torch.bfloat16
-    assert Convolution(5, 7).bfloat16()(x.bfloat16()).dtype == torch.bfloat16
-    assert Convolution(5, 7, stride=(2, 1))(x).shape == (2, 7, 4, 9)
+    assert filters(5, 7).bfloat16()(x.bfloat16()).dtype == torch.bfloat16
+    assert filters(5, 7, stride=(2, 1))(x).shape == (2, 7, 4, 9)
     assert convolution(torch.randn(2, 5, 5, 9)).shape == (2, 7, 5, 9)
     assert convolution(torch.randn(0, 5, 8, 9)).shape == (0, 7, 8, 9)
     assert calls == []
@@ -116,7 +107,7 @@ def test_heights_that_fill_tiles(height):
 @pytest.mark.parametrize("height", [2, 4])
 def test_neither_threads_nor_company_change_a_bit(calls, height):
     torch.manual_seed(3)
-    convolution, x = Convolution(64, 96), torch.randn(40, 64, height, 32)  # work enough for three threads
+    convolution, x = filters(64, 96), torch.randn(40, 64, height, 32)  # work enough for three threads
     threads = torch.get_num_threads()
     try:
         with torch.no_grad():
@@ -132,13 +123,13 @@ def test_neither_threads_nor_company_change_a_bit(calls, height):
 def test_a_nan_spoils_its_own_image_alone(calls):
     x = torch.randn(9, 4, 8, 8)
     x[5, 1, 3, 3] = torch.nan
-    spoiled = Convolution(4, 4)(x).isnan().flatten(1)
+    spoiled = filters(4, 4)(x).isnan().flatten(1)
     assert spoiled[5].any()
     assert not spoiled[[0, 1, 2, 3, 4, 6, 7, 8]].any()
 
 
 def test_weights_are_laid_out_once_and_anew_when_they_change(calls):
-    convolution = Convolution(4, 6)
+    convolution = filters(4, 6)
     convolution.bias = nn.Parameter(torch.randn(6))
     x = torch.randn(2, 4, 8, 8)
 
@@ -169,7 +160,7 @@ def test_weights_are_laid_out_once_and_anew_when_they_change(calls):
 
 def test_second_derivatives_are_refused(calls):
     x = torch.randn(1, 3, 4, 4, requires_grad=True)
-    found = Convolution(3, 3)(x).square().sum()
+    found = filters(3, 3)(x).square().sum()
     with pytest.raises(RuntimeError, match="torch_operations_only"):
         torch.autograd.grad(found, x, create_graph=True)
 

@@ -76,7 +76,7 @@ def test_compiled_convolutions_stand_outside_the_graph(
     model, given = recognizer(4), crops(3, 96, 4)
     with torch_operations_only():
         expected = greedy(TorchEngine(model, precision="fp32"), *given)
-    monkeypatch.setattr("models.native.convolution.find_library", lambda: native_library)
+    monkeypatch.setattr("models.native.library.find_library", lambda: native_library)
     convolve, called = native_library.convolve, []
     monkeypatch.setattr(native_library, "convolve", lambda *given: (called.append(1), convolve(*given))[1])
     engine = TorchEngine(model, traced=True, precision="fp32")
