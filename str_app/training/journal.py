@@ -12,6 +12,8 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from models.checkpoint import replace_file
+
 METRICS = "metrics.jsonl"
 
 
@@ -73,8 +75,9 @@ class Journal:
     @contextlib.contextmanager
     def _open_lines(self) -> Iterator[Any]:
         kept = [values for values in read_metrics(self._out) if values["step"] <= self._first_step]
-        with (self._out / METRICS).open("w", encoding="utf-8") as lines:
-            lines.writelines(json.dumps(values) + "\n" for values in kept)
+        path = self._out / METRICS
+        replace_file(path, "".join(json.dumps(values) + "\n" for values in kept).encode())  # a kill now loses nothing
+        with path.open("a", encoding="utf-8") as lines:
             yield lines
 
     def advance(self, step: int) -> None:

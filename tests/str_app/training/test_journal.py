@@ -15,6 +15,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         lines.write('{"step": 40, "lo')
     assert [values["step"] for values in read_metrics(tmp_path)] == [10, 20, 30]
     with Journal(tmp_path, 20, 40, quiet=False) as journal:
+        assert [values["step"] for values in read_metrics(tmp_path)] == [10, 20]  # on the disk already
         journal.metrics(30, {"loss": 1.0}, "")
     assert read_metrics(tmp_path) == [
         {"step": 10, "loss": round(10 / 7, 6)},
