@@ -37,7 +37,8 @@ class _Passes(NamedTuple):
     follow: Pass
 
 
-_GRAPHS: dict[Hashable, _Passes] = {}  # of an architecture on a device; they take the weights as their first input
+# `_Passes` of an architecture on a device that take the weights as their first input; the encoder may have none.
+_GRAPHS: dict[Hashable, tuple[Pass | None, Pass, Pass]] = {}
 
 
 class TorchEngine:
@@ -150,27 +151,32 @@ class TorchEngine:
         except RuntimeError as error:  # which TorchScript raises too
             logger.warning("%s is not traced, so other threads wait for its operations: %s", self.name, error)
             graphs = None
-        if graphs and self._compiled:  # a graph has torch's convolutions
-            return graphs._replace(encode=self._encode)
         return graphs or untraced
 
     def _graphs(self, encoded: tuple[Tensor, ...], stepped: tuple[Tensor, ...]) -> _Passes:
-        """Graphs of the passes, traced with these inputs unless there are some of this architecture already."""
+        """Graphs of the passes, traced with these inputs unless there are some of this architecture already.
+
+        A graph would have torch's convolutions: with compiled ones the encoder is left as it is.
+        """
         weights = [[*one.parameters(), *one.buffers()] for one in (self._encode, self._step)]
         sizes = (self._encode.model.architecture, self.preprocessing, self.charset.num_classes)
-        key = (*sizes, self.device, self.precision)
+        key = (*sizes, self.device, self.precision, self._compiled)
         if key not in _GRAPHS:
             with warnings.catch_warnings():
                 # TorchScript is no longer developed. What torch offers instead needs a compiler where it runs, or
                 # keeps the lock; without either only this works.
                 warnings.simplefilter("ignore")
                 step = _graph(self._step, weights[1], stepped)
-                branch = torch.jit.script(_Branch(step))
-                follow = torch.jit.script(_Follow(step))  # a loop, which tracing would unroll
-                _GRAPHS[key] = _Passes(_graph(self._encode, weights[0], encoded), branch, follow)
-        graphs = _GRAPHS[key]
+                _GRAPHS[key] = (
+                    None if self._compiled else _graph(self._encode, weights[0], encoded),
+                    torch.jit.script(_Branch(step)),
+                    torch.jit.script(_Follow(step)),  # a loop, which tracing would unroll
+                )
+        encode, branch, follow = _GRAPHS[key]
         return _Passes(
-            partial(graphs.encode, weights[0]), partial(graphs.step, weights[1]), partial(graphs.follow, weights[1])
+            partial(encode, weights[0]) if encode else self._encode,
+            partial(branch, weights[1]),
+            partial(follow, weights[1]),
         )
 
     def _noise(self, batch: int, width: int) -> tuple[Tensor, Tensor]:
