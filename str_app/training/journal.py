@@ -6,9 +6,8 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -72,13 +71,11 @@ class Journal:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    @contextlib.contextmanager
-    def _open_lines(self) -> Iterator[Any]:
+    def _open_lines(self) -> TextIO:
         kept = [values for values in read_metrics(self._out) if values["step"] <= self._first_step]
         path = self._out / METRICS
         replace_file(path, "".join(json.dumps(values) + "\n" for values in kept).encode())  # a kill now loses nothing
-        with path.open("a", encoding="utf-8") as lines:
-            yield lines
+        return path.open("a", encoding="utf-8")
 
     def advance(self, step: int) -> None:
         """Move the bar."""
