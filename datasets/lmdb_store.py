@@ -223,14 +223,14 @@ class LmdbWriter:
             self.folder.mkdir(exist_ok=resume is not None)
             if resume is not None:
                 self._lock = _lock(self.folder)
-            # Nobody else knows the hidden folder, so no lock file; synced once, at the end.
+            # Nobody else knows the hidden folder, so no lock file; synced once, at the end. Pages are zeroed first
+            # (LMDB's default): the same samples make the same file, and nothing else of this process is in it.
             self._environment = lmdb.open(
                 str(self.folder),
                 map_size=self.INITIAL_MAP_BYTES,
                 lock=False,
                 sync=False,
                 metasync=False,
-                meminit=False,
             )
         except (OSError, lmdb.Error) as error:
             self._discard()

@@ -211,6 +211,21 @@ def test_the_map_grows_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(verify(path).broken) == 0
 
 
+def test_the_same_samples_make_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the process had in its memory gets nowhere near the file."""
+    monkeypatch.setattr(LmdbWriter, "BATCH_BYTES", 2**16)
+    files = []
+    for turn in range(3):
+        secrets = [b"secret" * (turn + 1) * length for length in range(1, 2000)]
+        with LmdbWriter(tmp_path / f"{turn}.lmdb") as writer:
+            for number in range(600):
+                secrets.pop()
+                writer.add(bytes([number % 256]) * (300 + 7 * number), "word")
+        files.append((tmp_path / f"{turn}.lmdb" / "data.mdb").read_bytes())
+    assert b"secret" not in files[0]
+    assert files[0] == files[1] == files[2]
+
+
 def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
     def fail() -> None:
         with LmdbWriter(tmp_path / "words.lmdb") as writer:

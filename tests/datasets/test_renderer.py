@@ -119,6 +119,7 @@ def test_another_seed_is_another_data_set(fonts: FontSet, samples: list[Sample])
 def test_the_number_of_workers_does_not_change_a_byte(fonts: FontSet, tmp_path: Path) -> None:
     for workers in (1, 2):
         render_to_lmdb(tmp_path / f"{workers}.lmdb", (fonts, WORDS, 5), count=130, workers=workers)
+    assert (tmp_path / "1.lmdb" / "data.mdb").read_bytes() == (tmp_path / "2.lmdb" / "data.mdb").read_bytes()
     one, two = LmdbSource(tmp_path / "1.lmdb"), LmdbSource(tmp_path / "2.lmdb")
     assert len(one) == len(two) == 130
     for index in range(130):
