@@ -35,7 +35,7 @@ class _OpenEnvironment:
     def __init__(self, path: Path) -> None:
         self.pid = os.getpid()
         self.environment = lmdb.open(
-            str(path), subdir=path.is_dir(), readonly=True, create=False, lock=False, readahead=False, meminit=False
+            str(path), subdir=path.is_dir(), readonly=True, create=False, lock=False, readahead=False
         )
 
 
