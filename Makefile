@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := str_app models datasets serve tests scripts docs
+SOURCES := str_app models datasets serve tests scripts research docs
 
 .PHONY: help install demo test lint types check format service-test docker-test compose-test deploy-test fonts clean
 .DEFAULT_GOAL := help
@@ -19,8 +19,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-$(VENV)/.compiled: $(VENV)/.installed $(wildcard models/native/*)
-	@if command -v $${CXX:-c++} >/dev/null; then $(BIN)/python -m models.native; \
+$(VENV)/.compiled: $(VENV)/.installed $(wildcard models/kernels/native/*)
+	@if command -v $${CXX:-c++} >/dev/null; then $(BIN)/python -m str_app.models.kernels.native; \
 	else echo "no C++ compiler: convolutions and recurrent layers take torch's operations, half as fast"; fi
 	@touch $@
 

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from datasets.sample import Sample
-from datasets.torchvision_import import import_torchvision
+from str_app.datasets.sample import Sample
+from str_app.datasets.torchvision_import import import_torchvision
 
 Strength = Literal["none", "light", "strong"]
 Image = npt.NDArray[np.uint8]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.image_decoding import decode_image
-from datasets.sample import DataError, Sample, UnreadableSample
+from str_app.datasets.image_decoding import decode_image
+from str_app.datasets.sample import DataError, Sample, UnreadableSample
 
 LABELS = "labels.tsv"
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from datasets.sample import DataError
+from str_app.datasets.sample import DataError
 
 _ORIENTATION = 0x0112
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.folder import read_lines, read_tab_separated
-from datasets.sample import DataError
+from str_app.datasets.folder import read_lines, read_tab_separated
+from str_app.datasets.sample import DataError
 
 LEXICON = "lexicon50.tsv"
 

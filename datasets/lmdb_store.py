@@ -18,8 +18,8 @@ import lmdb
 import numpy as np
 import numpy.typing as npt
 
-from datasets.image_decoding import decode_image
-from datasets.sample import DataError, Sample, UnreadableSample
+from str_app.datasets.image_decoding import decode_image
+from str_app.datasets.sample import DataError, Sample, UnreadableSample
 
 try:
     import fcntl

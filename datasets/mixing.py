@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from datasets.sample import DataError, Source
+from str_app.datasets.sample import DataError, Source
 
 
 class _Block(NamedTuple):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.folder import LABELS, FolderSource
-from datasets.lmdb_store import LmdbSource
-from datasets.sample import DataError
+from str_app.datasets.folder import LABELS, FolderSource
+from str_app.datasets.lmdb_store import LmdbSource
+from str_app.datasets.sample import DataError
 
 AnySource = FolderSource | LmdbSource
 

@@ -16,7 +16,7 @@ from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw, ImageFont
 from wordfreq import top_n_list
 
-from datasets.renderer import find_fonts
+from str_app.datasets.renderer import find_fonts
 
 NEW = "äöüÄÖÜß€"
 

@@ -12,9 +12,9 @@ from typing import Any
 import safetensors
 import safetensors.torch
 
-from models.charset import Charset
-from models.preprocessing import BEFORE_SPREAD, Preprocessing
-from models.recognizer import Architecture, Recognizer
+from str_app.models.charset import Charset
+from str_app.models.preprocessing import BEFORE_SPREAD, Preprocessing
+from str_app.models.recognizer import Architecture, Recognizer
 
 FORMAT = "str-app/1"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models.charset import Charset
-from models.preprocessing import Preprocessing
-from models.recognizer import Architecture, Recognizer
+from str_app.models.charset import Charset
+from str_app.models.preprocessing import Preprocessing
+from str_app.models.recognizer import Architecture, Recognizer
 
 _PRESETS: dict[str, Architecture] = {
     # For CPUs; its weights ship with the repository.

@@ -8,13 +8,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.attention import Memory
-from models.backbone import ResNet
-from models.charset import Charset
-from models.decoder import AttentionDecoder, State
-from models.gates import FeatureMap, Refine, RefinedGate, Squash
-from models.layers import RefinedLSTM
-from models.preprocessing import Preprocessing
+from str_app.models.backbones.resnet import ResNet
+from str_app.models.charset import Charset
+from str_app.models.decoders.attention import Memory
+from str_app.models.decoders.attention_decoder import AttentionDecoder, State
+from str_app.models.gates.gate import FeatureMap, Refine, RefinedGate, Squash
+from str_app.models.gates.layers import RefinedLSTM
+from str_app.models.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,16 @@ class Architecture:
         stages: channels of the residual stages.
         blocks: residual blocks a stage.
         strides: (vertical, horizontal) stride of each stage's first block.
-        pyramid: attend at the finer stride of the stage before the last, see `models.backbone.ResNet`.
+        pyramid: attend at the finer stride of the stage before the last, see `str_app.models.backbones.resnet.ResNet`.
         attention: `"2d"` attends over the whole feature map, `"1d"` over its columns (mean of the rows).
-        locate: tell the decoder where it looked, see `models.decoder.AttentionDecoder`.
+        locate: tell the decoder where it looked, see `str_app.models.decoders.attention_decoder.AttentionDecoder`.
         context_size: hidden size of a bidirectional LSTM along the columns, added to the feature map; 0 is without.
         hidden_size: of the decoder's cell.
         attention_size: of attention keys and query.
         embedding_size: of the previous character.
         dropout: on the classifier's input, while training.
         max_length: characters a reading can have.
-        refine, gates, feature, squash: the decoder's refined gates, see `models.gates.RefinedGate`.
+        refine, gates, feature, squash: the decoder's refined gates, see `str_app.models.gates.gate.RefinedGate`.
     """
 
     stem: tuple[int, int] = (32, 48)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.backbone import BasicBlock, ConvNorm
-from models.recognizer import Architecture, Recognizer
+from str_app.models.backbones.resnet import BasicBlock, ConvNorm
+from str_app.models.recognizer import Architecture, Recognizer
 
 _POSITIONS = "decoder.attention.position"
 _PER_GLIMPSE = ("decoder.cell.weight_ih", "decoder.cell.weight_feature", "decoder.classifier.weight")

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from datasets.renderer import (
+from str_app.datasets.renderer import (
     FontSet,
     Renderer,
     Style,
@@ -39,7 +39,7 @@ from datasets.renderer import (
     find_photographs,
     frequent_words,
 )
-from datasets.renderer.fonts import PRINTABLE
+from str_app.datasets.renderer.fonts import PRINTABLE
 
 TRDG = """
 import io, sys, time

@@ -22,7 +22,7 @@ STARTUP_SECONDS = 90
 
 
 def main() -> None:
-    from str_app.images import load_image
+    from str_app.inputs.images import load_image
     from str_app.reader import Reader
     from str_app.reading_picture import draw_readings
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import wordfreq
 
-from datasets.renderer.words import ENGLISH_WORDS, OTHER_LANGUAGES, OTHER_WORDS
+from str_app.datasets.renderer.words import ENGLISH_WORDS, OTHER_LANGUAGES, OTHER_WORDS
 
 OTHER_SHARE = 0.02  # of what a reader of each of them would meet
 TARGET = Path(__file__).parent.parent / "str_app" / "words.txt.gz"

@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from str_app.cpu import usable_cores
-from str_app.images import DEFAULT_LIMITS as LIMITS
-from str_app.images import ImageLimits
-from str_app.precision import HELP as PRECISION
-from str_app.precision import Precision
+from str_app.engines.precision import HELP as PRECISION
+from str_app.engines.precision import Precision
+from str_app.inputs.images import DEFAULT_LIMITS as LIMITS
+from str_app.inputs.images import ImageLimits
 
 
 class Settings(BaseSettings):

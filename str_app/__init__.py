@@ -10,16 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from models.cells import RefinedGRUCell as RefinedGRUCell
-    from models.cells import RefinedLSTMCell as RefinedLSTMCell
-    from models.cells import RefinedMGUCell as RefinedMGUCell
-    from models.layers import RefinedGRU as RefinedGRU
-    from models.layers import RefinedLSTM as RefinedLSTM
-    from models.layers import RefinedMGU as RefinedMGU
     from str_app.errors import ImageError as ImageError
     from str_app.errors import StrAppError as StrAppError
-    from str_app.images import ImageLimits as ImageLimits
-    from str_app.images import load_image as load_image
+    from str_app.inputs.images import ImageLimits as ImageLimits
+    from str_app.inputs.images import load_image as load_image
+    from str_app.models.gates.cells import RefinedGRUCell as RefinedGRUCell
+    from str_app.models.gates.cells import RefinedLSTMCell as RefinedLSTMCell
+    from str_app.models.gates.cells import RefinedMGUCell as RefinedMGUCell
+    from str_app.models.gates.layers import RefinedGRU as RefinedGRU
+    from str_app.models.gates.layers import RefinedLSTM as RefinedLSTM
+    from str_app.models.gates.layers import RefinedMGU as RefinedMGU
     from str_app.reader import Character as Character
     from str_app.reader import Reader as Reader
     from str_app.reader import Reading as Reading
@@ -29,17 +29,17 @@ __version__ = "0.1.0"
 _HOMES = {
     "Character": "str_app.reader",
     "ImageError": "str_app.errors",
-    "ImageLimits": "str_app.images",
+    "ImageLimits": "str_app.inputs.images",
     "Reader": "str_app.reader",
     "Reading": "str_app.reader",
-    "RefinedGRU": "models.layers",
-    "RefinedGRUCell": "models.cells",
-    "RefinedLSTM": "models.layers",
-    "RefinedLSTMCell": "models.cells",
-    "RefinedMGU": "models.layers",
-    "RefinedMGUCell": "models.cells",
+    "RefinedGRU": "str_app.models.gates.layers",
+    "RefinedGRUCell": "str_app.models.gates.cells",
+    "RefinedLSTM": "str_app.models.gates.layers",
+    "RefinedLSTMCell": "str_app.models.gates.cells",
+    "RefinedMGU": "str_app.models.gates.layers",
+    "RefinedMGUCell": "str_app.models.gates.cells",
     "StrAppError": "str_app.errors",
-    "load_image": "str_app.images",
+    "load_image": "str_app.inputs.images",
 }
 
 __all__ = [
@@ -62,9 +62,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'str_app' has no attribute {name!r}")
-    from str_app.package_check import check_packages
-
-    check_packages()
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

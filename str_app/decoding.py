@@ -10,11 +10,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from models.charset import Charset
-from models.preprocessing import widen
-from str_app import levelling
-from str_app.engine import Engine, Memory, State
+from str_app.engines.base import Engine, Memory, State
+from str_app.models.charset import Charset
+from str_app.models.preprocessing import widen
 from str_app.passes import padded_size
+from str_app.views import levelling
 
 BEAM = 8  # wider finds little more on validation crops
 # What has more than this probability is not searched, however unlikely a text it is.
@@ -57,7 +57,7 @@ def greedy(engine: Engine, canvases: npt.NDArray[np.uint8], widths: npt.NDArray[
     """The most probable character at each step, until every sequence of the batch has ended.
 
     Args:
-        engine: see `str_app.engine.Engine`.
+        engine: see `str_app.engines.base.Engine`.
         canvases: uint8 (B, height, width, 3).
         widths: int64 (B,).
     """

@@ -13,20 +13,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from models.charset import Charset
 from str_app import decoding
-from str_app import regions as marked
 from str_app.character_boxes import character_boxes
 from str_app.decoding import BEAM, Decoded, Prior, Trie
-from str_app.engine import Engine
+from str_app.engines.base import Engine
+from str_app.engines.precision import Precision
 from str_app.errors import ImageError, StrAppError
-from str_app.images import DEFAULT_LIMITS, ImageLimits, ImageSource, load_image
-from str_app.long_lines import Span, better, parts_of
+from str_app.inputs import regions as marked
+from str_app.inputs.images import DEFAULT_LIMITS, ImageLimits, ImageSource, load_image
+from str_app.models.charset import Charset
 from str_app.passes import passes
-from str_app.precision import Precision
 from str_app.reading import Character as Character
 from str_app.reading import Reading as Reading
 from str_app.reading import best_turn, turns_of
+from str_app.views.long_lines import Span, better, parts_of
 from str_app.word_prior import WordPrior
 
 
@@ -94,7 +94,7 @@ class Reader:
             StrAppError: unknown name, no weights, or no such device.
             CheckpointError: damaged weights.
         """
-        from str_app.torch_engine import load_engine
+        from str_app.engines.torch_engine import load_engine
 
         engine = load_engine(model, device=device, threads=threads, traced=traced, precision=precision)
         return cls(engine, batch_size, WordPrior.released() if prior else None)
@@ -173,7 +173,7 @@ class Reader:
         Args:
             photo: as one image of `recognize`.
             regions: boxes `[x0, y0, x1, y1]` or quadrilaterals of 8 numbers or 4 points, in pixels of the upright
-                photograph; the points clockwise from the first letter's top left. See `str_app.regions.region`.
+                photograph; the points clockwise from the first letter's top left. See `str_app.inputs.regions.region`.
             beam, lexicon, attention, rotate: see `recognize`.
             limits: of the photograph and of each crop.
 
@@ -277,7 +277,7 @@ class Reader:
     def fit_turns(self, crop: npt.NDArray[np.uint8], rotate: bool, parts: bool = True) -> list[Fitted]:
         """What `best` chooses from: the crop in each of the turns that `turns_of` says, the first upright.
 
-        A line that is too long for the widest canvas, upright and in `parts` too; see `str_app.long_lines`.
+        A line that is too long for the widest canvas, upright and in `parts` too; see `str_app.views.long_lines`.
         """
         size = (crop.shape[0], crop.shape[1])
         fitted = [self.fit(crop, turn) for turn in turns_of(size, rotate)]

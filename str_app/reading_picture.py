@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from models.preprocessing import Preprocessing
+from str_app.models.preprocessing import Preprocessing
 from str_app.reader import Reading
 
 CROP_HEIGHT = 64

@@ -1,7 +1,7 @@
 import pytest
 
-from models.native import library as native
-from models.native.__main__ import build
+from str_app.models.kernels.native import library as native
+from str_app.models.kernels.native.__main__ import build
 
 
 @pytest.fixture(scope="session")

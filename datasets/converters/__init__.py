@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from datasets.converters import icdar, iiit5k, labelled_folder, mjsynth, svt, svtp_cute80, synthtext
-from datasets.converters.record import Reading
+from str_app.datasets.converters import icdar, iiit5k, labelled_folder, mjsynth, svt, svtp_cute80, synthtext
+from str_app.datasets.converters.record import Reading
 
 READERS: dict[str, Callable[[Path, str | None], Reading]] = {
     "folder": labelled_folder.read,

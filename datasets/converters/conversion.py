@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.converters import READERS
-from datasets.converters.record import Record, Skipped
-from datasets.image_decoding import decode_image
-from datasets.lexicon import LEXICON, find_subsets, read_lexicons, read_subset
-from datasets.lmdb_store import LmdbWriter
-from datasets.sample import DataError
+from str_app.datasets.converters import READERS
+from str_app.datasets.converters.record import Record, Skipped
+from str_app.datasets.image_decoding import decode_image
+from str_app.datasets.lexicon import LEXICON, find_subsets, read_lexicons, read_subset
+from str_app.datasets.lmdb_store import LmdbWriter
+from str_app.datasets.sample import DataError
 
 
 class Summary(NamedTuple):

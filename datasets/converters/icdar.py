@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets.converters.record import Reading, Record, Skipped, existing_file, labelled_file
-from datasets.folder import read_lines
+from str_app.datasets.converters.record import Reading, Record, Skipped, existing_file, labelled_file
+from str_app.datasets.folder import read_lines
 
 _LINE = re.compile(r'\s*([^,]+?)\s*,\s*"(.*)"\s*', re.DOTALL)
 _ESCAPED = re.compile(r'\\(["\\])')

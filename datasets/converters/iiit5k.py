@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datasets.converters.record import Reading, Record, Skipped, existing_file, labelled_file
-from datasets.sample import DataError
+from str_app.datasets.converters.record import Reading, Record, Skipped, existing_file, labelled_file
+from str_app.datasets.sample import DataError
 
 
 def read(source: Path, split: str | None = None) -> Reading:

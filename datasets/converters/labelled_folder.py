@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets.converters.record import Reading, Record, Skipped, existing_file, labelled_file
-from datasets.folder import read_lines
+from str_app.datasets.converters.record import Reading, Record, Skipped, existing_file, labelled_file
+from str_app.datasets.folder import read_lines
 
 LISTS = ("labels.tsv", "labels.csv", "labels.jsonl", "metadata.csv", "metadata.jsonl", "gt.txt")
 IMAGE_NAMES = ("image", "path", "file", "filename", "file_name")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from datasets.converters.record import Reading, Record, Skipped, existing_file, labelled_file
-from datasets.folder import read_lines
+from str_app.datasets.converters.record import Reading, Record, Skipped, existing_file, labelled_file
+from str_app.datasets.folder import read_lines
 
 ARCHIVE_FOLDER = "mnt/ramdisk/max/90kDICT32px"  # as the official archive unpacks
 

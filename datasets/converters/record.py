@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from datasets.sample import DataError
+from str_app.datasets.sample import DataError
 
 
 class Record(NamedTuple):

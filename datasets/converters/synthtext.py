@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from datasets.converters.cropping import crop
-from datasets.converters.record import Reading, Record, Skipped, existing_file
-from datasets.image_decoding import decode_image
-from datasets.sample import DataError
+from str_app.datasets.converters.cropping import crop
+from str_app.datasets.converters.record import Reading, Record, Skipped, existing_file
+from str_app.datasets.image_decoding import decode_image
+from str_app.datasets.sample import DataError
 
 
 def read(source: Path, split: str | None = None) -> Reading:

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from datasets.renderer.colours import Colour, Palette
-from datasets.renderer.style import Style
+from str_app.datasets.renderer.colours import Colour, Palette
+from str_app.datasets.renderer.style import Style
 
 Picture = npt.NDArray[np.float32]  # (H, W, 3), RGB, 0 to 255
 TEXTURE_SIZE = (200, 440)  # rows, columns; larger than any crop is likely to be

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from datasets.renderer.backgrounds import Picture, ramp
-from datasets.renderer.style import Style
+from str_app.datasets.renderer.backgrounds import Picture, ramp
+from str_app.datasets.renderer.style import Style
 
 FEWEST_PIXELS = 7.0  # height of a capital after the loss of resolution
 

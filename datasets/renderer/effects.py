@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from datasets.renderer.backgrounds import Picture, TexturePool, blend, ramp
-from datasets.renderer.colours import Palette, colour
-from datasets.renderer.geometry import View
-from datasets.renderer.layout import Line
-from datasets.renderer.style import Style
+from str_app.datasets.renderer.backgrounds import Picture, TexturePool, blend, ramp
+from str_app.datasets.renderer.colours import Palette, colour
+from str_app.datasets.renderer.geometry import View
+from str_app.datasets.renderer.layout import Line
+from str_app.datasets.renderer.style import Style
 
 Plane = npt.NDArray[np.uint8]
 

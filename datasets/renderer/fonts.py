@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from datasets.sample import DataError
+from str_app.datasets.sample import DataError
 
 SCAN_VERSION = 4
 SYSTEM_FOLDERS = (

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from datasets.renderer.glyphs import CAP_HEIGHT
-from datasets.renderer.style import Style
+from str_app.datasets.renderer.glyphs import CAP_HEIGHT
+from str_app.datasets.renderer.style import Style
 
 Floats = npt.NDArray[np.float32]
 SMALLEST_CAPITAL = 8.0  # pixels in the crop

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ImageFont
 
-from datasets.renderer.fonts import Font, FontError
+from str_app.datasets.renderer.fonts import Font, FontError
 
 CAP_HEIGHT = 36  # pixels of a capital H in the plane where text is set
 LARGEST_SIZE = 160  # pixels per em, for fonts whose capitals are a small part of the em

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from datasets.renderer.glyphs import CAP_HEIGHT, Face, Glyph
-from datasets.renderer.style import Style
+from str_app.datasets.renderer.glyphs import CAP_HEIGHT, Face, Glyph
+from str_app.datasets.renderer.style import Style
 
 MARGIN = 44  # pixels of plane around the word: room for effects and for neighbours
 LONGEST_LINE = 1600  # pixels; letter spacing gives way before a plane grows beyond

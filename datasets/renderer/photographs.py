@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from datasets.sample import DataError
+from str_app.datasets.sample import DataError
 
 # Where Debian's packages of wallpapers put them. Drawn ones are PNG or WebP more often than not.
 SYSTEM_FOLDERS = ("/usr/share/wallpapers", "/usr/share/backgrounds")

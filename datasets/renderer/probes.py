@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ImageFont
 
-from datasets.renderer.fonts import FontSet
-from datasets.renderer.words import WordList
-from datasets.sample import Sample
+from str_app.datasets.renderer.fonts import FontSet
+from str_app.datasets.renderer.words import WordList
+from str_app.datasets.sample import Sample
 
 # Fonts of running text and signs; probes use the whole font set where none of them is installed.
 PLAIN_FAMILIES = frozenset(
@@ -46,7 +46,7 @@ class Probe:
 
 
 class ProbeSource:
-    """Crops of one probe, drawn when they are asked for; implements `datasets.sample.Source`.
+    """Crops of one probe, drawn when they are asked for; implements `str_app.datasets.sample.Source`.
 
     Crop `index` has the same text, font and colours for every height, rotation and contrast of one seed, so that
     curves over these compare like with like. A function of (fonts, words, probe, seed, index) alone.

@@ -10,19 +10,19 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from datasets.renderer import fonts as font_files
-from datasets.renderer import photographs as photograph_files
-from datasets.renderer.backgrounds import Picture, TexturePool, blend, make_background
-from datasets.renderer.camera import photograph
-from datasets.renderer.colours import Palette, choose_palette
-from datasets.renderer.effects import make_layers, paint
-from datasets.renderer.fonts import FontError, FontSet
-from datasets.renderer.geometry import View, choose_view
-from datasets.renderer.glyphs import CAP_HEIGHT, FaceStore
-from datasets.renderer.layout import Line, add_rule, set_word
-from datasets.renderer.style import Style
-from datasets.renderer.words import TextSource, WordList
-from datasets.sample import Sample
+from str_app.datasets.renderer import fonts as font_files
+from str_app.datasets.renderer import photographs as photograph_files
+from str_app.datasets.renderer.backgrounds import Picture, TexturePool, blend, make_background
+from str_app.datasets.renderer.camera import photograph
+from str_app.datasets.renderer.colours import Palette, choose_palette
+from str_app.datasets.renderer.effects import make_layers, paint
+from str_app.datasets.renderer.fonts import FontError, FontSet
+from str_app.datasets.renderer.geometry import View, choose_view
+from str_app.datasets.renderer.glyphs import CAP_HEIGHT, FaceStore
+from str_app.datasets.renderer.layout import Line, add_rule, set_word
+from str_app.datasets.renderer.style import Style
+from str_app.datasets.renderer.words import TextSource, WordList
+from str_app.datasets.sample import Sample
 
 VERSION = 3  # of the drawing: the same seed and index give other crops when it changes
 TRIES = 6

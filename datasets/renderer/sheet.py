@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from datasets.sample import Sample
+from str_app.datasets.sample import Sample
 
 CELL = (190, 78)  # pixels
 PICTURE_HEIGHT = 58

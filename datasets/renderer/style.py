@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from datasets.sample import DataError
+from str_app.datasets.sample import DataError
 
 
 @dataclass(frozen=True)

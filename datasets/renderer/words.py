@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.renderer import patterns
-from datasets.sample import DataError
+from str_app.datasets.renderer import patterns
+from str_app.datasets.sample import DataError
 
 LONGEST = 32  # characters; what the recogniser's presets read at most
 # Words of signs and packages are less common in running text than on signs: flatten the frequencies.

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from datasets.lmdb_store import LmdbWriter
-from datasets.renderer.render import Renderer, encode
-from datasets.sample import DataError
+from str_app.datasets.lmdb_store import LmdbWriter
+from str_app.datasets.renderer.render import Renderer, encode
+from str_app.datasets.sample import DataError
 
 CHUNK = 50  # crops a worker draws before it hands them over
 Encoded = tuple[bytes, str, npt.NDArray[np.float32]]

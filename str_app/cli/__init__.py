@@ -93,7 +93,7 @@ def explain(error: Exception) -> str:
         if extra:
             return f"{error.name} is not installed: pip install 'str-app[{extra}]'"
     # DataError, CharsetError, CheckpointError and their kin, told by their home so that nothing heavy is imported here.
-    if isinstance(error, ValueError) and type(error).__module__.split(".")[0] in ("datasets", "models", "str_app"):
+    if isinstance(error, ValueError) and type(error).__module__.split(".")[0] == "str_app":
         return str(error)
     return f"{type(error).__name__}: {error} (run again with --debug for the traceback)"
 
@@ -101,10 +101,7 @@ def explain(error: Exception) -> str:
 def _guarded(verb: Callable[..., Any], debug: bool) -> Callable[..., Any]:
     @functools.wraps(verb)
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        from str_app.package_check import check_packages
-
         try:
-            check_packages()
             return verb(*args, **kwargs)
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)

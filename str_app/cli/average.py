@@ -19,8 +19,8 @@ def average(
 
     Example: str-app average a.safetensors b.safetensors --share 7 --share 3 --val data/val --out mean.safetensors
     """
-    from datasets.opening import open_source
-    from models.checkpoint import save_checkpoint
+    from str_app.datasets.opening import open_source
+    from str_app.models.checkpoint import save_checkpoint
     from str_app.training.averaging import average_checkpoints
     from str_app.training.finishing import calibrate_and_score
 

@@ -29,8 +29,8 @@ def limits(
     from rich.console import Console
     from rich.progress import Progress
 
-    from datasets.renderer import find_fonts, frequent_words
-    from str_app.limits import LIMITS, measure, write
+    from str_app.bench.limits import LIMITS, measure, write
+    from str_app.datasets.renderer import find_fonts, frequent_words
     from str_app.reader import Reader
 
     names = [limit.name for limit in LIMITS]
@@ -79,7 +79,7 @@ def gates(
 
     import torch
 
-    from str_app.bench_gates import markdown, measure, overhead, shapes, write
+    from str_app.bench.gates import markdown, measure, overhead, shapes, write
 
     units = unit or ["LSTM", "GRU", "MGU"]
     for name, value, known in (("--unit", units, ("LSTM", "GRU", "MGU")), ("--refine", [refine], ("add", "mul", "ur"))):

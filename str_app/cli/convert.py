@@ -28,8 +28,8 @@ def convert(
 
     Example: str-app convert folder my_crops --out runs/my_crops.lmdb
     """
-    from datasets.converters import READERS
-    from datasets.converters.conversion import convert as convert_to_lmdb
+    from str_app.datasets.converters import READERS
+    from str_app.datasets.converters.conversion import convert as convert_to_lmdb
 
     if kind not in READERS:
         raise typer.BadParameter(f"{kind!r} is none of {', '.join(READERS)}", param_hint="KIND")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from str_app import precision as precisions
+from str_app.engines import precision as precisions
 from str_app.errors import StrAppError
 
 if TYPE_CHECKING:

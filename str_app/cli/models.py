@@ -30,8 +30,8 @@ def models(
 
 def describe_models() -> list[dict[str, Any]]:
     """One entry per preset: name, parameters, weights (the file or None), bytes, charset and metrics."""
-    from models.checkpoint import read_header
-    from models.presets import create_model, list_models, weights_path
+    from str_app.models.checkpoint import read_header
+    from str_app.models.presets import create_model, list_models, weights_path
 
     entries = []
     for name in list_models():

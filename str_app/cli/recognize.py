@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from str_app import precision as precisions
+from str_app.engines import precision as precisions
 from str_app.errors import ImageError, StrAppError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def recognize(
     if regions is not None:
         if len(inputs) != 1 or inputs[0].is_dir():
             raise typer.BadParameter("--regions are of one photograph: give one image")
-        from str_app.regions import read_regions
+        from str_app.inputs.regions import read_regions
 
         marked = read_regions(regions)
         names = [f"{inputs[0]}#{number}" for number in range(1, len(marked) + 1)]
@@ -172,7 +172,7 @@ def _print(names: Sequence[str], outcomes: Iterable[Reading | Exception], as_jso
 
 
 def _pixels(source: Source) -> Pixels:
-    from str_app.images import load_image
+    from str_app.inputs.images import load_image
 
     return load_image(source) if isinstance(source, Path) else source()
 
@@ -212,7 +212,7 @@ def images_in(path: Path) -> Iterator[Named]:
 def _records_of(path: Path) -> Iterator[Named]:
     from functools import partial
 
-    from datasets.lmdb_store import LmdbSource
+    from str_app.datasets.lmdb_store import LmdbSource
 
     source = LmdbSource(path)
     for index in range(len(source)):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from str_app import precision as precisions
+from str_app.engines import precision as precisions
 
 
 def serve(
@@ -41,8 +41,8 @@ def serve(
     given = {name: value for name, value in locals().items() if value is not None}
     from pydantic import ValidationError
 
-    from serve.server import run
-    from serve.settings import Settings
+    from str_app.serve.http.server import run
+    from str_app.serve.settings import Settings
 
     try:
         settings = Settings(**given)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from datasets.renderer import Renderer
+    from str_app.datasets.renderer import Renderer
 
 
 def synth(
@@ -40,7 +40,7 @@ def synth(
 
     Example: str-app synth --out runs/synth.lmdb --count 10000 --workers 2 --preview runs/sheet.png
     """
-    from datasets.renderer import (
+    from str_app.datasets.renderer import (
         Renderer,
         TextSource,
         find_fonts,
@@ -49,9 +49,9 @@ def synth(
         make_style,
         read_words,
     )
-    from datasets.renderer import fonts as font_files
-    from datasets.renderer import photographs as photograph_files
-    from datasets.renderer.writing import render_to_lmdb
+    from str_app.datasets.renderer import fonts as font_files
+    from str_app.datasets.renderer import photographs as photograph_files
+    from str_app.datasets.renderer.writing import render_to_lmdb
     from str_app.errors import StrAppError
 
     if out is None and preview is None:
@@ -81,7 +81,7 @@ def synth(
 
 
 def _write_preview(path: Path, renderer: Renderer, indices: range) -> None:
-    from datasets.renderer.sheet import contact_sheet
+    from str_app.datasets.renderer.sheet import contact_sheet
     from str_app.errors import StrAppError
 
     try:

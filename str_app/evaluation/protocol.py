@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datasets.sample import Source, UnreadableSample
-from models.charset import Charset
+from str_app.datasets.sample import Source, UnreadableSample
 from str_app.decoding import BEAM
 from str_app.errors import StrAppError
 from str_app.evaluation import metrics
 from str_app.evaluation.confidence import Trust, trust_of
+from str_app.models.charset import Charset
 from str_app.reader import Reader
 
 

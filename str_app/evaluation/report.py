@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from datasets.sample import Source
-from models.preprocessing import Preprocessing
+from str_app.datasets.sample import Source
 from str_app.evaluation import confidence, table
 from str_app.evaluation.confidence import MEANING
 from str_app.evaluation.protocol import Prediction, SetResult
+from str_app.models.preprocessing import Preprocessing
 from str_app.reader import Reader, Reading
 from str_app.reading_picture import attention_overlay
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.lexicon import LEXICON, find_subsets, read_lexicons, read_subset
-from datasets.opening import find_sources, open_source
-from datasets.sample import DataError, Source
+from str_app.datasets.lexicon import LEXICON, find_subsets, read_lexicons, read_subset
+from str_app.datasets.opening import find_sources, open_source
+from str_app.datasets.sample import DataError, Source
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from models.checkpoint import replace_file
-from models.gate_statistics import Record, watch_gates
+from str_app.models.checkpoint import replace_file
+from str_app.models.gates.statistics import Record, watch_gates
 from str_app.study.variants import Variant, count_parameters
 from str_app.training.state import load_state, save_state
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from models.gate_statistics import Histogram, Record
 from str_app.evaluation.plots import Axis, Series, plot
+from str_app.models.gates.statistics import Histogram, Record
 
 
 def gate_histogram(title: str, histograms: Mapping[str, Histogram]) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datasets.text_corpus import Corpus
+from str_app.datasets.text_corpus import Corpus
 from str_app.study.experiment import Carry, Metric, Run, Training, train_run
 from str_app.study.variants import Variant, count_parameters, equal_size
 

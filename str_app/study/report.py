@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from models.gate_statistics import EFFECTIVE, Histogram, Record
-from models.units import GRU, LSTM, MGU
 from str_app.evaluation.plots import Axis, Series, plot
+from str_app.models.gates.statistics import EFFECTIVE, Histogram, Record
+from str_app.models.gates.units import GRU, LSTM, MGU
 from str_app.study.experiment import Experiment, Metric, Run
 from str_app.study.gate_plots import gate_histogram, gradient_norms
 

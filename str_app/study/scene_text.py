@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from datasets.augmentation import Augmentation
-from datasets.opening import open_source
-from models.checkpoint import load_checkpoint
-from models.gate_statistics import watch_gates
+from str_app.datasets.augmentation import Augmentation
+from str_app.datasets.opening import open_source
 from str_app.errors import StrAppError
+from str_app.models.checkpoint import load_checkpoint
+from str_app.models.gates.statistics import watch_gates
 from str_app.study.experiment import Metric, Run, finished, keep_result, run_key, watched_shares
 from str_app.study.variants import Variant, count_parameters
 from str_app.training.journal import read_metrics

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from datasets.text_corpus import Corpus, penn_treebank, tiny_shakespeare, wikitext_2
-from models.recognizer import Architecture
+from str_app.datasets.text_corpus import Corpus, penn_treebank, tiny_shakespeare, wikitext_2
+from str_app.models.recognizer import Architecture
 from str_app.study.experiment import Experiment, Training
 from str_app.study.language import Language, LanguageSizes
 from str_app.study.scene_text import SceneText, data_sets

@@ -9,8 +9,8 @@ from typing import Literal, get_args
 
 from torch import nn
 
-from models.gate_initialization import init_chrono_
-from models.layers import LAYERS
+from str_app.models.gates.initialization import init_chrono_
+from str_app.models.gates.layers import LAYERS
 
 UnitName = Literal["LSTM", "GRU", "MGU"]
 GateName = Literal["none", "add", "mul", "ur", "chrono"]

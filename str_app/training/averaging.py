@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.checkpoint import load_checkpoint
-from models.recognizer import Recognizer
-from models.transfer import can_grow, transfer_weights
 from str_app.errors import StrAppError
+from str_app.models.checkpoint import load_checkpoint
+from str_app.models.recognizer import Recognizer
+from str_app.models.transfer import can_grow, transfer_weights
 
 
 def average_checkpoints(paths: Sequence[Path], shares: Sequence[float]) -> tuple[Recognizer, dict[str, Any]]:
@@ -25,7 +25,7 @@ def average_checkpoints(paths: Sequence[Path], shares: Sequence[float]) -> tuple
 
     Args:
         paths: checkpoints of one charset, preprocessing and architecture, or of networks that grew into the last one's:
-            those are grown first (`models.transfer`).
+            those are grown first (`str_app.models.transfer`).
         shares: of each; any scale.
 
     Raises:

@@ -9,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from datasets.sample import Source, UnreadableSample
-from models.attention import Memory
-from models.preprocessing import Preprocessing
-from models.recognizer import Recognizer
+from str_app.datasets.sample import Source, UnreadableSample
 from str_app.decoding import greedy, other_case_log_probs
-from str_app.engine import Followed
+from str_app.engines.base import Followed
+from str_app.engines.torch_engine import TorchEngine
 from str_app.errors import StrAppError
 from str_app.evaluation.protocol import Protocol, protocol_of
+from str_app.models.decoders.attention import Memory
+from str_app.models.preprocessing import Preprocessing
+from str_app.models.recognizer import Recognizer
 from str_app.passes import passes
-from str_app.torch_engine import TorchEngine
 
 TEMPERATURES = np.geomspace(0.5, 4.0, 141)  # steps of 1.5 %
 

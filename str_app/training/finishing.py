@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.sample import Source
-from models.checkpoint import load_checkpoint, save_checkpoint
+from str_app.datasets.sample import Source
+from str_app.engines.torch_engine import TorchEngine
 from str_app.evaluation.protocol import SetResult, evaluate_source
+from str_app.models.checkpoint import load_checkpoint, save_checkpoint
 from str_app.reader import Reader
-from str_app.torch_engine import TorchEngine
 from str_app.training.calibration import fit_temperature
 from str_app.word_prior import WordPrior
 

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from models.checkpoint import replace_file
+from str_app.models.checkpoint import replace_file
 
 METRICS = "metrics.jsonl"
 

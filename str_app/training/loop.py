@@ -18,17 +18,17 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from datasets.augmentation import Augmentation
-from datasets.opening import open_source
-from models.charset import PRINTABLE_94, Charset
-from models.checkpoint import load_checkpoint, save_checkpoint
-from models.recognizer import Recognizer
-from models.transfer import transfer_weights
+from str_app.datasets.augmentation import Augmentation
+from str_app.datasets.opening import open_source
+from str_app.engines.precision import has_bf16, resolve
+from str_app.engines.torch_engine import TorchEngine, checkpoint_file
 from str_app.errors import StrAppError
 from str_app.evaluation.protocol import SetResult, evaluate_source
-from str_app.precision import has_bf16, resolve
+from str_app.models.charset import PRINTABLE_94, Charset
+from str_app.models.checkpoint import load_checkpoint, save_checkpoint
+from str_app.models.recognizer import Recognizer
+from str_app.models.transfer import transfer_weights
 from str_app.reader import Reader
-from str_app.torch_engine import TorchEngine, checkpoint_file
 from str_app.training.distributed import World, join_world, share_batch_norms
 from str_app.training.finishing import calibrate_and_score
 from str_app.training.journal import Journal

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.ctc import CTCHead
-from models.recognizer import Recognizer
+from str_app.models.ctc import CTCHead
+from str_app.models.recognizer import Recognizer
 
 
 class Objective(nn.Module):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from str_app.precision import has_bf16
+from str_app.engines.precision import has_bf16
 from str_app.training.settings import TrainSettings
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of the quintic iteration; from the same source as Muon

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from datasets.augmentation import Augmentation
-from datasets.mixing import Mixture
-from datasets.sample import Sample, Source, UnreadableSample
-from models.charset import Charset
-from models.preprocessing import Preprocessing, widen
+from str_app.datasets.augmentation import Augmentation
+from str_app.datasets.mixing import Mixture
+from str_app.datasets.sample import Sample, Source, UnreadableSample
+from str_app.models.charset import Charset
+from str_app.models.preprocessing import Preprocessing, widen
 
 
 class Prepared(NamedTuple):

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from datasets.lmdb_store import LmdbSource, LmdbWriter
-from datasets.sample import Sample, UnreadableSample
-from models.backbone import fold_batch_norms
-from models.recognizer import Recognizer
-from str_app.precision import has_bf16
+from str_app.datasets.lmdb_store import LmdbSource, LmdbWriter
+from str_app.datasets.sample import Sample, UnreadableSample
+from str_app.engines.precision import has_bf16
+from str_app.models.backbones.resnet import fold_batch_norms
+from str_app.models.recognizer import Recognizer
 from str_app.training.samples import Prepared, collate, why_unlearnable
 
 Kind = Literal["easy", "hard", "hopeless", "unusable"]

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from models.checkpoint import load_checkpoint
-from models.preprocessing import BEFORE_SPREAD, Preprocessing
-from models.presets import architecture
-from models.recognizer import Architecture
-from models.transfer import can_grow
+from str_app.engines.precision import Precision
+from str_app.engines.torch_engine import checkpoint_file
 from str_app.errors import StrAppError
-from str_app.precision import Precision
-from str_app.torch_engine import checkpoint_file
+from str_app.models.checkpoint import load_checkpoint
+from str_app.models.preprocessing import BEFORE_SPREAD, Preprocessing
+from str_app.models.presets import architecture
+from str_app.models.recognizer import Architecture
+from str_app.models.transfer import can_grow
 
 
 @dataclass(frozen=True)

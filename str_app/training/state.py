@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from models.checkpoint import replace_file
 from str_app.errors import StrAppError
+from str_app.models.checkpoint import replace_file
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

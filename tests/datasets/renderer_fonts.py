@@ -9,7 +9,7 @@ from fontTools.subset import Options, Subsetter
 from fontTools.ttLib import TTFont
 from PIL import ImageFont
 
-from datasets.renderer.fonts import PRINTABLE
+from str_app.datasets.renderer.fonts import PRINTABLE
 
 
 def pillow_font() -> bytes:

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.augmentation import Augmentation, Strength, map_boxes
-from datasets.sample import Sample
+from str_app.datasets.augmentation import Augmentation, Strength, map_boxes
+from str_app.datasets.sample import Sample
 from tests.datasets.pictures import picture
 
 CENTRES = (20, 50, 80)
@@ -31,8 +31,8 @@ def marked(height: int = 40, width: int = 100) -> Sample:
 
 
 def geometry_only(strength: Strength, seed: int, sample: Sample, monkeypatch: pytest.MonkeyPatch) -> Sample:
-    monkeypatch.setattr("datasets.augmentation._colour", lambda image, ranges, rng: image)
-    monkeypatch.setattr("datasets.augmentation._degrade", lambda image, ranges, rng: image)
+    monkeypatch.setattr("str_app.datasets.augmentation._colour", lambda image, ranges, rng: image)
+    monkeypatch.setattr("str_app.datasets.augmentation._degrade", lambda image, ranges, rng: image)
     return Augmentation(strength)(sample, seed)
 
 

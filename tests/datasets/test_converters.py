@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from datasets.converters import READERS
-from datasets.converters.conversion import convert
-from datasets.converters.record import Record, Skipped
-from datasets.image_decoding import decode_image
-from datasets.lexicon import read_lexicons, read_subset
-from datasets.lmdb_store import LmdbSource
-from datasets.sample import DataError
+from str_app.datasets.converters import READERS
+from str_app.datasets.converters.conversion import convert
+from str_app.datasets.converters.record import Record, Skipped
+from str_app.datasets.image_decoding import decode_image
+from str_app.datasets.lexicon import read_lexicons, read_subset
+from str_app.datasets.lmdb_store import LmdbSource
+from str_app.datasets.sample import DataError
 from tests.datasets.pictures import ODD_LABELS, encoded, picture, write_folder
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.folder import FolderSource
-from datasets.lexicon import find_subsets, read_lexicons, read_subset
-from datasets.lmdb_store import LmdbSource, LmdbWriter
-from datasets.opening import find_sources, open_source
-from datasets.sample import DataError, UnreadableSample
+from str_app.datasets.folder import FolderSource
+from str_app.datasets.lexicon import find_subsets, read_lexicons, read_subset
+from str_app.datasets.lmdb_store import LmdbSource, LmdbWriter
+from str_app.datasets.opening import find_sources, open_source
+from str_app.datasets.sample import DataError, UnreadableSample
 from tests.datasets.pictures import ODD_LABELS, encoded, picture, write_folder
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.image_decoding import decode_image
-from datasets.sample import DataError
+from str_app.datasets.image_decoding import decode_image
+from str_app.datasets.sample import DataError
 from tests.datasets.pictures import encoded, picture
 
 

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datasets.lmdb_store import LmdbSource, LmdbWriter, verify
-from datasets.opening import find_sources
-from datasets.sample import DataError, UnreadableSample
+from str_app.datasets.lmdb_store import LmdbSource, LmdbWriter, verify
+from str_app.datasets.opening import find_sources
+from str_app.datasets.sample import DataError, UnreadableSample
 from tests.datasets.pictures import ODD_LABELS, encoded, picture
 
 
@@ -240,7 +240,7 @@ def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
 def test_a_kill_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
     program = """
 import os, signal, sys
-from datasets.lmdb_store import LmdbWriter
+from str_app.datasets.lmdb_store import LmdbWriter
 with LmdbWriter(sys.argv[1]) as writer:
     writer.BATCH_BYTES = 1
     for number in range(100):
@@ -258,7 +258,7 @@ with LmdbWriter(sys.argv[1]) as writer:
 def test_a_full_disk_is_told_and_cleaned_up(tmp_path: Path, batch_bytes: int) -> None:
     program = """
 import resource, sys
-from datasets.lmdb_store import LmdbWriter
+from str_app.datasets.lmdb_store import LmdbWriter
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 LmdbWriter.BATCH_BYTES = int(sys.argv[2])
 try:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.mixing import Mixture
-from datasets.sample import DataError, Sample
+from str_app.datasets.mixing import Mixture
+from str_app.datasets.sample import DataError, Sample
 
 
 class Sized:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from datasets.renderer import FontSet, WordList, find_fonts
-from datasets.renderer.probes import MARGIN, Probe, ProbeSource
+from str_app.datasets.renderer import FontSet, WordList, find_fonts
+from str_app.datasets.renderer.probes import MARGIN, Probe, ProbeSource
 from tests.datasets.renderer_fonts import write_font
 
 WORDS = WordList(["hi", "there", "market", "station", "it's", "x1"], [4, 2, 2, 1, 1, 1])

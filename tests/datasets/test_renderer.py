@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.lmdb_store import LmdbSource
-from datasets.renderer import (
+from str_app.datasets.lmdb_store import LmdbSource
+from str_app.datasets.renderer import (
     FontError,
     FontSet,
     Renderer,
@@ -22,11 +22,11 @@ from datasets.renderer import (
     find_photographs,
     make_style,
 )
-from datasets.renderer.geometry import Curve, View, choose_view
-from datasets.renderer.render import _is_readable
-from datasets.renderer.sheet import contact_sheet
-from datasets.renderer.writing import render_to_lmdb
-from datasets.sample import DataError, Sample
+from str_app.datasets.renderer.geometry import Curve, View, choose_view
+from str_app.datasets.renderer.render import _is_readable
+from str_app.datasets.renderer.sheet import contact_sheet
+from str_app.datasets.renderer.writing import render_to_lmdb
+from str_app.datasets.sample import DataError, Sample
 from tests.datasets.renderer_fonts import write_font
 
 WORDS = WordList(["open", "exit", "to", "a", "restaurant", "we're", "coffee"], [9, 5, 9, 9, 2, 1, 3])

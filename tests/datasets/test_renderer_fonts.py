@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.renderer.fonts import PRINTABLE, FontError, find_fonts, scan_font
+from str_app.datasets.renderer.fonts import PRINTABLE, FontError, find_fonts, scan_font
 from tests.datasets.renderer_fonts import pillow_font, write_font
 
 

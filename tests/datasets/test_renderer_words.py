@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.renderer import patterns
-from datasets.renderer.fonts import PRINTABLE
-from datasets.renderer.words import TextSource, WordError, WordList, frequent_words, letter_case, read_words
+from str_app.datasets.renderer import patterns
+from str_app.datasets.renderer.fonts import PRINTABLE
+from str_app.datasets.renderer.words import TextSource, WordError, WordList, frequent_words, letter_case, read_words
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets.torchvision_import import import_torchvision, import_v2
+from str_app.datasets.torchvision_import import import_torchvision, import_v2
 
 
 def test_transforms_work() -> None:
@@ -28,7 +28,7 @@ def run(tmp_path: Path, torchvision: str, program: str) -> subprocess.CompletedP
 
 def test_a_matched_pair_is_left_alone(tmp_path: Path) -> None:
     program = """
-from datasets.torchvision_import import import_torchvision
+from str_app.datasets.torchvision_import import import_torchvision
 print(import_torchvision().__version__, "torch" in sys.modules)
 """
     assert run(tmp_path, "__version__ = 'matched'", program).stdout == "matched False\n"
@@ -42,6 +42,6 @@ print(import_torchvision().__version__, "torch" in sys.modules)
     ],
 )
 def test_other_failures_are_not_hidden(tmp_path: Path, torchvision: str, error: str) -> None:
-    ended = run(tmp_path, torchvision, "from datasets.torchvision_import import import_v2\nimport_v2()")
+    ended = run(tmp_path, torchvision, "from str_app.datasets.torchvision_import import import_v2\nimport_v2()")
     assert ended.returncode == 1
     assert error in ended.stderr

@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from serve.settings import Settings
-from serve.telemetry import Metrics
+from str_app.serve.operations.telemetry import Metrics
+from str_app.serve.settings import Settings
 
 DEPLOY = Path("deploy")
 DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
-# The server's settings, and where models.native lies.
+# The server's settings, and where the compiled kernels lie.
 VARIABLES = {f"STR_APP_{name.upper()}" for name in Settings.model_fields} | {"STR_APP_NATIVE"}
 # From SIGTERM: readiness is 503, then uploads and readings that have begun may take their time.
 LONGEST_STOP_S = DEFAULTS["drain_delay_s"] + DEFAULTS["upload_timeout_s"] + DEFAULTS["deadline_s"]

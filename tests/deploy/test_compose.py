@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from serve.problems import ProblemError, problem_body
-from serve.telemetry import REQUEST_ID
+from str_app.serve.http.problems import ProblemError, problem_body
+from str_app.serve.operations.telemetry import REQUEST_ID
 from tests.deploy.shipped import DEFAULTS, DEPLOY, LONGEST_STOP_S, VARIABLES, directives, document, seconds
 
 CONF = (DEPLOY / "nginx/nginx.conf").read_text()
@@ -80,7 +80,7 @@ def test_errors_of_nginx_are_problems_as_the_server_has_them() -> None:
     for body in bodies:
         mine = problem_body(ProblemError(body["status"], body["code"], body["detail"]), "")
         assert mine | {"title": "", "request_id": ""} == body | {"title": "", "request_id": ""}
-    sources = "".join(path.read_text() for path in Path("serve").glob("*.py"))
+    sources = "".join(path.read_text() for path in Path("serve").rglob("*.py"))
     assert '"body_too_large"' in sources
 
 

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 
-from serve.app import create_app
-from serve.settings import Settings
 from str_app.reader import Reader
+from str_app.serve.http.app import create_app
+from str_app.serve.settings import Settings
 from tests.deploy.shipped import (
     DEFAULTS,
     DEPLOY,

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from datasets.folder import FolderSource
-from models.checkpoint import read_header
-from models.presets import weights_path
 from str_app import Reader
+from str_app.datasets.folder import FolderSource
+from str_app.models.checkpoint import read_header
+from str_app.models.presets import weights_path
 
 ROOT = Path(__file__).resolve().parents[2]
 

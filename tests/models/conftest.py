@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from models import fused
-from models.native import library as native
+from str_app.models.kernels import fused
+from str_app.models.kernels.native import library as native
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.charset import PRINTABLE_94, Charset, CharsetError
+from str_app.models.charset import PRINTABLE_94, Charset, CharsetError
 
 
 @given(st.text(alphabet=PRINTABLE_94, max_size=40))

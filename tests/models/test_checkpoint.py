@@ -6,7 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from models.checkpoint import CheckpointError, load_checkpoint, read_header, save_checkpoint
+from str_app.models.checkpoint import CheckpointError, load_checkpoint, read_header, save_checkpoint
 from tests.models.test_recognizer import tiny
 
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from models.cells import RefinedGRUCell, RefinedLSTMCell
-from models.gate_statistics import watch_gates
-from models.layers import RefinedGRU, RefinedLSTM, RefinedMGU
+from str_app.models.gates.cells import RefinedGRUCell, RefinedLSTMCell
+from str_app.models.gates.layers import RefinedGRU, RefinedLSTM, RefinedMGU
+from str_app.models.gates.statistics import watch_gates
 
 
 def bias(layer, **values):

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models.gates import RefinedGate
-from models.layers import RefinedGRU, RefinedLSTM, RefinedMGU
-from models.native import __main__ as command
-from models.native import library as native
-from models.units import LSTM
-from str_app.bench_gates import overhead
+from str_app.bench.gates import overhead
+from str_app.models.gates.gate import RefinedGate
+from str_app.models.gates.layers import RefinedGRU, RefinedLSTM, RefinedMGU
+from str_app.models.gates.units import LSTM
+from str_app.models.kernels.native import __main__ as command
+from str_app.models.kernels.native import library as native
 
 LAYERS = (RefinedLSTM, RefinedGRU, RefinedMGU)
 PRECISIONS = (torch.float32, torch.float64)
@@ -222,7 +222,7 @@ def test_a_foreign_file_is_warned_of_once_and_left(cache, monkeypatch, native_li
         monkeypatch.setattr(native, "path", lambda processor: place)
         monkeypatch.setattr(native, "key", lambda processor: "tomorrow's")
     layer = RefinedLSTM(3, 4)
-    with pytest.warns(UserWarning, match="python -m models.native"):
+    with pytest.warns(UserWarning, match="python -m str_app.models.kernels.native"):
         assert layer(torch.randn(20, 2, 3))[0].isfinite().all()
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from models.backbone import ResNet, fold_batch_norms
-from models.native import library as native
-from models.native.convolution import Convolution, fits
+from str_app.models.backbones.resnet import ResNet, fold_batch_norms
+from str_app.models.kernels.native import library as native
+from str_app.models.kernels.native.convolution import Convolution, fits
 
 
 def filters(channels, outputs, stride=1):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.preprocessing import Preprocessing
+from str_app.models.preprocessing import Preprocessing
 
 
 @given(st.integers(1, 200), st.integers(1, 600), st.sampled_from(["pad", "stretch"]))

@@ -5,14 +5,14 @@ import dataclasses
 import pytest
 import torch
 
-from models.attention import AdditiveAttention, Memory
-from models.backbone import fold_batch_norms
-from models.charset import Charset
-from models.ctc import CTCHead
-from models.preprocessing import Preprocessing
-from models.presets import UnknownModelError, architecture, create_model, list_models, weights_path
-from models.recognizer import Architecture, Recognizer
-from models.transfer import can_grow, transfer_weights
+from str_app.models.backbones.resnet import fold_batch_norms
+from str_app.models.charset import Charset
+from str_app.models.ctc import CTCHead
+from str_app.models.decoders.attention import AdditiveAttention, Memory
+from str_app.models.preprocessing import Preprocessing
+from str_app.models.presets import UnknownModelError, architecture, create_model, list_models, weights_path
+from str_app.models.recognizer import Architecture, Recognizer
+from str_app.models.transfer import can_grow, transfer_weights
 
 TINY = Architecture(
     stem=(4, 4), stages=(8, 8, 12), blocks=(1, 1, 1), hidden_size=16, attention_size=8, embedding_size=6

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.cells import RefinedGRUCell, RefinedLSTMCell, RefinedMGUCell
+from str_app.models.gates.cells import RefinedGRUCell, RefinedLSTMCell, RefinedMGUCell
 
 H = 4
 

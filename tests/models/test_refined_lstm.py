@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from models.gates import RefinedGate
-from models.layers import RefinedLSTM
+from str_app.models.gates.gate import RefinedGate
+from str_app.models.gates.layers import RefinedLSTM
 
 
 def literal_lstm(x, h, c, weights, refine, gates, feature, squash):

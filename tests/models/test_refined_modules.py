@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from models.cells import RefinedGRUCell, RefinedLSTMCell, RefinedMGUCell
-from models.gate_initialization import init_chrono_, init_uniform_
-from models.layers import RefinedGRU, RefinedLSTM, RefinedMGU
+from str_app.models.gates.cells import RefinedGRUCell, RefinedLSTMCell, RefinedMGUCell
+from str_app.models.gates.initialization import init_chrono_, init_uniform_
+from str_app.models.gates.layers import RefinedGRU, RefinedLSTM, RefinedMGU
 
 LAYERS = (RefinedLSTM, RefinedGRU, RefinedMGU)
 CELLS = (RefinedLSTMCell, RefinedGRUCell, RefinedMGUCell)

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from models import fused
-from models.cells import RefinedGRUCell, RefinedLSTMCell, RefinedMGUCell
-from models.layers import RefinedGRU, RefinedLSTM, RefinedMGU
+from str_app.models.gates.cells import RefinedGRUCell, RefinedLSTMCell, RefinedMGUCell
+from str_app.models.gates.layers import RefinedGRU, RefinedLSTM, RefinedMGU
+from str_app.models.kernels import fused
 
 LAYERS = (RefinedLSTM, RefinedGRU, RefinedMGU)
 CELLS = {RefinedLSTM: RefinedLSTMCell, RefinedGRU: RefinedGRUCell, RefinedMGU: RefinedMGUCell}

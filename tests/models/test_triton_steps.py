@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 
-from models import fused
+from str_app.models.kernels import fused
 
 triton = pytest.importorskip("triton", reason="needs Triton: make triton-test")
 if os.environ.get("TRITON_INTERPRET") == "1":
@@ -17,7 +17,7 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from models import triton_steps  # noqa: E402
+from str_app.models.kernels import triton_steps  # noqa: E402
 
 KERNELS = [
     name for name, one in vars(triton_steps).items() if isinstance(one, triton.JITFunction) and "acts" in one.arg_names

@@ -16,10 +16,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from models.preprocessing import Preprocessing
-from serve.app import create_app
-from serve.settings import Settings
+from str_app.models.preprocessing import Preprocessing
 from str_app.reader import Fitted, Reader, Reading
+from str_app.serve.http.app import create_app
+from str_app.serve.settings import Settings
 from tests.str_app.fake_engine import CELL, CELLS, FakeEngine, paint
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from serve.server import run
-from serve.settings import Settings
 from str_app.reader import Fitted, Reader, Reading
+from str_app.serve.http.server import run
+from str_app.serve.settings import Settings
 from tests.str_app.fake_engine import FakeEngine
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from serve.access import read_keys
-from serve.app import create_app
-from serve.settings import Settings
 from str_app.errors import StrAppError
+from str_app.serve.http.access import read_keys
+from str_app.serve.http.app import create_app
+from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, parts, warm_client
 
 KEYS = {"reader": "r" * 64, "other": "o" * 64}

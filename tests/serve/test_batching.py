@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from serve import batcher
-from serve.settings import Settings
-from str_app.images import load_image
+from str_app.inputs.images import load_image
 from str_app.reader import Reader
+from str_app.serve.inference import batcher
+from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, TwoWidths, entered, parts, png, queued, serving
 
 

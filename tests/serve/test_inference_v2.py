@@ -13,9 +13,9 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve.settings import Settings
-from serve.tensors import binary_bytes, split_bytes
 from str_app.reader import Reader
+from str_app.serve.http.tensors import binary_bytes, split_bytes
+from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, entered, png, serving
 from tests.serve.server_process import ServerProcess
 from tests.str_app.fake_engine import FakeEngine

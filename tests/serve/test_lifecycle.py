@@ -12,11 +12,11 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from models.checkpoint import CheckpointError
-from serve.app import create_app
-from serve.server import _listen, run
-from serve.settings import Settings
 from str_app.errors import StrAppError
+from str_app.models.checkpoint import CheckpointError
+from str_app.serve.http.app import create_app
+from str_app.serve.http.server import _listen, run
+from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, entered, parts, png, queued, serving, wait_until_ready
 from tests.serve.server_process import ServerProcess
 

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from models.charset import Charset
-from models.checkpoint import CheckpointError, save_checkpoint
-from models.preprocessing import Preprocessing
-from models.recognizer import Architecture, Recognizer
-from serve.model_processes import STARTS, RemoteReader, _Process
-from serve.settings import Settings
 from str_app.errors import StrAppError
+from str_app.models.charset import Charset
+from str_app.models.checkpoint import CheckpointError, save_checkpoint
+from str_app.models.preprocessing import Preprocessing
+from str_app.models.recognizer import Architecture, Recognizer
 from str_app.reader import Fitted, Reader
+from str_app.serve.inference.model_processes import STARTS, RemoteReader, _Process
+from str_app.serve.settings import Settings
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from fastapi.testclient import TestClient
 
-from serve.settings import Settings
+from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, entered, parts, png, serving, warm_client
 
 JSON = {"content-type": "application/json"}

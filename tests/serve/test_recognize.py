@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from serve.settings import Settings
-from str_app.images import load_image
+from str_app.inputs.images import load_image
 from str_app.reader import Reader
+from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, encoded, parts, png, warm_client
 from tests.str_app.fake_engine import FakeEngine, paint
 

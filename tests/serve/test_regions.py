@@ -10,8 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from serve.settings import Settings
 from str_app.reader import Reader
+from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, encoded, wait_until_ready, warm_client
 from tests.str_app.fake_engine import FakeEngine, paint
 

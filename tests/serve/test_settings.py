@@ -6,9 +6,9 @@ import pytest
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from serve.settings import Settings
 from str_app.cli import app
 from str_app.cli.serve import serve
+from str_app.serve.settings import Settings
 
 
 def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

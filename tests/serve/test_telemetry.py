@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from serve import telemetry
-from serve.app import create_app
-from serve.logs import JsonFormatter
-from serve.settings import Settings
-from serve.telemetry import Metrics
+from str_app.serve.http.app import create_app
+from str_app.serve.operations import telemetry
+from str_app.serve.operations.logs import JsonFormatter
+from str_app.serve.operations.telemetry import Metrics
+from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, parts, warm_client
 
 NAMES = {

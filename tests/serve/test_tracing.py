@@ -9,11 +9,11 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from serve.app import create_app
-from serve.settings import Settings
-from serve.telemetry import Lifecycle, Metrics, Recorder, Telemetry
-from serve.tracing import Tracer
 from str_app.errors import StrAppError
+from str_app.serve.http.app import create_app
+from str_app.serve.operations.telemetry import Lifecycle, Metrics, Recorder, Telemetry
+from str_app.serve.operations.tracing import Tracer
+from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, parts, warm_client
 
 
@@ -62,5 +62,6 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_off_by_default() -> None:
-    command = "import sys, serve.app; serve.app.create_app(); assert 'opentelemetry.sdk' not in sys.modules"
+    command = "import sys; from str_app.serve.http.app import create_app; create_app(); "
+    command += "assert 'opentelemetry.sdk' not in sys.modules"
     subprocess.run([sys.executable, "-c", command], check=True)

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.charset import Charset
-from models.preprocessing import Preprocessing
-from str_app.engine import Followed, Step
+from str_app.engines.base import Followed, Step
+from str_app.models.charset import Charset
+from str_app.models.preprocessing import Preprocessing
 
 CELL = 8  # canvas columns per character
 CELLS = 16
@@ -38,7 +38,7 @@ class Painted(NamedTuple):
 
 
 class FakeEngine:
-    """Implements `str_app.engine.Engine`; a character's likeliest mistake is the next one of the charset."""
+    """Implements `str_app.engines.base.Engine`; a character's likeliest mistake is the next one of the charset."""
 
     name = "fake"
     max_length = CELLS

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from datasets.lmdb_store import LmdbWriter
-from datasets.sample import Sample, UnreadableSample
+from str_app.datasets.lmdb_store import LmdbWriter
+from str_app.datasets.sample import Sample, UnreadableSample
 from tests.str_app.fake_engine import paint
 
 Painted = tuple[str, str | None]  # the label, and what the picture says; None for a broken picture

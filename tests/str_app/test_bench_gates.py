@@ -6,8 +6,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from str_app import bench_gates
-from str_app.bench_gates import Timing, contenders, markdown, measure, overhead, write
+from str_app.bench import gates as bench_gates
+from str_app.bench.gates import Timing, contenders, markdown, measure, overhead, write
 from str_app.cli import app
 
 

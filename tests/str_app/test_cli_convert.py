@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from datasets.lmdb_store import LmdbSource
 from str_app.cli import app
+from str_app.datasets.lmdb_store import LmdbSource
 from tests.datasets.pictures import write_folder
 
 

@@ -11,7 +11,6 @@ import pytest
 from typer.testing import CliRunner
 
 import str_app
-from str_app import package_check
 from str_app.cli import app, build_app, explain
 from str_app.errors import StrAppError
 from tests.str_app.fake_engine import paint
@@ -88,8 +87,8 @@ def test_failures_become_one_line_and_an_exit_code(
 
 
 def test_errors_of_our_packages_need_no_prefix() -> None:
-    from datasets.sample import DataError
-    from models.charset import CharsetError
+    from str_app.datasets.sample import DataError
+    from str_app.models.charset import CharsetError
 
     assert explain(DataError("labels.tsv line 17: no tab")) == "labels.tsv line 17: no tab"
     assert explain(CharsetError("the charset is empty")) == "the charset is empty"
@@ -103,15 +102,13 @@ def test_debug_lets_the_error_through(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(CliRunner().invoke(build_app(debug=True), ["models"]).exception, ZeroDivisionError)
 
 
-def test_a_package_that_shadows_ours_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_packages_of_these_names_hide_nothing(tmp_path: Path) -> None:
+    """Hugging Face's `datasets`, say: ours is `str_app.datasets`, and takes no other name."""
     (tmp_path / "datasets").mkdir()
-    (tmp_path / "datasets" / "__init__.py").touch()
-    code = "from str_app.package_check import check_packages; check_packages()"
-    shadowed = f"import sys; sys.path.insert(1, {str(ROOT)!r}); sys.path.insert(0, {str(tmp_path)!r}); {code}"
-    found = run(code=shadowed)
-    assert f"the package `datasets` is found at {tmp_path / 'datasets'}" in found.stderr
-    assert "pip uninstall datasets" in found.stderr
-    package_check.check_packages()
+    (tmp_path / "datasets" / "__init__.py").write_text("name = 'theirs'")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import datasets; print(datasets.name)\n"
+    code += "from str_app.datasets.sample import Sample; print(Sample.__module__)"
+    assert run(code=code).stdout.splitlines() == ["theirs", "str_app.datasets.sample"]
 
 
 def test_public_names_come_on_first_use() -> None:
@@ -140,8 +137,8 @@ def test_models_are_listed() -> None:
 
 @pytest.mark.parametrize(("part", "reason"), [(0.5, "not a whole safetensors file"), (0.0, "not a whole safetensors")])
 def test_a_checkpoint_cut_short_is_named(tmp_path: Path, part: float, reason: str) -> None:
-    from models.checkpoint import save_checkpoint
-    from models.presets import create_model
+    from str_app.models.checkpoint import save_checkpoint
+    from str_app.models.presets import create_model
 
     whole = tmp_path / "whole.safetensors"
     save_checkpoint(whole, create_model("small"))

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from datasets.lmdb_store import LmdbSource, verify
 from str_app.cli import app
+from str_app.datasets.lmdb_store import LmdbSource, verify
 from tests.datasets.renderer_fonts import write_font
 
 

@@ -8,14 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.charset import Charset
-from models.preprocessing import Preprocessing, widen
-from models.recognizer import Architecture, Recognizer
-from str_app import decoding, levelling
+from str_app import decoding
 from str_app.decoding import Trie, beam_search, greedy, lexicon_search
+from str_app.engines.torch_engine import TorchEngine
+from str_app.models.charset import Charset
+from str_app.models.preprocessing import Preprocessing, widen
+from str_app.models.recognizer import Architecture, Recognizer
 from str_app.passes import usual_sizes
 from str_app.reader import Reader
-from str_app.torch_engine import TorchEngine
+from str_app.views import levelling
 from tests.str_app.fake_engine import FakeEngine, paint
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from str_app.errors import ImageError
-from str_app.images import ImageLimits, load_image
+from str_app.inputs.images import ImageLimits, load_image
 
 BAR = (slice(4, 20), slice(30, 50))  # where `drawing` has its stroke
 

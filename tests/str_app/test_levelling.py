@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from str_app.levelling import STEEPEST, Line, fit_line, level
+from str_app.views.levelling import STEEPEST, Line, fit_line, level
 
 HEIGHT, WIDTH = 32, 96
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from datasets.renderer import WordList, find_fonts
+from str_app.bench.limits import LIMITS, Limit, Point, draw, markdown, measure, write
 from str_app.cli import app
-from str_app.limits import LIMITS, Limit, Point, draw, markdown, measure, write
+from str_app.datasets.renderer import WordList, find_fonts
 from str_app.reader import Reader
 from tests.datasets.renderer_fonts import write_font
 from tests.str_app.fake_engine import FakeEngine
@@ -68,7 +68,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return Reader(FakeEngine())
 
     monkeypatch.setattr(Reader, "load", load)
-    monkeypatch.setattr("datasets.renderer.frequent_words", lambda: WordList(["there"], [1]))
+    monkeypatch.setattr("str_app.datasets.renderer.frequent_words", lambda: WordList(["there"], [1]))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_font(tmp_path / "fonts" / "plain.ttf")
     arguments = ["bench", "limits", "--out", tmp_path / "out", "--fonts", tmp_path / "fonts", "--count", 1]

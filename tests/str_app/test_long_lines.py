@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from str_app.long_lines import MANY, MOST_PARTS, OVERLAP, SQUEEZE, Span, better, joined, parts_of
 from str_app.reader import Reader
 from str_app.reading import QUARTER_TURNS, Character, Reading
+from str_app.views.long_lines import MANY, MOST_PARTS, OVERLAP, SQUEEZE, Span, better, joined, parts_of
 from tests.str_app.fake_engine import CELL, CELLS, FakeEngine, paint
 
 CANVAS = (32, 160)

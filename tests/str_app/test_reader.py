@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from models.charset import PRINTABLE_94
 from str_app.character_boxes import character_boxes
 from str_app.errors import ImageError, StrAppError
+from str_app.models.charset import PRINTABLE_94
 from str_app.passes import batch_sizes, usual_sizes
 from str_app.reader import Reader
 from tests.str_app.fake_engine import CELLS, FakeEngine, paint
@@ -184,8 +184,8 @@ def test_a_character_alone_is_boxed_round_its_attention() -> None:
 def test_a_real_network_reads_the_same_in_any_batch() -> None:
     import torch
 
-    from models.presets import create_model
-    from str_app.torch_engine import TorchEngine
+    from str_app.engines.torch_engine import TorchEngine
+    from str_app.models.presets import create_model
 
     torch.manual_seed(0)
     engine = TorchEngine(create_model("small"))

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from str_app import regions
 from str_app.errors import ImageError, StrAppError
-from str_app.images import ImageLimits
+from str_app.inputs import regions
+from str_app.inputs.images import ImageLimits
 from str_app.reader import Reader
 from tests.str_app.fake_engine import FakeEngine, paint
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from models.charset import Charset
-from models.native.library import Library, torch_operations_only
-from models.preprocessing import Preprocessing
-from models.recognizer import Architecture, Recognizer
-from str_app import torch_engine
 from str_app.decoding import Decoded, beam_search, greedy
-from str_app.torch_engine import TorchEngine
+from str_app.engines import torch_engine
+from str_app.engines.torch_engine import TorchEngine
+from str_app.models.charset import Charset
+from str_app.models.kernels.native.library import Library, torch_operations_only
+from str_app.models.preprocessing import Preprocessing
+from str_app.models.recognizer import Architecture, Recognizer
 
 WIDTHS = (48, 96, 128)
 
@@ -76,7 +76,7 @@ def test_compiled_convolutions_stand_outside_the_graph(
     model, given = recognizer(4), crops(3, 96, 4)
     with torch_operations_only():
         expected = greedy(TorchEngine(model, precision="fp32"), *given)
-    monkeypatch.setattr("models.native.library.find_library", lambda: native_library)
+    monkeypatch.setattr("str_app.models.kernels.native.library.find_library", lambda: native_library)
     convolve, called = native_library.convolve, []
     monkeypatch.setattr(native_library, "convolve", lambda *given: (called.append(1), convolve(*given))[1])
     engine = TorchEngine(model, traced=True, precision="fp32")

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from models.presets import weights_path
 from str_app.client import Client
 from str_app.cpu import usable_cores
+from str_app.models.presets import weights_path
 from str_app.reader import Reader
 from str_app.reading import Reading
 from tests.serve.slow.crops import Crop, crops, same

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from str_app.regions import crops
+from str_app.inputs.regions import crops
 from tests.serve.slow.answers import marked, whole
 from tests.serve.slow.browser import Page
 from tests.serve.slow.real_server import RealServer

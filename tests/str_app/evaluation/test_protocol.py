@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from datasets.sample import DataError
-from models.charset import Charset
+from str_app.datasets.sample import DataError
 from str_app.errors import StrAppError
 from str_app.evaluation import table
 from str_app.evaluation.metrics import expected_calibration_error
 from str_app.evaluation.protocol import FIELD, UNICODE, SetResult, evaluate_source, protocol_of
 from str_app.evaluation.sources import open_test_sets
+from str_app.models.charset import Charset
 from str_app.reader import Reader
 from tests.str_app.fake_engine import FakeEngine
 from tests.str_app.painted_data import PaintedSource, write_folder, write_lmdb

@@ -2,8 +2,8 @@
 
 import torch
 
-from models.gate_statistics import watch_gates
-from models.layers import RefinedLSTM
+from str_app.models.gates.layers import RefinedLSTM
+from str_app.models.gates.statistics import watch_gates
 from str_app.study.gate_plots import gate_histogram, gradient_norms
 
 

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from datasets.text_corpus import CorpusError, penn_treebank, tiny_shakespeare
 from str_app.cli import app
+from str_app.datasets.text_corpus import CorpusError, penn_treebank, tiny_shakespeare
 from str_app.study.experiment import Metric, Run, Training, train_run
 from str_app.study.language import Language, LanguageSizes
 from str_app.study.report import interval, table, write_report

@@ -10,12 +10,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from models.charset import Charset
-from models.checkpoint import load_checkpoint, save_checkpoint
-from models.preprocessing import Preprocessing
-from models.recognizer import Architecture, Recognizer
 from str_app.cli import app
 from str_app.errors import StrAppError
+from str_app.models.charset import Charset
+from str_app.models.checkpoint import load_checkpoint, save_checkpoint
+from str_app.models.preprocessing import Preprocessing
+from str_app.models.recognizer import Architecture, Recognizer
 from str_app.training.averaging import average_checkpoints
 from tests.str_app.painted_data import write_folder
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.sample import Sample, UnreadableSample
+from str_app.datasets.sample import Sample, UnreadableSample
 from str_app.errors import StrAppError
 from str_app.training.calibration import TEMPERATURES, best_temperature, fit_temperature
 from tests.models.test_recognizer import tiny

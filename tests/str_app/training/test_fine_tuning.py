@@ -9,9 +9,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from models.charset import PRINTABLE_94, Charset
-from str_app import torch_engine
+from str_app.engines import torch_engine
 from str_app.errors import StrAppError
+from str_app.models.charset import PRINTABLE_94, Charset
 from str_app.training.loop import train
 from str_app.training.settings import FINE_TUNING, TrainSettings, make_settings
 from tests.datasets.renderer_fonts import write_font

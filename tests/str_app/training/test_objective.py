@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.charset import Charset
-from models.preprocessing import Preprocessing
-from models.recognizer import Recognizer
+from str_app.models.charset import Charset
+from str_app.models.preprocessing import Preprocessing
+from str_app.models.recognizer import Recognizer
 from str_app.training.objective import Objective
 from tests.str_app.training.test_training import TINY
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.presets import create_model
+from str_app.models.presets import create_model
 from str_app.training.objective import Objective
 from str_app.training.optimizers import Muon, Optimizers, _iterated, orthogonalized
 from str_app.training.settings import TrainSettings

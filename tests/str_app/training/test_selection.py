@@ -10,13 +10,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from datasets.lmdb_store import LmdbSource, LmdbWriter
-from datasets.sample import Sample
-from models.charset import Charset
-from models.checkpoint import save_checkpoint
-from models.preprocessing import Preprocessing
-from models.recognizer import Architecture, Recognizer
 from str_app.cli import app
+from str_app.datasets.lmdb_store import LmdbSource, LmdbWriter
+from str_app.datasets.sample import Sample
+from str_app.models.charset import Charset
+from str_app.models.checkpoint import save_checkpoint
+from str_app.models.preprocessing import Preprocessing
+from str_app.models.recognizer import Architecture, Recognizer
 from str_app.training import selection
 from str_app.training.selection import Rule, Score, scores, select
 from tests.str_app.painted_data import png

@@ -16,14 +16,14 @@ import pytest
 import safetensors.torch
 import torch
 
-from datasets.lmdb_store import LmdbWriter
-from datasets.opening import open_source
-from models.checkpoint import load_checkpoint
-from models.recognizer import Architecture
+from str_app.datasets.lmdb_store import LmdbWriter
+from str_app.datasets.opening import open_source
+from str_app.engines.torch_engine import TorchEngine
 from str_app.errors import StrAppError
 from str_app.evaluation.protocol import evaluate_source
+from str_app.models.checkpoint import load_checkpoint
+from str_app.models.recognizer import Architecture
 from str_app.reader import Reader
-from str_app.torch_engine import TorchEngine
 from str_app.training import loop
 from str_app.training.journal import Journal
 from str_app.training.loop import Stopped, schedule, train

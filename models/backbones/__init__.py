@@ -1,0 +1,1 @@
+"""Backbones: a crop in, a feature map out."""

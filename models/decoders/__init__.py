@@ -1,0 +1,1 @@
+"""Decoders: a feature map in, characters out, one step at a time."""

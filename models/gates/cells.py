@@ -1,0 +1,129 @@
+"""One step of a recurrent unit with refined gates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from str_app.models.gates.gate import FeatureMap, Refine, RefinedGate, Squash, feature_weight
+from str_app.models.gates.initialization import init_uniform_
+from str_app.models.gates.units import GRU, LSTM, MGU, State, Unit
+
+
+class _RefinedCell(nn.RNNCellBase):
+    """What the three cells share; `unit` has the equations, the other base torch's parameters."""
+
+    unit: Unit
+    gate: RefinedGate
+    weight_feature: Tensor | None
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        refine: Refine | None = None,
+        gates: tuple[str, ...] | None = None,
+        feature: FeatureMap = "linear",
+        squash: Squash = "tanh",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, device=device, dtype=dtype)  # type: ignore[call-arg]
+        gate = self.unit.choose(refine, gates, feature, squash)
+        gate.check(self.unit.gates, self.input_size, self.hidden_size)
+        self.gate = gate
+        if gate.refine == "ur":
+            rows = len(self.unit.blocks_of(gate)) * self.hidden_size
+            for name, parameter in list(self.named_parameters()):
+                setattr(self, name, nn.Parameter(parameter.new_empty(rows, *parameter.shape[1:])))
+            self.reset_parameters()
+        weight = feature_weight(self.input_size, self.hidden_size, device, dtype) if gate.has_weight else None
+        self.register_parameter("weight_feature", weight)
+
+    def reset_parameters(self) -> None:
+        """torch's initialisation; uniform-refine gates get their own biases."""
+        super().reset_parameters()
+        if self.bias and "gate" in self.__dict__ and self.gate.refine == "ur":
+            init_uniform_(self)
+
+    def _step(self, input: Tensor, state: State | None) -> State:
+        if state is None:
+            state = (input.new_zeros(*input.shape[:-1], self.hidden_size),) * len(self.unit.states)
+        gate = self.gate.at("cell")
+        projected = F.linear(input, self.weight_ih, self.bias_ih)
+        feature = gate.map_feature(input, self.weight_feature)
+        after = self.unit.step(gate, projected, state, feature, self.weight_hh, self.bias_hh)
+        gate.note_state(state[0], after[0])
+        return after
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, {self.gate}"
+
+
+class RefinedLSTMCell(_RefinedCell, nn.LSTMCell):
+    """`nn.LSTMCell` whose gates can be refined.
+
+    With `refine="none"` it is `nn.LSTMCell`: same parameters, same outputs. Otherwise one parameter is added when
+    `feature="linear"`: `weight_feature` (hidden_size, input_size).
+
+    Args:
+        input_size: features of x_t.
+        hidden_size: features of h_t and c_t.
+        bias: whether the vanilla part has biases.
+        refine, gates, feature, squash: see `gate.RefinedGate`; gates from "input", "forget", "output". The defaults of
+            each unit are its layer's, where they are justified.
+
+    Raises:
+        ValueError: unknown choice or gate, or `feature="identity"` with input_size ≠ hidden_size.
+    """
+
+    unit = LSTM
+
+    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """(B, I) or (I,) and an optional (h, c), each (B, H) or (H,) → the next (h, c). Zeros are the default state."""
+        if self.gate.refine == "none" and not self.gate.watched:
+            h, c = nn.LSTMCell.forward(self, input, hx)
+        else:
+            h, c = self._step(input, hx)
+        return h, c
+
+
+class RefinedGRUCell(_RefinedCell, nn.GRUCell):
+    """`nn.GRUCell` whose gates can be refined; see `RefinedLSTMCell`. Gates: "reset", "update".
+
+    `refine="ur"` has a fourth block of weights, for the gate that refines the update gate.
+    """
+
+    unit = GRU
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """(B, I) or (I,) and an optional h, (B, H) or (H,) → the next h. Zeros are the default state."""
+        if self.gate.refine == "none" and not self.gate.watched:
+            return nn.GRUCell.forward(self, input, hx)
+        return self._step(input, None if hx is None else (hx,))[0]
+
+
+class _MGUCell(nn.RNNCellBase):
+    """The parameters of the plain unit, which torch does not have, in the constructor of torch's cells."""
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None):
+        super().__init__(input_size, hidden_size, bias, num_chunks=2, device=device, dtype=dtype)
+
+
+class RefinedMGUCell(_RefinedCell, _MGUCell):
+    """The minimal gated unit of Zhou et al. 2016, plain with `refine="none"`, whose one gate can be refined.
+
+    Arguments as for `RefinedGRUCell`. Weights are stacked as torch stacks its own, blocks "forget" and "new":
+    `weight_ih` (2 H, I), `weight_hh` (2 H, H), `bias_ih`, `bias_hh` (2 H,), and as for the others `weight_feature`.
+    """
+
+    unit = MGU
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """(B, I) or (I,) and an optional h, (B, H) or (H,) → the next h. Zeros are the default state."""
+        return self._step(input, None if hx is None else (hx,))[0]

@@ -1,0 +1,295 @@
+"""Recurrent layers with refined gates and torch's own signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
+
+from str_app.models.gates.gate import FeatureMap, Refine, RefinedGate, Squash, feature_weight
+from str_app.models.gates.initialization import init_uniform_
+from str_app.models.gates.recurrence import run_recurrence
+from str_app.models.gates.units import GRU, LSTM, MGU, State, Unit
+
+
+class _RefinedLayer(nn.RNNBase):
+    """What the three layers share; `unit` has the equations.
+
+    No subclass of `nn.LSTM` and `nn.GRU`, which torch.compile refuses to look into.
+    """
+
+    unit: Unit
+    gate: RefinedGate
+    fused: bool
+
+    def _refine(self, gate: RefinedGate, fused: bool, device: Any, dtype: Any) -> None:
+        """After torch's constructor: check the choices, size the weights, add the features'."""
+        directions = 2 if self.bidirectional else 1
+        inputs = [self.input_size] + [self.hidden_size * directions] * (self.num_layers - 1)
+        for layer_input in inputs:
+            gate.check(self.unit.gates, layer_input, self.hidden_size)
+        self.gate, self.fused = gate, fused
+        rows = len(self.unit.blocks_of(gate)) * self.hidden_size
+        resized = rows != self.get_parameter("weight_ih_l0").shape[0]
+        if resized:
+            for name, parameter in list(self.named_parameters()):
+                setattr(self, name, nn.Parameter(parameter.new_empty(rows, *parameter.shape[1:])))
+        if resized or gate.refine == "ur":
+            self.reset_parameters()
+        if gate.has_weight:
+            for layer, layer_input in enumerate(inputs):
+                for suffix in self._suffixes(layer):
+                    weight = feature_weight(layer_input, self.hidden_size, device, dtype)
+                    self.register_parameter(f"weight_feature_{suffix}", weight)
+        self.flatten_parameters()
+
+    def reset_parameters(self) -> None:
+        """torch's initialisation; uniform-refine gates get their own biases."""
+        super().reset_parameters()
+        if self.bias and "gate" in self.__dict__ and self.gate.refine == "ur":
+            init_uniform_(self)
+
+    def flatten_parameters(self) -> None:
+        """For cuDNN, which runs vanilla LSTM and GRU only; otherwise there is nothing to flatten."""
+        if "gate" in self.__dict__ and self._runs_torch_kernel():
+            super().flatten_parameters()
+
+    def _runs_torch_kernel(self) -> bool:
+        if self.gate.refine != "none" or self.gate.watched:
+            return False
+        # torch.compile's autograd cannot save what oneDNN's LSTM hands to its backward pass.
+        return self.mode == "GRU" or (self.mode == "LSTM" and not torch.compiler.is_dynamo_compiling())
+
+    def _suffixes(self, layer: int) -> list[str]:
+        return [f"l{layer}", f"l{layer}_reverse"] if self.bidirectional else [f"l{layer}"]
+
+    def _torch_forward(self, input: Any, hx: Any) -> Any:
+        raise NotImplementedError(f"torch has no kernel for {self.mode}")
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """As torch's own: output and h_n, or (h_n, c_n) for the LSTM."""
+        if self._runs_torch_kernel():
+            return self._torch_forward(input, hx)
+        given = None if hx is None else tuple(hx) if len(self.unit.states) == 2 else (hx,)
+        if isinstance(input, PackedSequence):
+            output, state = self._run_packed(input, given)
+            return output, (state if len(self.unit.states) == 2 else state[0])
+        padded, state = self._run_padded(input, given)
+        return padded, (state if len(self.unit.states) == 2 else state[0])
+
+    def _run_packed(self, input: PackedSequence, hx: State | None) -> tuple[PackedSequence, State]:
+        state = self._initial_state(int(input.batch_sizes[0]), input.data, hx)
+        if hx is not None and input.sorted_indices is not None:
+            state = tuple(s.index_select(1, input.sorted_indices) for s in state)
+        data, state = self._run(input.data, input.batch_sizes.tolist(), state)
+        if input.unsorted_indices is not None:
+            state = tuple(s.index_select(1, input.unsorted_indices) for s in state)
+        return PackedSequence(data, input.batch_sizes, input.sorted_indices, input.unsorted_indices), state
+
+    def _run_padded(self, input: Tensor, hx: State | None) -> tuple[Tensor, State]:
+        name = type(self).__name__
+        if input.dim() not in (2, 3):
+            raise ValueError(f"{name}: expected input of 2 or 3 dimensions, got {tuple(input.shape)}")
+        if input.shape[-1] != self.input_size:
+            raise RuntimeError(
+                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {input.size(-1)}"
+            )
+        unbatched = input.dim() == 2
+        if unbatched:
+            input = input.unsqueeze(1)
+            hx = None if hx is None else tuple(s.unsqueeze(1) for s in hx)
+        elif self.batch_first:
+            input = input.transpose(0, 1)
+        T, B, _ = input.shape
+        if T == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        data, state = self._run(input.reshape(T * B, self.input_size), [B] * T, self._initial_state(B, input, hx))
+        output = data.view(T, B, data.shape[-1])
+        if unbatched:
+            return output.squeeze(1), tuple(s.squeeze(1) for s in state)
+        return (output.transpose(0, 1) if self.batch_first else output), state
+
+    def _initial_state(self, batch: int, like: Tensor, hx: State | None) -> State:
+        expected = (self.num_layers * (2 if self.bidirectional else 1), batch, self.hidden_size)
+        if hx is None:
+            zeros = like.new_zeros(expected)
+            return (zeros,) * len(self.unit.states)
+        for name, tensor in zip(self.unit.states, hx, strict=True):
+            if tuple(tensor.shape) != expected:
+                raise RuntimeError(f"{name}_0: expected {expected}, got {tuple(tensor.shape)}")
+        return hx
+
+    def _run(self, data: Tensor, sizes: Sequence[int], state: State) -> tuple[Tensor, State]:
+        """All layers over packed rows (sum of sizes, I); a padded batch is the case of equal sizes."""
+        last: list[State] = []
+        for layer in range(self.num_layers):
+            outputs = []
+            for reverse, suffix in enumerate(self._suffixes(layer)):
+                initial = tuple(s[len(last)] for s in state)
+                output, final = run_recurrence(
+                    self.unit,
+                    self.gate.at(suffix),
+                    data,
+                    sizes,
+                    initial,
+                    {
+                        name: getattr(self, f"{name}_{suffix}", None)
+                        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_feature")
+                    },
+                    bool(reverse),
+                    self.fused,
+                )
+                outputs.append(output)
+                last.append(final)
+            data = torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
+            if self.dropout and self.training and layer < self.num_layers - 1:
+                data = F.dropout(data, self.dropout, training=True)
+        return data, tuple(torch.stack(states) for states in zip(*last, strict=True))
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, {self.gate}"
+
+
+class RefinedLSTM(_RefinedLayer):
+    """`nn.LSTM` whose gates can be refined (arXiv 2002.11338).
+
+    Signature, inputs, outputs and parameter names are `nn.LSTM`'s, PackedSequence and unbatched input included. With
+    `refine="none"` it runs torch's own kernels on the same parameters, so state dicts load both ways. Otherwise
+    `feature="linear"` adds `weight_feature_l{k}` (hidden_size, input size of layer k), with `_reverse` for the
+    second direction.
+
+    Under autocast the GEMM over all steps runs in the lower precision, the recurrence in the weights' own.
+
+    Args:
+        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional: as for `nn.LSTM`.
+        refine, gates, feature, squash: see `gate.RefinedGate`; gates from "input", "forget", "output". By
+            default + on input and output gates, which learns adding, counting and characters better than vanilla
+            gates do (docs/studies.md); × is worse than vanilla at adding, and as good in this project's recogniser.
+        fused: run each layer as one autograd function; False is the plain loop, which is slower and has second
+            derivatives, forward-mode derivatives and torch.func transforms. The same values and gradients.
+
+    Raises:
+        ValueError: unknown choice or gate; `feature="identity"` where a layer's input size is not hidden_size;
+            `proj_size`, which has no refined counterpart.
+    """
+
+    unit = LSTM
+    _torch_forward = nn.LSTM.forward
+    check_forward_args = nn.LSTM.check_forward_args  # type: ignore[assignment]
+    get_expected_cell_size = nn.LSTM.get_expected_cell_size
+    permute_hidden = nn.LSTM.permute_hidden  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        refine: Refine | None = None,
+        gates: tuple[str, ...] | None = None,
+        feature: FeatureMap = "linear",
+        squash: Squash = "tanh",
+        fused: bool = True,
+    ) -> None:
+        if proj_size and refine != "none":
+            raise ValueError(f"proj_size={proj_size} has no refined counterpart: leave it 0 or set refine='none'")
+        super().__init__(
+            "LSTM",
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            proj_size=proj_size,
+            device=device,
+            dtype=dtype,
+        )
+        self._refine(self.unit.choose(refine, gates, feature, squash), fused, device, dtype)
+
+
+class _OneStateLayer(_RefinedLayer):
+    """A layer in the signature of `nn.GRU`, which has no proj_size.
+
+    Attributes:
+        torch_mode: the mode under which torch's base class makes the parameters.
+    """
+
+    torch_mode: str
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        refine: Refine | None = None,
+        gates: tuple[str, ...] | None = None,
+        feature: FeatureMap = "linear",
+        squash: Squash = "tanh",
+        fused: bool = True,
+    ) -> None:
+        super().__init__(
+            self.torch_mode,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            device=device,
+            dtype=dtype,
+        )
+        self.mode = self.unit.name
+        self._refine(self.unit.choose(refine, gates, feature, squash), fused, device, dtype)
+
+
+class RefinedGRU(_OneStateLayer):
+    """`nn.GRU` whose gates, "reset" and "update", can be refined; as `RefinedLSTM` in every other respect.
+
+    By default + on the reset gate: better than vanilla gates at characters, no worse at adding and counting
+    (docs/studies.md). × on a fresh update gate would wipe the memory at each step.
+
+    `refine="ur"` has a fourth block of weights, for the gate that refines the update gate.
+    """
+
+    unit = GRU
+    torch_mode = "GRU"
+    _torch_forward = nn.GRU.forward
+
+
+class RefinedMGU(_OneStateLayer):
+    """The minimal gated unit (Zhou et al. 2016), plain with `refine="none"`, in `nn.GRU`'s signature.
+
+    By default ×, the best of all units at adding and counting up to 50 steps (docs/studies.md). But h is multiplied by
+    1 − f', which a refined gate lets exceed 1: over long texts with carried state both × and + have diverged, and
+    `refine="none"` is the choice there.
+
+    As `RefinedGRU` otherwise; its one gate is "forget". Weights are stacked as torch stacks its own, blocks "forget"
+    and "new": `weight_ih_l{k}` (2 H, I), `weight_hh_l{k}` (2 H, H), `bias_ih_l{k}`, `bias_hh_l{k}` (2 H,).
+    """
+
+    unit = MGU
+    torch_mode = "RNN_TANH"  # the base class knows no MGU; this one has weights of the same names
+
+
+LAYERS: dict[str, Callable[..., nn.Module]] = {"LSTM": RefinedLSTM, "GRU": RefinedGRU, "MGU": RefinedMGU}

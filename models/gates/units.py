@@ -1,0 +1,142 @@
+"""The equations of one step of LSTM, GRU and MGU with refined gates: the reference that every faster path is held to.
+
+Blocks of stacked weights stand in torch's order. `projected` is W_ih x + b_ih of one step, (B, blocks × H); `feature`
+is (B, H) from `RefinedGate.map_feature`, or None; states are (B, H).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from str_app.models.gates.gate import FeatureMap, Refine, RefinedGate, Squash
+
+State = tuple[Tensor, ...]  # (h,) or (h, c)
+Step = Callable[[RefinedGate, Tensor, State, Tensor | None, Tensor, Tensor | None], State]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One kind of recurrent unit.
+
+    Attributes:
+        name: for messages.
+        gates: names of its gates, those that can be refined.
+        blocks: names of the blocks of its stacked weights, gates and candidate, in order.
+        default_refine: when the caller says nothing; chosen by docs/studies.md.
+        default_gates: refined when the caller names none.
+        states: names of its states.
+        step: (gate, projected, states, feature, weight_hh, bias_hh) → the next states.
+    """
+
+    name: str
+    gates: tuple[str, ...]
+    blocks: tuple[str, ...]
+    default_refine: Refine
+    default_gates: tuple[str, ...]
+    states: tuple[str, ...]
+    step: Step
+
+    def choose(
+        self, refine: Refine | None, gates: tuple[str, ...] | None, feature: FeatureMap, squash: Squash
+    ) -> RefinedGate:
+        """The gate choices of a cell or layer; for `refine` and `gates`, None is this unit's default."""
+        chosen = self.default_gates if gates is None else tuple(gates)
+        return RefinedGate(refine or self.default_refine, chosen, feature, squash)
+
+    def blocks_of(self, gate: RefinedGate) -> tuple[str, ...]:
+        """Blocks of the stacked weights: uniform-refine gates need a `"refine"` block.
+
+        The LSTM's stands in the place of the input gate, which is then 1 − g (as Gu et al. have it, with the vanilla
+        LSTM's number of parameters); GRU and MGU get one more.
+        """
+        if gate.refine != "ur":
+            return self.blocks
+        if "input" in self.blocks:
+            return tuple("refine" if block == "input" else block for block in self.blocks)
+        return (*self.blocks, "refine")
+
+
+def lstm_step(
+    gate: RefinedGate,
+    projected: Tensor,
+    state: State,
+    feature: Tensor | None,
+    weight_hh: Tensor,
+    bias_hh: Tensor | None,
+) -> State:
+    """c = f' c + i' tanh(ã); h = o' tanh(c) (Hochreiter & Schmidhuber 1997, with Gers et al.'s forget gate)."""
+    h, c = state
+    i, f, g, o = (projected + F.linear(h, weight_hh, bias_hh)).chunk(4, dim=-1)
+    if gate.refine == "ur":
+        kept = gate.uniform_refine("forget", torch.sigmoid(f), torch.sigmoid(i))
+        c = kept * c + (1 - kept) * torch.tanh(g)
+    else:
+        i = gate.join("input", torch.sigmoid(i), feature)
+        f = gate.join("forget", torch.sigmoid(f), feature)
+        c = f * c + i * torch.tanh(g)
+    o = gate.join("output", torch.sigmoid(o), feature)
+    return o * torch.tanh(c), c
+
+
+def gru_step(
+    gate: RefinedGate,
+    projected: Tensor,
+    state: State,
+    feature: Tensor | None,
+    weight_hh: Tensor,
+    bias_hh: Tensor | None,
+) -> State:
+    """n = tanh(ã + r' (U h + b)); h = (1 − z') n + z' h: torch's GRU, whose reset gate comes after the product."""
+    (h,) = state
+    a, u = projected.chunk(4 if gate.refine == "ur" else 3, dim=-1), F.linear(h, weight_hh, bias_hh)
+    v = u.chunk(len(a), dim=-1)
+    r = gate.join("reset", torch.sigmoid(a[0] + v[0]), feature)
+    z = torch.sigmoid(a[1] + v[1])
+    if gate.refine == "ur":
+        z = gate.uniform_refine("update", z, torch.sigmoid(a[3] + v[3]))
+    else:
+        z = gate.join("update", z, feature)
+    n = torch.tanh(a[2] + r * v[2])
+    return (n + z * (h - n),)
+
+
+def mgu_step(
+    gate: RefinedGate,
+    projected: Tensor,
+    state: State,
+    feature: Tensor | None,
+    weight_hh: Tensor,
+    bias_hh: Tensor | None,
+) -> State:
+    """n = tanh(ã + U (f' h)); h = (1 − f') h + f' n: the minimal gated unit (Zhou et al. 2016, arXiv 1603.09420)."""
+    (h,) = state
+    size = h.shape[-1]
+    if bias_hh is not None:
+        projected = projected + bias_hh
+    a = projected.chunk(3 if gate.refine == "ur" else 2, dim=-1)
+    f = torch.sigmoid(a[0] + F.linear(h, weight_hh[:size]))
+    if gate.refine == "ur":
+        f = gate.uniform_refine("forget", f, torch.sigmoid(a[2] + F.linear(h, weight_hh[2 * size :])))
+    else:
+        f = gate.join("forget", f, feature)
+    n = torch.tanh(a[1] + F.linear(f * h, weight_hh[size : 2 * size]))
+    return (h + f * (n - h),)
+
+
+LSTM = Unit(
+    "LSTM",
+    ("input", "forget", "output"),
+    ("input", "forget", "cell", "output"),
+    "add",
+    ("input", "output"),
+    ("h", "c"),
+    lstm_step,
+)
+# × on the update gate would start by wiping the memory: a fresh feature is near 0, and z' = 0 keeps nothing of h.
+GRU = Unit("GRU", ("reset", "update"), ("reset", "update", "new"), "add", ("reset",), ("h",), gru_step)
+MGU = Unit("MGU", ("forget",), ("forget", "new"), "mul", ("forget",), ("h",), mgu_step)

@@ -1,0 +1,137 @@
+"""How real each effect of the renderer looks to the network that reads: a table of shares and what odds say of them.
+
+    python research/effect_realism.py --real validation/IIIT5K_train --real validation/IC15_train --count 400
+
+A linear judge tells real from rendered crops by the mean and spread of the recogniser's own features; it is trained on
+all the real crops, each set with the same weight, and on as many renderings. Its odds (real : rendered) are then
+averaged over crops that all have an effect, and over crops that never have it. The last column is the share that
+would give renderings the mixture that the odds ask for: Bayes' rule for one effect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor
+from torch.nn import functional as F
+
+from str_app.datasets.opening import open_source
+from str_app.datasets.renderer import Renderer, TextSource, find_fonts, find_photographs, frequent_words
+from str_app.datasets.renderer.style import EXCLUSIVE, Style
+from str_app.datasets.sample import Sample
+from str_app.engines.precision import has_bf16
+from str_app.engines.torch_engine import checkpoint_file
+from str_app.models.checkpoint import load_checkpoint
+from str_app.models.preprocessing import widen
+from str_app.models.recognizer import Recognizer
+
+SHRINKAGE = 3e-3  # of the judge's weights
+MOST = 4.0  # log-odds are cut here, or a few crops would decide
+
+
+class Judge(NamedTuple):
+    """Log-odds of features, (n, F) → (n,)."""
+
+    mean: Tensor
+    spread: Tensor
+    weights: Tensor
+    bias: Tensor
+
+    def __call__(self, features: Tensor) -> Tensor:
+        return ((features - self.mean) / self.spread) @ self.weights + self.bias
+
+
+def main(
+    real: Annotated[list[Path], typer.Option(help="Real crops; repeatable, each set with the same weight.")],
+    count: Annotated[int, typer.Option(help="Renderings for each number.")] = 400,
+    judged: Annotated[int, typer.Option(help="Renderings that the judge learns from.")] = 4000,
+    model: Annotated[str, typer.Option(help="A name of `str-app models`, or a checkpoint.")] = "small",
+    seed: Annotated[int, typer.Option(help="Of the renderings.")] = 777,
+) -> None:
+    """Print how well the judge tells held-out crops, then the table."""
+    network, _ = load_checkpoint(checkpoint_file(model))
+    network.eval()
+    fonts, photographs, texts = find_fonts(None), find_photographs(None), TextSource(frequent_words())
+
+    def rendered(style: Style, seed: int, count: int) -> Tensor:
+        renderer = Renderer(fonts, texts, seed, style, photographs)
+        return describe(network, [renderer.render(index) for index in range(count)])
+
+    sets = [open_source(path) for path in real]
+    truth = [describe(network, [source[index] for index in range(len(source))]) for source in sets]
+    weights = torch.cat([torch.full((len(part),), 1 / (len(part) * len(truth))) for part in truth])
+    crops, fakes = torch.cat(truth), rendered(Style(), seed + 1, judged)
+    a, b = torch.arange(len(crops)) % 4 == 0, torch.arange(len(fakes)) % 4 == 0
+    judge = train(crops[~a], weights[~a], fakes[~b])
+    told = (
+        float(weights[a] @ (judge(crops[a]) > 0).float() / weights[a].sum() + (judge(fakes[b]) < 0).float().mean()) / 2
+    )
+    print(
+        f"told apart: {100 * told:.1f} % of held-out crops ({int(a.sum())} real, {int(b.sum())} rendered)\n", flush=True
+    )
+    judge = train(crops, weights, fakes)
+
+    print("| effect | share | odds with it | without | share by the odds |\n|---|---:|---:|---:|---:|")
+    for field in fields(Style):
+        name, share = field.name, getattr(Style(), field.name)
+        rivals = next((group for group in EXCLUSIVE if name in group), (name,))
+        always = replace(Style(), **{**dict.fromkeys(rivals, 0.0), name: 1.0})
+        with_it, without = (
+            judge(rendered(style, seed, count)).clamp(-MOST, MOST).exp()
+            for style in (always, replace(Style(), **{name: 0.0}))
+        )
+        on, off = float(with_it.mean()), float(without.mean())
+        errors = [float(odds.std() / len(odds) ** 0.5) for odds in (with_it, without)]
+        print(
+            f"| `{name}` | {share:g} | {on:.2f} ± {errors[0]:.2f} | {off:.2f} ± {errors[1]:.2f} | "
+            f"{share * on / (share * on + (1 - share) * off):.3f} |",
+            flush=True,
+        )
+
+
+@torch.inference_mode()
+def describe(network: Recognizer, samples: list[Sample], batch_size: int = 64) -> Tensor:
+    """Mean and spread of each channel over the columns that a crop covers, (n, 2 C)."""
+    preprocessing = network.preprocessing
+    described = []
+    for first in range(0, len(samples), batch_size):
+        fitted = [preprocessing(sample.image) for sample in samples[first : first + batch_size]]
+        canvases = torch.from_numpy(np.stack([widen(canvas, preprocessing.width) for canvas, _ in fitted]))
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(torch.device("cpu"))):
+            features = network.features(network.normalize(canvases)).float()  # (B, C, H', W')
+        covered = torch.tensor([covered for _, covered in fitted]) * features.shape[3] / preprocessing.width
+        inside = (torch.arange(features.shape[3]) < covered.unsqueeze(1)).float()[:, None, None]
+        cells = inside.sum((1, 2, 3)).unsqueeze(1) * features.shape[2]
+        mean = (features * inside).sum((2, 3)) / cells
+        spread = (((features - mean[:, :, None, None]) * inside) ** 2).sum((2, 3)).div(cells).sqrt()
+        described.append(torch.cat([mean, spread], 1))
+    return torch.cat(described)
+
+
+def train(crops: Tensor, weights: Tensor, fakes: Tensor) -> Judge:
+    """Logistic regression; real and rendered crops weigh the same in all."""
+    together = torch.cat([crops, fakes])
+    mean, spread = together.mean(0), together.std(0) + 1e-6
+    labels = torch.cat([torch.ones(len(crops)), torch.zeros(len(fakes))])
+    shares = torch.cat([weights / weights.sum(), torch.full((len(fakes),), 1 / len(fakes))])
+    judge = Judge(mean, spread, torch.zeros(together.shape[1], requires_grad=True), torch.zeros(1, requires_grad=True))
+    optimizer = torch.optim.LBFGS([judge.weights, judge.bias], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        error = F.binary_cross_entropy_with_logits(judge(together), labels, shares, reduction="sum")
+        error = error + SHRINKAGE * judge.weights.square().sum()
+        error.backward()
+        return error
+
+    optimizer.step(loss)
+    return Judge(mean, spread, judge.weights.detach(), judge.bias.detach())
+
+
+if __name__ == "__main__":
+    typer.run(main)

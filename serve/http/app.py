@@ -1,0 +1,159 @@
+"""The application: its parts, the life of the model behind them, and the routes that are not about reading."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Response
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.middleware.cors import CORSMiddleware
+
+from str_app.serve.http import problems, routes_v1, routes_v2, schema
+from str_app.serve.http.access import Access, read_keys
+from str_app.serve.http.problems import ProblemError
+from str_app.serve.http.room import Room
+from str_app.serve.http.uploads import UploadMemory
+from str_app.serve.inference.batcher import Batcher, shares
+from str_app.serve.inference.decoder import Decoder
+from str_app.serve.inference.service import Service
+from str_app.serve.operations.telemetry import Lifecycle, Metrics, Recorder, Telemetry
+from str_app.serve.operations.tracing import Tracer
+from str_app.serve.settings import Settings
+
+if TYPE_CHECKING:
+    from str_app.reader import Reader
+
+STATIC = Path(__file__).parent.parent / "static"
+# Browsers ask each time whether a file has changed: a new server's page must not run an old one's scripts.
+REVALIDATE = {"Cache-Control": "no-cache"}
+NOT_READY = problems.documented({503: "Warming up, or stopping."})
+NOT_ALIVE = problems.documented({503: "The model's thread has ended."})
+
+
+def load_reader(settings: Settings) -> Reader:
+    """The reader that `settings` name, in as many processes as the batcher has threads; on a GPU in one."""
+    from str_app.serve.inference.model_processes import RemoteReader
+
+    processes, threads = shares(settings.threads)
+    return RemoteReader(settings, 1 if settings.device.startswith("cuda") else processes, threads)
+
+
+def create_app(settings: Settings | None = None, load: Callable[[], Reader] | None = None) -> FastAPI:
+    """The ASGI application.
+
+    The model is loaded when the application starts and warmed up while it already answers: liveness at once,
+    readiness when every batch size has been computed at every canvas width. Nothing is shared between two applications.
+
+    Args:
+        settings: by default those of the environment.
+        load: makes the reader, at the start and at each reload, instead of loading `settings.model`.
+
+    Raises:
+        StrAppError: a setting names something that is not there.
+    """
+    settings = settings or Settings()
+    metrics, lifecycle = Metrics(), Lifecycle()
+    batcher = Batcher(
+        load or (lambda: load_reader(settings)),
+        max_batch=settings.max_batch,
+        max_pending=settings.max_pending,
+        max_wait_s=settings.max_wait_ms / 1e3,
+        threads=settings.threads,
+        metrics=metrics,
+    )
+    decoder = Decoder(settings.decode_threads, metrics)
+    service = Service(settings, metrics, lifecycle, batcher, decoder, UploadMemory(settings.max_upload_bytes))
+    tracer = Tracer.to_endpoint(settings.traces_endpoint) if settings.traces_endpoint else None
+    recorder = Recorder(metrics)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        batcher.start()
+        await asyncio.wrap_future(batcher.loaded)
+        metrics.model.info({"name": batcher.reader.name})
+        yield
+        decoder.close()
+        await asyncio.to_thread(batcher.close)
+        if tracer:
+            await asyncio.to_thread(tracer.close)
+
+    app = FastAPI(
+        title="str-app",
+        summary="Reads words in pictures.",
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages load scripts from elsewhere; ours is static/docs.html
+        redoc_url=None,
+        redirect_slashes=False,
+        # FastAPI's own looks for OpenTelemetry at each request; ours is `Tracer`.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
+    app.state.service = service
+    # Keys, origins and spans are the application's business, and come before a refusal.
+    seen_first = settings.api_keys_file or settings.cors_origins or tracer
+    app.state.room = None if seen_first else Room(batcher.check_room, recorder, lifecycle)
+    # The last one added is the first to see a request.
+    if settings.api_keys_file:
+        app.add_middleware(Access, digests=read_keys(settings.api_keys_file))
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "X-API-Key", "Content-Type", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
+        )
+    app.add_middleware(Telemetry, recorder=recorder, lifecycle=lifecycle, tracer=tracer)
+    problems.install(app)
+    metrics.ready.set_function(lambda: float(service.ready))
+    app.include_router(routes_v1.routes(service))  # first, since routes are tried in turn
+    app.include_router(routes_v2.routes(service))
+    _add_operations(app, service)
+    _add_pages(app)
+    app.mount("/static", _Static(directory=STATIC), name="static")
+    return app
+
+
+def _add_operations(app: FastAPI, service: Service) -> None:
+    @app.head("/healthz", include_in_schema=False)
+    @app.get("/healthz", tags=["health"], summary="Liveness", response_model=schema.Status, responses=NOT_ALIVE)
+    async def healthz() -> dict[str, str]:
+        """200 while the process works, also under load, while warming up and while draining."""
+        if not service.batcher.alive:
+            raise ProblemError(503, "inference_stopped", "The inference thread has ended; restart the server.")
+        return {"status": "alive"}
+
+    @app.head("/readyz", include_in_schema=False)
+    @app.get("/readyz", tags=["health"], summary="Readiness", response_model=schema.Status, responses=NOT_READY)
+    async def readyz() -> dict[str, str]:
+        """200 when the model is warm and the server has not been told to stop, otherwise 503."""
+        if service.lifecycle.draining:
+            raise ProblemError(503, "draining", "The server is stopping; send requests to another one.")
+        if not service.ready:
+            raise ProblemError(503, "warming_up", "The model is warming up; it will be ready in seconds.")
+        return {"status": "ready"}
+
+    @app.get("/metrics", tags=["health"], summary="Prometheus metrics", response_class=Response)
+    async def prometheus() -> Response:
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+class _Static(StaticFiles):
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(REVALIDATE)
+        return response
+
+
+def _add_pages(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(STATIC / "index.html", headers=REVALIDATE)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> FileResponse:
+        return FileResponse(STATIC / "docs.html", headers=REVALIDATE)

@@ -1,0 +1,232 @@
+"""The second door: the Open Inference Protocol (KServe v2, Triton) over HTTP, with its binary tensor extension.
+
+https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
+"""
+
+from __future__ import annotations
+
+import http
+import json
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from str_app import __version__
+from str_app.errors import ImageError
+from str_app.serve.http.problems import ProblemError
+from str_app.serve.http.tensors import binary_bytes, binary_floats, split_bytes
+from str_app.serve.http.uploads import Upload, from_base64
+from str_app.serve.inference.service import Service, Work
+
+if TYPE_CHECKING:
+    from str_app.reader import Reading
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+INPUT = {"name": "image", "datatype": "BYTES", "shape": [-1]}
+INFER_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "required": ["inputs"], "properties": {"inputs": {"type": "array"}}}
+            }
+        },
+    }
+}
+OUTPUTS = {"text": "BYTES", "confidence": "FP32", "error": "BYTES", "reading": "BYTES"}
+
+
+class Inference(NamedTuple):
+    """A request for readings.
+
+    Attributes:
+        id: echoed.
+        shape: of the input, and so of every output.
+        uploads: the images.
+        outputs: names, each with whether it is sent as binary data.
+    """
+
+    id: str | None
+    shape: list[int]
+    uploads: list[Upload]
+    outputs: dict[str, bool]
+
+
+def routes(service: Service) -> APIRouter:
+    """The routes, around one application's parts."""
+    router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+    batcher = service.batcher
+
+    def known(request: Request, name: str) -> None:
+        if name != batcher.reader.name or request.path_params.get("version", "1") != "1":
+            raise ProblemError(404, "unknown_model", f"This server has the model {batcher.reader.name!r}, version 1.")
+
+    @router.get("", summary="Server metadata")
+    async def server() -> dict[str, Any]:
+        return {"name": "str-app", "version": __version__, "extensions": ["binary_tensor_data"]}
+
+    @router.get("/health/live", summary="Liveness", responses=_errors(503))
+    async def live() -> Response:
+        return JSONResponse({"live": batcher.alive}, 200 if batcher.alive else 503)
+
+    @router.get("/health/ready", summary="Readiness", responses=_errors(503))
+    async def ready() -> Response:
+        return JSONResponse({"ready": service.ready}, 200 if service.ready else 503)
+
+    @router.get("/models/{name}", summary="Model metadata", responses=_errors(404))
+    @router.get("/models/{name}/versions/{version}", include_in_schema=False)
+    async def model(request: Request, name: str) -> dict[str, Any]:
+        known(request, name)
+        outputs = [{"name": output, "datatype": kind, "shape": [-1]} for output, kind in OUTPUTS.items()]
+        return {"name": name, "versions": ["1"], "platform": "str-app", "inputs": [INPUT], "outputs": outputs}
+
+    @router.get("/models/{name}/ready", summary="Model readiness", responses=_errors(404, 503))
+    @router.get("/models/{name}/versions/{version}/ready", include_in_schema=False)
+    async def model_ready(request: Request, name: str) -> Response:
+        known(request, name)
+        return JSONResponse({"name": name, "ready": service.ready}, 200 if service.ready else 503)
+
+    @router.post(
+        "/models/{name}/infer",
+        summary="Read words in pictures",
+        responses=_errors(400, 404, 408, 413, 429, 500, 503, 504),
+        openapi_extra=INFER_BODY,
+    )
+    @router.post("/models/{name}/versions/{version}/infer", include_in_schema=False)
+    async def infer(request: Request, name: str) -> Response:
+        """Input `image`: crops of words, encoded as JPEG, PNG, …; base64 where the tensor is in JSON.
+
+        Outputs `text`, `confidence` and `error` (empty, or why an image has no reading); on demand `reading` (JSON).
+        """
+        known(request, name)
+        with service.receive(request) as body:
+            content = await body.raw()
+            length = request.headers.get(HEADER_LENGTH)
+            inference = await service.decoder.run(lambda: _parsed(content, length, service.settings.max_images))
+
+            async def work(job: Work) -> Response:
+                readings = await job.read_crops(inference.uploads, rotate=False)
+                return _answer(name, inference, readings, job.timing)
+
+            return await service.answer(request, len(inference.uploads), work)
+
+    return router
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """`responses=` of a route: errors in the protocol's own form, and 401 everywhere."""
+    return {status: {"description": http.HTTPStatus(status).phrase} for status in (401, *statuses)}
+
+
+def _parsed(body: bytes, length: str | None, max_images: int) -> Inference:
+    """A request's body; `length` is that of its JSON where binary tensors follow.
+
+    Raises:
+        ProblemError: 400 with what is wrong, 413 too many images.
+    """
+    if length is not None and not (length.isdecimal() and int(length) <= len(body)):
+        raise _bad(f"{HEADER_LENGTH} is not a length within the body")
+    end = len(body) if length is None else int(length)
+    try:
+        request = json.loads(body[:end])
+        inputs = request["inputs"]
+        (tensor,) = inputs
+        name, datatype, shape = tensor["name"], tensor["datatype"], tensor["shape"]
+        size = tensor.get("parameters", {}).get("binary_data_size")
+        identifier = request.get("id")
+        outputs = _outputs(request)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise _bad("send JSON with one input: name, shape, datatype and data") from None
+    if name != "image" or datatype != "BYTES":
+        raise _bad("the input is 'image' of datatype BYTES")
+    if identifier is not None and not isinstance(identifier, str):
+        raise _bad("the id is a string")
+    if not isinstance(shape, list) or not all(type(side) is int and 0 < side <= 2**16 for side in shape):
+        raise _bad("the shape is a list of positive integers")
+    count = 1
+    for side in shape:
+        count *= side
+    if count > max_images:
+        raise ProblemError(413, "too_many_images", f"A request may hold {max_images} images; send several requests.")
+    elements: list[bytes | ImageError]
+    if size is not None:
+        if type(size) is not int or size != len(body) - end:
+            raise _bad("binary_data_size is not the length of what follows the JSON")
+        try:
+            elements = list(islice(split_bytes(body[end:]), max_images + 1))
+        except ValueError as error:
+            raise _bad(str(error)) from None
+    else:
+        data = _flat(tensor.get("data"), max_images)
+        if not all(isinstance(item, str) for item in data):
+            raise _bad("data is a list of base64 strings")
+        elements = [from_base64(item) for item in data]
+    if len(elements) != count:
+        raise _bad(f"the shape says {count} images and {len(elements)} were sent")
+    uploads = [Upload(str(place), element) for place, element in enumerate(elements)]
+    return Inference(identifier, shape, uploads, outputs)
+
+
+def _outputs(request: dict[str, Any]) -> dict[str, bool]:
+    """Names of the outputs asked for, each with whether it goes out as binary data."""
+    binary = bool(request.get("parameters", {}).get("binary_data_output", False))
+    asked = request.get("outputs")
+    if not asked:
+        return dict.fromkeys(("text", "confidence", "error"), binary)
+    outputs = {str(o["name"]): bool(o.get("parameters", {}).get("binary_data", binary)) for o in asked}
+    unknown = [name for name in outputs if name not in OUTPUTS]
+    if unknown:
+        raise _bad(f"the outputs are {', '.join(OUTPUTS)}")
+    return outputs
+
+
+def _flat(data: Any, most: int) -> list[Any]:
+    """Elements of a tensor in JSON, which may be nested; not many more than `most`."""
+    flat: list[Any] = []
+    stack = [data]
+    while stack and len(flat) <= most:
+        item = stack.pop()
+        if isinstance(item, list):
+            stack.extend(reversed(item))
+        else:
+            flat.append(item)
+    return flat
+
+
+def _answer(name: str, inference: Inference, readings: list[Reading | ImageError], timing: str) -> Response:
+    columns: dict[str, list[Any]] = {
+        "text": ["" if isinstance(r, ImageError) else r.text for r in readings],
+        "confidence": [0.0 if isinstance(r, ImageError) else round(r.confidence, 4) for r in readings],
+        "error": [f"{r.code}: {r.message}" if isinstance(r, ImageError) else "" for r in readings],
+    }
+    if "reading" in inference.outputs:
+        columns["reading"] = [
+            "" if isinstance(r, ImageError) else json.dumps(replace(r, attention=None).as_dict()) for r in readings
+        ]
+    outputs, tail = [], b""
+    for output, binary in inference.outputs.items():
+        tensor: dict[str, Any] = {"name": output, "datatype": OUTPUTS[output], "shape": inference.shape}
+        if binary:
+            data = binary_floats(columns[output]) if OUTPUTS[output] == "FP32" else binary_bytes(columns[output])
+            tensor["parameters"] = {"binary_data_size": len(data)}
+            tail += data
+        else:
+            tensor["data"] = columns[output]
+        outputs.append(tensor)
+    answer = {"model_name": name, "model_version": "1", "outputs": outputs}
+    if inference.id is not None:
+        answer["id"] = inference.id
+    headers = {"Server-Timing": timing}
+    if not tail:
+        return JSONResponse(answer, headers=headers)
+    head = json.dumps(answer).encode()
+    return Response(
+        head + tail, media_type="application/octet-stream", headers=headers | {HEADER_LENGTH: str(len(head))}
+    )
+
+
+def _bad(detail: str) -> ProblemError:
+    return ProblemError(400, "bad_inference_request", detail)

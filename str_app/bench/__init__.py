@@ -1,0 +1,1 @@
+"""Measurements: limits of a model, speed of the gate layers."""

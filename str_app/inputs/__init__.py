@@ -1,0 +1,1 @@
+"""What callers hand over: images, photographs with regions."""

@@ -1,0 +1,182 @@
+"""From whatever a caller hands over to one uint8 RGB array, with limits checked before any pixel is decoded."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from str_app.datasets.image_decoding import composite, grey_to_rgb, upright_rgb
+from str_app.errors import ImageError
+
+ImageSource = str | Path | bytes | npt.NDArray[np.uint8] | Image.Image
+
+_READ = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"BM", "BMP"))
+_FRAMES = ((b"GIF8", "GIF"), (b"II*\x00", "TIFF"), (b"MM\x00*", "TIFF"))
+_RECOGNISED_ONLY = (
+    (b"%PDF", "PDF"),
+    (b"\x00\x00\x01\x00", "ICO"),
+    (b"8BPS", "Photoshop"),
+    (b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
+    (b"\xffO\xffQ", "JPEG 2000"),
+    (b"<svg", "SVG"),
+)
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What is still taken for the crop of a word.
+
+    The word crops of IIIT5K, SVT, IC13, IC15 and SVTP have sides of 6 to 2836 pixels and go up to 18:1 and 1:13.
+
+    Attributes:
+        max_bytes: size of the file; larger ones are not read to the end.
+        max_pixels: width × height, since memory follows pixels and not bytes.
+        max_side: longest side in pixels.
+        min_side: shortest side in pixels; below it no letter has a shape.
+        max_aspect: longest side over shortest side.
+        first_frames: whether the first frame of GIF and TIFF files is taken. Their decoders are seldom needed and
+            have had many holes, so a server of strangers' files leaves them out.
+    """
+
+    max_bytes: int = 16 * 2**20
+    max_pixels: int = 25_000_000
+    max_side: int = 10_000
+    min_side: int = 3
+    max_aspect: float = 50.0
+    first_frames: bool = False
+
+
+DEFAULT_LIMITS = ImageLimits()
+
+
+def load_image(
+    source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS, name: str | None = None
+) -> npt.NDArray[np.uint8]:
+    """Decode one image: first frame, upright, transparency composited, 8 bits.
+
+    JPEG, PNG, WebP and BMP are read (GIF and TIFF if `limits.first_frames`), told by their first bytes and never by
+    the file's name.
+
+    Args:
+        source: a path, an encoded image, a PIL image, or an array: uint8 (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey.
+        limits: what is refused.
+        name: what error messages call the image; a path's own name by default.
+
+    Returns:
+        uint8 (H, W, 3), RGB; C-contiguous. A uint8 RGB array that is contiguous already is returned itself.
+
+    Raises:
+        ImageError: with the codes `not_found`, `not_readable`, `empty`, `too_many_bytes`, `not_an_image`,
+            `unsupported_format`, `truncated`, `too_many_pixels`, `too_large_side`, `too_small`, `extreme_aspect`,
+            `unsupported_array` or `unsupported_type`.
+    """
+    if name is None and isinstance(source, str | Path):
+        name = str(source)
+    try:
+        if isinstance(source, np.ndarray):
+            return _from_array(source, limits)
+        if isinstance(source, Image.Image):
+            return _from_pil(source, limits, source.format or "PIL")
+        if isinstance(source, str | Path):
+            source = _read_file(Path(source), limits)
+        if isinstance(source, bytes):
+            return _from_bytes(source, limits)
+    except ImageError as error:
+        if name is None:
+            raise
+        raise ImageError(error.code, f"{name}: {error.message}") from error.__cause__
+    raise ImageError(
+        "unsupported_type",
+        f"{name + ': ' if name else ''}a {type(source).__name__} is no image: "
+        "give a path, bytes, a NumPy array or a PIL image",
+    )
+
+
+def _read_file(path: Path, limits: ImageLimits) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(limits.max_bytes + 1)
+    except FileNotFoundError:
+        raise ImageError("not_found", "no such file") from None
+    except OSError as error:
+        raise ImageError("not_readable", f"cannot be read: {error.strerror}") from None
+
+
+def _from_bytes(encoded: bytes, limits: ImageLimits) -> npt.NDArray[np.uint8]:
+    if not encoded:
+        raise ImageError("empty", "the file is empty (0 bytes)")
+    if len(encoded) > limits.max_bytes:
+        raise ImageError("too_many_bytes", f"larger than {limits.max_bytes / 2**20:g} MiB")
+    image_format = _format_of(encoded, limits.first_frames)
+    try:
+        image = Image.open(io.BytesIO(encoded), formats=[image_format])
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError("too_many_pixels", f"more than {limits.max_pixels:,} pixels") from None
+    except Exception as error:  # a decoder may raise anything on bytes made to break it
+        raise ImageError("truncated", f"the {image_format} file is damaged or cut short") from error
+    with image:
+        return _from_pil(image, limits, image_format)
+
+
+def _format_of(encoded: bytes, first_frames: bool) -> str:
+    for magic, image_format in (*_READ, *(_FRAMES if first_frames else ())):
+        if encoded.startswith(magic):
+            return image_format
+    if encoded[:4] == b"RIFF" and encoded[8:12] == b"WEBP":
+        return "WEBP"
+    for magic, image_format in (*_FRAMES, *_RECOGNISED_ONLY):
+        if encoded.startswith(magic):
+            raise ImageError("unsupported_format", f"{image_format} is not read: give JPEG, PNG, WebP or BMP")
+    if encoded[4:8] == b"ftyp":
+        raise ImageError("unsupported_format", "HEIF, AVIF and video are not read: give JPEG, PNG, WebP or BMP")
+    raise ImageError("not_an_image", "not an image: give JPEG, PNG, WebP or BMP")
+
+
+def check_size(width: int, height: int, limits: ImageLimits = DEFAULT_LIMITS) -> None:
+    """Raise ImageError unless a picture of `width` × `height` pixels is within `limits`."""
+    if width * height > limits.max_pixels:
+        raise ImageError("too_many_pixels", f"{width}×{height} is more than {limits.max_pixels:,} pixels")
+    if max(width, height) > limits.max_side:
+        raise ImageError("too_large_side", f"{width}×{height} has a side longer than {limits.max_side} pixels")
+    if max(width, height) > limits.max_aspect * min(width, height):
+        raise ImageError(
+            "extreme_aspect", f"{width}×{height} is longer than {limits.max_aspect:g}:1: no crop of a single word"
+        )
+    if min(width, height) < limits.min_side:
+        raise ImageError(
+            "too_small", f"{width}×{height} is too small to read: at least {limits.min_side} pixels a side"
+        )
+
+
+def _from_pil(image: Image.Image, limits: ImageLimits, image_format: str) -> npt.NDArray[np.uint8]:
+    check_size(image.width, image.height, limits)
+    if image.mode == "F":
+        raise ImageError("unsupported_format", "floating-point images are not read: convert to 8 bits")
+    try:
+        return upright_rgb(image)
+    except Exception as error:  # a decoder may raise anything on bytes made to break it
+        raise ImageError("truncated", f"the {image_format} file is damaged or cut short") from error
+
+
+def _from_array(array: npt.NDArray[Any], limits: ImageLimits) -> npt.NDArray[np.uint8]:
+    if array.dtype != np.uint8:
+        raise ImageError(
+            "unsupported_array", f"a {array.dtype} array is not read: give uint8 values from 0 to 255, RGB or grey"
+        )
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or 0 in array.shape:
+        raise ImageError(
+            "unsupported_array",
+            f"an array of shape {array.shape} is not read: give (height, width, 3) RGB or (height, width) grey",
+        )
+    check_size(array.shape[1], array.shape[0], limits)
+    if array.ndim == 2:
+        return grey_to_rgb(array)
+    return composite(array) if array.shape[2] == 4 else np.ascontiguousarray(array)

@@ -1,0 +1,188 @@
+"""Words marked in a photograph, by boxes or quadrilaterals as detectors give them, and their crops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from str_app.character_boxes import Box
+from str_app.errors import ImageError, StrAppError
+from str_app.inputs.images import DEFAULT_LIMITS, ImageLimits, check_size
+
+# A detector's corner may lie outside the photograph, but not by more than this share of its sides.
+_OUTSIDE = 0.5
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where a word stands in a photograph.
+
+    Attributes:
+        corners: (x, y) in pixels, clockwise, from the corner where the word's first letter has its top left.
+        upright: a box along the sides of the photograph: its pixels are taken as they are.
+    """
+
+    corners: tuple[tuple[float, float], ...]
+    upright: bool = False
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the crop: the longer one of each two opposite sides."""
+        if self.upright:
+            (x0, y0), _, (x1, y1), _ = self.corners
+            return round(y1 - y0), round(x1 - x0)
+        top, right, bottom, left = self._sides()
+        return max(1, round(max(left, right))), max(1, round(max(top, bottom)))
+
+    def _sides(self) -> list[float]:
+        points = np.array(self.corners)
+        return [float(side) for side in np.linalg.norm(np.roll(points, -1, axis=0) - points, axis=1)]
+
+
+def region(value: Any) -> Region:
+    """A region from what a detector gives: `[x0, y0, x1, y1]`, `[x0, y0, …, x3, y3]` or `[[x0, y0], …, [x3, y3]]`.
+
+    Corners that run counter-clockwise are taken in the other direction: nobody photographs mirrored words.
+
+    Raises:
+        ImageError: `bad_region`, with what is wrong.
+    """
+    try:
+        numbers = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise _bad("give 4 numbers, 8 numbers or 4 pairs of numbers") from None
+    if numbers.shape not in ((4,), (8,), (4, 2)):
+        raise _bad(f"give 4 numbers, 8 numbers or 4 pairs of numbers, not an array of shape {numbers.shape}")
+    if not np.isfinite(numbers).all() or np.abs(numbers).max() > 1e6:
+        raise _bad("its coordinates are no pixels of a photograph")
+    if numbers.shape == (4,):
+        x0, y0, x1, y1 = (float(number) for number in numbers)
+        if x1 <= x0 or y1 <= y0:
+            raise _bad("a box is x0, y0, x1, y1 with x0 < x1 and y0 < y1")
+        return Region(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), upright=True)
+    points = numbers.reshape(4, 2)
+    sides = np.roll(points, -1, axis=0) - points
+    following = np.roll(sides, -1, axis=0)
+    turns = sides[:, 0] * following[:, 1] - sides[:, 1] * following[:, 0]  # > 0: clockwise, since y runs downwards
+    if (turns < 0).all():
+        points = points[[0, 3, 2, 1]]
+    elif not (turns > 0).all():
+        raise _bad("its four corners make no convex quadrilateral; give them in order around the word")
+    return Region(tuple((float(x), float(y)) for x, y in points))
+
+
+def crops(
+    photo: npt.NDArray[np.uint8], regions: Sequence[Any], limits: ImageLimits = DEFAULT_LIMITS
+) -> Iterator[tuple[Region, npt.NDArray[np.uint8]] | ImageError]:
+    """The crop of each region, flattened where it is seen at an angle; an error in place of one that has none.
+
+    Args:
+        photo: uint8 (H, W, 3) RGB.
+        regions: see `region`.
+        limits: of each crop; all crops together may have `limits.max_pixels`.
+
+    Yields:
+        The region, cut off at the photograph's edges where it is a box, and its pixels, uint8 (h, w, 3).
+    """
+    budget = limits.max_pixels
+    for place, value in enumerate(regions, 1):
+        try:
+            marked = _within(region(value), photo.shape[0], photo.shape[1])
+            height, width = marked.size
+            check_size(width, height, limits)
+            budget -= height * width
+            if budget < 0:
+                raise ImageError("too_many_pixels", f"the regions together have over {limits.max_pixels:,} pixels")
+            yield marked, _crop(photo, marked)
+        except ImageError as error:
+            yield ImageError(error.code, f"region {place} of {len(regions)}: {error.message}")
+
+
+def in_photo(box: Box, marked: Region, photo_size: tuple[int, int]) -> Box:
+    """A box of a region's crop → the upright box around it in the photograph of that height and width."""
+    x0, y0, x1, y1 = box
+    if marked.upright:
+        left, top = marked.corners[0]
+        return x0 + left, y0 + top, x1 + left, y1 + top
+    corners = np.array([[[x0, y0], [x1, y0], [x1, y1], [x0, y1]]])
+    points = cv2.perspectiveTransform(corners, np.linalg.inv(_flattening(marked, 0.0)))[0]
+    edges = np.clip(points, 0.0, (photo_size[1], photo_size[0]))
+    return float(edges[:, 0].min()), float(edges[:, 1].min()), float(edges[:, 0].max()), float(edges[:, 1].max())
+
+
+def read_regions(path: Path) -> list[Any]:
+    """The regions of a file: a JSON array, or one region a line as comma-separated numbers (as in IC15's files).
+
+    What follows the eighth number of a line, such as a transcription, is left out.
+
+    Raises:
+        StrAppError: it is neither.
+    """
+    import json
+
+    text = path.read_text(encoding="utf-8-sig")
+    if text.lstrip().startswith("["):
+        try:
+            return list(json.loads(text))
+        except ValueError as error:
+            raise StrAppError(f"{path}: not valid JSON ({error})") from None
+    found: list[Any] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        fields = line.split(",")
+        try:
+            found.append([float(field) for field in fields[: 8 if len(fields) >= 8 else 4]])
+        except ValueError:
+            raise StrAppError(f"{path} line {number}: not 4 or 8 numbers with commas between them") from None
+    if not found:
+        raise StrAppError(f"{path}: no region in this file: give a JSON array, or 4 or 8 numbers a line")
+    return found
+
+
+def _bad(what: str) -> ImageError:
+    return ImageError("bad_region", what)
+
+
+def _within(marked: Region, height: int, width: int) -> Region:
+    """A box cut off at the photograph's edges; a quadrilateral as it is, if it lies about inside."""
+    points = np.array(marked.corners)
+    low, high = points.min(axis=0), points.max(axis=0)
+    if (high <= 0).any() or low[0] >= width or low[1] >= height:
+        raise _bad(f"it lies outside the photograph of {width}×{height} pixels")
+    if marked.upright:
+        x0, y0 = (float(np.floor(max(edge, 0.0))) for edge in low)
+        x1, y1 = (float(np.ceil(min(edge, side))) for edge, side in zip(high, (width, height), strict=True))
+        return Region(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), upright=True)
+    margin = _OUTSIDE * np.array([width, height])
+    if (low < -margin).any() or (high > np.array([width, height]) + margin).any():
+        raise _bad(f"it reaches far outside the photograph of {width}×{height} pixels")
+    return marked
+
+
+def _crop(photo: npt.NDArray[np.uint8], marked: Region) -> npt.NDArray[np.uint8]:
+    if marked.upright:
+        (x0, y0), _, (x1, y1), _ = marked.corners
+        return np.ascontiguousarray(photo[int(y0) : int(y1), int(x0) : int(x1)])
+    height, width = marked.size
+    # OpenCV's whole numbers are the centres of pixels, ours are their edges.
+    flat = cv2.warpPerspective(
+        photo, _flattening(marked, 0.5), (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(flat, dtype=np.uint8)
+
+
+def _flattening(marked: Region, centre: float) -> npt.NDArray[np.float64]:
+    """Homography, (3, 3), from the photograph to the crop; `centre` of a pixel is taken off the coordinates of both."""
+    height, width = marked.size
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
+    matrix = cv2.getPerspectiveTransform(
+        np.array(marked.corners, dtype=np.float32) - np.float32(centre), corners - np.float32(centre)
+    )
+    return np.asarray(matrix, dtype=np.float64)
