@@ -14,7 +14,7 @@ import safetensors.torch
 
 from str_app.models.charset import Charset
 from str_app.models.preprocessing import BEFORE_SPREAD, Preprocessing
-from str_app.models.recognizer import Architecture, Recognizer
+from str_app.models.recognizer import RENAMED, Architecture, Recognizer
 
 FORMAT = "str-app/1"
 
@@ -96,7 +96,7 @@ def load_checkpoint(path: str | Path) -> tuple[Recognizer, dict[str, Any]]:
     try:
         preprocessing = BEFORE_SPREAD | {key: _tuples(value) for key, value in header["preprocessing"].items()}
         model = Recognizer(
-            Architecture(**{key: _tuples(value) for key, value in header["architecture"].items()}),
+            Architecture(**{RENAMED.get(key, key): _tuples(value) for key, value in header["architecture"].items()}),
             Charset(header["charset"]),
             Preprocessing(**preprocessing),
         )

@@ -12,7 +12,7 @@ from str_app.models.backbones.resnet import ResNet
 from str_app.models.charset import Charset
 from str_app.models.decoders.attention import Memory
 from str_app.models.decoders.attention_decoder import AttentionDecoder, State
-from str_app.models.gates.gate import FeatureMap, Refine, RefinedGate, Squash
+from str_app.models.gates.gate import Activation, FeatureMap, Refine, RefinedGate
 from str_app.models.gates.layers import RefinedLSTM
 from str_app.models.preprocessing import Preprocessing
 
@@ -36,7 +36,7 @@ class Architecture:
         embedding_size: of the previous character.
         dropout: on the classifier's input, while training.
         max_length: characters a reading can have.
-        refine, gates, feature, squash: the decoder's refined gates, see `str_app.models.gates.gate.RefinedGate`.
+        refine, gates, feature, activation: the decoder's refined gates, see `str_app.models.gates.gate.RefinedGate`.
     """
 
     stem: tuple[int, int] = (32, 48)
@@ -56,7 +56,11 @@ class Architecture:
     refine: Refine = "mul"
     gates: tuple[str, ...] = ("input", "output")
     feature: FeatureMap = "linear"
-    squash: Squash = "tanh"
+    activation: Activation = "tanh"
+
+
+# Older name → the field's name today: in checkpoints, in settings of runs, and on the command line.
+RENAMED = {"squash": "activation"}
 
 
 class Recognizer(nn.Module):
@@ -99,7 +103,7 @@ class Recognizer(nn.Module):
             a.attention_size,
             a.embedding_size,
             a.dropout,
-            RefinedGate(a.refine, tuple(a.gates), a.feature, a.squash),
+            RefinedGate(a.refine, tuple(a.gates), a.feature, a.activation),
             a.locate,
         )
 

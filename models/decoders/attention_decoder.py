@@ -56,7 +56,7 @@ class AttentionDecoder(nn.Module):
             refine=gate.refine,
             gates=gate.gates,
             feature=gate.feature,
-            squash=gate.squash,
+            activation=gate.activation,
         )
         self.dropout = dropout
         self.classifier = nn.Linear(hidden_size + glimpse_size, num_classes)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from str_app.models.gates.gate import FeatureMap, Refine, RefinedGate, Squash, feature_weight
+from str_app.models.gates.gate import Activation, FeatureMap, Refine, RefinedGate, feature_weight
 from str_app.models.gates.initialization import init_uniform_
 from str_app.models.gates.units import GRU, LSTM, MGU, State, Unit
 
@@ -29,12 +29,13 @@ class _RefinedCell(nn.RNNCellBase):
         refine: Refine | None = None,
         gates: tuple[str, ...] | None = None,
         feature: FeatureMap = "linear",
-        squash: Squash = "tanh",
+        activation: Activation = "tanh",
+        squash: Activation | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(input_size, hidden_size, bias, device=device, dtype=dtype)  # type: ignore[call-arg]
-        gate = self.unit.choose(refine, gates, feature, squash)
+        gate = self.unit.choose(refine, gates, feature, activation, squash)
         gate.check(self.unit.gates, self.input_size, self.hidden_size)
         self.gate = gate
         if gate.refine == "ur":
@@ -75,8 +76,9 @@ class RefinedLSTMCell(_RefinedCell, nn.LSTMCell):
         input_size: features of x_t.
         hidden_size: features of h_t and c_t.
         bias: whether the vanilla part has biases.
-        refine, gates, feature, squash: see `gate.RefinedGate`; gates from "input", "forget", "output". The defaults of
-            each unit are its layer's, where they are justified.
+        refine, gates, feature, activation: see `gate.RefinedGate`; gates from "input", "forget", "output". The
+            defaults of each unit are its layer's, where they are justified.
+        squash: deprecated name of `activation`.
 
     Raises:
         ValueError: unknown choice or gate, or `feature="identity"` with input_size ≠ hidden_size.

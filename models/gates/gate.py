@@ -7,7 +7,7 @@ Nothing follows ⋄: no clip, no second σ. A refined gate is therefore signed: 
 the feature stays in [−1, 1].
 
 The paper's text does not fix what happens when d_in ≠ d_hidden, nor bounds x_t. Both are choices of this library,
-`feature` and `squash` below. docs/gates.md tells the paper's part from ours.
+`feature` and `activation` below. docs/gates.md tells the paper's part from ours.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 Refine = Literal["none", "add", "mul", "ur"]
 FeatureMap = Literal["identity", "linear"]
-Squash = Literal["none", "tanh", "layernorm"]
+Activation = Literal["none", "tanh", "layernorm"]
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class RefinedGate:
             the paper's one public implementation (spaGO) reads it.
         feature: `"identity"` joins x_t itself and needs d_in = d_hidden; `"linear"` (default, because it fits any
             sizes) joins a learned map of it without bias, one map for all gates.
-        squash: applied to the feature before ⋄. `"tanh"` (default) keeps the gate in the range of the paper's figure;
-            with `"none"` and unbounded features, |h| under × grows with |x|. `"layernorm"` has no learned scale.
+        activation: applied to the feature before ⋄. `"tanh"` (default) keeps the gate in the range of the paper's
+            figure; with `"none"` and unbounded features, |h| under × grows with |x|. `"layernorm"` learns no scale.
     """
 
     refine: Refine = "mul"
     gates: tuple[str, ...] = ("input", "output")
     feature: FeatureMap = "linear"
-    squash: Squash = "tanh"
+    activation: Activation = "tanh"
 
     watched: ClassVar[bool] = False  # True in a gate that records what passes: gates.statistics
 
@@ -54,7 +54,7 @@ class RefinedGate:
         for name, value, allowed in (
             ("refine", self.refine, ("none", "add", "mul", "ur")),
             ("feature", self.feature, ("identity", "linear")),
-            ("squash", self.squash, ("none", "tanh", "layernorm")),
+            ("activation", self.activation, ("none", "tanh", "layernorm")),
         ):
             if value not in allowed:
                 raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(repr, allowed))}")
@@ -92,9 +92,9 @@ class RefinedGate:
         if not self.joins:
             return None
         feature = x if weight is None else F.linear(x, weight)
-        if self.squash == "tanh":
+        if self.activation == "tanh":
             return torch.tanh(feature)
-        if self.squash == "layernorm":
+        if self.activation == "layernorm":
             return F.layer_norm(feature, feature.shape[-1:])
         return feature
 

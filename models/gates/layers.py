@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from str_app.models.gates.gate import FeatureMap, Refine, RefinedGate, Squash, feature_weight
+from str_app.models.gates.gate import Activation, FeatureMap, Refine, RefinedGate, feature_weight
 from str_app.models.gates.initialization import init_uniform_
 from str_app.models.gates.recurrence import run_recurrence
 from str_app.models.gates.units import GRU, LSTM, MGU, State, Unit
@@ -166,9 +166,10 @@ class RefinedLSTM(_RefinedLayer):
 
     Args:
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional: as for `nn.LSTM`.
-        refine, gates, feature, squash: see `gate.RefinedGate`; gates from "input", "forget", "output". By
+        refine, gates, feature, activation: see `gate.RefinedGate`; gates from "input", "forget", "output". By
             default + on input and output gates, which learns adding, counting and characters better than vanilla
             gates do (docs/studies.md); × is worse than vanilla at adding, and as good in this project's recogniser.
+        squash: deprecated name of `activation`.
         fused: run each layer as one autograd function; False is the plain loop, which is slower and has second
             derivatives, forward-mode derivatives and torch.func transforms. The same values and gradients.
 
@@ -199,7 +200,8 @@ class RefinedLSTM(_RefinedLayer):
         refine: Refine | None = None,
         gates: tuple[str, ...] | None = None,
         feature: FeatureMap = "linear",
-        squash: Squash = "tanh",
+        activation: Activation = "tanh",
+        squash: Activation | None = None,
         fused: bool = True,
     ) -> None:
         if proj_size and refine != "none":
@@ -217,7 +219,7 @@ class RefinedLSTM(_RefinedLayer):
             device=device,
             dtype=dtype,
         )
-        self._refine(self.unit.choose(refine, gates, feature, squash), fused, device, dtype)
+        self._refine(self.unit.choose(refine, gates, feature, activation, squash), fused, device, dtype)
 
 
 class _OneStateLayer(_RefinedLayer):
@@ -244,7 +246,8 @@ class _OneStateLayer(_RefinedLayer):
         refine: Refine | None = None,
         gates: tuple[str, ...] | None = None,
         feature: FeatureMap = "linear",
-        squash: Squash = "tanh",
+        activation: Activation = "tanh",
+        squash: Activation | None = None,
         fused: bool = True,
     ) -> None:
         super().__init__(
@@ -260,7 +263,7 @@ class _OneStateLayer(_RefinedLayer):
             dtype=dtype,
         )
         self.mode = self.unit.name
-        self._refine(self.unit.choose(refine, gates, feature, squash), fused, device, dtype)
+        self._refine(self.unit.choose(refine, gates, feature, activation, squash), fused, device, dtype)
 
 
 class RefinedGRU(_OneStateLayer):

@@ -6,6 +6,7 @@ is (B, H) from `RefinedGate.map_feature`, or None; states are (B, H).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from str_app.models.gates.gate import FeatureMap, Refine, RefinedGate, Squash
+from str_app.models.gates.gate import Activation, FeatureMap, Refine, RefinedGate
 
 State = tuple[Tensor, ...]  # (h,) or (h, c)
 Step = Callable[[RefinedGate, Tensor, State, Tensor | None, Tensor, Tensor | None], State]
@@ -42,11 +43,22 @@ class Unit:
     step: Step
 
     def choose(
-        self, refine: Refine | None, gates: tuple[str, ...] | None, feature: FeatureMap, squash: Squash
+        self,
+        refine: Refine | None,
+        gates: tuple[str, ...] | None,
+        feature: FeatureMap,
+        activation: Activation,
+        squash: Activation | None = None,
     ) -> RefinedGate:
-        """The gate choices of a cell or layer; for `refine` and `gates`, None is this unit's default."""
+        """The gate choices of a cell or layer; for `refine` and `gates`, None is this unit's default.
+
+        `squash` is the deprecated name of `activation`.
+        """
+        if squash is not None:
+            warnings.warn("squash is deprecated: use activation", DeprecationWarning, stacklevel=3)
+            activation = squash
         chosen = self.default_gates if gates is None else tuple(gates)
-        return RefinedGate(refine or self.default_refine, chosen, feature, squash)
+        return RefinedGate(refine or self.default_refine, chosen, feature, activation)
 
     def blocks_of(self, gate: RefinedGate) -> tuple[str, ...]:
         """Blocks of the stacked weights: uniform-refine gates need a `"refine"` block.

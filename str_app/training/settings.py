@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import types
 import typing
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from str_app.errors import StrAppError
 from str_app.models.checkpoint import load_checkpoint
 from str_app.models.preprocessing import BEFORE_SPREAD, Preprocessing
 from str_app.models.presets import architecture
-from str_app.models.recognizer import Architecture
+from str_app.models.recognizer import RENAMED, Architecture
 from str_app.models.transfer import can_grow
 
 
@@ -173,6 +174,9 @@ def make_settings(overrides: list[str], base: TrainSettings | None = None, **giv
             raise StrAppError(f"--set {override!r}: write key=value")
         part, dot, name = key.partition(".")
         if dot and part in NESTED:
+            if name in RENAMED:
+                print(f"note: {key} is called {part}.{RENAMED[name]} now", file=sys.stderr)
+                name = RENAMED[name]
             try:
                 changed = _with(getattr(settings, part), name, value)
             except ValueError as error:
@@ -262,7 +266,8 @@ def load_settings(path: Path) -> TrainSettings:
         stored["preprocessing"] = BEFORE_SPREAD | stored["preprocessing"]
         for part, kind in NESTED.items():
             inner = typing.get_type_hints(kind)
-            built[part] = kind(**{key: _convert(inner[key], value) for key, value in stored[part].items()})
+            values = {RENAMED.get(key, key): value for key, value in stored[part].items()}
+            built[part] = kind(**{key: _convert(inner[key], value) for key, value in values.items()})
         return TrainSettings(**built)
     except FileNotFoundError:
         raise StrAppError(f"{path}: not there, so there is no run to resume; leave out --resume to start one") from None

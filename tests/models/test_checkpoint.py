@@ -79,3 +79,13 @@ def test_weights_that_do_not_fit_their_description(saved):
     with pytest.raises(CheckpointError, match="do not fit together") as caught:
         load_checkpoint(path)
     assert len(str(caught.value)) < 500
+
+
+def test_older_names_of_choices_are_read(tmp_path):
+    model = tiny(activation="layernorm")
+    path = tmp_path / "older.safetensors"
+    save_checkpoint(path, model)
+    header = read_header(path)
+    header["architecture"]["squash"] = header["architecture"].pop("activation")
+    safetensors.torch.save_file(model.state_dict(), path, metadata={"str_app": json.dumps(header)})
+    assert load_checkpoint(path)[0].architecture == model.architecture

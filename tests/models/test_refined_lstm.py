@@ -7,16 +7,16 @@ from str_app.models.gates.gate import RefinedGate
 from str_app.models.gates.layers import RefinedLSTM
 
 
-def literal_lstm(x, h, c, weights, refine, gates, feature, squash):
+def literal_lstm(x, h, c, weights, refine, gates, feature, activation):
     """One layer, one direction, one sequence, one step after the other, as the equation is written."""
     w_ih, w_hh, b_ih, b_hh, w_x = weights
     H = h.shape[0]
     outputs = []
     for x_t in x:
         joined = x_t if feature == "identity" else w_x @ x_t
-        if squash == "tanh":
+        if activation == "tanh":
             joined = torch.tanh(joined)
-        elif squash == "layernorm":
+        elif activation == "layernorm":
             joined = (joined - joined.mean()) / torch.sqrt(joined.var(unbiased=False) + 1e-5)
 
         def gate(k, name, joined=joined, x_t=x_t, h=h):
@@ -44,16 +44,18 @@ def layer_weights(layer, suffix):
     )
 
 
-@pytest.mark.parametrize("squash", ["none", "tanh", "layernorm"])
+@pytest.mark.parametrize("activation", ["none", "tanh", "layernorm"])
 @pytest.mark.parametrize("feature", ["identity", "linear"])
 @pytest.mark.parametrize("gates", [("input", "output"), ("forget",), ("input", "forget", "output")])
 @pytest.mark.parametrize("refine", ["add", "mul"])
-def test_refined_layer_is_the_literal_equation(refine, gates, feature, squash):
+def test_refined_layer_is_the_literal_equation(refine, gates, feature, activation):
     torch.manual_seed(1)
-    layer = RefinedLSTM(4, 4, refine=refine, gates=gates, feature=feature, squash=squash, dtype=torch.float64)
+    layer = RefinedLSTM(4, 4, refine=refine, gates=gates, feature=feature, activation=activation, dtype=torch.float64)
     x, h, c = torch.randn(6, 4).double(), torch.randn(4).double(), torch.randn(4).double()
     output, (h_n, c_n) = layer(x, (h[None], c[None]))
-    expected, h_expected, c_expected = literal_lstm(x, h, c, layer_weights(layer, "l0"), refine, gates, feature, squash)
+    expected, h_expected, c_expected = literal_lstm(
+        x, h, c, layer_weights(layer, "l0"), refine, gates, feature, activation
+    )
     torch.testing.assert_close(output, expected)
     torch.testing.assert_close(h_n[0], h_expected)
     torch.testing.assert_close(c_n[0], c_expected)

@@ -160,7 +160,7 @@ def test_initialisations_name_what_is_missing():
         (RefinedLSTM, {"gates": ("input", "input")}, "twice"),
         (RefinedGRUCell, {"gates": ()}, "name a gate"),
         (RefinedMGU, {"feature": "identity"}, "feature='linear'"),
-        (RefinedLSTMCell, {"squash": "relu"}, "layernorm"),
+        (RefinedLSTMCell, {"activation": "relu"}, "layernorm"),
         (RefinedLSTM, {"proj_size": 2}, "refined counterpart"),
     ],
 )
@@ -181,3 +181,11 @@ def test_wrong_input_and_state_are_named(kind):
         layer(torch.randn(2, 2, 3), (wrong, wrong) if kind is RefinedLSTM else wrong)
     with pytest.raises(RuntimeError, match="larger than 0"):
         layer(torch.randn(0, 2, 3))
+
+
+@pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
+def test_the_older_name_of_activation_is_taken_with_a_warning(kind):
+    with pytest.warns(DeprecationWarning, match="use activation") as caught:
+        module = kind(3, 4, squash="layernorm")
+    assert module.gate.activation == "layernorm"
+    assert caught[0].filename == __file__

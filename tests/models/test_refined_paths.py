@@ -27,7 +27,7 @@ def loop_of_cells(layer, x, initial):
     for depth in range(layer.num_layers):
         outputs = []
         for suffix in [f"l{depth}", f"l{depth}_reverse"][: 1 + layer.bidirectional]:
-            choices = {name: getattr(layer.gate, name) for name in ("refine", "gates", "feature", "squash")}
+            choices = {name: getattr(layer.gate, name) for name in ("refine", "gates", "feature", "activation")}
             cell = kind(x.shape[1], layer.hidden_size, layer.bias, dtype=x.dtype, **choices)
             names = {name: getattr(layer, f"{name}_{suffix}") for name, _ in cell.named_parameters()}
             state = tuple(s[len(last)] for s in initial)
@@ -53,7 +53,7 @@ def cases(draw):
         "refine": draw(st.sampled_from(["none", "add", "mul", "ur"])),
         "gates": tuple(gates),
         "feature": "identity" if identity else "linear",
-        "squash": draw(st.sampled_from(["none", "tanh", "layernorm"])),
+        "activation": draw(st.sampled_from(["none", "tanh", "layernorm"])),
         "bias": draw(st.booleans()),
         "num_layers": layers,
         "bidirectional": draw(st.booleans()),

@@ -51,6 +51,6 @@ def map_inputs(
     projected = NativeLinear.apply(x, weight_ih, bias_ih, False, library)
     if weight_feature is None:
         return projected, gate.map_feature(x, None)
-    squash = gate.squash == "tanh"
+    squash = gate.activation == "tanh"
     feature = NativeLinear.apply(x, weight_feature, None, squash, library)
     return projected, feature if squash else gate.map_feature(feature, None)
