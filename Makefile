@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := str_app models datasets serve tests scripts research docs
 
-.PHONY: help install demo test lint types check format service-test docker-test compose-test deploy-test fonts clean
+.PHONY: help install demo test lint types check format service-test triton-test package-test docker-test compose-test deploy-test fonts clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -57,6 +57,9 @@ triton-test: install  ## the GPU's kernels without a GPU: interpreted, then comp
 	$(BIN)/pip install --quiet triton
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/models/test_refined_paths.py -k triton -o faulthandler_timeout=600
 	$(BIN)/python -m pytest tests/models/test_triton_steps.py
+
+package-test: install  ## the wheel beside Hugging Face's datasets, either installed first (2 minutes; needs pip's package index)
+	$(BIN)/python -m pytest -m slow tests/end_to_end/test_wheel.py
 
 docker-test: install  ## build and run the image (needs a Docker engine: DOCKER_HOST or the default socket)
 	bash scripts/docker_test.sh
