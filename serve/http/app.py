@@ -16,7 +16,6 @@ from starlette.middleware.cors import CORSMiddleware
 from str_app.serve.http import problems, routes_v1, routes_v2, schema
 from str_app.serve.http.access import Access, read_keys
 from str_app.serve.http.problems import ProblemError
-from str_app.serve.http.room import Room
 from str_app.serve.http.uploads import UploadMemory
 from str_app.serve.inference.batcher import Batcher, shares
 from str_app.serve.inference.decoder import Decoder
@@ -69,7 +68,6 @@ def create_app(settings: Settings | None = None, load: Callable[[], Reader] | No
     decoder = Decoder(settings.decode_threads, metrics)
     service = Service(settings, metrics, lifecycle, batcher, decoder, UploadMemory(settings.max_upload_bytes))
     tracer = Tracer.to_endpoint(settings.traces_endpoint) if settings.traces_endpoint else None
-    recorder = Recorder(metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -93,9 +91,6 @@ def create_app(settings: Settings | None = None, load: Callable[[], Reader] | No
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
-    # Keys, origins and spans are the application's business, and come before a refusal.
-    seen_first = settings.api_keys_file or settings.cors_origins or tracer
-    app.state.room = None if seen_first else Room(batcher.check_room, recorder, lifecycle)
     # The last one added is the first to see a request.
     if settings.api_keys_file:
         app.add_middleware(Access, digests=read_keys(settings.api_keys_file))
@@ -107,7 +102,7 @@ def create_app(settings: Settings | None = None, load: Callable[[], Reader] | No
             allow_headers=["Authorization", "X-API-Key", "Content-Type", "X-Request-ID"],
             expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
         )
-    app.add_middleware(Telemetry, recorder=recorder, lifecycle=lifecycle, tracer=tracer)
+    app.add_middleware(Telemetry, recorder=Recorder(metrics), lifecycle=lifecycle, tracer=tracer)
     problems.install(app)
     metrics.ready.set_function(lambda: float(service.ready))
     app.include_router(routes_v1.routes(service))  # first, since routes are tried in turn

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import http
 import json
-import time
 from collections.abc import Mapping
 from email.utils import formatdate
-from functools import lru_cache
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -62,35 +60,15 @@ def problem_response(problem: ProblemError, scope: Scope) -> Response:
     return JSONResponse(body, problem.status, problem.headers, media_type=MEDIA_TYPE)
 
 
-def problem_bytes(problem: ProblemError, request_id: str, closes: bool) -> bytes:
-    """The whole answer to a request that no application has seen, as HTTP/1.1.
-
-    Args:
-        problem: what to say.
-        request_id: as `telemetry.request_id_of` makes it; empty if the request was never understood.
-        closes: whether the connection ends with it.
-    """
-    headers = tuple(problem.headers.items())
-    form, length = _problem_form(problem.status, problem.code, problem.detail, headers, closes, int(time.time()))
-    named = request_id.encode()
-    return form % (length + len(named), b"X-Request-ID: %b\r\n" % named if named else b"", named)
-
-
-@lru_cache(maxsize=16)
-def _problem_form(
-    status: int, code: str, detail: str, more: tuple[tuple[str, str], ...], closes: bool, now: int
-) -> tuple[bytes, int]:
-    """What is the same for all that are refused within a second, and the length of its body without the id."""
-    body = json.dumps(problem_body(ProblemError(status, code, detail), ""))
-    headers = {"Date": formatdate(now, usegmt=True), "Content-Type": MEDIA_TYPE, "X-Content-Type-Options": "nosniff"}
-    headers |= dict(more)
-    if closes:
-        headers["Connection"] = "close"
-    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    start = f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\n{head}"
-    assert body.endswith('""}')  # the id is the last member
-    fixed = [part.replace("%", "%%") for part in (start, body[:-2])]
-    return f'{fixed[0]}Content-Length: %d\r\n%b\r\n{fixed[1]}%b"}}'.encode("latin-1"), len(body)
+def problem_bytes(problem: ProblemError) -> bytes:
+    """A whole HTTP/1.1 answer for a request that the application has not seen; the connection ends with it."""
+    body = json.dumps(problem_body(problem, "")).encode()
+    head = (
+        f"HTTP/1.1 {problem.status} {http.HTTPStatus(problem.status).phrase}\r\n"
+        f"Date: {formatdate(usegmt=True)}\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n"
+        "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode("ascii") + body
 
 
 def documented(descriptions: dict[int, str]) -> dict[int | str, dict[str, Any]]:

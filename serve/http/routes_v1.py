@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 
 from str_app.errors import ImageError
 from str_app.serve.http import problems, schema
@@ -70,30 +68,9 @@ Rotate = Annotated[
 Attention = Annotated[bool, Query(description="Also return where the network looked for each character.")]
 
 
-class Direct(APIRoute):
-    """Calls an endpoint that takes the request, and options with defaults, at once where the URL has no query.
-
-    Solving the parameters of a request takes FastAPI a sixth of the event loop's time.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        usual = super().get_route_handler()
-        name = self.dependant.request_param_name
-        if name is None:
-            return usual
-
-        async def handler(request: Request) -> Response:
-            if request.scope["query_string"]:
-                return await usual(request)
-            answer: Response = await self.endpoint(**{name: request})
-            return answer
-
-        return handler
-
-
 def routes(service: Service) -> APIRouter:
     """The routes, around one application's parts."""
-    router = APIRouter(prefix="/v1", tags=["reading"], route_class=Direct)
+    router = APIRouter(prefix="/v1", tags=["reading"])
     documented = problems.documented(PROBLEMS)
 
     def json_of(results: list[dict[str, Any]], job: Work) -> Response:

@@ -19,7 +19,7 @@ import uvicorn
 
 from str_app.errors import StrAppError
 from str_app.serve.http.app import create_app
-from str_app.serve.http.connections import PIECE, Connection
+from str_app.serve.http.connections import Connection
 from str_app.serve.inference.service import Service
 from str_app.serve.operations.logs import log_config, logger
 from str_app.serve.settings import Settings
@@ -94,11 +94,9 @@ def run(settings: Settings, load: Callable[[], Reader] | None = None) -> None:
             loop="asyncio",
             http=partial(  # type: ignore[arg-type]
                 Connection,
-                buffer=memoryview(bytearray(PIECE)),
                 header_timeout_s=settings.header_timeout_s,
                 write_timeout_s=settings.upload_timeout_s,
                 metrics=service.metrics,
-                room=app.state.room,
             ),
             ws="none",
             log_config=log_config(settings.log_format, settings.log_level),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from str_app.passes import usual_sizes
 from str_app.serve.http.problems import ProblemError
-from str_app.serve.inference.underway import Crop, Outcome, deliver
+from str_app.serve.inference.jobs import Crop, Outcome, deliver
 from str_app.serve.operations.telemetry import Metrics
 
 if TYPE_CHECKING:

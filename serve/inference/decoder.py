@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from str_app.errors import ImageError
 from str_app.inputs.images import ImageLimits, load_image
-from str_app.serve.inference.underway import Crop, deliver
+from str_app.serve.inference.jobs import Crop, deliver
 from str_app.serve.operations.telemetry import Metrics
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from str_app.serve.http.problems import ProblemError
 from str_app.serve.http.uploads import Body, Upload, UploadMemory
 from str_app.serve.inference.batcher import Batcher
 from str_app.serve.inference.decoder import Decoder, fit_crop, fit_regions
-from str_app.serve.inference.underway import Crop
+from str_app.serve.inference.jobs import Crop
 from str_app.serve.operations.logs import logger
 from str_app.serve.operations.telemetry import Lifecycle, Metrics
 from str_app.serve.settings import Settings

@@ -50,6 +50,7 @@ def log_config(log_format: str, level: str) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
         "loggers": {
             "str_app.serve": logger_config,
-            "uvicorn": logger_config | {"level": "WARNING"},
+            # Not its warnings: each malformed request and each offered upgrade would write one.
+            "uvicorn": logger_config | {"level": "ERROR"},
         },
     }

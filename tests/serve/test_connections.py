@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import resource
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -115,8 +116,20 @@ def test_a_client_that_takes_no_answer_is_cut_off(server: ServerProcess) -> None
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(server.address)
         connection.settimeout(10)
-        with pytest.raises(ConnectionError):
-            connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 1_000_000)
+        request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+        closed = select.poll()
+        closed.register(connection, 0)  # errors only
+        for _ in range(10):  # more than the buffers of both sockets hold
+            connection.sendall(request * 50)
+            if closed.poll(1000):
+                break
+        assert closed.poll(0), "still open"
+    server.wait(lambda: server.shows("str_app_requests_in_flight 1.0"))
+
+
+def test_a_client_that_sends_requests_without_end_is_cut_off(server: ServerProcess) -> None:
+    with socket.create_connection(server.address, timeout=10) as connection, pytest.raises(ConnectionError):
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 1_000_000)
     server.wait(lambda: server.shows("str_app_requests_in_flight 1.0"))
 
 
