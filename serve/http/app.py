@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from str_app.serve.http import problems, routes_v1, routes_v2, schema
 from str_app.serve.http.access import Access, read_keys
+from str_app.serve.http.admission import Admission
 from str_app.serve.http.problems import ProblemError
 from str_app.serve.http.uploads import UploadMemory
 from str_app.serve.inference.batcher import Batcher, shares
@@ -92,6 +93,7 @@ def create_app(settings: Settings | None = None, load: Callable[[], Reader] | No
     )
     app.state.service = service
     # The last one added is the first to see a request.
+    app.add_middleware(Admission, check=batcher.check_room)
     if settings.api_keys_file:
         app.add_middleware(Access, digests=read_keys(settings.api_keys_file))
     if settings.cors_origins:

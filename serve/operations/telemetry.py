@@ -198,8 +198,8 @@ class Telemetry:
         self._record(scope, status or CLIENT_GONE, time.perf_counter() - start)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        other = "/static" if status < 400 else "unmatched"
-        route = str(getattr(scope.get("route"), "path", other))
+        unrouted = scope.get("str_app.route", "/static" if status < 400 else "unmatched")
+        route = str(getattr(scope.get("route"), "path", unrouted))
         method = scope["method"] if scope["method"] in METHODS else "other"
         problem = scope.get("str_app.problem", "")
         texts = {"texts": scope["str_app.texts"]} if "str_app.texts" in scope else {}
