@@ -40,7 +40,7 @@ from str_app.models.recognizer import Recognizer
 from str_app.reader import Reader
 from str_app.study.report import students_t
 from str_app.study.studies import REDUCED
-from str_app.training.journal import read_metrics
+from str_app.training.run_logger import read_metrics
 from str_app.training.selection import scores
 
 Found = dict[str, tuple[int, int, float, float]]  # by set: words right, crops, nats of the labels, characters with ends

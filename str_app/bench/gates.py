@@ -1,7 +1,7 @@
-"""How fast the refined-gate layers are: against torch's own layers, and against a loop of single cells.
+"""Speed of the refined-gate layers, compared with torch's own layers and with a loop of single cells.
 
-Only ratios within one run mean something, above all on a machine that does other work: the contenders take turns, and
-a ratio is the median of the ratios of the turns.
+Only ratios within one run are meaningful, above all on a machine that is not idle: the contenders take turns, and each
+ratio is the median over the turns.
 """
 
 from __future__ import annotations
@@ -31,21 +31,23 @@ PASSES = ("forward", "forward+backward")
 
 _CELLS: dict[str, Any] = {"LSTM": RefinedLSTMCell, "GRU": RefinedGRUCell, "MGU": RefinedMGUCell}
 _TORCH: dict[str, Any] = {"LSTM": nn.LSTM, "GRU": nn.GRU}
+TIMED_UNITS = tuple(_CELLS)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One unit, shape and pass.
+    """Times of one unit, shape and pass.
 
     Attributes:
         unit: LSTM, GRU or MGU.
-        batch, steps, hidden: B, T, and H, which is the input size too.
+        batch, steps, hidden: B, T and H; the input size is H, too.
         what: `"forward"` (without gradients) or `"forward+backward"`.
-        turns: measured turns.
-        milliseconds: contender → median time. Contenders: `torch` (nn.LSTM, nn.GRU; there is no MGU), `refined` (our
-            layer), `pure` (the same without the native loops or the GPU's kernels, where it takes those), `cells` (a
-            loop of our cells), `compiled` (torch.compile of that loop).
-        ratios: contender → (lower quartile, median, upper quartile) of the refined layer's time to the contender's.
+        turns: number of measured turns.
+        milliseconds: contender → median time. Contenders: `torch` (nn.LSTM, nn.GRU; torch has no MGU), `refined` (our
+            layer), `pure` (the same in plain torch operations, where `refined` uses native loops or GPU kernels),
+            `cells` (a loop of our cells), `compiled` (torch.compile of that loop).
+        ratios: contender → (lower quartile, median, upper quartile) of the refined layer's time relative to
+            the contender's.
     """
 
     unit: str
@@ -60,7 +62,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Overhead:
-    """What a refined layer costs beside time: parameters, and bytes kept between forward and backward pass."""
+    """Costs other than time: parameters, and bytes saved by the forward pass for the backward pass."""
 
     unit: str
     shape: tuple[int, int, int]
@@ -69,7 +71,7 @@ class Overhead:
 
 
 def shapes(quick: bool) -> list[tuple[int, int, int]]:
-    """(B, T, H) of a run; the quick ones take seconds."""
+    """The shapes (B, T, H) of a run."""
     return list(QUICK) if quick else list(itertools.product(BATCHES, STEPS, HIDDEN))
 
 
@@ -86,14 +88,14 @@ def measure(
     """Time every unit, shape and pass.
 
     Args:
-        units: of LSTM, GRU, MGU.
+        units: any of LSTM, GRU, MGU.
         shapes: (B, T, H) each.
-        refine: of the refined layers, else at their defaults.
+        refine: kind of refined gates; the layers' other options keep their defaults.
         device: cpu or cuda.
-        turns: most turns of a shape and pass.
-        seconds: no further turn is begun after this time, but three are always taken.
-        compiled: also torch.compile of the loop of cells, which compiles for minutes at many steps.
-        cpu_time: the process's own time in place of the clock's, for one thread on a machine that does other work.
+        turns: maximum number of turns per shape and pass.
+        seconds: no further turn starts after this time, but there are always three.
+        compiled: also time torch.compile of the loop of cells, which takes minutes to compile for many steps.
+        cpu_time: measure CPU time instead of wall time; for one thread on a machine that is not idle.
     """
     clock = time.process_time if cpu_time else time.perf_counter
     for unit, (batch, steps, hidden) in itertools.product(units, shapes):
@@ -117,20 +119,20 @@ def measure(
 
 
 def contenders(unit: str, hidden: int, refine: Refine, device: str, compiled: bool) -> dict[str, Any]:
-    """What is compared: modules from (T, B, H) to outputs (T, B, H) and a state."""
-    found: dict[str, Any] = {}
+    """The modules to compare, from (T, B, H) to outputs (T, B, H) and a state."""
+    modules: dict[str, Any] = {}
     if unit in _TORCH:
-        found["torch"] = _TORCH[unit](hidden, hidden, device=device)
-    found["refined"] = LAYERS[unit](hidden, hidden, refine=refine, device=device)
+        modules["torch"] = _TORCH[unit](hidden, hidden, device=device)
+    modules["refined"] = LAYERS[unit](hidden, hidden, refine=refine, device=device)
     loop = LoopOfCells(_CELLS[unit](hidden, hidden, refine=refine, device=device))
-    found["cells"] = loop
+    modules["cells"] = loop
     if compiled:
-        found["compiled"] = torch.compile(loop)
-    return found
+        modules["compiled"] = torch.compile(loop)
+    return modules
 
 
 class LoopOfCells(nn.Module):
-    """The plain way to a recurrent layer: one call of the cell a step."""
+    """A recurrent layer in its plainest form: one call of the cell per step."""
 
     def __init__(self, cell: nn.Module) -> None:
         super().__init__()
@@ -146,7 +148,7 @@ class LoopOfCells(nn.Module):
 
 
 def overhead(unit: str, refine: Refine, shape: tuple[int, int, int] = (32, 100, 256)) -> Overhead:
-    """Parameters and bytes kept for the backward pass, of the refined layer and of those it is compared with."""
+    """Parameters and bytes saved for the backward pass, of the refined layer and the other contenders."""
     batch, steps, hidden = shape
     layers = contenders(unit, hidden, refine, "cpu", compiled=False)
     parameters = {name: sum(p.numel() for p in layer.parameters()) for name, layer in layers.items()}
@@ -154,24 +156,24 @@ def overhead(unit: str, refine: Refine, shape: tuple[int, int, int] = (32, 100, 
         unit,
         shape,
         parameters,
-        {name: _kept_bytes(layer, torch.randn(steps, batch, hidden)) for name, layer in layers.items()},
+        {name: _saved_bytes(layer, torch.randn(steps, batch, hidden)) for name, layer in layers.items()},
     )
 
 
-def _kept_bytes(layer: Any, x: Tensor) -> int:
+def _saved_bytes(layer: Any, x: Tensor) -> int:
     owned = {p.untyped_storage().data_ptr() for p in [*layer.parameters(), x]}
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
-    def note(tensor: Tensor) -> Tensor:
+    def record(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage() if tensor.layout == torch.strided else None
         if storage is not None and storage.data_ptr() not in owned:
-            kept[storage.data_ptr()] = storage.nbytes()
+            saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        output = layer(x)[0]  # alive until the sum is taken, so that no address is used twice
+    with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
+        output = layer(x)[0]  # kept alive until the sum, so that no address is reused
     del output
-    return sum(kept.values())
+    return sum(saved.values())
 
 
 def _runner(layer: Any, x: Tensor, what: str) -> Callable[[], None]:
@@ -197,7 +199,7 @@ def _take_turns(
             torch.cuda.synchronize()
         return clock() - started
 
-    for run in runs.values():  # first calls allocate, pack weights and compile
+    for run in runs.values():  # warm-up: first calls allocate, pack weights and compile
         run()
     times: dict[str, list[float]] = {name: [] for name in runs}
     until = time.perf_counter() + seconds
@@ -217,24 +219,26 @@ def _quartiles(values: list[float]) -> tuple[float, float, float]:
 
 
 def markdown(timings: Sequence[Timing], overheads: Sequence[Overhead]) -> str:
-    """The refined layer's path; times with ratios (quartiles in brackets); what the layers cost beside time."""
-    names = [name for name in ("torch", "pure", "cells", "compiled") if any(name in one.ratios for one in timings)]
+    """Markdown: how the refined layer ran, its times with ratios (quartiles in brackets), and the other costs."""
+    names = [
+        name for name in ("torch", "pure", "cells", "compiled") if any(name in timing.ratios for timing in timings)
+    ]
     lines = [
-        f"The refined layer ran by {'the native loops or the kernels' if 'pure' in names else 'torch operations'}.",
+        f"The refined layer ran in {'native loops or GPU kernels' if 'pure' in names else 'torch operations'}.",
         "",
         f"| unit | B | T | H | pass | refined, ms | {' | '.join(f'refined / {name}' for name in names)} |",
         "|---" * (6 + len(names)) + "|",
     ]
-    for one in timings:
+    for timing in timings:
         cells = []
         for name in names:
-            low, middle, high = one.ratios.get(name, (0.0, 0.0, 0.0))
-            cells.append(f"{middle:.2f} [{low:.2f}, {high:.2f}]" if name in one.ratios else "–")
+            low, middle, high = timing.ratios.get(name, (0.0, 0.0, 0.0))
+            cells.append(f"{middle:.2f} [{low:.2f}, {high:.2f}]" if name in timing.ratios else "–")
         lines.append(
-            f"| {one.unit} | {one.batch} | {one.steps} | {one.hidden} | {one.what} | "
-            f"{one.milliseconds['refined']:.2f} | {' | '.join(cells)} |"
+            f"| {timing.unit} | {timing.batch} | {timing.steps} | {timing.hidden} | {timing.what} | "
+            f"{timing.milliseconds['refined']:.2f} | {' | '.join(cells)} |"
         )
-    lines += ["", "| unit | B, T, H | | parameters | kept for the backward pass |", "|---|---|---|---|---|"]
+    lines += ["", "| unit | B, T, H | | parameters | saved for the backward pass |", "|---|---|---|---|---|"]
     for cost in overheads:
         for name, count in cost.parameters.items():
             lines.append(
@@ -245,41 +249,41 @@ def markdown(timings: Sequence[Timing], overheads: Sequence[Overhead]) -> str:
 
 
 def write(out: Path, about: dict[str, Any], timings: Sequence[Timing], overheads: Sequence[Overhead]) -> list[Path]:
-    """`gates.md`, `gates.json` and a plot for each unit; the files written."""
+    """Write `gates.md`, `gates.json` and a plot for each unit, and return their paths."""
     files = [out / "gates.md", out / "gates.json"]
     heading = ", ".join(f"{key} {value}" for key, value in about.items())
     files[0].write_text(f"{heading}\n\n{markdown(timings, overheads)}\n", encoding="utf-8")
     content = {
         **about,
-        "timings": [asdict(one) for one in timings],
-        "overheads": [asdict(one) for one in overheads],
+        "timings": [asdict(timing) for timing in timings],
+        "overheads": [asdict(overhead) for overhead in overheads],
     }
     files[1].write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    for unit in dict.fromkeys(one.unit for one in timings):
+    for unit in dict.fromkeys(timing.unit for timing in timings):
         file = out / f"gates-{unit.lower()}.svg"
-        file.write_text(_plot(unit, [one for one in timings if one.unit == unit]), encoding="utf-8")
+        file.write_text(_plot(unit, [timing for timing in timings if timing.unit == unit]), encoding="utf-8")
         files.append(file)
     return files
 
 
 def _plot(unit: str, timings: Sequence[Timing]) -> str:
-    """Forward and backward time of the refined layer to torch's (MGU: to the loop of cells), by batch size."""
+    """Time of forward and backward pass relative to torch's layer (MGU: to the loop of cells), by batch size."""
     against = "torch" if unit in _TORCH else "cells"
-    shown = [one for one in timings if one.what == "forward+backward"]
-    batches = sorted({one.batch for one in shown})
+    shown = [timing for timing in timings if timing.what == "forward+backward"]
+    batches = sorted({timing.batch for timing in shown})
     series = []
-    for steps, hidden in sorted({(one.steps, one.hidden) for one in shown if one.hidden in (128, 256)}):
-        chosen = [one for one in shown if (one.steps, one.hidden) == (steps, hidden)]
+    for steps, hidden in sorted({(timing.steps, timing.hidden) for timing in shown if timing.hidden in (128, 256)}):
+        chosen = [timing for timing in shown if (timing.steps, timing.hidden) == (steps, hidden)]
         series.append(
             Series(
                 f"T = {steps}, H = {hidden}",
-                [one.batch for one in chosen],
-                [one.ratios[against][1] for one in chosen],
+                [timing.batch for timing in chosen],
+                [timing.ratios[against][1] for timing in chosen],
                 marks="both",
             )
         )
     series.append(Series("", batches, [1.0] * len(batches), marks="dashed"))
-    top = max(value for one in series for value in one.ys)
+    top = max(value for curve in series for value in curve.ys)
     return plot(
         f"Refined {unit}: forward and backward",
         Axis("batch size", log=True, ticks=batches, bounds=(min(batches), max(2, max(batches)))),

@@ -1,4 +1,4 @@
-"""The command `str-app`: one module per verb, one place where errors become exit codes.
+"""The command `str-app`: one module per verb, and one place that turns errors into exit codes.
 
 Verb modules import nothing heavy at the top, so that `str-app --help` answers at once.
 """
@@ -32,7 +32,7 @@ EXTRA_OF_MODULE = {
 
 
 def build_app(debug: bool = False) -> typer.Typer:
-    """The whole command line; with `debug`, failures keep their traceback."""
+    """The whole command line; with `debug`, errors keep their traceback."""
     app = typer.Typer(
         no_args_is_help=True,
         add_completion=False,
@@ -41,9 +41,9 @@ def build_app(debug: bool = False) -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
 
-    @app.callback(help="Recognise words in pictures: make data, train, evaluate, read and serve.")
+    @app.callback(help="Recognise words in images: make data, train, evaluate, read and serve.")
     def root(
-        debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
+        debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
         version: Annotated[
             bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
         ] = False,
@@ -67,32 +67,32 @@ def build_app(debug: bool = False) -> typer.Typer:
     benches = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     benches.command("limits")(_guarded(bench.limits, debug))
     benches.command("gates")(_guarded(bench.gates, debug))
-    app.add_typer(benches, name="bench", help="Measure where a model stops reading, and how fast the gate layers are.")
+    app.add_typer(benches, name="bench", help="Measure the limits of a model, and the speed of the gate layers.")
     return app
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Entry point. Exit codes: 0 success, 1 error, 2 wrong usage, 128 + n stopped by signal n."""
     arguments = sys.argv[1:]
     end = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:end]
-    # Taken out here so that it may stand before or after the verb.
+    # Removed here so that it works before and after the verb.
     arguments = [argument for argument in arguments[:end] if argument != "--debug"] + arguments[end:]
     (build_app(debug=True) if debug else app)(args=arguments, prog_name="str-app")
 
 
 def explain(error: Exception) -> str:
-    """One line for a person about `error`, with the way out where it is known."""
+    """One line that describes `error`, with the remedy if it is known."""
     if isinstance(error, StrAppError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
-        place = f": {error.filename}" if error.filename is not None else ""
-        return f"{error.strerror}{place}"
+        file = f": {error.filename}" if error.filename is not None else ""
+        return f"{error.strerror}{file}"
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         extra = EXTRA_OF_MODULE.get(error.name.split(".")[0])
         if extra:
             return f"{error.name} is not installed: pip install 'str-app[{extra}]'"
-    # DataError, CharsetError, CheckpointError and their kin, told by their home so that nothing heavy is imported here.
+    # DataError, CharsetError, CheckpointError and the like, recognised by module so that nothing heavy is imported.
     if isinstance(error, ValueError) and type(error).__module__.split(".")[0] == "str_app":
         return str(error)
     return f"{type(error).__name__}: {error} (run again with --debug for the traceback)"

@@ -7,15 +7,21 @@ from typing import Annotated
 
 import typer
 
+from str_app.cli import options
+
 
 def average(
-    checkpoints: Annotated[list[Path], typer.Argument(help="Checkpoints that were trained from the same weights.")],
+    checkpoints: Annotated[list[Path], typer.Argument(help="Checkpoints fine-tuned from the same weights.")],
     out: Annotated[Path, typer.Option(help="Checkpoint to write.")],
-    share: Annotated[list[float] | None, typer.Option(help="Of each checkpoint, in order. Default: equal.")] = None,
-    val: Annotated[list[Path] | None, typer.Option(help="LMDB or folder to calibrate and score the mean on.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    share: Annotated[
+        list[float] | None, typer.Option(help="Weight of each checkpoint in the mean, in order. Default: equal.")
+    ] = None,
+    val: Annotated[
+        list[Path] | None, typer.Option(help="LMDB or folder on which to calibrate and score the mean; repeatable.")
+    ] = None,
+    device: options.Device = "cpu",
 ) -> None:
-    """Write the mean of checkpoints' weights, which often reads better than each of them.
+    """Write the mean of several checkpoints' weights, which often reads better than any one of them.
 
     Example: str-app average a.safetensors b.safetensors --share 7 --share 3 --val data/val --out mean.safetensors
     """

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from str_app.engines import precision as precisions
+from str_app.cli import options
+from str_app.cli.progress import ProgressBar
 from str_app.errors import StrAppError
 
 if TYPE_CHECKING:
@@ -21,42 +22,39 @@ def evaluate(
     data: Annotated[
         list[Path],
         typer.Option(
-            help="A data set, or a directory of them: LMDBs, or folders with images/ and labels.tsv "
-            "(and subset_*.txt, lexicon50.tsv). May be given several times."
+            help="A data set, or a directory of data sets: LMDBs, or folders with images/ and labels.tsv "
+            "(and optionally subset_*.txt, lexicon50.tsv). Repeatable."
         ),
     ],
-    model: Annotated[str, typer.Option(help="A name that `str-app models` lists, or a checkpoint file.")] = "small",
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers here.")] = None,
+    model: options.Model = "small",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all scores to this file.")
+    ] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Write a page with the worst mistakes here.")
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page with the most confident mistakes.")
     ] = None,
-    plots: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the plots of confidence here, as SVG.")
-    ] = None,
-    mistakes: Annotated[int, typer.Option(min=0, help="Mistakes per data set in the report.")] = 24,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the confidence plots here, as SVG.")] = None,
+    mistakes: Annotated[int, typer.Option(min=0, help="Number of mistakes per data set in the report.")] = 24,
     protocol: Annotated[
-        str | None,
+        Literal["field", "unicode"] | None,
         typer.Option(
-            metavar="field|unicode",
-            help="What is compared: [0-9a-z] after NFKD, or letters and digits of every script. By default the first "
-            "for models that read ASCII alone, else the second.",
+            help="Characters that are compared: [0-9a-z] after NFKD (field), or letters and digits of every script "
+            "(unicode). Default: field for models that read only ASCII, unicode for others.",
         ),
     ] = None,
-    lexicon50: Annotated[bool, typer.Option(help="Choose from each image's 50 words where the set has them.")] = False,
-    beam: Annotated[
-        int | None, typer.Option(min=1, help="Readings kept while an unsure one is searched; 1: none [default: 8].")
-    ] = None,
-    prior: Annotated[
-        bool, typer.Option(help="Prefer known words and numbers where the picture leaves a doubt.")
-    ] = True,
-    batch_size: Annotated[int, typer.Option(min=1, help="Most crops in one pass.")] = 32,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's default otherwise.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    precision: Annotated[precisions.Precision, typer.Option(help=precisions.HELP)] = "auto",
+    lexicon50: Annotated[
+        bool, typer.Option(help="Choose each reading from the image's 50-word lexicon if the data set has one.")
+    ] = False,
+    beam: options.Beam = None,
+    prior: options.Prior = True,
+    batch_size: options.BatchSize = 32,
+    threads: options.Threads = None,
+    device: options.Device = "cpu",
+    precision: options.Precision = "auto",
 ) -> None:
-    """Measure how well a model reads labelled data sets, by the field's protocol.
+    """Score a model on labelled data sets under the field's usual protocol.
 
-    Prints a Markdown table; rows with † are not part of the total and the mean.
+    Prints a Markdown table. Rows marked † do not count in the total and the mean.
 
     Example: str-app evaluate --data benchmarks --json scores.json --report mistakes.html
     """
@@ -65,9 +63,6 @@ def evaluate(
     from str_app.evaluation.protocol import PROTOCOLS, protocol_of
     from str_app.evaluation.sources import open_test_sets
     from str_app.evaluation.table import as_json, markdown
-
-    if protocol is not None and protocol not in PROTOCOLS:
-        raise typer.BadParameter(f"{protocol!r} is none of {', '.join(PROTOCOLS)}", param_hint="--protocol")
 
     for file in (json_file, report):
         if file is not None:
@@ -100,20 +95,16 @@ def evaluate(
 def _write(path: Path, content: str) -> None:
     try:
         path.write_text(content, encoding="utf-8")
-    except OSError as error:  # a full disk shows on closing, where Python has forgotten the name
+    except OSError as error:  # on a full disk, close() raises without the file name
         raise StrAppError(f"{path}: {error.strerror}") from error
 
 
 def _run(reader: Reader, test_set: TestSet, lexicon50: bool, protocol: Protocol, beam: int) -> SetResult:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from str_app.evaluation.protocol import evaluate_source
 
     source = test_set.source
     started = time.perf_counter()
-    with Progress(console=Console(stderr=True), transient=True, disable=not Console(stderr=True).is_terminal) as bar:
-        task = bar.add_task(source.name, total=len(source))
+    with ProgressBar(source.name, len(source)) as progress:
         result = evaluate_source(
             reader,
             source,
@@ -121,9 +112,9 @@ def _run(reader: Reader, test_set: TestSet, lexicon50: bool, protocol: Protocol,
             lexicons=test_set.lexicons if lexicon50 else None,
             protocol=protocol,
             beam=beam,
-            on_progress=lambda done: bar.advance(task, done),
+            on_progress=progress.advance,
         )
     seconds = time.perf_counter() - started
     count = len(result.predictions)
-    typer.echo(f"{source.name}: {count} crops in {seconds:.1f} s ({count / seconds:.0f} a second)", err=True)
+    typer.echo(f"{source.name}: {count} crops in {seconds:.1f} s ({count / seconds:.0f} per second)", err=True)
     return result

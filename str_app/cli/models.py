@@ -8,9 +8,9 @@ import typer
 
 
 def models(
-    as_json: Annotated[bool, typer.Option("--json", help="The list as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
-    """List the models: parameters, size, whether their weights are here, and how well they read.
+    """List the models: parameters, size of the weights if they are installed, and validation accuracy.
 
     Example: str-app models
     """
@@ -22,7 +22,7 @@ def models(
         return
     typer.echo("| model | parameters | weights | accuracy |\n|---|---|---|---|")
     for entry in described:
-        size = f"{entry['bytes'] / 1e6:.1f} MB" if entry["weights"] else "none: train them with str-app train"
+        size = f"{entry['bytes'] / 1e6:.1f} MB" if entry["weights"] else "none; train them with str-app train"
         rows = entry["metrics"].get("validation", [])
         accuracy = ", ".join(f"{row['name']} {row['accuracy']:.1f} (n = {row['n']})" for row in rows) or "–"
         typer.echo(f"| {entry['name']} | {entry['parameters'] / 1e6:.2f}M | {size} | {accuracy} |")
@@ -36,14 +36,14 @@ def describe_models() -> list[dict[str, Any]]:
     entries = []
     for name in list_models():
         path = weights_path(name)
-        here = path.is_file()
-        header = read_header(path) if here else {}
+        installed = path.is_file()
+        header = read_header(path) if installed else {}
         entries.append(
             {
                 "name": name,
                 "parameters": sum(parameter.numel() for parameter in create_model(name).parameters()),
-                "weights": str(path) if here else None,
-                "bytes": path.stat().st_size if here else 0,
+                "weights": str(path) if installed else None,
+                "bytes": path.stat().st_size if installed else 0,
                 "charset": header.get("charset"),
                 "metrics": header.get("info", {}).get("metrics", {}),
             }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from str_app.engines import precision as precisions
+from str_app.cli import options
 from str_app.errors import ImageError, StrAppError
 
 if TYPE_CHECKING:
@@ -32,40 +32,40 @@ def recognize(
         list[Path],
         typer.Argument(metavar="IMAGE|FOLDER|LMDB...", help="Word crops, folders of them, or LMDB data sets."),
     ],
-    model: Annotated[str, typer.Option(help="A name that `str-app models` lists, or a checkpoint file.")] = "small",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line, with characters.")] = False,
+    model: options.Model = "small",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per image, with its characters.")
+    ] = False,
     regions: Annotated[
         Path | None,
-        typer.Option(help="Read these words of one photograph: a JSON array, or 4 or 8 numbers with commas a line."),
+        typer.Option(
+            help="Read these regions of one photograph: a JSON array, or 4 or 8 comma-separated numbers per line."
+        ),
     ] = None,
-    rotate: Annotated[bool, typer.Option("--rotate", help="Also try each word turned by 90, 180 and 270°.")] = False,
-    beam: Annotated[
-        int | None, typer.Option(min=1, help="Readings kept while an unsure one is searched; 1: none [default: 8].")
-    ] = None,
-    prior: Annotated[
-        bool, typer.Option(help="Prefer known words and numbers where the picture leaves a doubt.")
-    ] = True,
+    rotate: Annotated[bool, typer.Option("--rotate", help="Also try each crop rotated by 90, 180 and 270°.")] = False,
+    beam: options.Beam = None,
+    prior: options.Prior = True,
     lexicon: Annotated[
-        Path | None, typer.Option(help="Text file with one word per line: read nothing but these.")
+        Path | None, typer.Option(help="Text file with one word per line; only these words are read.")
     ] = None,
     server: Annotated[
-        str | None, typer.Option(metavar="URL", help="Let a running `str-app serve` read, with its model.")
+        str | None, typer.Option(metavar="URL", help="Read with a running `str-app serve` and its model.")
     ] = None,
     api_key: Annotated[
-        str | None, typer.Option(envvar="STR_APP_API_KEY", help="Key of that server.", show_envvar=True)
+        str | None, typer.Option(envvar="STR_APP_API_KEY", help="API key of that server.", show_envvar=True)
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Most crops in one pass, or one request.")] = 32,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all available by default.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    precision: Annotated[precisions.Precision, typer.Option(help=precisions.HELP)] = "auto",
+    batch_size: options.BatchSize = 32,
+    threads: options.Threads = None,
+    device: options.Device = "cpu",
+    precision: options.Precision = "auto",
 ) -> None:
-    """Read the words in pictures: path TAB text TAB confidence, one line per image.
+    """Read the words in images: one line of path TAB text TAB confidence per image.
 
-    An image that cannot be read is named on standard error and the others are still read; the exit code is then 1.
+    Images that cannot be read are listed on standard error, the others are still read, and the exit code is 1.
 
     Example: str-app recognize word.png crops/ --json
     """
-    place: _Here | _Server
+    backend: _Local | _Server
     if server is None:
         words = read_words(lexicon) if lexicon is not None else None
 
@@ -75,18 +75,18 @@ def recognize(
         reader = Reader.load(
             model, device=device, threads=threads, batch_size=batch_size, prior=prior, precision=precision
         )
-        place = _Here(reader, {"beam": beam or BEAM, "lexicon": words, "rotate": rotate})
+        backend = _Local(reader, {"beam": beam or BEAM, "lexicon": words, "rotate": rotate})
     else:
         _refuse_local_options(context)
-        place = _Server(server, api_key, rotate)
+        backend = _Server(server, api_key, rotate)
     if regions is not None:
         if len(inputs) != 1 or inputs[0].is_dir():
-            raise typer.BadParameter("--regions are of one photograph: give one image")
+            raise typer.BadParameter("--regions needs exactly one image file")
         from str_app.inputs.regions import read_regions
 
-        marked = read_regions(regions)
-        names = [f"{inputs[0]}#{number}" for number in range(1, len(marked) + 1)]
-        failed = _print(names, place.read_regions(inputs[0], marked), as_json)
+        boxes = read_regions(regions)
+        names = [f"{inputs[0]}#{number}" for number in range(1, len(boxes) + 1)]
+        failed = _print(names, backend.read_regions(inputs[0], boxes), as_json)
         if failed:
             raise StrAppError(f"{failed} of {len(names)} regions could not be read")
         return
@@ -94,12 +94,12 @@ def recognize(
     failed = 0
     for start in range(0, len(named), batch_size):
         batch = named[start : start + batch_size]
-        failed += _print([name for name, _ in batch], place.read([source for _, source in batch]), as_json)
+        failed += _print([name for name, _ in batch], backend.read([source for _, source in batch]), as_json)
     if failed:
         raise StrAppError(f"{failed} of {len(named)} images could not be read")
 
 
-class _Here:
+class _Local:
     """Reads in this process."""
 
     def __init__(self, reader: Reader, options: dict[str, Any]) -> None:
@@ -114,7 +114,7 @@ class _Here:
 
 
 class _Server:
-    """Lets a server read; it gets files as they are, and records of data sets as PNG."""
+    """Reads on a server: image files are sent unchanged, LMDB records as PNG."""
 
     def __init__(self, url: str, api_key: str | None, rotate: bool) -> None:
         from str_app.client import Client
@@ -131,15 +131,15 @@ class _Server:
 
 def _read_opened(
     sources: Sequence[Source],
-    opened: Callable[[Source], Opened],
+    open_source: Callable[[Source], Opened],
     read: Callable[[list[Opened]], Iterable[Reading | Exception]],
 ) -> Iterator[Reading | Exception]:
-    """What `read` makes of all sources that can be opened, and in their places the errors of the others."""
+    """The outcomes of `read` for the sources that can be opened, and the errors of the others, in order."""
     items: list[Opened] = []
     errors: list[Exception | None] = []
     for source in sources:
         try:
-            items.append(opened(source))
+            items.append(open_source(source))
             errors.append(None)
         except (ImageError, OSError, ValueError) as error:
             errors.append(error)
@@ -151,19 +151,19 @@ def _refuse_local_options(context: typer.Context) -> None:
     for name in ("model", "device", "precision", "threads", "beam", "prior", "lexicon"):
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise typer.BadParameter(f"--{name} is the server's own: leave it out with --server")
+            raise typer.BadParameter(f"--{name} cannot be used with --server: the server decides it")
 
 
 def _print(names: Sequence[str], outcomes: Iterable[Reading | Exception], as_json: bool) -> int:
-    """Print readings; errors go to standard error, and their number comes back."""
+    """Print readings, and errors on standard error; return the number of errors."""
     import json
 
     failed = 0
     for name, outcome in zip(names, outcomes, strict=True):
         if isinstance(outcome, Exception):
             failed += 1
-            said = str(outcome)
-            typer.echo(f"str-app recognize: {said if said.startswith(name) else f'{name}: {said}'}", err=True)
+            message = str(outcome)
+            typer.echo(f"str-app recognize: {message if message.startswith(name) else f'{name}: {message}'}", err=True)
         elif as_json:
             typer.echo(json.dumps({"image": name, **outcome.as_dict()}, ensure_ascii=False))
         else:
@@ -186,7 +186,7 @@ def _encoded(source: Source) -> bytes:
 
 
 def images_in(path: Path) -> Iterator[Named]:
-    """Name and file, or loader, of every image that `path` (an image, a folder of images, a data set) holds.
+    """Name, and file or loader, of every image in `path`: an image, a folder of images, or a data set.
 
     Raises:
         StrAppError: a folder without images.
@@ -200,12 +200,12 @@ def images_in(path: Path) -> Iterator[Named]:
         return
     if (path / "labels.tsv").is_file() and (path / "images").is_dir():
         path = path / "images"
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file())
-    if not found:
+    images = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file())
+    if not images:
         raise StrAppError(
-            f"{path}: no image in this folder: it needs {', '.join(sorted(_SUFFIXES))} files, or data.mdb"
+            f"{path}: no image in this folder; expected {', '.join(sorted(_SUFFIXES))} files, or an LMDB's data.mdb"
         )
-    for file in found:
+    for file in images:
         yield str(file), file
 
 
@@ -216,11 +216,11 @@ def _records_of(path: Path) -> Iterator[Named]:
 
     source = LmdbSource(path)
     for index in range(len(source)):
-        yield f"{path}/{source.identifier(index)}", partial(lambda place: source[place].image, index)
+        yield f"{path}/{source.identifier(index)}", partial(lambda record: source[record].image, index)
 
 
 def read_words(path: Path) -> list[str]:
-    """The words of a lexicon file: one a line, UTF-8; lines that begin with `# ` are comments.
+    """The words of a lexicon file: UTF-8, one per line; lines that begin with `# ` are comments.
 
     Raises:
         StrAppError: no word in it, or not UTF-8.
@@ -228,8 +228,10 @@ def read_words(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise StrAppError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}): convert it") from None
+        raise StrAppError(
+            f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert the file to UTF-8"
+        ) from None
     words = [line.strip() for line in lines if line.strip() and not line.startswith("# ")]
     if not words:
-        raise StrAppError(f"{path}: no word in this lexicon: give one word per line")
+        raise StrAppError(f"{path}: no word in this lexicon; write one word per line")
     return words

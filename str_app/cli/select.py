@@ -7,23 +7,28 @@ from typing import Annotated
 
 import typer
 
+from str_app.cli import options
+
 
 def select(
-    source: Annotated[Path, typer.Argument(help="LMDB of crops with labels.")],
-    out: Annotated[Path, typer.Option(help="LMDB to write.")],
-    model: Annotated[str, typer.Option(help="Who reads them: a name of `str-app models`, or a checkpoint.")] = "small",
+    source: Annotated[Path, typer.Argument(help="LMDB of labelled crops.")],
+    out: Annotated[Path, typer.Option(help="LMDB to write; must not exist.")],
+    model: options.Model = "small",
     sure: Annotated[
-        float, typer.Option(min=0.01, max=1, help="A crop is easy from this probability of its label on.")
+        float, typer.Option(min=0.01, max=1, help="A crop is easy if its label has at least this probability.")
     ] = 0.95,
     easy: Annotated[float, typer.Option(min=0, max=1, help="Share of the easy crops to keep.")] = 0.25,
     hopeless: Annotated[
-        float, typer.Option(min=0, help="Nats a character from which a crop is left out as not legible; inf keeps it.")
+        float,
+        typer.Option(
+            min=0, help="Nats per character from which a crop counts as illegible and is dropped; inf: never."
+        ),
     ] = 2.5,
-    seed: Annotated[int, typer.Option(help="Which easy crops are kept.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the choice among the easy crops.")] = 0,
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
 ) -> None:
-    """Copy the crops worth learning from: what a model does not read surely yet, and some of what it does.
+    """Copy the crops worth training on: those a model does not read reliably yet, and a share of the easy ones.
 
     Example: str-app select data/words.lmdb --out data/words-hard.lmdb --model small --easy 0.25
     """

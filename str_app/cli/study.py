@@ -1,37 +1,46 @@
-"""The verb `study`: the paper's comparisons, and the field's baselines beside them."""
+"""The verb `study`: the paper's comparisons, with the usual baselines."""
 
 from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from str_app.cli import options
 from str_app.errors import StrAppError
 
 
 def study(
-    name: Annotated[str, typer.Argument(help="Which; without a name, all are listed.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder of the report; default: runs/study-NAME.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Small and short: minutes; tells little.")] = False,
-    paper_scale: Annotated[bool, typer.Option("--paper-scale", help="Large and long: hours to days.")] = False,
-    unit: Annotated[list[str] | None, typer.Option(help="LSTM, GRU or MGU; may be repeated. Default: all.")] = None,
-    gates: Annotated[
-        list[str] | None, typer.Option(help="none, add, mul, ur or chrono; may be repeated. Default: all.")
-    ] = None,
+    name: Annotated[str, typer.Argument(help="Name of the study. Without a name, all studies are listed.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder of the report. Default: runs/study-NAME.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Small networks and short runs: minutes, but inconclusive.")
+    ] = False,
+    paper_scale: Annotated[
+        bool, typer.Option("--paper-scale", help="Networks and runs of the paper's size: hours to days.")
+    ] = False,
+    unit: options.Units = None,
+    gates: Annotated[list[str] | None, options.choices("Kind of gates", ("none", "add", "mul", "ur", "chrono"))] = None,
     length: Annotated[
-        list[int] | None, typer.Option(min=5, help="T, n, delay or bptt in place of the study's own; may be repeated.")
+        list[int] | None,
+        typer.Option(min=5, help="Replaces the study's own T, n, delay or BPTT length; repeatable."),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each; default 3, 2 with --quick.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Runs of each variant. Default: the study's own, 2 to 5.")
+    ] = None,
     data: Annotated[
         Path,
-        typer.Option(help="Folder of the corpora ptb/, wikitext-2/, tinyshakespeare.txt, or of train/, validation/."),
+        typer.Option(help="Folder with ptb/, wikitext-2/, tinyshakespeare.txt, or with train/ and validation/."),
     ] = Path("corpora"),
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes, one thread each; default: the cores.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes of one thread each. Default: one per core.")
+    ] = None,
 ) -> None:
-    """Train every unit with every kind of gates on one task, and report. Interrupted, the same command goes on.
+    """Train every unit with every kind of gates on one task, and report. After an interruption, run it again.
 
     Example: str-app study adding --quick
     """
@@ -42,20 +51,20 @@ def study(
     from str_app.study.variants import all_variants
 
     if not name:
-        for known, one in STUDIES.items():
-            typer.echo(f"{known:15} {one.about}")
+        for study_name, listed in STUDIES.items():
+            typer.echo(f"{study_name:15} {listed.about}")
         return
     if name not in STUDIES:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(STUDIES)}", param_hint="NAME")
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(STUDIES)}", param_hint="NAME")
     if quick and paper_scale:
-        raise typer.BadParameter("not together with --paper-scale", param_hint="--quick")
+        raise typer.BadParameter("cannot be combined with --paper-scale", param_hint="--quick")
     chosen = STUDIES[name]
-    units, kinds = _known(unit, chosen.units, "--unit"), _known(gates, chosen.gates, "--gates")
+    units, kinds = _offered(unit, chosen.units, "--unit"), _offered(gates, chosen.gates, "--gates")
     scale: Scale = "quick" if quick else "paper" if paper_scale else "default"
     count = seeds or chosen.seeds[SCALES.index(scale)]
     folder = out or Path("runs") / f"study-{name}"
     if folder.exists() and not folder.is_dir():
-        raise StrAppError(f"{folder} is a file: give --out a folder")
+        raise StrAppError(f"--out {folder} is a file; give a folder")
     plan = Plan(name, scale, data, tuple(length or ()), folder)
     results = run_study(
         plan,
@@ -70,8 +79,9 @@ def study(
     typer.echo(f"{len(files)} files in {folder}", err=True)
 
 
-def _known(given: list[str] | None, known: tuple[Any, ...], option: str) -> tuple[Any, ...]:
+def _offered(given: Sequence[Any] | None, offered: tuple[Any, ...], option: str) -> tuple[Any, ...]:
+    """The values given, or all that the study offers; a study may offer fewer than the option accepts."""
     for value in given or []:
-        if value not in known:
-            raise typer.BadParameter(f"{value!r} is none of {', '.join(known)}", param_hint=option)
-    return tuple(given) if given else known
+        if value not in offered:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(offered)}", param_hint=option)
+    return tuple(given) if given else offered

@@ -11,23 +11,30 @@ from str_app.errors import StrAppError
 
 
 def train(
-    out: Annotated[Path, typer.Option(help="Folder of the run: state, weights, metrics.")],
-    train: Annotated[list[Path] | None, typer.Option(help="LMDB or folder to learn from; may be repeated.")] = None,
-    weights: Annotated[list[float] | None, typer.Option(help="Share of each --train, in order.")] = None,
-    val: Annotated[list[Path] | None, typer.Option(help="LMDB or folder to choose the best weights by.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Architecture: a name of `str-app models`.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the run: state, weights and metrics.")],
+    train: Annotated[list[Path] | None, typer.Option(help="LMDB or folder to train on; repeatable.")] = None,
+    weights: Annotated[
+        list[float] | None, typer.Option(help="Sampling weight of each --train, in order. Default: its size.")
+    ] = None,
+    val: Annotated[
+        list[Path] | None, typer.Option(help="LMDB or folder to choose the best weights by; repeatable.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Architecture: a name that `str-app models` lists [default: small].")
+    ] = None,
     start_from: Annotated[
-        str | None, typer.Option("--from", help="Start from a preset's or a checkpoint's weights.")
+        str | None, typer.Option("--from", help="Fine-tune: start from the weights of a preset or a checkpoint file.")
     ] = None,
     charset: Annotated[
-        Path | None, typer.Option(help="Text file with the characters to learn (line breaks ignored).")
+        Path | None, typer.Option(help="Text file with the characters to learn; line breaks are ignored.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting (docs/training.md); repeatable."),
     ] = None,
 ) -> None:
-    """Train a recogniser; several processes by torchrun -m str_app train …
+    """Train a recogniser. For several processes: torchrun --nproc-per-node N -m str_app train …
 
     Example: str-app train --preset small --train data/synth.lmdb --val data/val --out runs/first --set steps=20000
     """
@@ -47,11 +54,13 @@ def train(
         if value is not None:
             given[name] = value
     if resume and {"preset", "start_from", "charset"} & given.keys():
-        raise StrAppError("--resume goes on with the run's own model: leave out --preset, --from and --charset")
+        raise StrAppError("--resume continues with the run's own model: leave out --preset, --from and --charset")
     base = load_settings(out / "settings.json") if resume else None
     settings = make_settings(set_ or [], base, **given)
     if resume and settings != base:
-        typer.echo("settings differ from the interrupted run's: it goes on, but not as it would have", err=True)
+        typer.echo(
+            "the settings differ from the interrupted run's: the result will differ from an uninterrupted run", err=True
+        )
         save_settings(settings, out / "settings.json")
     try:
         run(settings, out, resume=resume)

@@ -31,7 +31,7 @@ class Threshold(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Trust:
+class SelectiveMetrics:
     """What confidences are good for, on one set. Percentages, except thresholds.
 
     Attributes:
@@ -64,7 +64,7 @@ class Trust:
         }
 
 
-def trust_of(confidences: Sequence[float], correct: Sequence[bool]) -> Trust:
+def selective_metrics(confidences: Sequence[float], correct: Sequence[bool]) -> SelectiveMetrics:
     """The numbers of at least one reading."""
     order, accuracy = _curve(confidences, correct)
     count = len(order)
@@ -77,7 +77,7 @@ def trust_of(confidences: Sequence[float], correct: Sequence[bool]) -> Trust:
         if len(good):
             last = int(good[-1])
             thresholds[wanted] = Threshold(float(order[last]), 100 * (last + 1) / count, 100 * float(accuracy[last]))
-    return Trust(
+    return SelectiveMetrics(
         {cover: 100 * float(accuracy[max(1, round(cover / 100 * count)) - 1]) for cover in COVERAGES},
         thresholds,
         100 * float((1 - accuracy).mean()),

@@ -14,7 +14,7 @@ from str_app.datasets.sample import Source, UnreadableSample
 from str_app.decoding import BEAM
 from str_app.errors import StrAppError
 from str_app.evaluation import metrics
-from str_app.evaluation.confidence import Trust, trust_of
+from str_app.evaluation.confidence import SelectiveMetrics, selective_metrics
 from str_app.models.charset import Charset
 from str_app.reader import Reader
 
@@ -98,7 +98,7 @@ class Score:
         ned: mean of 1 − edit distance / longer length.
         cer: edit distance over label length, both summed.
         ece: expected calibration error of the confidence against `accuracy`'s notion of right, 15 bins.
-        trust: accuracy at coverages, thresholds for accuracies, AURC.
+        selective: accuracy at coverages, thresholds for accuracies, AURC.
     """
 
     name: str
@@ -115,7 +115,7 @@ class Score:
     ned: float
     cer: float
     ece: float
-    trust: Trust
+    selective: SelectiveMetrics
 
     def as_json(self) -> dict[str, Any]:
         """The row as `--json` writes it; percentages to two decimals."""
@@ -124,7 +124,7 @@ class Score:
         row["interval"] = [round(bound, 2) for bound in self.interval]
         for key in ("accuracy_62", "accuracy_94", "accuracy_exact", "ned", "cer", "ece"):
             row[key] = round(getattr(self, key), 2)
-        return {**row, **self.trust.as_json(), "unreadable": self.unreadable, "dropped": self.dropped}
+        return {**row, **self.selective.as_json(), "unreadable": self.unreadable, "dropped": self.dropped}
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ def score_of(
         ned=_percent(longest, count),
         cer=_percent(distances, reference),
         ece=100.0 * metrics.expected_calibration_error(confidences, correct),
-        trust=trust_of(confidences, correct),
+        selective=selective_metrics(confidences, correct),
     )
 
 

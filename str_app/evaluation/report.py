@@ -91,11 +91,11 @@ def _confidence(results: Sequence[SetResult]) -> Iterator[str]:
     rows = ""
     for result in results:
         score = result.score(result.default_subset)
-        cells = [f"{score.trust.accuracy_at_coverage[coverage]:.1f}" for coverage in confidence.COVERAGES]
+        cells = [f"{score.selective.accuracy_at_coverage[coverage]:.1f}" for coverage in confidence.COVERAGES]
         for accuracy in confidence.ACCURACIES:
-            found = score.trust.threshold_for_accuracy[accuracy]
+            found = score.selective.threshold_for_accuracy[accuracy]
             cells.append("never" if found is None else f"≥ {found.confidence:.3f} keeps {found.coverage:.1f} %")
-        cells += [f"{score.trust.aurc:.2f}", f"{score.ece:.1f}"]
+        cells += [f"{score.selective.aurc:.2f}", f"{score.ece:.1f}"]
         body = "".join(f"<td>{cell}</td>" for cell in [html.escape(result.name), str(score.n), *cells])
         rows += f"<tr>{body}</tr>"
     names = [f"surest {coverage} %" if coverage < 100 else "all" for coverage in confidence.COVERAGES]

@@ -13,9 +13,9 @@ from str_app.models.checkpoint import load_checkpoint
 from str_app.models.gates.statistics import watch_gates
 from str_app.study.experiment import Metric, Run, finished, keep_result, run_key, watched_shares
 from str_app.study.variants import Variant, count_parameters
-from str_app.training.journal import read_metrics
 from str_app.training.loop import Stopped, train
 from str_app.training.objective import Objective
+from str_app.training.run_logger import read_metrics
 from str_app.training.samples import TrainingSamples
 from str_app.training.settings import TrainSettings
 

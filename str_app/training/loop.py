@@ -31,9 +31,9 @@ from str_app.models.transfer import transfer_weights
 from str_app.reader import Reader
 from str_app.training.distributed import World, join_world, share_batch_norms
 from str_app.training.finishing import calibrate_and_score
-from str_app.training.journal import Journal
 from str_app.training.objective import Objective
 from str_app.training.optimizers import Optimizers
+from str_app.training.run_logger import RunLogger
 from str_app.training.samples import Batch, Positions, TrainingSamples
 from str_app.training.settings import TrainSettings, save_settings
 from str_app.training.state import load_state, save_state
@@ -125,13 +125,13 @@ class _Run:
         losses = torch.zeros(5, device=self.device)  # the objective's three sums, characters + ends, characters
         logged = written = time.monotonic()
         logged_step = self.step
-        with Journal(self.out, self.step, settings.steps, quiet=not self.world.is_main) as journal:
-            journal.say(self._describe())
+        with RunLogger(self.out, self.step, settings.steps, quiet=not self.world.is_main) as logger:
+            logger.say(self._describe())
             for batch in self._batches():
                 losses += self._update(batch.to(self.device))
-                self._count(batch, journal)
+                self._count(batch, logger)
                 self.step += 1
-                journal.advance(self.step)
+                logger.advance(self.step)
                 last = self.step == settings.steps
                 if self.alone:
                     if self.step % settings.average_every and not last:
@@ -140,11 +140,11 @@ class _Run:
                 if self.step % settings.log_every == 0 or last:
                     now = time.monotonic()
                     rate = (self.step - logged_step) * settings.batch_size / (now - logged)
-                    self._log(journal, losses, rate)
+                    self._log(logger, losses, rate)
                     losses.zero_()
                     logged, logged_step = now, self.step
                 if self.validation and (self.step % settings.validate_every == 0 or last):
-                    self._validate(journal)
+                    self._validate(logger)
                     logged, logged_step = time.monotonic(), self.step
                 stopping = self._any(bool(stop))
                 if last or stopping or self._any(time.monotonic() - written > 60 * settings.checkpoint_minutes):
@@ -155,7 +155,7 @@ class _Run:
                     signum = stop[0] if stop else signal.SIGTERM
                     raise Stopped(f"stopped after step {self.step}; go on with --out {self.out} --resume", signum)
             if self.world.is_main:
-                self._finish(journal)
+                self._finish(logger)
 
     def _batches(self) -> Iterator[Batch]:
         """This process's batches from the present step on."""
@@ -205,11 +205,11 @@ class _Run:
         self.averaged.update_parameters(self.model)
         return torch.cat([self.partners.sum(sums.detach()), counts])
 
-    def _count(self, batch: Batch, journal: Journal) -> None:
+    def _count(self, batch: Batch, logger: RunLogger) -> None:
         """Keep the share of unusable samples in view; stop when it is past the limit."""
         seen, unusable = self.partners.sum(torch.tensor([batch.seen, len(batch.unusable)])).tolist()
         for reason in batch.unusable[: max(0, 5 - self.unusable)]:
-            journal.say(f"skipped: {reason}")
+            logger.say(f"skipped: {reason}")
         self.seen += seen
         self.unusable += unusable
         limit = self.settings.unusable_limit
@@ -219,7 +219,7 @@ class _Run:
                 f"the last: {batch.unusable[-1] if batch.unusable else 'in another process'}"
             )
 
-    def _log(self, journal: Journal, losses: Tensor, rate: float) -> None:
+    def _log(self, logger: RunLogger, losses: Tensor, rate: float) -> None:
         characters, ctc, outside, ends, count = losses.tolist()
         values = {
             "loss/characters": characters / ends,
@@ -235,9 +235,9 @@ class _Run:
                 "lower learning_rate"
             )
         parts = (f"loss {values['loss/characters']:.3f}", f"ctc {values['loss/ctc']:.3f}", f"{rate:.0f} crops/s")
-        journal.metrics(self.step, values, "  ".join(parts))
+        logger.metrics(self.step, values, "  ".join(parts))
 
-    def _validate(self, journal: Journal) -> None:
+    def _validate(self, logger: RunLogger) -> None:
         """Score the averaged weights; keep them as best.safetensors when they are."""
         if self.world.is_main:
             limit = self.settings.validation_limit or None
@@ -248,20 +248,20 @@ class _Run:
             accuracy = sum(score.correct for score in scores) / sum(score.n for score in scores) * 100
             values = {f"accuracy/{score.name}": score.accuracy for score in scores}
             text = "  ".join(f"{score.name} {score.accuracy:.1f}" for score in scores)
-            journal.metrics(self.step, {"accuracy": accuracy, **values}, f"validation {accuracy:.2f} ({text})")
+            logger.metrics(self.step, {"accuracy": accuracy, **values}, f"validation {accuracy:.2f} ({text})")
             if accuracy > self.best:
                 self.best = accuracy
                 self._release("best.safetensors", results)
         self._any(False)  # the others wait here
 
-    def _finish(self, journal: Journal) -> None:
+    def _finish(self, logger: RunLogger) -> None:
         """Calibrate and score the best weights, or without validation data take the last as the best."""
         best = self.out / "best.safetensors"
         if not self.validation:
             self._release(best.name, [])
             return
         scores = [result.score() for result in calibrate_and_score(best, self.validation, str(self.device))]
-        journal.say(f"{best}: " + ", ".join(f"{s.name} {s.accuracy:.2f} (n = {s.n}, ECE {s.ece:.1f})" for s in scores))
+        logger.say(f"{best}: " + ", ".join(f"{s.name} {s.accuracy:.2f} (n = {s.n}, ECE {s.ece:.1f})" for s in scores))
 
     def _release(self, name: str, results: list[SetResult]) -> None:
         info = {

@@ -13,29 +13,29 @@ from str_app.cli import app
 
 def test_every_unit_and_pass_is_timed():
     timings = list(measure(["LSTM", "MGU"], [(2, 3, 4)], "mul", "cpu", turns=4, seconds=0.0, compiled=False))
-    assert [(one.unit, one.what) for one in timings] == [
+    assert [(timing.unit, timing.what) for timing in timings] == [
         (unit, what) for unit in ("LSTM", "MGU") for what in ("forward", "forward+backward")
     ]
-    assert all(one.turns >= 3 for one in timings)
-    assert [set(one.ratios) for one in timings[1:3]] == [{"torch", "cells"}, {"cells"}]
+    assert all(timing.turns >= 3 for timing in timings)
+    assert [set(timing.ratios) for timing in timings[1:3]] == [{"torch", "cells"}, {"cells"}]
 
 
 def test_where_native_loops_run_the_layer_competes_without_them(monkeypatch):
     monkeypatch.setattr(bench_gates, "faster_steps", lambda *_: object())
     timings = list(measure(["MGU"], [(2, 3, 4)], "mul", "cpu", turns=3, seconds=0.0, compiled=False))
-    assert [set(one.ratios) for one in timings] == [{"pure", "cells"}] * 2
-    assert "ran by the native loops" in markdown(timings, [])
-    assert "ran by torch operations" in markdown([], [])
+    assert [set(timing.ratios) for timing in timings] == [{"pure", "cells"}] * 2
+    assert "ran in native loops" in markdown(timings, [])
+    assert "ran in torch operations" in markdown([], [])
 
 
 def test_contenders_compute_the_same():
     """The loop of cells and the layer are one function once they share weights."""
     torch.manual_seed(0)
-    found = contenders("GRU", 4, "mul", "cpu", compiled=False)
-    weights = {name.removesuffix("_l0"): value for name, value in found["refined"].state_dict().items()}
-    found["cells"].cell.load_state_dict(weights)
+    modules = contenders("GRU", 4, "mul", "cpu", compiled=False)
+    weights = {name.removesuffix("_l0"): value for name, value in modules["refined"].state_dict().items()}
+    modules["cells"].cell.load_state_dict(weights)
     x = torch.randn(5, 2, 4)
-    torch.testing.assert_close(found["cells"](x)[0], found["refined"](x)[0])
+    torch.testing.assert_close(modules["cells"](x)[0], modules["refined"](x)[0])
 
 
 def test_overhead_is_the_features_weights():
@@ -71,9 +71,9 @@ def test_files(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--unit", "RNN"], "is none of"),
-        (["--refine", "none"], "is none of"),
-        (["--cpu-time", "--threads", "2"], "threads 1 only"),
+        (["--unit", "RNN"], "'RNN' is not one of"),
+        (["--refine", "none"], "'none' is not one of"),
+        (["--cpu-time", "--threads", "2"], "needs --device cpu and --threads 1"),
     ],
 )
 def test_wrong_usage(tmp_path, arguments, words):

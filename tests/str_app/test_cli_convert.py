@@ -70,7 +70,7 @@ def test_failures_are_one_line_and_exit_1(tmp_path: Path, words: Path) -> None:
 def test_wrong_usage_is_exit_2(tmp_path: Path, words: Path) -> None:
     result = run("IC99", words, "--out", tmp_path / "out")
     assert result.exit_code == 2
-    assert "none of folder, iiit5k, svt" in " ".join(result.stderr.split())
+    assert "'IC99' is not one of 'folder', 'iiit5k', 'svt'" in " ".join(result.stderr.split())
     assert run("folder", words).exit_code == 2
     assert run("folder", words, "--out", tmp_path / "out", "--max-skipped", "2").exit_code == 2
 

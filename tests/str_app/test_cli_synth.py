@@ -40,7 +40,7 @@ def test_writes_a_whole_lmdb_and_a_preview(tmp_path: Path, fonts: Path, words: P
     result = synth("--out", out, "--count", 60, "--fonts", fonts, "--words", words, "--only-words", "--preview", sheet)
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith("1 fonts (")
-    assert "60 of 60 crops" in result.stdout
+    assert f"{out}: 60 crops in " in result.stdout
     assert verify(out).broken == []
     source = LmdbSource(out)
     assert {source.label(index) for index in range(len(source))} == {"open", "exit", "WE"}

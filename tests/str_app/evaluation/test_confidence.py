@@ -11,7 +11,7 @@ from str_app.evaluation.confidence import (
     coverage_plot,
     equal_mass_reliability,
     reliability_plot,
-    trust_of,
+    selective_metrics,
 )
 
 # Surest first: right, right, right, wrong, right, right, wrong, right, wrong, wrong.
@@ -19,27 +19,27 @@ CONFIDENCES = [0.99, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2]
 CORRECT = [True, True, True, False, True, True, False, True, False, False]
 
 
-def test_trust_by_hand() -> None:
-    trust = trust_of(CONFIDENCES, CORRECT)
-    assert trust.accuracy_at_coverage == pytest.approx({80: 75.0, 90: 100 * 6 / 9, 95: 60.0, 100: 60.0})
-    assert trust.threshold_for_accuracy[99] == Threshold(0.9, 30.0, 100.0)
+def test_selective_metrics_by_hand() -> None:
+    metrics = selective_metrics(CONFIDENCES, CORRECT)
+    assert metrics.accuracy_at_coverage == pytest.approx({80: 75.0, 90: 100 * 6 / 9, 95: 60.0, 100: 60.0})
+    assert metrics.threshold_for_accuracy[99] == Threshold(0.9, 30.0, 100.0)
     risks = [0, 0, 0, 1 / 4, 1 / 5, 1 / 6, 2 / 7, 2 / 8, 3 / 9, 4 / 10]
-    assert trust.aurc == pytest.approx(100 * sum(risks) / 10)
+    assert metrics.aurc == pytest.approx(100 * sum(risks) / 10)
 
 
 def test_the_order_of_the_readings_does_not_matter() -> None:
-    assert trust_of(CONFIDENCES[::-1], CORRECT[::-1]) == trust_of(CONFIDENCES, CORRECT)
+    assert selective_metrics(CONFIDENCES[::-1], CORRECT[::-1]) == selective_metrics(CONFIDENCES, CORRECT)
 
 
 def test_a_threshold_never_cuts_through_equal_confidences() -> None:
-    trust = trust_of([0.9, 0.9, 0.9, 0.1], [True, True, False, False])
-    assert trust.threshold_for_accuracy == {99: None, 97: None, 95: None}
+    metrics = selective_metrics([0.9, 0.9, 0.9, 0.1], [True, True, False, False])
+    assert metrics.threshold_for_accuracy == {99: None, 97: None, 95: None}
     # Of three equally sure readings with two right, any one is right to two thirds.
-    assert trust_of([0.9] * 3, [True, True, False]).aurc == pytest.approx(100 / 3)
+    assert selective_metrics([0.9] * 3, [True, True, False]).aurc == pytest.approx(100 / 3)
 
 
 def test_json_says_null_where_no_threshold_is_enough() -> None:
-    row = trust_of([0.5, 0.4], [False, True]).as_json()
+    row = selective_metrics([0.5, 0.4], [False, True]).as_json()
     assert row["threshold_for_accuracy"] == {"99": None, "97": None, "95": None}
     assert row["accuracy_at_coverage"] == {"80": 50.0, "90": 50.0, "95": 50.0, "100": 50.0}
 

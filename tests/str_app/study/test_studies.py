@@ -328,10 +328,10 @@ def test_every_study_has_three_sizes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nosuch"], "is none of adding"),
-        (["adding", "--unit", "RNN"], "is none of LSTM"),
-        (["adding", "--gates", "x"], "is none of none, add"),
-        (["adding", "--quick", "--paper-scale"], "not together"),
+        (["nosuch"], "is not one of adding"),
+        (["adding", "--unit", "RNN"], "is not one of 'LSTM'"),
+        (["adding", "--gates", "x"], "is not one of 'none', 'add'"),
+        (["adding", "--quick", "--paper-scale"], "cannot be combined with --paper-scale"),
     ],
 )
 def test_wrong_usage(arguments, message) -> None:

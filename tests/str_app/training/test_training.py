@@ -25,8 +25,8 @@ from str_app.models.checkpoint import load_checkpoint
 from str_app.models.recognizer import Architecture
 from str_app.reader import Reader
 from str_app.training import loop
-from str_app.training.journal import Journal
 from str_app.training.loop import Stopped, schedule, train
+from str_app.training.run_logger import RunLogger
 from str_app.training.samples import Positions
 from str_app.training.settings import TrainSettings, load_settings, make_settings, save_settings
 from str_app.training.state import load_state
@@ -83,7 +83,7 @@ def losses(run):
 
 
 def stop_at(monkeypatch, step, signum=signal.SIGTERM):
-    advance = Journal.advance
+    advance = RunLogger.advance
 
     def and_stop(self, now):
         advance(self, now)
@@ -91,7 +91,7 @@ def stop_at(monkeypatch, step, signum=signal.SIGTERM):
             for process in [*multiprocessing.active_children(), multiprocessing.current_process()]:
                 os.kill(process.pid, signum)
 
-    monkeypatch.setattr(Journal, "advance", and_stop)
+    monkeypatch.setattr(RunLogger, "advance", and_stop)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

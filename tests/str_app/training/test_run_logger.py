@@ -2,21 +2,21 @@
 
 from pathlib import Path
 
-from str_app.training.journal import METRICS, Journal, read_metrics
+from str_app.training.run_logger import METRICS, RunLogger, read_metrics
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     """What was logged after the checkpoint, and the half line of the kill, give way to what is logged anew."""
     assert read_metrics(tmp_path) == []
-    with Journal(tmp_path, 0, 40, quiet=False) as journal:
+    with RunLogger(tmp_path, 0, 40, quiet=False) as logger:
         for step in (10, 20, 30):
-            journal.metrics(step, {"loss": step / 7}, "")
+            logger.metrics(step, {"loss": step / 7}, "")
     with (tmp_path / METRICS).open("a") as lines:
         lines.write('{"step": 40, "lo')
     assert [values["step"] for values in read_metrics(tmp_path)] == [10, 20, 30]
-    with Journal(tmp_path, 20, 40, quiet=False) as journal:
+    with RunLogger(tmp_path, 20, 40, quiet=False) as logger:
         assert [values["step"] for values in read_metrics(tmp_path)] == [10, 20]  # on the disk already
-        journal.metrics(30, {"loss": 1.0}, "")
+        logger.metrics(30, {"loss": 1.0}, "")
     assert read_metrics(tmp_path) == [
         {"step": 10, "loss": round(10 / 7, 6)},
         {"step": 20, "loss": round(20 / 7, 6)},

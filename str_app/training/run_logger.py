@@ -29,7 +29,7 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
     return logged
 
 
-class Journal:
+class RunLogger:
     """Writes metrics under `out`; use it as a context manager.
 
     Args:
@@ -49,7 +49,7 @@ class Journal:
         self._progress: Progress | None = None
         self._writer: Any = None
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> RunLogger:
         if self._quiet:
             return self
         self._lines = self._stack.enter_context(self._open_lines())

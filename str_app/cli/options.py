@@ -1,0 +1,42 @@
+"""Options and choices that several verbs share, declared once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from str_app.engines import precision
+
+Model = Annotated[str, typer.Option(help="A name that `str-app models` lists, or a checkpoint file.")]
+Device = Annotated[str, typer.Option(help="Where the network runs: cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: PyTorch's own choice.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Maximum number of crops per forward pass.")]
+Beam = Annotated[
+    int | None,
+    typer.Option(min=1, help="Beam width of the search where a reading is uncertain; 1: greedy only [default: 8]."),
+]
+Prior = Annotated[bool, typer.Option(help="Prefer known words and numbers where the image is ambiguous.")]
+PRECISION_HELP = "Backbone precision: bf16, fp32, or auto (bf16 where the processor has instructions for it)."
+Precision = Annotated[precision.Precision, typer.Option(help=PRECISION_HELP)]
+
+Fonts = Annotated[
+    Path | None, typer.Option(help="Folder with .ttf and .otf files. Default: the fonts installed on the system.")
+]
+
+
+def choices(about: str, names: Sequence[str]) -> Any:
+    """A repeatable option that accepts these names; typer supports `Literal` for single values only."""
+
+    def check(values: list[str] | None) -> list[str] | None:
+        for value in values or []:
+            if value not in names:
+                raise typer.BadParameter(f"{value!r} is not one of {', '.join(map(repr, names))}.")
+        return values
+
+    return typer.Option(callback=check, help=f"{about}: {', '.join(names)}; repeatable. Default: all.")
+
+
+Units = Annotated[list[str] | None, choices("Recurrent unit", ("LSTM", "GRU", "MGU"))]
