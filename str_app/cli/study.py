@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,6 +61,8 @@ def study(
         raise typer.BadParameter("cannot be combined with --paper-scale", param_hint="--quick")
     chosen = STUDIES[name]
     units, kinds = _offered(unit, chosen.units, "--unit"), _offered(gates, chosen.gates, "--gates")
+    if find_spec("scipy") is None:  # hours before the report asks for it
+        raise StrAppError("scipy is not installed: pip install 'str-app[train]'")
     scale: Scale = "quick" if quick else "paper" if paper_scale else "default"
     count = seeds or chosen.seeds[SCALES.index(scale)]
     folder = out or Path("runs") / f"study-{name}"

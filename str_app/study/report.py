@@ -19,26 +19,6 @@ from str_app.models.gates.units import GRU, LSTM, MGU
 from str_app.study.experiment import Experiment, Metric, Run
 from str_app.study.gate_plots import gate_histogram, gradient_norms
 
-# 97.5 % points of Student's t for 1, 2, … degrees of freedom.
-_T: tuple[float, ...] = (
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-    2.228,
-    2.201,
-    2.179,
-    2.160,
-    2.145,
-    2.131,
-)
-_T += (2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)
-
 _FIRST_GATE = {"LSTM": LSTM.default_gates[0], "GRU": GRU.default_gates[0], "MGU": MGU.default_gates[0]}
 
 
@@ -51,8 +31,10 @@ def interval(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def students_t(degrees: int) -> float:
-    """97.5 % point of Student's t for so many degrees of freedom, at least 1."""
-    return _T[degrees - 1] if degrees <= len(_T) else 1.96
+    """97.5 % point of Student's t with `degrees` degrees of freedom, at least 1."""
+    from scipy.special import stdtrit  # extra `train`; its import takes half a second
+
+    return float(stdtrit(degrees, 0.975))
 
 
 def write_report(out: Path, title: str, command: str, results: Sequence[tuple[Experiment, list[Run]]]) -> list[Path]:

@@ -266,7 +266,15 @@ def test_interval_is_students() -> None:
     assert interval([3.0]) == (3.0, None)
     mean, half = interval([1.0, 2.0, 3.0])
     assert mean == 2.0
-    assert half == pytest.approx(4.303 / math.sqrt(3))
+    assert half == pytest.approx(4.302653 / math.sqrt(3))
+
+
+def test_a_study_without_scipy_says_so_before_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("str_app.cli.study.find_spec", lambda name: None)
+    result = CliRunner().invoke(app, ["study", "adding", "--quick", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert "scipy is not installed: pip install 'str-app[train]'" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_table_tells_better_from_worse() -> None:
