@@ -1,33 +1,34 @@
-"""A client of `str-app serve`, on the standard library alone."""
+"""A client of `str-app serve`. Needs urllib3: `pip install 'str-app[client]'`."""
 
 from __future__ import annotations
 
-import http.client
 import json
 import random
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
+
+from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout
+from urllib3.connectionpool import ConnectionPool
+from urllib3.exceptions import HTTPError, MaxRetryError, NameResolutionError
 
 from str_app.errors import ImageError, StrAppError
 from str_app.reading import Reading
 
-# Too many requests, a balancer without a replica, a replica that is starting or stopping: all pass.
+# Too many requests; a balancer without a replica; a replica that is starting or stopping. All of these pass.
 RETRIED = {429, 502, 503}
-_GONE = (ConnectionError, http.client.HTTPException, TimeoutError)
 
 
 class ServerError(StrAppError):
-    """The server refused a request.
+    """The server refused a request, or could not be reached.
 
     Attributes:
-        status: HTTP status; 0 if it could not be reached.
-        code: the problem's stable word, e.g. `overloaded`.
+        status: HTTP status; 0 if there was no answer.
+        code: the stable `code` of the problem, e.g. `overloaded`.
     """
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -37,46 +38,56 @@ class ServerError(StrAppError):
 
 
 class Client:
-    """Reads words through a server. Safe to share among threads.
+    """Reads words through a server. Thread-safe.
 
-    A request that is refused because the server is busy, or lost because it went away, is sent again: reading twice
-    changes nothing. `Retry-After` is honoured; without it waits grow from 0.1 s, at random, so that clients who were
-    refused together do not come back together.
+    Requests that the server refuses with 429, 502 or 503, or that are lost with their connection, are sent again:
+    reading has no side effects. `Retry-After` is honoured; without it waits grow from 0.1 s to 5 s. All waits have a
+    random part, so that clients refused together do not return together. Other refusals are never repeated. Proxies
+    are taken from the environment.
 
     Args:
         url: of the server, e.g. `http://localhost:8000`.
-        api_key: sent as a bearer token, where the server asks for keys.
-        timeout_s: for one answer.
-        patience_s: for all tries of one request together.
+        api_key: sent as a bearer token, for servers that require keys.
+        timeout_s: for one attempt.
+        patience_s: for all attempts of one request together.
+
+    Raises:
+        StrAppError: `url` is not an HTTP address.
     """
 
     def __init__(
         self, url: str, *, api_key: str | None = None, timeout_s: float = 60.0, patience_s: float = 120.0
     ) -> None:
-        if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-            raise StrAppError(f"{url}: not the address of a server: http://HOST:PORT")
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise StrAppError(f"{url}: not the address of a server: use http://HOST:PORT")
         self._url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._timeout_s = timeout_s
         self._patience_s = patience_s
+        options: dict[str, Any] = {"timeout": Timeout(timeout_s), "maxsize": 16}
+        options["headers"] = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        proxy = urllib.request.getproxies().get(parts.scheme)
+        if proxy and not urllib.request.proxy_bypass(parts.hostname):
+            self._pool: PoolManager = ProxyManager(proxy, **options)
+        else:
+            self._pool = PoolManager(**options)
 
     def recognize(self, images: Sequence[Path | bytes], *, rotate: bool = False) -> list[Reading | ImageError]:
         """Read crops of words.
 
         Args:
-            images: files, or their bytes; as many as the server takes at once.
-            rotate: try each turned by 0, 90, 180 and 270 degrees.
+            images: files, or their content; at most as many as the server allows in one request.
+            rotate: try each image turned by 0, 90, 180 and 270 degrees.
 
         Returns:
-            For each image in order its reading, or why it has none.
+            For each image, in order, its reading or why it has none.
 
         Raises:
-            ServerError: the request was refused, or the server stayed busy or away.
+            ServerError: the request was refused, or the server stayed busy or unreachable.
         """
         if not images:
             return []
-        files = [("images", str(place), _bytes_of(image)) for place, image in enumerate(images)]
-        return self._read("recognize", files, {}, rotate)
+        fields = [("images", (str(index), _content(image))) for index, image in enumerate(images)]
+        return self._read("recognize", fields, rotate)
 
     def recognize_regions(
         self, photo: Path | bytes, regions: Sequence[Any], *, rotate: bool = False
@@ -84,74 +95,82 @@ class Client:
         """Read the regions, boxes or quadrilaterals, of one photograph; see `Reader.recognize_regions`.
 
         Raises:
-            ServerError: as `recognize`, or the photograph cannot be read.
+            ServerError: as for `recognize`, or the photograph cannot be decoded.
         """
-        return self._read(
-            "regions", [("image", "photo", _bytes_of(photo))], {"regions": json.dumps(list(regions))}, rotate
-        )
+        fields = [("regions", json.dumps(list(regions))), ("image", ("photo", _content(photo)))]
+        return self._read("regions", fields, rotate)
 
-    def _read(
-        self, route: str, files: list[tuple[str, str, bytes]], fields: dict[str, str], rotate: bool
-    ) -> list[Reading | ImageError]:
-        boundary = uuid.uuid4().hex
+    def _read(self, route: str, fields: Sequence[tuple[str, Any]], rotate: bool) -> list[Reading | ImageError]:
         url = f"{self._url}/v1/{route}{'?rotate=true' if rotate else ''}"
-        headers = self._headers | {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-        answer = self._post(urllib.request.Request(url, _multipart(files, fields, boundary), headers))
+        retries = _UntilDeadline.after(self._patience_s)
+        try:
+            answer = self._pool.request("POST", url, fields=fields, retries=retries, redirect=False)
+        except MaxRetryError as error:
+            raise ServerError(0, "not_reached", f"{self._url}: cannot be reached ({error.reason})") from None
+        except HTTPError as error:
+            raise ServerError(0, "not_reached", f"{self._url}: cannot be reached ({error})") from None
+        if answer.status != 200:
+            raise _refusal(self._url, answer)
         try:
             return [
                 ImageError(result["error"]["code"], result["error"]["message"])
                 if "error" in result
                 else Reading.from_dict(result)
-                for result in json.loads(answer)["results"]
+                for result in answer.json()["results"]
             ]
         except (ValueError, KeyError, TypeError):
-            raise ServerError(0, "no_answer", f"{self._url}: what answers there is no str-app server") from None
-
-    def _post(self, request: urllib.request.Request) -> bytes:
-        """The answer's body, after as many tries as patience lasts."""
-        give_up = time.monotonic() + self._patience_s
-        pause = 0.1
-        while True:
-            wait = pause * random.uniform(0.5, 1.0)
-            try:
-                with urllib.request.urlopen(request, timeout=self._timeout_s) as answer:
-                    return bytes(answer.read())
-            except urllib.error.HTTPError as error:
-                with error:
-                    problem = _problem_of(self._url, error)
-                    told = error.headers.get("Retry-After", "")
-                if problem.status not in RETRIED:
-                    raise problem from None
-                if told.isdecimal():
-                    wait = int(told) + wait
-            except (urllib.error.URLError, *_GONE) as error:
-                reason = error.reason if isinstance(error, urllib.error.URLError) else error
-                problem = ServerError(0, "not_reached", f"{self._url}: cannot be reached ({reason})")
-                if not isinstance(reason, _GONE):  # no such host, no such certificate: waiting mends nothing
-                    raise problem from None
-            if time.monotonic() + wait > give_up:
-                raise problem
-            time.sleep(wait)
-            pause = min(2 * pause, 5.0)
+            raise ServerError(0, "no_answer", f"{self._url}: the answer is not that of a str-app server") from None
 
 
-def _bytes_of(image: Path | bytes) -> bytes:
+class _UntilDeadline(Retry):
+    """urllib3's retries, limited by time instead of by number."""
+
+    RETRY_AFTER_STATUS_CODES = frozenset()  # no others than `RETRIED`
+    deadline = 0.0
+
+    @classmethod
+    def after(cls, patience_s: float) -> _UntilDeadline:
+        retries = cls(
+            total=None,
+            other=0,  # e.g. a certificate: waiting does not mend it
+            allowed_methods=None,
+            status_forcelist=RETRIED,
+            backoff_factor=0.05,
+            backoff_jitter=0.1,
+            backoff_max=5.0,
+            raise_on_status=False,
+        )
+        retries.deadline = time.monotonic() + patience_s
+        return retries
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: BaseHTTPResponse | None = None,
+        error: Exception | None = None,
+        _pool: ConnectionPool | None = None,
+        _stacktrace: TracebackType | None = None,
+    ) -> _UntilDeadline:
+        retries = super().increment(method, url, response, error, _pool, _stacktrace)
+        retries.deadline = self.deadline
+        wait = (response and retries.get_retry_after(response)) or retries.get_backoff_time()
+        if isinstance(error, NameResolutionError) or time.monotonic() + wait > self.deadline:
+            raise MaxRetryError(_pool, url, error)  # type: ignore[arg-type]  # as urllib3 itself does
+        return retries
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        wait = super().get_retry_after(response)
+        return wait + random.uniform(0.0, 0.1) if wait is not None else None
+
+
+def _content(image: Path | bytes) -> bytes:
     return image if isinstance(image, bytes) else image.read_bytes()
 
 
-def _multipart(files: list[tuple[str, str, bytes]], fields: dict[str, str], boundary: str) -> bytes:
-    parts = []
-    for name, value in fields.items():
-        parts.append(f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode())
-    for name, filename, content in files:
-        disposition = f'Content-Disposition: form-data; name="{name}"; filename="{filename}"'
-        parts += [f"--{boundary}\r\n{disposition}\r\n\r\n".encode(), content, b"\r\n"]
-    return b"".join([*parts, f"--{boundary}--\r\n".encode()])
-
-
-def _problem_of(url: str, error: urllib.error.HTTPError) -> ServerError:
+def _refusal(url: str, answer: BaseHTTPResponse) -> ServerError:
     try:
-        problem = json.load(error)
-        return ServerError(error.code, str(problem["code"]), f"{url}: {problem['detail']}")
-    except (ValueError, KeyError, TypeError, *_GONE):
-        return ServerError(error.code, "unknown", f"{url}: HTTP {error.code} {error.reason}")
+        problem = answer.json()
+        return ServerError(answer.status, str(problem["code"]), f"{url}: {problem['detail']}")
+    except (ValueError, KeyError, TypeError):
+        return ServerError(answer.status, "unknown", f"{url}: HTTP {answer.status} {answer.reason or ''}".rstrip())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from str_app import client as module
+from str_app.cli import main
 from str_app.client import Client, ServerError
 from str_app.errors import ImageError, StrAppError
 from str_app.reading import Reading
@@ -133,7 +135,7 @@ def test_a_refusal_is_not_repeated(server: Server, naps: list[float]) -> None:
 @pytest.mark.parametrize("body", [b"<html>", {"results": [{}]}, [1], {"results": 5}])
 def test_another_server_is_told_apart(server: Server, body: Any) -> None:
     server.answers = [(200, {}, body)]
-    with pytest.raises(ServerError, match="no str-app server"):
+    with pytest.raises(ServerError, match="not that of a str-app server"):
         Client(server.url).recognize([b"a"])
 
 
@@ -153,3 +155,14 @@ def test_nobody_there(server: Server, naps: list[float]) -> None:
     assert naps == [], "a name that does not resolve is not tried again"
     with pytest.raises(StrAppError, match="http://HOST:PORT"):
         Client("localhost:8000")
+
+
+def test_the_command_line_names_the_missing_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "word.png"
+    file.write_bytes(b"the bytes of a file")
+    monkeypatch.setitem(sys.modules, "urllib3", None)
+    monkeypatch.delitem(sys.modules, "str_app.client")
+    assert main(["recognize", str(file), "--server", "http://nowhere.invalid"]) == 1
+    assert "urllib3 is not installed: pip install 'str-app[client]'" in capsys.readouterr().err
