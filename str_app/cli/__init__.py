@@ -26,6 +26,7 @@ EXTRA_OF_MODULE = {
     "prometheus_client": "serve",
     "multipart": "serve",
     "python_multipart": "serve",
+    "urllib3": "client",
     "tensorboard": "train",
     "scipy": "convert",
 }

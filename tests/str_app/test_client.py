@@ -164,5 +164,7 @@ def test_the_command_line_names_the_missing_extra(
     file.write_bytes(b"the bytes of a file")
     monkeypatch.setitem(sys.modules, "urllib3", None)
     monkeypatch.delitem(sys.modules, "str_app.client")
-    assert main(["recognize", str(file), "--server", "http://nowhere.invalid"]) == 1
+    monkeypatch.setattr(sys, "argv", ["str-app", "recognize", str(file), "--server", "http://nowhere.invalid"])
+    with pytest.raises(SystemExit, match="1"):
+        main()
     assert "urllib3 is not installed: pip install 'str-app[client]'" in capsys.readouterr().err
