@@ -24,7 +24,7 @@ COPY . .
 RUN /opt/venv/bin/pip install --no-deps . && /opt/venv/bin/pip uninstall -y pip
 # For whatever processor it is going to run on.
 WORKDIR /opt/native
-RUN [ "$NATIVE" = no ] || STR_APP_NATIVE=/opt/native /opt/venv/bin/python -m str_app.models.kernels.native --every
+RUN [ "$NATIVE" = no ] || STR_APP_NATIVE=/opt/native /opt/venv/bin/python -m str_app.models.kernels --every
 
 FROM ${PYTHON_IMAGE}
 COPY --from=build /opt/venv /opt/venv

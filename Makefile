@@ -19,9 +19,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-$(VENV)/.compiled: $(VENV)/.installed $(wildcard models/kernels/native/*)
-	@if command -v $${CXX:-c++} >/dev/null; then $(BIN)/python -m str_app.models.kernels.native; \
-	else echo "no C++ compiler: convolutions and recurrent layers take torch's operations, half as fast"; fi
+$(VENV)/.compiled: $(VENV)/.installed models/kernels/__main__.py models/kernels/library.py $(wildcard models/kernels/cpp/*)
+	@if command -v $${CXX:-c++} >/dev/null; then $(BIN)/python -m str_app.models.kernels; \
+	else echo "no C++ compiler: convolutions and recurrent layers run by torch's operations, half as fast"; fi
 	@touch $@
 
 demo: install  ## read the samples, draw where the network looked, serve and POST them
@@ -55,8 +55,8 @@ service-test: install  ## fuzz, load, faults and the page in Chromium (half an h
 
 triton-test: install  ## the GPU's kernels without a GPU: interpreted, then compiled for one (3 minutes)
 	$(BIN)/pip install --quiet triton
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/models/test_refined_paths.py -k triton -o faulthandler_timeout=600
-	$(BIN)/python -m pytest tests/models/test_triton_steps.py
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/models/gates/test_paths.py -k triton -o faulthandler_timeout=600
+	$(BIN)/python -m pytest tests/models/kernels/test_triton_steps.py
 
 package-test: install  ## the wheel beside Hugging Face's datasets, either installed first (2 minutes; needs pip's package index)
 	$(BIN)/python -m pytest -m slow tests/end_to_end/test_wheel.py

@@ -1,6 +1,6 @@
 """How much time the compiled convolutions save: a network's encoder, and a training step, with and without them.
 
-    python -m str_app.models.kernels.native
+    python -m str_app.models.kernels
     python scripts/bench_convolutions.py [--model small] [--threads 1] [--width 96]
 
 Both take turns on the same random canvases, float32; medians of the turns' ratios.
@@ -20,7 +20,8 @@ import typer
 from str_app.engines.torch_engine import checkpoint_file
 from str_app.models.backbones.resnet import fold_batch_norms
 from str_app.models.checkpoint import load_checkpoint
-from str_app.models.kernels.native.library import find_library, torch_operations_only
+from str_app.models.kernels.dispatch import torch_operations_only
+from str_app.models.kernels.library import find_library
 from str_app.models.recognizer import Recognizer
 
 
@@ -32,7 +33,7 @@ def main(
 ) -> None:
     """Print a table."""
     if find_library() is None:
-        raise typer.BadParameter("no compiled functions: build them by `python -m str_app.models.kernels.native`")
+        raise typer.BadParameter("no compiled functions: build them by `python -m str_app.models.kernels`")
     torch.set_num_threads(threads)
     network, _ = load_checkpoint(checkpoint_file(model))
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -38,7 +38,7 @@ if [ -n "${CHECKPOINT:-}" ]; then
 fi
 cores=$(docker run --rm --cpus 1 "${locked[@]}" --entrypoint python "$image" -c 'from str_app.cpu import usable_cores; print(usable_cores())')
 [ "$cores" = 1 ] || fail "with --cpus 1 it would use $cores threads"
-compiled=$(docker run --rm "${locked[@]}" --entrypoint python "$image" -c 'from str_app.models.kernels.native.library import find_library; print(find_library() is not None)')
+compiled=$(docker run --rm "${locked[@]}" --entrypoint python "$image" -c 'from str_app.models.kernels.library import find_library; print(find_library() is not None)')
 [ "$compiled" = True ] || [[ "${BUILD_ARGS:-}" = *NATIVE=no* ]] || fail "the compiled convolutions do not load"
 started=$(date +%s)
 docker run -d --name "$container" "${locked[@]}" "$image" "${serve[@]}" >/dev/null

@@ -1,7 +1,7 @@
 import pytest
 
-from str_app.models.kernels.native import library as native
-from str_app.models.kernels.native.__main__ import build
+from str_app.models.kernels import library
+from str_app.models.kernels.__main__ import build
 
 
 @pytest.fixture(scope="session")
@@ -10,6 +10,6 @@ def native_library(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STR_APP_NATIVE", str(tmp_path_factory.mktemp("native")))
         try:
-            return native.Library(build(native.this_processor()), native.key(native.this_processor()))
+            return library.Library(build(library.this_processor()), library.key(library.this_processor()))
         except FileNotFoundError as error:
             pytest.skip(str(error))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from str_app.models.kernels.native.convolution import Convolution
+from str_app.models.kernels.convolution import Convolution
 
 
 class ConvNorm(nn.Sequential):

@@ -91,7 +91,10 @@ class RefinedGate:
         """The feature that is joined to the gates: (..., d_in) → (..., d_hidden); None where none is joined."""
         if not self.joins:
             return None
-        feature = x if weight is None else F.linear(x, weight)
+        return self.activate(x if weight is None else F.linear(x, weight))
+
+    def activate(self, feature: Tensor) -> Tensor:
+        """The activation of a mapped feature (..., d_hidden)."""
         if self.activation == "tanh":
             return torch.tanh(feature)
         if self.activation == "layernorm":

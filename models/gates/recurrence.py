@@ -10,14 +10,21 @@ from torch.nn import functional as F
 
 from str_app.models.gates.gate import RefinedGate
 from str_app.models.gates.units import State, Unit
-from str_app.models.kernels.fused import order
-from str_app.models.kernels.fused_gru import FusedGRU
-from str_app.models.kernels.fused_lstm import FusedLSTM
-from str_app.models.kernels.fused_mgu import FusedMGU
-from str_app.models.kernels.native.library import is_followed, library_for
-from str_app.models.kernels.native.linear import map_inputs
+from str_app.models.kernels.dispatch import is_traced
+from str_app.models.kernels.product import CompiledLinear
+from str_app.models.kernels.recurrence import (
+    ADD,
+    MUL,
+    NONE,
+    GRUSteps,
+    LSTMSteps,
+    MGUSteps,
+    compiled_library,
+    find_steps,
+)
 
-_FUSED: dict[str, type[torch.autograd.Function]] = {"LSTM": FusedLSTM, "GRU": FusedGRU, "MGU": FusedMGU}
+_STEPS: dict[str, type[torch.autograd.Function]] = {"LSTM": LSTMSteps, "GRU": GRUSteps, "MGU": MGUSteps}
+_JOINS = {"none": NONE, "add": ADD, "mul": MUL}
 
 
 def run_recurrence(
@@ -39,36 +46,51 @@ def run_recurrence(
         initial: states (B, H) before the first step, B the largest size.
         weights: weight_ih, weight_hh, bias_ih, bias_hh, weight_feature of this layer and direction, or None.
         reverse: from the last step to the first.
-        fused: allow the faster path.
+        fused: allow kernels, where they can take the tensors; otherwise the plain loop runs.
     """
-    weight_ih, weight_hh = weights["weight_ih"], weights["weight_hh"]
-    assert weight_ih is not None
+    weight_hh, bias_ih, bias_hh = weights["weight_hh"], weights["bias_ih"], weights["bias_hh"]
     assert weight_hh is not None
-    bias_ih, bias_hh = weights["bias_ih"], weights["bias_hh"]
-    fused = fused and gate.refine != "ur" and not gate.watched and not is_followed()
+    fused = fused and gate.refine != "ur" and not gate.watched and not is_traced()
     if bias_ih is not None and bias_hh is not None and unit.name != "GRU":  # a GRU's reset gate multiplies its bias_hh
         bias_ih, bias_hh = bias_ih + bias_hh, None
-    # Everything that does not depend on h is one GEMM over all steps, in autocast's precision where that is on.
-    library = None
-    if fused and not torch.is_autocast_enabled(data.device.type):
-        library = library_for(len(data), data, *weights.values())
-    if library is None:
-        projected = F.linear(data, weight_ih, bias_ih)
-        feature = gate.map_feature(data, weights["weight_feature"])
-    else:
-        projected, feature = map_inputs(library, gate, data, weight_ih, bias_ih, weights["weight_feature"])
+    projected, feature = _map_inputs(gate, data, weights, bias_ih, fused)
     with torch.autocast(data.device.type, enabled=False):
         dtype = weight_hh.dtype
         projected = projected.to(dtype)
         feature = None if feature is None else feature.to(dtype)
         initial = tuple(state.to(dtype) for state in initial)
-        if fused:
-            biases = (bias_hh,) if unit.name == "GRU" else ()
-            inputs = (projected, weight_hh, *biases, feature, *initial)
-            keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-            output, *last = _FUSED[unit.name].apply(*inputs, sizes, reverse, gate, keep)
-            return output, tuple(last)
-        return plain_loop(unit, gate, projected, feature, sizes, initial, weight_hh, bias_hh, reverse)
+        biases = (bias_hh,) if unit.name == "GRU" else ()
+        inputs = (projected, weight_hh, *biases, feature, *initial)
+        run_steps = find_steps(len(data), *inputs) if fused else None
+        if run_steps is None:
+            return plain_loop(unit, gate, projected, feature, sizes, initial, weight_hh, bias_hh, reverse)
+        joins = [_JOINS[gate.refine] if gate.refines(name) else NONE for name in unit.gates]
+        needs_backward = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
+        output, *last = _STEPS[unit.name].apply(*inputs, sizes, reverse, joins, needs_backward, run_steps)
+        return output, tuple(last)
+
+
+def _map_inputs(
+    gate: RefinedGate, data: Tensor, weights: Mapping[str, Tensor | None], bias_ih: Tensor | None, fused: bool
+) -> tuple[Tensor, Tensor | None]:
+    """What does not depend on the states, by one GEMM over all steps, in autocast's precision where that is on.
+
+    Returns:
+        Projections W_ih x + b_ih (N, blocks × H), and the feature (N, H) or None.
+    """
+    weight_ih, weight_feature = weights["weight_ih"], weights["weight_feature"]
+    assert weight_ih is not None
+    library = None
+    if fused and not torch.is_autocast_enabled(data.device.type):
+        library = compiled_library(len(data), data, *weights.values())
+    if library is None:
+        return F.linear(data, weight_ih, bias_ih), gate.map_feature(data, weight_feature)
+    projected = CompiledLinear.apply(data, weight_ih, bias_ih, False, library)
+    if weight_feature is None:
+        return projected, gate.map_feature(data, None)
+    tanh = gate.activation == "tanh"
+    feature = CompiledLinear.apply(data, weight_feature, None, tanh, library)
+    return projected, feature if tanh else gate.activate(feature)
 
 
 def plain_loop(
@@ -82,27 +104,26 @@ def plain_loop(
     bias_hh: Tensor | None,
     reverse: bool,
 ) -> tuple[Tensor, State]:
-    """Step after step by the unit's equations, with torch's own gradients."""
-    B = sizes[0]
+    """Step by step by the unit's equations in torch's operations; arguments and result as of `run_recurrence`."""
     inputs = projected.split(list(sizes))
     features = [None] * len(sizes) if feature is None else feature.split(list(sizes))
     outputs: list[Tensor] = [projected] * len(sizes)
-    # Rows are sorted by length. Forwards, finished rows leave at the end of the batch; backwards, they join there.
-    live = sizes[-1] if reverse else B
-    state = tuple(s[:live] for s in initial)
-    finished: list[State] = []
-    for t in order(sizes, reverse):
+    # Rows are sorted by length: forwards, sequences end at the end of the batch; in reverse, they start there.
+    active = sizes[-1] if reverse else sizes[0]
+    state = tuple(s[:active] for s in initial)
+    ended: list[State] = []
+    for t in reversed(range(len(sizes))) if reverse else range(len(sizes)):
         rows = sizes[t]
-        if rows < live:
-            finished.append(tuple(s[rows:] for s in state))
+        if rows < active:
+            ended.append(tuple(s[rows:] for s in state))
             state = tuple(s[:rows] for s in state)
-        elif rows > live:
-            state = tuple(torch.cat([s, s_0[live:rows]]) for s, s_0 in zip(state, initial, strict=True))
-        live = rows
+        elif rows > active:
+            state = tuple(torch.cat([s, s_0[active:rows]]) for s, s_0 in zip(state, initial, strict=True))
+        active = rows
         before = state[0]
         state = unit.step(gate, inputs[t], state, features[t], weight_hh, bias_hh)
         gate.note_state(before, state[0])
         outputs[t] = state[0]
-    if finished:
-        state = tuple(torch.cat(pieces) for pieces in zip(state, *reversed(finished), strict=True))
+    if ended:
+        state = tuple(torch.cat(pieces) for pieces in zip(state, *reversed(ended), strict=True))
     return torch.cat(outputs), state

@@ -1,11 +1,10 @@
-"""The recurrent layers' steps on a GPU: each step's element-wise part is one Triton kernel beside its matrix products.
+"""The steps of the recurrent layers on a GPU: matrix products by torch, the element-wise part of each step by Triton.
 
-As many launches as an LSTM's or GRU's step has at the least without a kernel that holds the whole recurrence: two
-forwards, two backwards; an MGU's has four. Nothing here waits for the device or depends on values, so that CUDA graphs
-can record it. Element-wise parts are computed in float32, in float64 for float64.
+An LSTM's or GRU's step takes two launches forward and two backward, an MGU's four each. Nothing synchronises with the
+device or depends on values, so CUDA graphs can record it. Element-wise parts are computed in float32, or in float64
+for float64 tensors.
 
-Imported only where Triton is. With TRITON_INTERPRET=1 it runs on the CPU, slowly: that is how it is tested without a
-GPU.
+With TRITON_INTERPRET=1 the kernels run on the CPU, slowly: so they are tested without a GPU.
 """
 
 from __future__ import annotations
@@ -19,12 +18,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from str_app.models.gates.gate import RefinedGate
-from str_app.models.gates.units import Unit
-
-BLOCK = 256  # elements of a program
-_JOINS = {"none": 0, "add": 1, "mul": 2}
-_COUNTS = ["start", "elements"]  # change from step to step: no reason to compile anew
+BLOCK = 256  # elements of one program
+_PER_STEP = ["start", "elements"]  # differ from step to step: Triton must not compile a kernel for each value
 
 
 @triton.jit
@@ -34,41 +29,45 @@ def _sigmoid(x):
 
 @triton.jit
 def _tanh(x):
-    small = tl.exp(-2 * tl.abs(x))
-    size = (1 - small) / (1 + small)
-    return tl.where(x < 0, -size, size)
+    e = tl.exp(-2 * tl.abs(x))
+    magnitude = (1 - e) / (1 + e)
+    return tl.where(x < 0, -magnitude, magnitude)
 
 
 @triton.jit
-def _join(gate, x, HOW: tl.constexpr):
-    if HOW == 1:
+def _join(gate, x, JOIN: tl.constexpr):
+    """g ⋄ x; JOIN is `recurrence.NONE`, `ADD` or `MUL`."""
+    if JOIN == 1:
         gate = gate + x
-    if HOW == 2:
+    if JOIN == 2:
         gate = gate * x
     return gate
 
 
 @triton.jit
-def _through_gate(upstream, gate, x, HOW: tl.constexpr):
-    """upstream · ∂g'/∂a, where g' = σ(a) ⋄ x."""
-    if HOW == 2:
-        upstream = upstream * x
-    return upstream * gate * (1 - gate)
+def _gate_backward(gradient, gate, x, JOIN: tl.constexpr):
+    """gradient · ∂g'/∂a, where g' = σ(a) ⋄ x and `gate` = σ(a)."""
+    if JOIN == 2:
+        gradient = gradient * x
+    return gradient * gate * (1 - gate)
 
 
 @triton.jit
-def _through_feature(upstream, gate, HOW: tl.constexpr):
-    """upstream · ∂g'/∂x."""
-    if HOW == 2:
-        upstream = upstream * gate
-    if HOW == 0:
-        upstream = upstream * 0
-    return upstream
+def _feature_backward(gradient, gate, JOIN: tl.constexpr):
+    """gradient · ∂g'/∂x."""
+    if JOIN == 2:
+        gradient = gradient * gate
+    if JOIN == 0:
+        gradient = gradient * 0
+    return gradient
 
 
 @triton.jit
-def _places(start, elements, H: tl.constexpr, BLOCKS: tl.constexpr, BLOCK: tl.constexpr):
-    """Of this program's elements: in states (B, H), in arrays (N, H), in arrays (N, BLOCKS · H), and which exist."""
+def _indices(start, elements, H: tl.constexpr, BLOCKS: tl.constexpr, BLOCK: tl.constexpr):
+    """Indices of this program's elements in states (B, H), in arrays (N, H) and (N, BLOCKS · H), and their mask.
+
+    `start` is the step's first row in arrays of N rows, `elements` the size of its states.
+    """
     state = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     row = start + (state // H).to(tl.int64)
     column = state % H
@@ -76,294 +75,309 @@ def _places(start, elements, H: tl.constexpr, BLOCKS: tl.constexpr, BLOCK: tl.co
 
 
 @triton.jit
-def _read(array, at, known, F: tl.constexpr):
-    return tl.load(array + at, mask=known, other=0.0).to(F)
+def _load(array, index, mask, DTYPE: tl.constexpr):
+    return tl.load(array + index, mask=mask, other=0.0).to(DTYPE)
 
 
 @triton.jit
-def _read_feature(array, at, known, F: tl.constexpr):
-    """Zero where there is none, and no gate is joined with it."""
+def _load_feature(array, index, mask, DTYPE: tl.constexpr):
+    """0 without a feature: then no gate is joined with it."""
     x = 0.0
     if array is not None:
-        x = _read(array, at, known, F)
+        x = _load(array, index, mask, DTYPE)
     return x
 
 
 @triton.jit
-def _write(array, at, known, value):
-    tl.store(array + at, value.to(array.dtype.element_ty), mask=known)
+def _store(array, index, mask, value):
+    tl.store(array + index, value.to(array.dtype.element_ty), mask=mask)
 
 
-@triton.jit(do_not_specialize=_COUNTS)
-def _lstm_step(
-    acts, feature, h_run, c_run, output, before_h, before_c, squashed, start, elements,
+@triton.jit(do_not_specialize=_PER_STEP)
+def _lstm_forward_step(
+    acts, feature, h_state, c_state, output, before_h, before_c, all_tanh_c, start, elements,
     INPUT: tl.constexpr, FORGET: tl.constexpr, OUTPUT: tl.constexpr,
-    H: tl.constexpr, F: tl.constexpr, BLOCK: tl.constexpr,
+    H: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    state, at, wide, known = _places(start, elements, H, 4, BLOCK)
-    i = _sigmoid(_read(acts, wide, known, F))
-    f = _sigmoid(_read(acts, wide + H, known, F))
-    g = _tanh(_read(acts, wide + 2 * H, known, F))
-    o = _sigmoid(_read(acts, wide + 3 * H, known, F))
-    c_was = _read(c_run, state, known, F)
-    x = _read_feature(feature, at, known, F)
-    c = _join(f, x, FORGET) * c_was + _join(i, x, INPUT) * g
+    state, row, stacked, mask = _indices(start, elements, H, 4, BLOCK)
+    i = _sigmoid(_load(acts, stacked, mask, DTYPE))
+    f = _sigmoid(_load(acts, stacked + H, mask, DTYPE))
+    g = _tanh(_load(acts, stacked + 2 * H, mask, DTYPE))
+    o = _sigmoid(_load(acts, stacked + 3 * H, mask, DTYPE))
+    previous_c = _load(c_state, state, mask, DTYPE)
+    x = _load_feature(feature, row, mask, DTYPE)
+    c = _join(f, x, FORGET) * previous_c + _join(i, x, INPUT) * g
     tanh_c = _tanh(c)
     h = _join(o, x, OUTPUT) * tanh_c
     if before_h is not None:
-        _write(before_h, at, known, _read(h_run, state, known, F))
-        _write(before_c, at, known, c_was)
-        _write(squashed, at, known, tanh_c)
-        _write(acts, wide, known, i)
-        _write(acts, wide + H, known, f)
-        _write(acts, wide + 2 * H, known, g)
-        _write(acts, wide + 3 * H, known, o)
-    _write(c_run, state, known, c)
-    _write(h_run, state, known, h)
-    _write(output, at, known, h)
+        _store(before_h, row, mask, _load(h_state, state, mask, DTYPE))
+        _store(before_c, row, mask, previous_c)
+        _store(all_tanh_c, row, mask, tanh_c)
+        _store(acts, stacked, mask, i)
+        _store(acts, stacked + H, mask, f)
+        _store(acts, stacked + 2 * H, mask, g)
+        _store(acts, stacked + 3 * H, mask, o)
+    _store(c_state, state, mask, c)
+    _store(h_state, state, mask, h)
+    _store(output, row, mask, h)
 
 
-@triton.jit(do_not_specialize=_COUNTS)
-def _lstm_step_back(
-    feature, acts, before_c, squashed, d_output, d_h, d_c, d_pre, d_feature, start, elements,
+@triton.jit(do_not_specialize=_PER_STEP)
+def _lstm_backward_step(
+    feature, acts, before_c, all_tanh_c, d_output, d_h, d_c, d_acts, d_feature, start, elements,
     INPUT: tl.constexpr, FORGET: tl.constexpr, OUTPUT: tl.constexpr,
-    H: tl.constexpr, F: tl.constexpr, BLOCK: tl.constexpr,
+    H: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    state, at, wide, known = _places(start, elements, H, 4, BLOCK)
-    i = _read(acts, wide, known, F)
-    f = _read(acts, wide + H, known, F)
-    g = _read(acts, wide + 2 * H, known, F)
-    o = _read(acts, wide + 3 * H, known, F)
-    c_was = _read(before_c, at, known, F)
-    tanh_c = _read(squashed, at, known, F)
-    x = _read_feature(feature, at, known, F)
-    dh = _read(d_h, state, known, F) + _read(d_output, at, known, F)
-    dc = _read(d_c, state, known, F) + dh * _join(o, x, OUTPUT) * (1 - tanh_c * tanh_c)
-    _write(d_pre, wide, known, _through_gate(dc * g, i, x, INPUT))
-    _write(d_pre, wide + H, known, _through_gate(dc * c_was, f, x, FORGET))
-    _write(d_pre, wide + 2 * H, known, dc * _join(i, x, INPUT) * (1 - g * g))
-    _write(d_pre, wide + 3 * H, known, _through_gate(dh * tanh_c, o, x, OUTPUT))
-    _write(d_c, state, known, dc * _join(f, x, FORGET))
+    state, row, stacked, mask = _indices(start, elements, H, 4, BLOCK)
+    i = _load(acts, stacked, mask, DTYPE)
+    f = _load(acts, stacked + H, mask, DTYPE)
+    g = _load(acts, stacked + 2 * H, mask, DTYPE)
+    o = _load(acts, stacked + 3 * H, mask, DTYPE)
+    previous_c = _load(before_c, row, mask, DTYPE)
+    tanh_c = _load(all_tanh_c, row, mask, DTYPE)
+    x = _load_feature(feature, row, mask, DTYPE)
+    dh = _load(d_h, state, mask, DTYPE) + _load(d_output, row, mask, DTYPE)
+    dc = _load(d_c, state, mask, DTYPE) + dh * _join(o, x, OUTPUT) * (1 - tanh_c * tanh_c)
+    _store(d_acts, stacked, mask, _gate_backward(dc * g, i, x, INPUT))
+    _store(d_acts, stacked + H, mask, _gate_backward(dc * previous_c, f, x, FORGET))
+    _store(d_acts, stacked + 2 * H, mask, dc * _join(i, x, INPUT) * (1 - g * g))
+    _store(d_acts, stacked + 3 * H, mask, _gate_backward(dh * tanh_c, o, x, OUTPUT))
+    _store(d_c, state, mask, dc * _join(f, x, FORGET))
     if d_feature is not None:
-        dx = _through_feature(dc * g, i, INPUT) + _through_feature(dc * c_was, f, FORGET)
-        _write(d_feature, at, known, dx + _through_feature(dh * tanh_c, o, OUTPUT))
+        dx = _feature_backward(dc * g, i, INPUT) + _feature_backward(dc * previous_c, f, FORGET)
+        _store(d_feature, row, mask, dx + _feature_backward(dh * tanh_c, o, OUTPUT))
 
 
-@triton.jit(do_not_specialize=_COUNTS)
-def _gru_step(
-    acts, feature, product, h_run, output, before_h, inner, start, elements,
+@triton.jit(do_not_specialize=_PER_STEP)
+def _gru_forward_step(
+    acts, feature, product, h_state, output, before_h, candidate_hh, start, elements,
     RESET: tl.constexpr, UPDATE: tl.constexpr,
-    H: tl.constexpr, F: tl.constexpr, BLOCK: tl.constexpr,
+    H: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    state, at, wide, known = _places(start, elements, H, 3, BLOCK)
-    own = state // H * (3 * H) + state % H
-    r = _sigmoid(_read(acts, wide, known, F) + _read(product, own, known, F))
-    z = _sigmoid(_read(acts, wide + H, known, F) + _read(product, own + H, known, F))
-    u = _read(product, own + 2 * H, known, F)
-    x = _read_feature(feature, at, known, F)
-    n = _tanh(_read(acts, wide + 2 * H, known, F) + _join(r, x, RESET) * u)
-    h_was = _read(h_run, state, known, F)
-    h = n + _join(z, x, UPDATE) * (h_was - n)
+    state, row, stacked, mask = _indices(start, elements, H, 3, BLOCK)
+    unpacked = state // H * (3 * H) + state % H
+    r = _sigmoid(_load(acts, stacked, mask, DTYPE) + _load(product, unpacked, mask, DTYPE))
+    z = _sigmoid(_load(acts, stacked + H, mask, DTYPE) + _load(product, unpacked + H, mask, DTYPE))
+    u = _load(product, unpacked + 2 * H, mask, DTYPE)
+    x = _load_feature(feature, row, mask, DTYPE)
+    n = _tanh(_load(acts, stacked + 2 * H, mask, DTYPE) + _join(r, x, RESET) * u)
+    previous_h = _load(h_state, state, mask, DTYPE)
+    h = n + _join(z, x, UPDATE) * (previous_h - n)
     if before_h is not None:
-        _write(before_h, at, known, h_was)
-        _write(inner, at, known, u)
-        _write(acts, wide, known, r)
-        _write(acts, wide + H, known, z)
-        _write(acts, wide + 2 * H, known, n)
-    _write(h_run, state, known, h)
-    _write(output, at, known, h)
+        _store(before_h, row, mask, previous_h)
+        _store(candidate_hh, row, mask, u)
+        _store(acts, stacked, mask, r)
+        _store(acts, stacked + H, mask, z)
+        _store(acts, stacked + 2 * H, mask, n)
+    _store(h_state, state, mask, h)
+    _store(output, row, mask, h)
 
 
-@triton.jit(do_not_specialize=_COUNTS)
-def _gru_step_back(
-    feature, acts, before_h, inner, d_output, d_h, d_pre, d_product, d_feature, start, elements,
+@triton.jit(do_not_specialize=_PER_STEP)
+def _gru_backward_step(
+    feature, acts, before_h, candidate_hh, d_output, d_h, d_acts, d_product, d_feature, start, elements,
     RESET: tl.constexpr, UPDATE: tl.constexpr,
-    H: tl.constexpr, F: tl.constexpr, BLOCK: tl.constexpr,
+    H: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    state, at, wide, known = _places(start, elements, H, 3, BLOCK)
-    r = _read(acts, wide, known, F)
-    z = _read(acts, wide + H, known, F)
-    n = _read(acts, wide + 2 * H, known, F)
-    x = _read_feature(feature, at, known, F)
-    dh = _read(d_h, state, known, F) + _read(d_output, at, known, F)
-    stays = _join(z, x, UPDATE)
-    to_update = dh * (_read(before_h, at, known, F) - n)
-    d_n = dh * (1 - stays) * (1 - n * n)
-    to_reset = d_n * _read(inner, at, known, F)
-    d_r = _through_gate(to_reset, r, x, RESET)
-    d_z = _through_gate(to_update, z, x, UPDATE)
-    _write(d_pre, wide, known, d_r)
-    _write(d_pre, wide + H, known, d_z)
-    _write(d_pre, wide + 2 * H, known, d_n)
-    _write(d_product, wide, known, d_r)
-    _write(d_product, wide + H, known, d_z)
-    _write(d_product, wide + 2 * H, known, d_n * _join(r, x, RESET))
-    _write(d_h, state, known, dh * stays)
+    state, row, stacked, mask = _indices(start, elements, H, 3, BLOCK)
+    r = _load(acts, stacked, mask, DTYPE)
+    z = _load(acts, stacked + H, mask, DTYPE)
+    n = _load(acts, stacked + 2 * H, mask, DTYPE)
+    x = _load_feature(feature, row, mask, DTYPE)
+    dh = _load(d_h, state, mask, DTYPE) + _load(d_output, row, mask, DTYPE)
+    kept = _join(z, x, UPDATE)
+    d_update = dh * (_load(before_h, row, mask, DTYPE) - n)
+    d_n = dh * (1 - kept) * (1 - n * n)
+    d_reset = d_n * _load(candidate_hh, row, mask, DTYPE)
+    d_r = _gate_backward(d_reset, r, x, RESET)
+    d_z = _gate_backward(d_update, z, x, UPDATE)
+    _store(d_acts, stacked, mask, d_r)
+    _store(d_acts, stacked + H, mask, d_z)
+    _store(d_acts, stacked + 2 * H, mask, d_n)
+    _store(d_product, stacked, mask, d_r)
+    _store(d_product, stacked + H, mask, d_z)
+    _store(d_product, stacked + 2 * H, mask, d_n * _join(r, x, RESET))
+    _store(d_h, state, mask, dh * kept)
     if d_feature is not None:
-        _write(d_feature, at, known, _through_feature(to_reset, r, RESET) + _through_feature(to_update, z, UPDATE))
+        _store(d_feature, row, mask, _feature_backward(d_reset, r, RESET) + _feature_backward(d_update, z, UPDATE))
 
 
-@triton.jit(do_not_specialize=_COUNTS)
-def _mgu_gate(
-    acts, feature, h_run, before_h, passed, start, elements,
+@triton.jit(do_not_specialize=_PER_STEP)
+def _mgu_gate_forward(
+    acts, feature, h_state, before_h, gated_h, start, elements,
     FORGET: tl.constexpr,
-    H: tl.constexpr, F: tl.constexpr, BLOCK: tl.constexpr,
+    H: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    state, at, wide, known = _places(start, elements, H, 2, BLOCK)
-    f = _sigmoid(_read(acts, wide, known, F))
-    x = _read_feature(feature, at, known, F)
-    h = _read(h_run, state, known, F)
+    state, row, stacked, mask = _indices(start, elements, H, 2, BLOCK)
+    f = _sigmoid(_load(acts, stacked, mask, DTYPE))
+    x = _load_feature(feature, row, mask, DTYPE)
+    h = _load(h_state, state, mask, DTYPE)
     if before_h is not None:
-        _write(before_h, at, known, h)
-    _write(acts, wide, known, f)
-    _write(passed, state, known, _join(f, x, FORGET) * h)
+        _store(before_h, row, mask, h)
+    _store(acts, stacked, mask, f)
+    _store(gated_h, state, mask, _join(f, x, FORGET) * h)
 
 
-@triton.jit(do_not_specialize=_COUNTS)
-def _mgu_step(
-    acts, feature, h_run, output, start, elements,
+@triton.jit(do_not_specialize=_PER_STEP)
+def _mgu_candidate_forward(
+    acts, feature, h_state, output, start, elements,
     FORGET: tl.constexpr, KEEP: tl.constexpr,
-    H: tl.constexpr, F: tl.constexpr, BLOCK: tl.constexpr,
+    H: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    state, at, wide, known = _places(start, elements, H, 2, BLOCK)
-    f = _read(acts, wide, known, F)
-    n = _tanh(_read(acts, wide + H, known, F))
-    x = _read_feature(feature, at, known, F)
-    h_was = _read(h_run, state, known, F)
-    h = h_was + _join(f, x, FORGET) * (n - h_was)
+    state, row, stacked, mask = _indices(start, elements, H, 2, BLOCK)
+    f = _load(acts, stacked, mask, DTYPE)
+    n = _tanh(_load(acts, stacked + H, mask, DTYPE))
+    x = _load_feature(feature, row, mask, DTYPE)
+    previous_h = _load(h_state, state, mask, DTYPE)
+    h = previous_h + _join(f, x, FORGET) * (n - previous_h)
     if KEEP:
-        _write(acts, wide + H, known, n)
-    _write(h_run, state, known, h)
-    _write(output, at, known, h)
+        _store(acts, stacked + H, mask, n)
+    _store(h_state, state, mask, h)
+    _store(output, row, mask, h)
 
 
-@triton.jit(do_not_specialize=_COUNTS)
-def _mgu_step_back(
-    feature, acts, before_h, d_output, d_h, d_pre, passed, start, elements,
+@triton.jit(do_not_specialize=_PER_STEP)
+def _mgu_candidate_backward(
+    feature, acts, before_h, d_output, d_h, d_acts, gated_h, start, elements,
     FORGET: tl.constexpr,
-    H: tl.constexpr, F: tl.constexpr, BLOCK: tl.constexpr,
+    H: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    state, at, wide, known = _places(start, elements, H, 2, BLOCK)
-    f = _read(acts, wide, known, F)
-    n = _read(acts, wide + H, known, F)
-    x = _read_feature(feature, at, known, F)
-    opened = _join(f, x, FORGET)
-    dh = _read(d_h, state, known, F) + _read(d_output, at, known, F)
-    _write(d_h, state, known, dh)
-    _write(d_pre, wide + H, known, dh * opened * (1 - n * n))
-    _write(passed, at, known, opened * _read(before_h, at, known, F))
+    state, row, stacked, mask = _indices(start, elements, H, 2, BLOCK)
+    f = _load(acts, stacked, mask, DTYPE)
+    n = _load(acts, stacked + H, mask, DTYPE)
+    x = _load_feature(feature, row, mask, DTYPE)
+    gate = _join(f, x, FORGET)
+    dh = _load(d_h, state, mask, DTYPE) + _load(d_output, row, mask, DTYPE)
+    _store(d_h, state, mask, dh)
+    _store(d_acts, stacked + H, mask, dh * gate * (1 - n * n))
+    _store(gated_h, row, mask, gate * _load(before_h, row, mask, DTYPE))
 
 
-@triton.jit(do_not_specialize=_COUNTS)
-def _mgu_gate_back(
-    feature, acts, before_h, d_h, d_passed, d_pre, d_feature, start, elements,
+@triton.jit(do_not_specialize=_PER_STEP)
+def _mgu_gate_backward(
+    feature, acts, before_h, d_h, d_gated_h, d_acts, d_feature, start, elements,
     FORGET: tl.constexpr,
-    H: tl.constexpr, F: tl.constexpr, BLOCK: tl.constexpr,
+    H: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    state, at, wide, known = _places(start, elements, H, 2, BLOCK)
-    f = _read(acts, wide, known, F)
-    n = _read(acts, wide + H, known, F)
-    h_was = _read(before_h, at, known, F)
-    x = _read_feature(feature, at, known, F)
-    opened = _join(f, x, FORGET)
-    dh = _read(d_h, state, known, F)
-    dp = _read(d_passed, state, known, F)
-    d_opened = dh * (n - h_was) + dp * h_was
-    _write(d_pre, wide, known, _through_gate(d_opened, f, x, FORGET))
-    _write(d_h, state, known, dh * (1 - opened) + dp * opened)
+    state, row, stacked, mask = _indices(start, elements, H, 2, BLOCK)
+    f = _load(acts, stacked, mask, DTYPE)
+    n = _load(acts, stacked + H, mask, DTYPE)
+    previous_h = _load(before_h, row, mask, DTYPE)
+    x = _load_feature(feature, row, mask, DTYPE)
+    gate = _join(f, x, FORGET)
+    dh = _load(d_h, state, mask, DTYPE)
+    d_gated = _load(d_gated_h, state, mask, DTYPE)
+    d_gate = dh * (n - previous_h) + d_gated * previous_h
+    _store(d_acts, stacked, mask, _gate_backward(d_gate, f, x, FORGET))
+    _store(d_h, state, mask, dh * (1 - gate) + d_gated * gate)
     if d_feature is not None:
-        _write(d_feature, at, known, _through_feature(d_opened, f, FORGET))
+        _store(d_feature, row, mask, _feature_backward(d_gate, f, FORGET))
 
 
-class _Steps:
-    """The steps of one layer and direction in the recurrence's order, and how its kernels are launched."""
+class _Launcher:
+    """Launches the kernels of one layer and direction.
 
-    def __init__(self, unit: Unit, gate: RefinedGate, sizes: Sequence[int], backwards: bool, like: Tensor) -> None:
-        self._hidden = like.shape[1]
-        joins = {one.upper(): _JOINS[gate.refine] if gate.refines(one) else 0 for one in unit.gates}
-        precision = tl.float64 if like.dtype == torch.float64 else tl.float32
-        self._fixed = {**joins, "H": self._hidden, "F": precision, "BLOCK": BLOCK}
-        order = list(zip(itertools.accumulate(sizes, initial=0), sizes, strict=False))
-        self.order = order[::-1] if backwards else order
+    Attributes:
+        steps: (first row, rows) of each step, in the order in which they run.
+    """
 
-    def launch(self, kernel: Any, start: int, size: int, *arrays: Tensor | None, **options: bool) -> None:
-        elements = size * self._hidden
+    def __init__(self, joins: dict[str, int], sizes: Sequence[int], from_end: bool, state: Tensor) -> None:
+        self._hidden = state.shape[1]
+        dtype = tl.float64 if state.dtype == torch.float64 else tl.float32
+        self._constants = {**joins, "H": self._hidden, "DTYPE": dtype, "BLOCK": BLOCK}
+        steps = list(zip(itertools.accumulate(sizes, initial=0), sizes, strict=False))
+        self.steps = steps[::-1] if from_end else steps
+
+    def launch(self, kernel: Any, start: int, rows: int, *arrays: Tensor | None, **options: bool) -> None:
+        elements = rows * self._hidden
         if elements:
-            kernel[(triton.cdiv(elements, BLOCK),)](*arrays, start, elements, **options, **self._fixed)
+            kernel[(triton.cdiv(elements, BLOCK),)](*arrays, start, elements, **options, **self._constants)
 
 
-def lstm_forward(unit: Unit, gate: RefinedGate, sizes: Sequence[int], reverse: bool, *tensors: Any) -> None:
-    weight_hh, feature, projected, h_run, c_run, output, before_h, before_c, squashed = tensors
-    steps, recurrent = _Steps(unit, gate, sizes, reverse, h_run), weight_hh.t()
-    for start, size in steps.order:
-        projected[start : start + size].addmm_(h_run[:size], recurrent)
-        states = projected, feature, h_run, c_run, output, before_h, before_c, squashed
-        steps.launch(_lstm_step, start, size, *states)
+def _lstm_forward(joins: dict[str, int], sizes: Sequence[int], reverse: bool, arrays: Sequence[Any]) -> None:
+    weight_hh, feature, acts, h, c, output, before_h, before_c, tanh_c = arrays
+    launcher, recurrent = _Launcher(joins, sizes, reverse, h), weight_hh.t()
+    for start, rows in launcher.steps:
+        acts[start : start + rows].addmm_(h[:rows], recurrent)
+        arguments = acts, feature, h, c, output, before_h, before_c, tanh_c
+        launcher.launch(_lstm_forward_step, start, rows, *arguments)
 
 
-def lstm_backward(unit: Unit, gate: RefinedGate, sizes: Sequence[int], reverse: bool, *tensors: Any) -> None:
-    weight_hh, feature, acts, before_c, squashed, d_output, d_h, d_c, d_pre, d_feature = tensors
-    steps = _Steps(unit, gate, sizes, not reverse, d_h)
-    for start, size in steps.order:
-        arrays = feature, acts, before_c, squashed, d_output, d_h, d_c, d_pre, d_feature
-        steps.launch(_lstm_step_back, start, size, *arrays)
-        torch.mm(d_pre[start : start + size], weight_hh, out=d_h[:size])
+def _lstm_backward(joins: dict[str, int], sizes: Sequence[int], reverse: bool, arrays: Sequence[Any]) -> None:
+    weight_hh, feature, acts, before_c, tanh_c, d_output, d_h, d_c, d_acts, d_feature = arrays
+    launcher = _Launcher(joins, sizes, not reverse, d_h)
+    for start, rows in launcher.steps:
+        arguments = feature, acts, before_c, tanh_c, d_output, d_h, d_c, d_acts, d_feature
+        launcher.launch(_lstm_backward_step, start, rows, *arguments)
+        torch.mm(d_acts[start : start + rows], weight_hh, out=d_h[:rows])
 
 
-def gru_forward(unit: Unit, gate: RefinedGate, sizes: Sequence[int], reverse: bool, *tensors: Any) -> None:
-    weight_hh, bias_hh, feature, projected, h_run, output, before_h, inner = tensors
-    steps, recurrent = _Steps(unit, gate, sizes, reverse, h_run), weight_hh.t()
-    product = h_run.new_empty(len(h_run), weight_hh.shape[0])
-    for start, size in steps.order:
+def _gru_forward(joins: dict[str, int], sizes: Sequence[int], reverse: bool, arrays: Sequence[Any]) -> None:
+    weight_hh, bias_hh, feature, acts, h, output, before_h, candidate_hh = arrays
+    launcher, recurrent = _Launcher(joins, sizes, reverse, h), weight_hh.t()
+    product = h.new_empty(len(h), weight_hh.shape[0])
+    for start, rows in launcher.steps:
         if bias_hh is None:
-            torch.mm(h_run[:size], recurrent, out=product[:size])
+            torch.mm(h[:rows], recurrent, out=product[:rows])
         else:
-            torch.addmm(bias_hh, h_run[:size], recurrent, out=product[:size])
-        states = projected, feature, product, h_run, output, before_h, inner
-        steps.launch(_gru_step, start, size, *states)
+            torch.addmm(bias_hh, h[:rows], recurrent, out=product[:rows])
+        arguments = acts, feature, product, h, output, before_h, candidate_hh
+        launcher.launch(_gru_forward_step, start, rows, *arguments)
 
 
-def gru_backward(unit: Unit, gate: RefinedGate, sizes: Sequence[int], reverse: bool, *tensors: Any) -> None:
-    weight_hh, feature, acts, before_h, inner, d_output, d_h, d_pre, d_product, d_feature = tensors
-    steps = _Steps(unit, gate, sizes, not reverse, d_h)
-    for start, size in steps.order:
-        arrays = feature, acts, before_h, inner, d_output, d_h, d_pre, d_product, d_feature
-        steps.launch(_gru_step_back, start, size, *arrays)
-        d_h[:size].addmm_(d_product[start : start + size], weight_hh)
+def _gru_backward(joins: dict[str, int], sizes: Sequence[int], reverse: bool, arrays: Sequence[Any]) -> None:
+    weight_hh, feature, acts, before_h, candidate_hh, d_output, d_h, d_acts, d_product, d_feature = arrays
+    launcher = _Launcher(joins, sizes, not reverse, d_h)
+    for start, rows in launcher.steps:
+        arguments = feature, acts, before_h, candidate_hh, d_output, d_h, d_acts, d_product, d_feature
+        launcher.launch(_gru_backward_step, start, rows, *arguments)
+        d_h[:rows].addmm_(d_product[start : start + rows], weight_hh)
 
 
-def mgu_forward(unit: Unit, gate: RefinedGate, sizes: Sequence[int], reverse: bool, *tensors: Any) -> None:
-    weight_hh, feature, projected, h_run, output, before_h = tensors
-    steps, keep = _Steps(unit, gate, sizes, reverse, h_run), before_h is not None
-    passed = torch.empty_like(h_run)
-    to_forget, to_new = (block.t() for block in weight_hh.chunk(2))
-    forget, new = projected.chunk(2, dim=1)
-    for start, size in steps.order:
-        forget[start : start + size].addmm_(h_run[:size], to_forget)
-        steps.launch(_mgu_gate, start, size, projected, feature, h_run, before_h, passed)
-        new[start : start + size].addmm_(passed[:size], to_new)
-        steps.launch(_mgu_step, start, size, projected, feature, h_run, output, KEEP=keep)
+def _mgu_forward(joins: dict[str, int], sizes: Sequence[int], reverse: bool, arrays: Sequence[Any]) -> None:
+    weight_hh, feature, acts, h, output, before_h = arrays
+    launcher, keep = _Launcher(joins, sizes, reverse, h), before_h is not None
+    gated_h = torch.empty_like(h)
+    forget_weight, candidate_weight = (block.t() for block in weight_hh.chunk(2))
+    forget, candidate = acts.chunk(2, dim=1)
+    for start, rows in launcher.steps:
+        forget[start : start + rows].addmm_(h[:rows], forget_weight)
+        launcher.launch(_mgu_gate_forward, start, rows, acts, feature, h, before_h, gated_h)
+        candidate[start : start + rows].addmm_(gated_h[:rows], candidate_weight)
+        launcher.launch(_mgu_candidate_forward, start, rows, acts, feature, h, output, KEEP=keep)
 
 
-def mgu_backward(unit: Unit, gate: RefinedGate, sizes: Sequence[int], reverse: bool, *tensors: Any) -> None:
-    weight_hh, feature, acts, before_h, d_output, d_h, d_pre, passed, d_feature = tensors
-    steps = _Steps(unit, gate, sizes, not reverse, d_h)
-    d_passed = torch.empty_like(d_h)
-    forget_weight, new_weight = weight_hh.chunk(2)
-    d_forget, d_new = d_pre.chunk(2, dim=1)
-    for start, size in steps.order:
-        steps.launch(_mgu_step_back, start, size, feature, acts, before_h, d_output, d_h, d_pre, passed)
-        torch.mm(d_new[start : start + size], new_weight, out=d_passed[:size])
-        arrays = feature, acts, before_h, d_h, d_passed, d_pre, d_feature
-        steps.launch(_mgu_gate_back, start, size, *arrays)
-        d_h[:size].addmm_(d_forget[start : start + size], forget_weight)
+def _mgu_backward(joins: dict[str, int], sizes: Sequence[int], reverse: bool, arrays: Sequence[Any]) -> None:
+    weight_hh, feature, acts, before_h, d_output, d_h, d_acts, gated_h, d_feature = arrays
+    launcher = _Launcher(joins, sizes, not reverse, d_h)
+    d_gated_h = torch.empty_like(d_h)
+    forget_weight, candidate_weight = weight_hh.chunk(2)
+    d_forget, d_candidate = d_acts.chunk(2, dim=1)
+    for start, rows in launcher.steps:
+        launcher.launch(
+            _mgu_candidate_backward, start, rows, *(feature, acts, before_h, d_output, d_h, d_acts, gated_h)
+        )
+        torch.mm(d_candidate[start : start + rows], candidate_weight, out=d_gated_h[:rows])
+        arguments = feature, acts, before_h, d_h, d_gated_h, d_acts, d_feature
+        launcher.launch(_mgu_gate_backward, start, rows, *arguments)
+        d_h[:rows].addmm_(d_forget[start : start + rows], forget_weight)
 
 
+# Each unit's gates, as its kernels call their joins.
+_GATES = {"lstm": ("INPUT", "FORGET", "OUTPUT"), "gru": ("RESET", "UPDATE"), "mgu": ("FORGET",)}
 _FUNCTIONS: dict[str, Callable[..., None]] = {
-    one.__name__: one for one in (lstm_forward, lstm_backward, gru_forward, gru_backward, mgu_forward, mgu_backward)
+    "lstm_forward": _lstm_forward,
+    "lstm_backward": _lstm_backward,
+    "gru_forward": _gru_forward,
+    "gru_backward": _gru_backward,
+    "mgu_forward": _mgu_forward,
+    "mgu_backward": _mgu_backward,
 }
 
 
-def run(name: str, unit: Unit, gate: RefinedGate, sizes: Sequence[int], reverse: bool, *tensors: Tensor | None) -> None:
-    """All steps of one layer and direction, as `str_app.models.kernels.native.library.Library.run`."""
-    _FUNCTIONS[name](unit, gate, sizes, reverse, *tensors)
+def run_steps(
+    function: str, joins: Sequence[int], sizes: Sequence[int], reverse: bool, arrays: Sequence[Tensor | None]
+) -> None:
+    """A `recurrence.RunSteps`."""
+    gates = _GATES[function.partition("_")[0]]
+    _FUNCTIONS[function](dict(zip(gates, joins, strict=True)), sizes, reverse, arrays)

@@ -22,8 +22,8 @@ from str_app.evaluation.plots import Axis, Series, plot
 from str_app.models.gates.cells import RefinedGRUCell, RefinedLSTMCell, RefinedMGUCell
 from str_app.models.gates.gate import Refine
 from str_app.models.gates.layers import LAYERS
-from str_app.models.kernels.fused import faster_steps
-from str_app.models.kernels.native.library import torch_operations_only
+from str_app.models.kernels.dispatch import torch_operations_only
+from str_app.models.kernels.recurrence import find_steps
 
 BATCHES, STEPS, HIDDEN = (1, 32, 128), (26, 100, 400), (128, 256, 512)
 QUICK = ((1, 26, 128), (32, 26, 128), (1, 100, 256), (32, 100, 256), (50, 50, 64))
@@ -44,7 +44,7 @@ class Timing:
         what: `"forward"` (without gradients) or `"forward+backward"`.
         turns: number of measured turns.
         milliseconds: contender → median time. Contenders: `torch` (nn.LSTM, nn.GRU; torch has no MGU), `refined` (our
-            layer), `pure` (the same in plain torch operations, where `refined` uses native loops or GPU kernels),
+            layer), `loop` (the same without kernels, where `refined` uses them),
             `cells` (a loop of our cells), `compiled` (torch.compile of that loop).
         ratios: contender → (lower quartile, median, upper quartile) of the refined layer's time relative to
             the contender's.
@@ -104,8 +104,8 @@ def measure(
         layers = contenders(unit, hidden, refine, device, compiled)
         for what in PASSES:
             runs = {name: _runner(layer, x, what) for name, layer in layers.items()}
-            if refine != "ur" and faster_steps(batch * steps, x, *layers["refined"].parameters()):
-                runs["pure"] = torch_operations_only()(_runner(layers["refined"], x, what))
+            if refine != "ur" and find_steps(batch * steps, x, *layers["refined"].parameters()):
+                runs["loop"] = torch_operations_only()(_runner(layers["refined"], x, what))
             times = _take_turns(runs, turns, seconds, device, clock)
             ratios = {
                 name: _quartiles([ours / theirs for ours, theirs in zip(times["refined"], times[name], strict=True)])
@@ -221,10 +221,10 @@ def _quartiles(values: list[float]) -> tuple[float, float, float]:
 def markdown(timings: Sequence[Timing], overheads: Sequence[Overhead]) -> str:
     """Markdown: how the refined layer ran, its times with ratios (quartiles in brackets), and the other costs."""
     names = [
-        name for name in ("torch", "pure", "cells", "compiled") if any(name in timing.ratios for timing in timings)
+        name for name in ("torch", "loop", "cells", "compiled") if any(name in timing.ratios for timing in timings)
     ]
     lines = [
-        f"The refined layer ran in {'native loops or GPU kernels' if 'pure' in names else 'torch operations'}.",
+        f"The refined layer ran in {'kernels' if 'loop' in names else 'the plain loop'}.",
         "",
         f"| unit | B | T | H | pass | refined, ms | {' | '.join(f'refined / {name}' for name in names)} |",
         "|---" * (6 + len(names)) + "|",

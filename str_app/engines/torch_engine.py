@@ -21,7 +21,7 @@ from str_app.errors import StrAppError
 from str_app.models.backbones.resnet import fold_batch_norms
 from str_app.models.checkpoint import load_checkpoint
 from str_app.models.decoders.attention import Memory
-from str_app.models.kernels.native.convolution import in_use
+from str_app.models.kernels.convolution import uses_compiled
 from str_app.models.presets import list_models, weights_path
 from str_app.models.recognizer import Recognizer
 
@@ -49,7 +49,7 @@ class TorchEngine:
         info: a checkpoint's `info`; its `temperature` divides the logits.
         device: where to run.
         traced: run each pass as one graph, without Python and its lock between the operations: a tenth faster, for a
-            server. Takes a second to begin; the readings are the same. Compiled convolutions (`models.kernels.native`)
+            server. Takes a second to begin; the readings are the same. Compiled convolutions (`models.kernels`)
             save more than a graph does: with them the encoder is none, and holds the lock between its layers.
         precision: of the backbone: bfloat16, float32, or bfloat16 where the processor has instructions for it. There
             it takes half the time. Confidences differ by a thousandth in the mean, and not by what is in a batch.
@@ -79,7 +79,7 @@ class TorchEngine:
         self._rows = folded.grid[0]
         self._encode = _Encode(folded)
         self._step = _Step(folded, float(self.info.get("temperature", 1.0))).to(self.device)
-        self._compiled = in_use(folded)
+        self._compiled = uses_compiled(folded)
         self._passes = self._traced() if traced else self._untraced()
         convolutions = "compiled" if self._compiled else "torch's"
         logger.info("%s computes in %s on %s; convolutions: %s", self.name, self.precision, self.device, convolutions)
@@ -133,7 +133,7 @@ class TorchEngine:
     def _traced(self) -> _Passes:
         """The passes as graphs, if on noise of every width they give what the passes themselves give.
 
-        A layer that leaves torch on its way (as the native loops do) would be traced as a constant.
+        A layer that leaves torch on its way (as the compiled loops do) would be traced as a constant.
         """
         untraced = self._untraced()
         graphs: _Passes | None = None

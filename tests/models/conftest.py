@@ -2,35 +2,35 @@ import os
 
 import pytest
 
-from str_app.models.kernels import fused
-from str_app.models.kernels.native import library as native
+from str_app.models.kernels import library, recurrence
+from str_app.models.kernels.dispatch import torch_operations_only
 
 
 @pytest.fixture
 def calls(monkeypatch, native_library):
     """The compiled functions in use; the names of those that were called."""
     called = []
-    call = native.Library._call
-    monkeypatch.setattr(native, "find_library", lambda: native_library)
+    call = library.Library.call
+    monkeypatch.setattr(library, "find_library", lambda: native_library)
     monkeypatch.setattr(
-        native.Library, "_call", lambda self, name, *rest: (called.append(name), call(self, name, *rest))
+        library.Library, "call", lambda self, name, *rest: (called.append(name), call(self, name, *rest))
     )
     return called
 
 
-@pytest.fixture(params=["torch", "native", "triton"])
+@pytest.fixture(params=["loop", "compiled", "triton"])
 def path(request, monkeypatch):
-    """How the fused layers take their steps."""
-    if request.param == "native":
-        library = request.getfixturevalue("native_library")
-        monkeypatch.setattr(native, "find_library", lambda: library)
-        monkeypatch.setattr(native, "FEWEST_ROWS", 0)
-        yield "native"
+    """How the layers run their steps."""
+    if request.param == "compiled":
+        built = request.getfixturevalue("native_library")
+        monkeypatch.setattr(library, "find_library", lambda: built)
+        monkeypatch.setattr(recurrence, "MIN_ROWS", 0)
+        yield "compiled"
     elif request.param == "triton":
-        if os.environ.get("TRITON_INTERPRET") != "1" or fused.find_kernels() is None:
+        if os.environ.get("TRITON_INTERPRET") != "1" or recurrence.find_triton() is None:
             pytest.skip("needs Triton, and TRITON_INTERPRET=1")
-        monkeypatch.setattr(fused, "KERNELS_ON", "cpu")
+        monkeypatch.setattr(recurrence, "GPU", "cpu")
         yield "triton"
     else:
-        with native.torch_operations_only():
-            yield "torch"
+        with torch_operations_only():
+            yield "loop"

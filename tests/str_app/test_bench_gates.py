@@ -20,12 +20,12 @@ def test_every_unit_and_pass_is_timed():
     assert [set(timing.ratios) for timing in timings[1:3]] == [{"torch", "cells"}, {"cells"}]
 
 
-def test_where_native_loops_run_the_layer_competes_without_them(monkeypatch):
-    monkeypatch.setattr(bench_gates, "faster_steps", lambda *_: object())
+def test_where_kernels_run_the_layer_competes_without_them(monkeypatch):
+    monkeypatch.setattr(bench_gates, "find_steps", lambda *_: object())
     timings = list(measure(["MGU"], [(2, 3, 4)], "mul", "cpu", turns=3, seconds=0.0, compiled=False))
-    assert [set(timing.ratios) for timing in timings] == [{"pure", "cells"}] * 2
-    assert "ran in native loops" in markdown(timings, [])
-    assert "ran in torch operations" in markdown([], [])
+    assert [set(timing.ratios) for timing in timings] == [{"loop", "cells"}] * 2
+    assert "ran in kernels" in markdown(timings, [])
+    assert "ran in the plain loop" in markdown([], [])
 
 
 def test_contenders_compute_the_same():

@@ -12,7 +12,9 @@ from str_app.decoding import Decoded, beam_search, greedy
 from str_app.engines import torch_engine
 from str_app.engines.torch_engine import TorchEngine
 from str_app.models.charset import Charset
-from str_app.models.kernels.native.library import Library, torch_operations_only
+from str_app.models.kernels import convolution
+from str_app.models.kernels.dispatch import torch_operations_only
+from str_app.models.kernels.library import Library
 from str_app.models.preprocessing import Preprocessing
 from str_app.models.recognizer import Architecture, Recognizer
 
@@ -76,9 +78,9 @@ def test_compiled_convolutions_stand_outside_the_graph(
     model, given = recognizer(4), crops(3, 96, 4)
     with torch_operations_only():
         expected = greedy(TorchEngine(model, precision="fp32"), *given)
-    monkeypatch.setattr("str_app.models.kernels.native.library.find_library", lambda: native_library)
-    convolve, called = native_library.convolve, []
-    monkeypatch.setattr(native_library, "convolve", lambda *given: (called.append(1), convolve(*given))[1])
+    monkeypatch.setattr("str_app.models.kernels.library.find_library", lambda: native_library)
+    convolve, called = convolution.convolve, []
+    monkeypatch.setattr(convolution, "convolve", lambda *given: (called.append(1), convolve(*given))[1])
     engine = TorchEngine(model, traced=True, precision="fp32")
     assert not caplog.messages, "it was traced"
     called.clear()

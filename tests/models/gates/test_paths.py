@@ -9,7 +9,6 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from str_app.models.gates.cells import RefinedGRUCell, RefinedLSTMCell, RefinedMGUCell
 from str_app.models.gates.layers import RefinedGRU, RefinedLSTM, RefinedMGU
-from str_app.models.kernels import fused
 
 LAYERS = (RefinedLSTM, RefinedGRU, RefinedMGU)
 CELLS = {RefinedLSTM: RefinedLSTMCell, RefinedGRU: RefinedGRUCell, RefinedMGU: RefinedMGUCell}
@@ -63,11 +62,10 @@ def cases(draw):
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(case=cases(), chunk=st.sampled_from([1, 60, 1 << 17]), seed=st.integers(0, 1000))
-def test_packed_rows_equal_a_loop_of_cells_over_each_sequence(path, monkeypatch, case, chunk, seed):
-    """All paths, any lengths, any choice; and torch's backward pass cut into chunks of any size."""
+@given(case=cases(), seed=st.integers(0, 1000))
+def test_packed_rows_equal_a_loop_of_cells_over_each_sequence(path, case, seed):
+    """All paths, any lengths, any choice."""
     kind, inputs, hidden, options, lengths = case
-    monkeypatch.setattr(fused, "CHUNK_ELEMENTS", chunk)
     torch.manual_seed(seed)
     layer = kind(inputs, hidden, dtype=torch.float64, **options)
     directions = layer.num_layers * (1 + layer.bidirectional)
@@ -85,15 +83,14 @@ def test_packed_rows_equal_a_loop_of_cells_over_each_sequence(path, monkeypatch,
         loop_of_cells(layer, x[:length, row], tuple(s[:, row] for s in initial)) for row, length in enumerate(lengths)
     ]
     expected_gradients = gradients(expected)
-    for layer.fused in (True, False) if path == "torch" else (True,):
-        packed = pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False)
-        output, states = layer(packed, tuple(initial) if len(initial) == 2 else initial[0])
-        output, states = pad_packed_sequence(output)[0], as_tuple(states)
-        found = [(output[:n, row], tuple(s[:, row] for s in states)) for row, n in enumerate(lengths)]
-        torch.testing.assert_close(found, expected)
-        for ours, theirs in zip(gradients(found), expected_gradients, strict=True):
-            if theirs is not None:
-                torch.testing.assert_close(ours, theirs)
+    packed = pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False)
+    output, states = layer(packed, tuple(initial) if len(initial) == 2 else initial[0])
+    output, states = pad_packed_sequence(output)[0], as_tuple(states)
+    actual = [(output[:n, row], tuple(s[:, row] for s in states)) for row, n in enumerate(lengths)]
+    torch.testing.assert_close(actual, expected)
+    for actual_gradient, gradient in zip(gradients(actual), expected_gradients, strict=True):
+        if gradient is not None:
+            torch.testing.assert_close(actual_gradient, gradient)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -120,8 +117,46 @@ def test_second_derivatives_by_the_plain_loop(path, kind, refine):
     x = torch.randn(2, 1, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x: layer(x)[0], (x,))
     layer.fused = True
-    with pytest.raises(RuntimeError, match="fused=False"):
-        torch.autograd.grad(layer(x)[0].sum(), x, create_graph=True)
+    if path == "loop":
+        assert torch.autograd.gradgradcheck(lambda x: layer(x)[0], (x,))
+    else:
+        with pytest.raises(RuntimeError, match="fused=False"):
+            torch.autograd.grad(layer(x)[0].sum(), x, create_graph=True)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+@pytest.mark.parametrize("refine", ["add", "mul", "ur"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_forward_mode_and_function_transforms_by_the_plain_loop(path, kind, refine):
+    torch.manual_seed(9)
+    layer = kind(2, 3, refine=refine, dtype=torch.float64, fused=False)
+    x, direction = torch.randn(2, 4, 2, 2, dtype=torch.float64)
+
+    def run(x):
+        return layer(x)[0]
+
+    _, tangent = torch.func.jvp(run, (x,), (direction,))
+    jacobian = torch.func.jacrev(run)(x)
+    torch.testing.assert_close(torch.einsum("tbhijk,ijk->tbh", jacobian, direction), tangent)
+    reverse = torch.autograd.grad((run(x.requires_grad_()) * tangent).sum(), x)[0]
+    torch.testing.assert_close((reverse * direction).sum(), tangent.square().sum())
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_hooks_see_the_gradients(path, kind):
+    torch.manual_seed(10)
+    layer = kind(3, 4, dtype=torch.float64)
+    x = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
+    expected = torch.autograd.grad(layer(x)[0].square().sum(), [*layer.parameters()])
+    seen = []
+    for parameter in layer.parameters():
+        parameter.register_hook(seen.append)
+    layer.register_full_backward_hook(lambda module, inputs, outputs: seen.append(outputs[0]))
+    with torch.autograd.graph.save_on_cpu():
+        output = layer(x)[0]
+    output.square().sum().backward()
+    assert len(seen) == 1 + len(expected)
+    torch.testing.assert_close([p.grad for p in layer.parameters()], list(expected))
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -178,8 +213,8 @@ def test_vanilla_equals_torch(kind, theirs, layers, bidirectional, bias, layout)
         output = output.data if layout == "packed" else output
         (output.square().sum() + sum(s.sin().sum() for s in as_tuple(last))).backward()
         results.append([output, *as_tuple(last), x_in.grad, *(p.grad for p in layer.parameters())])
-    for expected, found in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    for expected, actual in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", LAYERS)

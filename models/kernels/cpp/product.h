@@ -1,8 +1,8 @@
 // Matrix products: a tile of rows by a panel of columns, summed in registers.
 //
-// Own products, because a step's epilogue runs on a tile while it is in the nearest cache, and because the library torch
-// calls is slow on some processors. Each element is one sum in the order of k (in blocks of DEPTH in `gemm`), whatever
-// the number of rows and threads: results do not depend on either.
+// Not a BLAS, because a step's element-wise part runs on a tile while it is in the L1 cache, and because the BLAS that
+// torch calls is slow on some processors. Each element is summed in the order of k (in blocks of DEPTH in `gemm`),
+// whatever the number of rows and threads: results depend on neither.
 #pragma once
 
 #include <cstdlib>
@@ -14,7 +14,7 @@
 
 #include "vectors.h"
 
-// Uninitialised memory that starts on a cache line.
+// Uninitialised memory, aligned to cache lines.
 template <class T>
 class Buffer {
     struct Free {
@@ -29,38 +29,38 @@ class Buffer {
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Threads are started for each call: no pool to keep, none to be in the way of torch's. That pays from some 50 µs on.
-constexpr double WORK_OF_A_THREAD = 2e7;  // floating-point operations
+// Threads are started for each call rather than kept in a pool beside torch's. That pays off from about 50 µs of work on.
+constexpr double OPERATIONS_PER_THREAD = 2e7;  // floating-point operations
 
 inline int64_t useful_threads(int64_t allowed, int64_t rows, double operations) {
-    const int64_t by_work = static_cast<int64_t>(std::min(operations / WORK_OF_A_THREAD, 1024.0));
+    const int64_t by_work = static_cast<int64_t>(std::min(operations / OPERATIONS_PER_THREAD, 1024.0));
     return std::max<int64_t>(1, std::min({allowed, by_work, ceil_div(rows, 8)}));
 }
 
-// f(index, first, last) on `threads` shares of the rows; f must not throw.
+// f(index, first, last) on `threads` ranges of the rows; f must not throw.
 template <class F>
 void parallel(int64_t threads, int64_t rows, F f) {
     const int64_t share = ceil_div(rows, threads);
-    std::vector<std::thread> others;
-    others.reserve(threads);
+    std::vector<std::thread> workers;
+    workers.reserve(threads);
     for (int64_t i = 1; i < threads && i * share < rows; ++i) {
         const int64_t first = i * share, last = std::min(rows, first + share);
         try {
-            others.emplace_back([=, &f] { f(i, first, last); });
-        } catch (...) {  // the system has no thread left
+            workers.emplace_back([=, &f] { f(i, first, last); });
+        } catch (...) {  // the system refused another thread
             f(i, first, last);
         }
     }
     f(0, 0, std::min(share, rows));
-    for (auto& one : others) one.join();
+    for (auto& worker : workers) worker.join();
 }
 
 // A panel holds, for each k, `NV` vectors of columns side by side.
 template <class T, int NV>
 constexpr int WIDTH = NV * LANES<T>;
 
-// Lay out b (K, columns), b(k, n) at b[k · row + n · column], as panels. With `group` > 0 the columns are NV groups of
-// that size, and vector v of a panel is of group v: all blocks of stacked weights for the same hidden units.
+// Copy b (K, columns), b(k, n) at b[k · row + n · column], into panels. With `group` > 0 the columns are NV groups of that
+// size, and vector v of a panel is from group v: all blocks of stacked weights for the same hidden units.
 template <class T, int NV>
 void pack(const T* b, int64_t K, int64_t columns, int64_t row, int64_t column, int64_t group, T* out) {
     constexpr int L = LANES<T>;
@@ -119,9 +119,9 @@ struct Products {
     static Product of(int64_t n) { return choose(n, std::make_index_sequence<rows>()); }
 };
 
-// a (rows, K) · every panel; epilogue(row, panel, the WIDTH sums) on each row of each tile.
+// a (rows, K) · each panel; calls epilogue(row, panel, the WIDTH sums) for each row of each tile.
 template <class T, int NV, class E>
-inline void each_tile(
+inline void multiply_panels(
     const T* a, int64_t row, int64_t column, int64_t rows, int64_t K, const T* panels, int64_t count, E epilogue) {
     using P = Products<T, NV>;
     alignas(64) T tile[P::rows * WIDTH<T, NV>];
@@ -140,10 +140,10 @@ inline void each_tile(
 template <class T, int NV>
 void gemm_by(
     int64_t M, int64_t N, int64_t K, const T* a, int64_t a_row, int64_t a_column, const T* b, int64_t b_row,
-    int64_t b_column, const T* bias, int32_t squash, T* c, int64_t threads) {
+    int64_t b_column, const T* bias, int32_t apply_tanh, T* c, int64_t threads) {
     constexpr int L = LANES<T>;
     constexpr int64_t W = WIDTH<T, NV>;
-    constexpr int64_t DEPTH = 256, BREADTH = 512, HEIGHT = 96;  // what the second-nearest cache holds of k, n and m
+    constexpr int64_t DEPTH = 256, BREADTH = 512, HEIGHT = 96;  // of k, n and m in the L2 cache
     const int64_t depth = std::min(DEPTH, K), breadth = ceil_div(std::min(BREADTH, N), W) * W;
     threads = useful_threads(threads, M, 2.0 * M * N * K);
     const int64_t workspace = ceil_div(depth * (breadth + HEIGHT), 16) * 16;
@@ -156,16 +156,16 @@ void gemm_by(
                 const int64_t width = std::min(BREADTH, N - n0), deep = std::min(DEPTH, K - k0);
                 pack<T, NV>(b + k0 * b_row + n0 * b_column, deep, width, b_row, b_column, 0, panels);
                 for (int64_t m0 = first; m0 < last; m0 += HEIGHT) {
-                    const int64_t high = std::min(HEIGHT, last - m0);
+                    const int64_t height = std::min(HEIGHT, last - m0);
                     const T* block = a + m0 * a_row + k0 * a_column;
                     int64_t row = a_row, column = a_column;
                     if (a_row == 1 && a_column != 1) {  // rows of a transposed matrix are far apart
                         for (int64_t k = 0; k < deep; ++k)
-                            std::memcpy(copied + k * HEIGHT, block + k * a_column, high * sizeof(T));
+                            std::memcpy(copied + k * HEIGHT, block + k * a_column, height * sizeof(T));
                         block = copied, column = HEIGHT;
                     }
-                    each_tile<T, NV>(
-                        block, row, column, high, deep, panels, ceil_div(width, W), [&](int64_t r, int64_t p, T* sums) {
+                    multiply_panels<T, NV>(
+                        block, row, column, height, deep, panels, ceil_div(width, W), [&](int64_t r, int64_t p, T* sums) {
                             for (int v = 0; v < NV; ++v) {
                                 const int64_t n = p * W + v * L, count = std::min<int64_t>(L, width - n);
                                 if (count <= 0) break;
@@ -173,7 +173,7 @@ void gemm_by(
                                 V<T> sum = load<T>(sums + v * L);
                                 if (k0) sum += load<T>(to, count);
                                 else if (bias) sum += load<T>(bias + n0 + n, count);
-                                if (squash && k0 + deep == K) sum = tanh<T>(sum);
+                                if (apply_tanh && k0 + deep == K) sum = tanh<T>(sum);
                                 store<T>(to, sum, count);
                             }
                         });
@@ -182,12 +182,12 @@ void gemm_by(
     });
 }
 
-// c (M, N) = a (M, K) · b (K, N) + bias (N), or 0 where bias is null, and its tanh if `squash`; c is contiguous, a and b
+// c (M, N) = a (M, K) · b (K, N) + bias (N), followed by tanh if `apply_tanh`. bias may be null; c is contiguous, a and b
 // have any strides.
 template <class T>
 void gemm(
     int64_t M, int64_t N, int64_t K, const T* a, int64_t a_row, int64_t a_column, const T* b, int64_t b_row,
-    int64_t b_column, const T* bias, int32_t squash, T* c, int64_t threads) {
+    int64_t b_column, const T* bias, int32_t apply_tanh, T* c, int64_t threads) {
     const auto chosen = N <= LANES<T> ? gemm_by<T, 1> : gemm_by<T, 4>;
-    chosen(M, N, K, a, a_row, a_column, b, b_row, b_column, bias, squash, c, threads);
+    chosen(M, N, K, a, a_row, a_column, b, b_row, b_column, bias, apply_tanh, c, threads);
 }

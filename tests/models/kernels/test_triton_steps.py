@@ -1,6 +1,7 @@
 """The GPU's kernels compile for real processors, which needs Triton but no GPU.
 
-What they compute is held to the loop of cells in test_refined_paths.py, by Triton's interpreter.
+Their values and gradients are compared with the loop of cells in tests/models/gates/test_paths.py, by Triton's
+interpreter.
 """
 
 import os
@@ -8,7 +9,7 @@ import os
 import pytest
 import torch
 
-from str_app.models.kernels import fused
+from str_app.models.kernels import recurrence
 
 triton = pytest.importorskip("triton", reason="needs Triton: make triton-test")
 if os.environ.get("TRITON_INTERPRET") == "1":
@@ -20,26 +21,28 @@ from triton.compiler import ASTSource  # noqa: E402
 from str_app.models.kernels import triton_steps  # noqa: E402
 
 KERNELS = [
-    name for name, one in vars(triton_steps).items() if isinstance(one, triton.JITFunction) and "acts" in one.arg_names
+    name
+    for name, item in vars(triton_steps).items()
+    if isinstance(item, triton.JITFunction) and "acts" in item.arg_names
 ]
-KEPT = {"before_h", "before_c", "squashed", "inner"}  # written for the backward pass alone
+KEPT = {"before_h", "before_c", "all_tanh_c", "candidate_hh"}  # stored for the backward pass only
 
 
 def source(name, element, join, featured, keep):
-    """A kernel with arrays of `element`, as `_Steps.launch` calls it."""
+    """A kernel with arrays of `element`, as `_Launcher.launch` calls it."""
     kernel, types, constants = getattr(triton_steps, name), {}, {}
     fixed = {"KEEP": keep, "H": 37, "BLOCK": triton_steps.BLOCK}
-    fixed["F"] = triton.language.float64 if element == "fp64" else triton.language.float32
-    for one in kernel.arg_names:
-        absent = one in KEPT and not keep and not name.endswith("back")
-        if one in ("start", "elements"):
-            types[one] = "i32"
-        elif one.isupper():
-            constants[one] = fixed.get(one, join)
-        elif absent or (one in ("feature", "d_feature") and not featured):
-            constants[one] = None
+    fixed["DTYPE"] = triton.language.float64 if element == "fp64" else triton.language.float32
+    for argument in kernel.arg_names:
+        absent = argument in KEPT and not keep and "backward" not in name
+        if argument in ("start", "elements"):
+            types[argument] = "i32"
+        elif argument.isupper():
+            constants[argument] = fixed.get(argument, join)
+        elif absent or (argument in ("feature", "d_feature") and not featured):
+            constants[argument] = None
         else:
-            types[one] = f"*{element}"
+            types[argument] = f"*{element}"
     return ASTSource(kernel, types | dict.fromkeys(constants, "constexpr"), constants)
 
 
@@ -60,10 +63,10 @@ def test_there_is_a_kernel_for_each_step():
 
 
 def test_tensors_elsewhere_are_left_to_others(monkeypatch):
-    """On the CPU nothing is launched; where kernels run, all tensors must lie and be of one dtype."""
+    """On the CPU nothing is launched; where kernels run, all tensors must be there and of one dtype."""
     x = torch.randn(2, 3)
-    assert fused.faster_steps(2, x) is None
-    monkeypatch.setattr(fused, "KERNELS_ON", "cpu")
-    assert fused.faster_steps(2, x, None, x) is triton_steps
-    assert fused.faster_steps(2, x, x.double()) is None
-    assert fused.faster_steps(2, x.to(torch.int64)) is None
+    assert recurrence.find_steps(2, x) is None
+    monkeypatch.setattr(recurrence, "GPU", "cpu")
+    assert recurrence.find_steps(2, x, None, x) is triton_steps.run_steps
+    assert recurrence.find_steps(2, x, x.double()) is None
+    assert recurrence.find_steps(2, x.to(torch.int64)) is None

@@ -1,4 +1,4 @@
-// Convolutions of 3 × 3 with stride 1 and a border of zeros by minimal filtering: a quarter of the multiplications.
+// 3 × 3 convolutions with stride 1 and padding 1 by minimal filtering: a quarter of the multiplications.
 //
 // Lavin and Gray, arXiv 1509.09308: y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A for each tile d of the input; the products of all
 // tiles and channels at one point of the transform are one matrix product. Gradients are the same equation transposed.
@@ -7,12 +7,12 @@
 
 #include "product.h"
 
-struct Maps {  // as in models/native/library.py
+struct ConvolutionShape {  // as in convolution.py
     int64_t images, height, width, in, out;
     int64_t threads;  // at most
 };
 
-// One dimension of a tile: OUT outputs of IN inputs by POINTS products; the first input is BEFORE before the first output.
+// One dimension of a tile: OUT outputs from IN inputs by POINTS products; its inputs start BEFORE pixels before its outputs.
 struct Four {  // F(4, 3) at 0, ±1, ±2, ∞
     static constexpr int IN = 6, OUT = 4, POINTS = 6, BEFORE = 1;
     template <class X>
@@ -24,28 +24,28 @@ struct Four {  // F(4, 3) at 0, ±1, ±2, ∞
     }
     template <class X>
     static void outputs(const X* m, X* y) {  // Aᵀ m
-        const X one = m[1] + m[2], one_odd = m[1] - m[2], two = m[3] + m[4], two_odd = m[3] - m[4];
-        y[0] = m[0] + one + two, y[1] = one_odd + 2 * two_odd, y[2] = one + 4 * two, y[3] = one_odd + 8 * two_odd + m[5];
+        const X sum1 = m[1] + m[2], diff1 = m[1] - m[2], sum2 = m[3] + m[4], diff2 = m[3] - m[4];
+        y[0] = m[0] + sum1 + sum2, y[1] = diff1 + 2 * diff2, y[2] = sum1 + 4 * sum2, y[3] = diff1 + 8 * diff2 + m[5];
     }
     template <class X>
     static void from_outputs(const X* y, X* m) {  // A y
-        const X one = y[0] + y[2], one_odd = y[1] + y[3], two = y[0] + 4 * y[2], two_odd = 2 * y[1] + 8 * y[3];
-        m[0] = y[0], m[1] = one + one_odd, m[2] = one - one_odd, m[3] = two + two_odd, m[4] = two - two_odd, m[5] = y[3];
+        const X sum1 = y[0] + y[2], diff1 = y[1] + y[3], sum2 = y[0] + 4 * y[2], diff2 = 2 * y[1] + 8 * y[3];
+        m[0] = y[0], m[1] = sum1 + diff1, m[2] = sum1 - diff1, m[3] = sum2 + diff2, m[4] = sum2 - diff2, m[5] = y[3];
     }
     template <class X>
     static void weights(const X* g, X* u) {  // G g
-        const X one = (g[0] + g[2]) / -6, two = g[0] / 24 + g[2] / 6;
-        u[0] = g[0] / 4, u[1] = one - g[1] / 6, u[2] = one + g[1] / 6;
-        u[3] = two + g[1] / 12, u[4] = two - g[1] / 12, u[5] = g[2];
+        const X sum1 = (g[0] + g[2]) / -6, sum2 = g[0] / 24 + g[2] / 6;
+        u[0] = g[0] / 4, u[1] = sum1 - g[1] / 6, u[2] = sum1 + g[1] / 6;
+        u[3] = sum2 + g[1] / 12, u[4] = sum2 - g[1] / 12, u[5] = g[2];
     }
     template <class X>
     static void to_weights(const X* u, X* g) {  // Gᵀ u
-        const X one = (u[1] + u[2]) / 6, two = u[3] + u[4];
-        g[0] = u[0] / 4 - one + two / 24, g[1] = (u[2] - u[1]) / 6 + (u[3] - u[4]) / 12, g[2] = two / 6 - one + u[5];
+        const X sum1 = (u[1] + u[2]) / 6, sum2 = u[3] + u[4];
+        g[0] = u[0] / 4 - sum1 + sum2 / 24, g[1] = (u[2] - u[1]) / 6 + (u[3] - u[4]) / 12, g[2] = sum2 / 6 - sum1 + u[5];
     }
 };
 
-struct Pair {  // both rows of a map that has no others: beyond them all is 0
+struct Pair {  // for maps of two rows: all rows beyond them are 0
     static constexpr int IN = 2, OUT = 2, POINTS = 3, BEFORE = 0;
     template <class X>
     static void inputs(const X* d, X* v) { v[0] = d[0] + d[1], v[1] = d[1], v[2] = d[0]; }
@@ -93,50 +93,51 @@ struct Tile {
   private:
     template <int FROM_ROWS, int FROM_COLUMNS, int TO_ROWS, int TO_COLUMNS, class X, class R, class C>
     static void both(const X (&from)[FROM_ROWS][FROM_COLUMNS], X* to, R rows, C columns) {
-        X halfway[TO_ROWS][FROM_COLUMNS];
+        X half[TO_ROWS][FROM_COLUMNS];
 #pragma GCC unroll 6
         for (int c = 0; c < FROM_COLUMNS; ++c) {
-            X column[FROM_ROWS], done[TO_ROWS];
+            X column[FROM_ROWS], transformed[TO_ROWS];
 #pragma GCC unroll 6
             for (int r = 0; r < FROM_ROWS; ++r) column[r] = from[r][c];
-            rows(column, done);
+            rows(column, transformed);
 #pragma GCC unroll 6
-            for (int r = 0; r < TO_ROWS; ++r) halfway[r][c] = done[r];
+            for (int r = 0; r < TO_ROWS; ++r) half[r][c] = transformed[r];
         }
 #pragma GCC unroll 6
-        for (int r = 0; r < TO_ROWS; ++r) columns(halfway[r], to + r * TO_COLUMNS);
+        for (int r = 0; r < TO_ROWS; ++r) columns(half[r], to + r * TO_COLUMNS);
     }
 };
 
-// Where tiles lie in maps.
+// Positions of tiles in feature maps.
 template <class ROWS>
 struct Tiling {
-    const Maps& maps;
+    const ConvolutionShape& shape;
     int64_t down, across;
-    explicit Tiling(const Maps& m)
-        : maps(m), down(ceil_div(m.height, ROWS::OUT)), across(ceil_div(m.width, Four::OUT)) {}
-    int64_t count() const { return maps.images * down * across; }
+    explicit Tiling(const ConvolutionShape& s)
+        : shape(s), down(ceil_div(s.height, ROWS::OUT)), across(ceil_div(s.width, Four::OUT)) {}
+    int64_t count() const { return shape.images * down * across; }
 
     // Pointers to R × C pixels of a tile; those beyond the map's edges are `outside`.
     template <int R, int C, class T>
-    void pixels(int64_t tile, int before_row, int before_column, T* map, int64_t channels, T* outside, T* (&at)[R][C]) const {
+    void pixels(
+        int64_t tile, int before_row, int before_column, T* map, int64_t channels, T* outside, T* (&at)[R][C]) const {
         const int64_t image = tile / (down * across), y0 = tile / across % down * ROWS::OUT - before_row;
         const int64_t x0 = tile % across * Four::OUT - before_column;
         for (int r = 0; r < R; ++r)
             for (int c = 0; c < C; ++c) {
                 const int64_t y = y0 + r, x = x0 + c;
-                const bool inside = y >= 0 && y < maps.height && x >= 0 && x < maps.width;
-                at[r][c] = inside ? map + ((image * maps.height + y) * maps.width + x) * channels : outside;
+                const bool inside = y >= 0 && y < shape.height && x >= 0 && x < shape.width;
+                at[r][c] = inside ? map + ((image * shape.height + y) * shape.width + x) * channels : outside;
             }
     }
 };
 
-// Bᵀ d B, or with GRADIENT A y Aᵀ, of tiles `first` to `last`: point p of tile t and channel c goes to
-// to[p · apart + t · channels + c], with `panel` > 0 to panels of that many channels.
+// Bᵀ d B, or with GRADIENT A y Aᵀ, of tiles `first` to `last`: point p of tile t and channel c is written to
+// to[p · stride + t · channels + c], or with `panel` > 0 to panels of that many channels.
 template <class T, class ROWS, bool GRADIENT>
-void spread(
+void transform_tiles(
     const Tiling<ROWS>& tiling, const T* map, int64_t channels, int64_t first, int64_t last, const T* zeros, T* to,
-    int64_t apart, int64_t panel) {
+    int64_t stride, int64_t panel) {
     constexpr int R = GRADIENT ? ROWS::OUT : ROWS::IN, C = GRADIENT ? Four::OUT : Four::IN, L = LANES<T>;
     constexpr int BEFORE_ROW = GRADIENT ? 0 : ROWS::BEFORE, BEFORE_COLUMN = GRADIENT ? 0 : Four::BEFORE;
     const int64_t tiles = last - first;
@@ -150,24 +151,24 @@ void spread(
                 for (int j = 0; j < C; ++j) d[i][j] = load<T>(at[i][j] + c, n);
             if constexpr (GRADIENT) Tile<ROWS>::from_outputs(d, v);
             else Tile<ROWS>::inputs(d, v);
-            T* place = to + (panel ? (c / panel * tiles + t) * panel + c % panel : t * channels + c);
-            for (int p = 0; p < Tile<ROWS>::POINTS; ++p) store<T>(place + p * apart, v[p], n);
+            T* target = to + (panel ? (c / panel * tiles + t) * panel + c % panel : t * channels + c);
+            for (int p = 0; p < Tile<ROWS>::POINTS; ++p) store<T>(target + p * stride, v[p], n);
         }
     }
 }
 
-constexpr int64_t lines(int64_t n) { return ceil_div(n, 16) * 16; }  // elements, in whole cache lines
+constexpr int64_t whole_lines(int64_t n) { return ceil_div(n, 16) * 16; }  // rounded up to whole cache lines
 
-constexpr int BROAD = 2;  // vectors in a panel
+constexpr int PANEL_VECTORS = 2;  // vectors in a panel
 
 template <class T>
-int64_t padded(int64_t channels) { return ceil_div(channels, WIDTH<T, BROAD>) * WIDTH<T, BROAD>; }
+int64_t padded(int64_t channels) { return ceil_div(channels, WIDTH<T, PANEL_VECTORS>) * WIDTH<T, PANEL_VECTORS>; }
 
 // G g Gᵀ as panels, for the convolution or with `transposed` for the gradient of its inputs.
 template <class T, class ROWS>
-void lay_out_by(const Maps& maps, const T* weights, bool transposed, T* panels) {
+void transform_weight_by(const ConvolutionShape& shape, const T* weights, bool transposed, T* panels) {
     constexpr int L = LANES<T>, P = Tile<ROWS>::POINTS;
-    const int64_t C = maps.in, K = maps.out;
+    const int64_t C = shape.in, K = shape.out;
     Buffer<T> buffer(P * K * C);
     T* points = buffer.get();
     for (int64_t k = 0; k < K; ++k)
@@ -179,41 +180,41 @@ void lay_out_by(const Maps& maps, const T* weights, bool transposed, T* panels) 
             for (int p = 0; p < P; ++p) store<T>(points + (p * K + k) * C + c, u[p], n);
         }
     for (int p = 0; p < P; ++p)
-        if (transposed) pack<T, BROAD>(points + p * K * C, K, C, C, 1, 0, panels + p * K * padded<T>(C));
-        else pack<T, BROAD>(points + p * K * C, C, K, 1, C, 0, panels + p * C * padded<T>(K));
+        if (transposed) pack<T, PANEL_VECTORS>(points + p * K * C, K, C, C, 1, 0, panels + p * K * padded<T>(C));
+        else pack<T, PANEL_VECTORS>(points + p * K * C, C, K, 1, C, 0, panels + p * C * padded<T>(K));
 }
 
-// outputs = inputs * weights that are laid out, + bias (K) or 0 where it is null.
+// outputs = inputs * transformed weights + bias (K); bias may be null.
 template <class T, class ROWS>
-void convolve_by(const Maps& maps, const T* inputs, const T* panels, const T* bias, T* outputs) {
+void convolve_by(const ConvolutionShape& shape, const T* inputs, const T* panels, const T* bias, T* outputs) {
     constexpr int L = LANES<T>, P = Tile<ROWS>::POINTS;
     constexpr int64_t BLOCK = 24;
-    const Tiling<ROWS> tiling(maps);
-    const int64_t C = maps.in, K = maps.out, wide = padded<T>(K), blocks = ceil_div(tiling.count(), BLOCK);
+    const Tiling<ROWS> tiling(shape);
+    const int64_t C = shape.in, K = shape.out, wide = padded<T>(K), blocks = ceil_div(tiling.count(), BLOCK);
     const int64_t threads = std::min(
-        blocks, useful_threads(maps.threads, tiling.count(), 2.0 * tiling.count() * P * C * K));
-    const int64_t workspace = P * BLOCK * (lines(C) + wide), rest = lines(std::max(C, K));
-    Buffer<T> buffer(2 * rest + threads * workspace);
-    T *zeros = buffer.get(), *unwanted = zeros + rest;
-    std::memset(zeros, 0, rest * sizeof(T));
+        blocks, useful_threads(shape.threads, tiling.count(), 2.0 * tiling.count() * P * C * K));
+    const int64_t workspace = P * BLOCK * (whole_lines(C) + wide), zeros_size = whole_lines(std::max(C, K));
+    Buffer<T> buffer(2 * zeros_size + threads * workspace);
+    T *zeros = buffer.get(), *discarded = zeros + zeros_size;
+    std::memset(zeros, 0, zeros_size * sizeof(T));
     parallel(threads, blocks, [&](int64_t index, int64_t first_block, int64_t last_block) {
-        T* spread_inputs = buffer.get() + 2 * rest + index * workspace;
-        T* products = spread_inputs + P * BLOCK * lines(C);
+        T* transformed = buffer.get() + 2 * zeros_size + index * workspace;
+        T* products = transformed + P * BLOCK * whole_lines(C);
         for (int64_t block = first_block; block < last_block; ++block) {
             const int64_t first = block * BLOCK, last = std::min(tiling.count(), first + BLOCK), tiles = last - first;
-            spread<T, ROWS, false>(tiling, inputs, C, first, last, zeros, spread_inputs, tiles * C, 0);
+            transform_tiles<T, ROWS, false>(tiling, inputs, C, first, last, zeros, transformed, tiles * C, 0);
             for (int p = 0; p < P; ++p) {
                 T* to = products + p * tiles * wide;
-                each_tile<T, BROAD>(
-                    spread_inputs + p * tiles * C, C, 1, tiles, C, panels + p * C * wide, wide / WIDTH<T, BROAD>,
+                multiply_panels<T, PANEL_VECTORS>(
+                    transformed + p * tiles * C, C, 1, tiles, C, panels + p * C * wide, wide / WIDTH<T, PANEL_VECTORS>,
                     [&](int64_t t, int64_t panel, const T* sums) {
-                        for (int v = 0; v < BROAD; ++v)
-                            store<T>(to + t * wide + panel * WIDTH<T, BROAD> + v * L, load<T>(sums + v * L));
+                        for (int v = 0; v < PANEL_VECTORS; ++v)
+                            store<T>(to + t * wide + panel * WIDTH<T, PANEL_VECTORS> + v * L, load<T>(sums + v * L));
                     });
             }
             for (int64_t t = 0; t < tiles; ++t) {
                 T* at[ROWS::OUT][Four::OUT];
-                tiling.pixels(first + t, 0, 0, outputs, K, unwanted, at);
+                tiling.pixels(first + t, 0, 0, outputs, K, discarded, at);
                 for (int64_t k = 0; k < K; k += L) {
                     const int64_t n = std::min<int64_t>(L, K - k);
                     V<T> m[ROWS::POINTS][Four::POINTS], y[ROWS::OUT * Four::OUT];
@@ -231,33 +232,34 @@ void convolve_by(const Maps& maps, const T* inputs, const T* panels, const T* bi
 
 // The weights' gradient (K, 3, 3, C).
 template <class T, class ROWS>
-void differentiate_by(const Maps& maps, const T* inputs, const T* d_outputs, T* d_weights) {
+void weight_gradient_by(const ConvolutionShape& shape, const T* inputs, const T* d_outputs, T* d_weights) {
     constexpr int L = LANES<T>, P = Tile<ROWS>::POINTS;
-    constexpr int64_t BLOCK = 48, W = WIDTH<T, BROAD>;
-    const Tiling<ROWS> tiling(maps);
-    const int64_t C = maps.in, K = maps.out, wide = padded<T>(C), blocks = ceil_div(tiling.count(), BLOCK);
+    constexpr int64_t BLOCK = 48, W = WIDTH<T, PANEL_VECTORS>;
+    const Tiling<ROWS> tiling(shape);
+    const int64_t C = shape.in, K = shape.out, wide = padded<T>(C), blocks = ceil_div(tiling.count(), BLOCK);
     const int64_t threads = std::max<int64_t>(
-        1, std::min(blocks / 4, useful_threads(maps.threads, tiling.count(), 2.0 * tiling.count() * P * C * K)));
-    const int64_t rest = lines(std::max(C, K)), sums_size = P * K * wide;
-    const int64_t workspace = P * BLOCK * (wide + lines(K)) + sums_size;
-    Buffer<T> buffer(rest + threads * workspace);
+        1, std::min(blocks / 4, useful_threads(shape.threads, tiling.count(), 2.0 * tiling.count() * P * C * K)));
+    const int64_t zeros_size = whole_lines(std::max(C, K)), sums_size = P * K * wide;
+    const int64_t workspace = P * BLOCK * (wide + whole_lines(K)) + sums_size;
+    Buffer<T> buffer(zeros_size + threads * workspace);
     T* zeros = buffer.get();
-    std::memset(zeros, 0, rest * sizeof(T));
+    std::memset(zeros, 0, zeros_size * sizeof(T));
     parallel(threads, blocks, [&](int64_t index, int64_t first_block, int64_t last_block) {
-        T* sums = zeros + rest + index * workspace;
+        T* sums = zeros + zeros_size + index * workspace;
         std::memset(sums, 0, sums_size * sizeof(T));
         T *panels = sums + sums_size, *gradients = panels + P * BLOCK * wide;
         for (int64_t block = first_block; block < last_block; ++block) {
             const int64_t first = block * BLOCK, last = std::min(tiling.count(), first + BLOCK), tiles = last - first;
-            spread<T, ROWS, false>(tiling, inputs, C, first, last, zeros, panels, tiles * wide, W);
-            spread<T, ROWS, true>(tiling, d_outputs, K, first, last, zeros, gradients, tiles * K, 0);
+            transform_tiles<T, ROWS, false>(tiling, inputs, C, first, last, zeros, panels, tiles * wide, W);
+            transform_tiles<T, ROWS, true>(tiling, d_outputs, K, first, last, zeros, gradients, tiles * K, 0);
             for (int p = 0; p < P; ++p) {
                 T* to = sums + p * K * wide;
-                each_tile<T, BROAD>(
+                multiply_panels<T, PANEL_VECTORS>(
                     gradients + p * tiles * K, 1, K, K, tiles, panels + p * tiles * wide, wide / W,
-                    [&](int64_t k, int64_t panel, const T* found) {
+                    [&](int64_t k, int64_t panel, const T* products) {
                         T* at = to + k * wide + panel * W;
-                        for (int v = 0; v < BROAD; ++v) store<T>(at + v * L, load<T>(at + v * L) + load<T>(found + v * L));
+                        for (int v = 0; v < PANEL_VECTORS; ++v)
+                            store<T>(at + v * L, load<T>(at + v * L) + load<T>(products + v * L));
                     });
             }
         }
@@ -269,37 +271,37 @@ void differentiate_by(const Maps& maps, const T* inputs, const T* d_outputs, T* 
                 V<T>& sum = u[p / Four::POINTS][p % Four::POINTS];
                 sum = V<T>{};
                 for (int64_t i = 0; i < threads; ++i)
-                    sum += load<T>(zeros + rest + i * workspace + (p * K + k) * wide + c);
+                    sum += load<T>(zeros + zeros_size + i * workspace + (p * K + k) * wide + c);
             }
             Tile<ROWS>::to_weights(u, g);
             for (int i = 0; i < 9; ++i) store<T>(d_weights + (k * 9 + i) * C + c, g[i], std::min<int64_t>(L, C - c));
         }
 }
 
-// f(Pair()) or f(Four()), as the maps' height wants.
+// f(Pair()) for maps of two rows, f(Four()) for others.
 template <class F>
-auto by_height(const Maps& maps, F f) {
-    return maps.height == Pair::OUT ? f(Pair()) : f(Four());
+auto by_height(const ConvolutionShape& shape, F f) {
+    return shape.height == Pair::OUT ? f(Pair()) : f(Four());
 }
 
-// Elements of weights that are laid out.
+// Number of elements of transformed weights.
 template <class T>
-void panels(const Maps* maps, int32_t transposed, int64_t* size) {
-    const int64_t from = transposed ? maps->out : maps->in, to = transposed ? maps->in : maps->out;
-    *size = by_height(*maps, [](auto rows) { return Tile<decltype(rows)>::POINTS; }) * from * padded<T>(to);
-}
-
-template <class T>
-void lay_out(const Maps* maps, const T* weights, int32_t transposed, T* panels) {
-    by_height(*maps, [&](auto rows) { lay_out_by<T, decltype(rows)>(*maps, weights, transposed, panels); });
+void transformed_size(const ConvolutionShape* shape, int32_t transposed, int64_t* size) {
+    const int64_t from = transposed ? shape->out : shape->in, to = transposed ? shape->in : shape->out;
+    *size = by_height(*shape, [](auto rows) { return Tile<decltype(rows)>::POINTS; }) * from * padded<T>(to);
 }
 
 template <class T>
-void convolve(const Maps* maps, const T* inputs, const T* panels, const T* bias, T* outputs) {
-    by_height(*maps, [&](auto rows) { convolve_by<T, decltype(rows)>(*maps, inputs, panels, bias, outputs); });
+void transform_weight(const ConvolutionShape* shape, const T* weights, int32_t transposed, T* panels) {
+    by_height(*shape, [&](auto rows) { transform_weight_by<T, decltype(rows)>(*shape, weights, transposed, panels); });
 }
 
 template <class T>
-void differentiate(const Maps* maps, const T* inputs, const T* d_outputs, T* d_weights) {
-    by_height(*maps, [&](auto rows) { differentiate_by<T, decltype(rows)>(*maps, inputs, d_outputs, d_weights); });
+void convolve(const ConvolutionShape* shape, const T* inputs, const T* panels, const T* bias, T* outputs) {
+    by_height(*shape, [&](auto rows) { convolve_by<T, decltype(rows)>(*shape, inputs, panels, bias, outputs); });
+}
+
+template <class T>
+void weight_gradient(const ConvolutionShape* shape, const T* inputs, const T* d_outputs, T* d_weights) {
+    by_height(*shape, [&](auto rows) { weight_gradient_by<T, decltype(rows)>(*shape, inputs, d_outputs, d_weights); });
 }

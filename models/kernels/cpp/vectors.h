@@ -1,13 +1,13 @@
-// Vectors of T as wide as the processor's registers, and what a gate does to them.
+// Vectors of T as wide as the processor's registers, and the element-wise functions of gates.
 //
-// Made of the compilers' vector extension (GCC, Clang): the same source for AVX-512, AVX2, SSE and NEON.
+// Written with the vector extension of GCC and Clang: one source for AVX-512, AVX2, SSE and NEON.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 
-// Bytes of a register, and how many registers a product keeps sums in; the others hold its operands.
+// Bytes of a register, and the number of registers in which a product keeps sums; the others hold its operands.
 #if defined(__AVX512F__)
 constexpr int BYTES = 64, SUMS = 24;
 #elif defined(__AVX2__)
@@ -50,7 +50,7 @@ using V = typename Vector<T>::type;
 template <class T>
 constexpr int LANES = BYTES / sizeof(T);
 
-// The first `count` lanes; the others are 0 or are left alone.
+// The first `count` lanes; the others are 0 in `load` and left unchanged by `store`.
 template <class T>
 inline V<T> load(const T* from, int64_t count = LANES<T>) {
     V<T> v{};
@@ -97,17 +97,18 @@ inline V<T> tanh(V<T> x) {
     return e / (e + 2);
 }
 
-enum Join : int32_t { NONE = 0, ADD = 1, MUL = 2 };  // ⋄ of a gate: not refined, +, ×
+enum Join : int32_t { NONE = 0, ADD = 1, MUL = 2 };  // how a gate is refined; as in recurrence.py
 
 template <class T>
-inline V<T> join(int32_t how, V<T> gate, V<T> feature) {
-    return how == MUL ? gate * feature : how == ADD ? gate + feature : gate;
+inline V<T> join(int32_t kind, V<T> gate, V<T> feature) {
+    return kind == MUL ? gate * feature : kind == ADD ? gate + feature : gate;
 }
 
-// From the gradient of a refined gate: returns its pre-activation's, adds the feature's to `d_feature`.
+// From the gradient of a refined gate: returns the gradient of its pre-activation and adds the feature's to `d_feature`.
+// `gate` is σ of the pre-activation.
 template <class T>
-inline V<T> through(int32_t how, V<T> gradient, V<T> gate, V<T> feature, V<T>& d_feature) {
-    if (how != NONE) d_feature += how == MUL ? gradient * gate : gradient;
-    if (how == MUL) gradient *= feature;
+inline V<T> gate_backward(int32_t join, V<T> gradient, V<T> gate, V<T> feature, V<T>& d_feature) {
+    if (join != NONE) d_feature += join == MUL ? gradient * gate : gradient;
+    if (join == MUL) gradient *= feature;
     return gradient * gate * (1 - gate);
 }

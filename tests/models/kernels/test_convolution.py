@@ -11,8 +11,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from str_app.models.backbones.resnet import ResNet, fold_batch_norms
-from str_app.models.kernels.native import library as native
-from str_app.models.kernels.native.convolution import Convolution, fits
+from str_app.models.kernels.convolution import (
+    Convolution,
+    convolve,
+    is_suitable,
+    transform_weight,
+    weight_gradient,
+)
+from str_app.models.kernels.dispatch import torch_operations_only
 
 
 def filters(channels, outputs, stride=1):
@@ -45,14 +51,14 @@ def test_values_and_gradients_are_those_of_the_definition(
     expected = F.conv2d(x, weight, bias, padding=1)
     expected_gradients = torch.autograd.grad(expected, (x, weight), gradient)
     for dtype, tolerance in ((torch.float64, 1e-11), (torch.float32, 2e-4)):
-        maps, kernel, d_maps = (last(one.detach().to(dtype)) for one in (x, weight, gradient))
+        maps, kernel, d_maps = (last(tensor.detach().to(dtype)) for tensor in (x, weight, gradient))
         shift = None if bias is None else bias.to(dtype)
-        found = native_library.convolve(maps, native_library.lay_out(kernel, height), K, shift)
-        transposed = native_library.lay_out(kernel, height, transposed=True)
-        gradients = native_library.convolve(d_maps, transposed, C), native_library.differentiate(maps, d_maps)
-        for one, other in zip((found, *gradients), (expected, *expected_gradients), strict=True):
-            scale = max(other.abs().max().item(), 1.0)
-            torch.testing.assert_close(one.double(), other.detach(), rtol=0, atol=tolerance * scale)
+        output = convolve(native_library, maps, transform_weight(native_library, kernel, height), K, shift)
+        transposed = transform_weight(native_library, kernel, height, transposed=True)
+        d_x, d_weight = convolve(native_library, d_maps, transposed, C), weight_gradient(native_library, maps, d_maps)
+        for actual, exact in zip((output, d_x, d_weight), (expected, *expected_gradients), strict=True):
+            scale = max(exact.abs().max().item(), 1.0)
+            torch.testing.assert_close(actual.double(), exact.detach(), rtol=0, atol=tolerance * scale)
 
 
 @pytest.mark.parametrize("height", [2, 8])
@@ -62,11 +68,11 @@ def test_a_convolution_takes_them(calls, height):
     x = torch.randn(2, 5, height, 9, requires_grad=True)
     found = convolution(x)
     found.square().sum().backward()
-    assert calls == ["panels", "lay_out", "convolve", "panels", "lay_out", "convolve", "differentiate"]
+    assert calls == ["transformed_size", "transform_weight", "convolve"] * 2 + ["weight_gradient"]
     gradients = x.grad, convolution.weight.grad
     x.grad = None
     convolution.zero_grad()
-    with native.torch_operations_only():
+    with torch_operations_only():
         expected = convolution(x)
         expected.square().sum().backward()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
@@ -76,17 +82,17 @@ def test_a_convolution_takes_them(calls, height):
 def test_only_wanted_gradients_are_computed(calls):
     convolution = filters(5, 7)
     convolution(torch.randn(2, 5, 8, 9)).sum().backward()
-    assert calls == ["panels", "lay_out", "convolve", "differentiate"]
+    assert calls == ["transformed_size", "transform_weight", "convolve", "weight_gradient"]
     calls.clear()
     convolution.requires_grad_(False)
     convolution(torch.randn(2, 5, 8, 9, requires_grad=True)).sum().backward()
-    assert calls == ["panels", "lay_out", "convolve"] * 2
+    assert calls == ["transformed_size", "transform_weight", "convolve"] * 2
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")
 def test_torch_takes_what_they_cannot(calls):
     convolution, x = filters(5, 7), torch.randn(2, 5, 8, 9)
-    with native.torch_operations_only():
+    with torch_operations_only():
         expected = convolution(x)
     traced = torch.jit.trace(convolution, x, check_trace=False)
     torch.testing.assert_close(traced(x), expected)
@@ -101,7 +107,7 @@ def test_torch_takes_what_they_cannot(calls):
 
 @pytest.mark.parametrize("height", [1, 2, 5, 8])
 def test_heights_that_fill_tiles(height):
-    assert fits(height) == (height in (2, 8))
+    assert is_suitable(height) == (height in (2, 8))
 
 
 @pytest.mark.parametrize("height", [2, 4])
@@ -128,7 +134,7 @@ def test_a_nan_spoils_its_own_image_alone(calls):
     assert not spoiled[[0, 1, 2, 3, 4, 6, 7, 8]].any()
 
 
-def test_weights_are_laid_out_once_and_anew_when_they_change(calls):
+def test_weights_are_transformed_once_and_again_when_they_change(calls):
     convolution = filters(4, 6)
     convolution.bias = nn.Parameter(torch.randn(6))
     x = torch.randn(2, 4, 8, 8)
@@ -136,12 +142,12 @@ def test_weights_are_laid_out_once_and_anew_when_they_change(calls):
     def check():
         with torch.inference_mode():
             found = convolution(x)
-        with native.torch_operations_only():
+        with torch_operations_only():
             torch.testing.assert_close(found, convolution(x).detach(), rtol=1e-4, atol=1e-4)
 
     check()
     check()
-    assert calls.count("lay_out") == 1
+    assert calls.count("transform_weight") == 1
     with torch.no_grad():
         convolution.weight.mul_(2)
     check()
@@ -151,9 +157,9 @@ def test_weights_are_laid_out_once_and_anew_when_they_change(calls):
     check()
     x = torch.randn(2, 4, 2, 8)
     check()
-    assert calls.count("lay_out") == 5
+    assert calls.count("transform_weight") == 5
     for twin in (copy.deepcopy(convolution), pickle.loads(pickle.dumps(convolution))):
-        assert twin._laid_out is None
+        assert twin._cached is None
         torch.testing.assert_close(twin(x), convolution(x))
     assert list(convolution.state_dict()) == ["weight", "bias"]
 
@@ -170,7 +176,7 @@ def test_a_backbone_computes_the_same(calls):
     backbone = ResNet((8, 12), (2, 1), (16, 24), (2, 2), ((2, 2), (2, 1)), pyramid=True)
     backbone.to(memory_format=torch.channels_last)
     x = torch.randn(3, 3, 32, 64)
-    with native.torch_operations_only():
+    with torch_operations_only():
         backbone(x)  # batch statistics
         expected = backbone.eval()(x)
     found = backbone(x)
