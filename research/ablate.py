@@ -177,7 +177,7 @@ def learn_and_read(out: Path, kind: Kind, going_on: bool, steps: int, seed: int,
             score = evaluate_source(reader, source, beam=1).score()
             samples = [source[index] for index in range(len(source))]
             costs = [
-                (cost.whole, len(sample.text) + 1)
+                (cost.total, len(sample.text) + 1)
                 for sample, cost in zip(samples, scores(folded, samples), strict=True)
                 if cost
             ]

@@ -1,18 +1,18 @@
-"""Errors that the command line turns into one clear line and exit code 1."""
+"""Errors that the command line reports in one line, with exit code 1."""
 
 from __future__ import annotations
 
 
 class StrAppError(Exception):
-    """Something the person at the keyboard can put right; the message names the thing, the place and the way out."""
+    """An error that the user can fix. The message names what is wrong, where, and what to do."""
 
 
 class ImageError(StrAppError):
-    """An image that cannot be read.
+    """An image that cannot be used.
 
     Attributes:
-        code: short stable name of the reason, for scripts and HTTP clients, e.g. `truncated`.
-        message: the sentence for people, beginning with the image's name where it has one.
+        code: short, stable name of the reason for scripts and HTTP clients, e.g. `truncated`.
+        message: a sentence that begins with the image's name, if it has one.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -21,5 +21,5 @@ class ImageError(StrAppError):
         self.message = message
 
     def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
-        # Exception's own reduce passes the message alone, so the error could not cross a process boundary.
+        # Exception's own __reduce__ passes only the message, which breaks pickling to another process.
         return type(self), (self.code, self.message)

@@ -1,1 +1,1 @@
-"""How good a recogniser is: the field's protocol, tables and reports."""
+"""Evaluation: the field's protocol, metrics, tables and reports."""

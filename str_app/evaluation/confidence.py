@@ -1,4 +1,4 @@
-"""How far confidences can be trusted: reliability, what is left when unsure readings are refused, and thresholds."""
+"""Quality of confidences: reliability, accuracy at a coverage, thresholds, and the risk–coverage curve."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ COVERAGES = (80, 90, 95, 100)
 ACCURACIES = (99, 97, 95)
 
 MEANING = (
-    "Confidence is the probability that the whole reading, its end included, is right up to case and punctuation, as "
-    "accuracy counts it. It is not the mean or the least of the characters' confidences."
+    "Confidence is the probability that the whole reading, including its end, is correct up to case and punctuation, "
+    "as in the accuracy. It is not the mean or the minimum of the characters' confidences."
 )
 
 
 class Threshold(NamedTuple):
-    """Accept readings whose confidence is at least `confidence`: `coverage` percent of them, `accuracy` % right."""
+    """Accepting readings with at least this `confidence` keeps `coverage` % of them, `accuracy` % of those correct."""
 
     confidence: float
     coverage: float
@@ -32,14 +32,14 @@ class Threshold(NamedTuple):
 
 @dataclass(frozen=True)
 class SelectiveMetrics:
-    """What confidences are good for, on one set. Percentages, except thresholds.
+    """Selective reading: what rejecting the least confident readings gains, on one set. Percentages, except thresholds.
 
     Attributes:
         accuracy_at_coverage: coverage → accuracy of that share of the readings, the most confident ones.
         threshold_for_accuracy: accuracy → the lowest confidence above which readings are at least that accurate;
-            None where not even the surest are.
+            None if no threshold reaches it.
         aurc: area under the risk–coverage curve (Geifman & El-Yaniv, arXiv 1705.08500): the mean error rate over
-            all coverages. 0 is perfect; without any order it would be the error rate.
+            all coverages. 0 is perfect; confidences that tell nothing give the error rate.
     """
 
     accuracy_at_coverage: dict[int, float]
@@ -52,31 +52,31 @@ class SelectiveMetrics:
             "accuracy_at_coverage": {str(key): round(value, 2) for key, value in self.accuracy_at_coverage.items()},
             "threshold_for_accuracy": {
                 str(key): None
-                if found is None
+                if threshold is None
                 else {
-                    "confidence": round(found.confidence, 4),
-                    "coverage": round(found.coverage, 2),
-                    "accuracy": round(found.accuracy, 2),
+                    "confidence": round(threshold.confidence, 4),
+                    "coverage": round(threshold.coverage, 2),
+                    "accuracy": round(threshold.accuracy, 2),
                 }
-                for key, found in self.threshold_for_accuracy.items()
+                for key, threshold in self.threshold_for_accuracy.items()
             },
             "aurc": round(self.aurc, 2),
         }
 
 
 def selective_metrics(confidences: Sequence[float], correct: Sequence[bool]) -> SelectiveMetrics:
-    """The numbers of at least one reading."""
+    """`SelectiveMetrics` of one or more readings."""
     order, accuracy = _curve(confidences, correct)
     count = len(order)
-    # The surest k readings are a set of their own only where the next one is less sure.
+    # A threshold can only cut between two different confidences.
     cuts = np.flatnonzero(np.append(order[:-1] != order[1:], True))
     thresholds: dict[int, Threshold | None] = {}
-    for wanted in ACCURACIES:
-        good = cuts[accuracy[cuts] * 100 >= wanted]
-        thresholds[wanted] = None
+    for target in ACCURACIES:
+        good = cuts[accuracy[cuts] * 100 >= target]
+        thresholds[target] = None
         if len(good):
             last = int(good[-1])
-            thresholds[wanted] = Threshold(float(order[last]), 100 * (last + 1) / count, 100 * float(accuracy[last]))
+            thresholds[target] = Threshold(float(order[last]), 100 * (last + 1) / count, 100 * float(accuracy[last]))
     return SelectiveMetrics(
         {cover: 100 * float(accuracy[max(1, round(cover / 100 * count)) - 1]) for cover in COVERAGES},
         thresholds,
@@ -85,21 +85,21 @@ def selective_metrics(confidences: Sequence[float], correct: Sequence[bool]) -> 
 
 
 def equal_mass_reliability(confidences: Sequence[float], correct: Sequence[bool], bins: int = 10) -> list[Bin]:
-    """Mean confidence and accuracy of equally many readings each, from the least confident ones to the surest.
+    """Mean confidence and accuracy in bins of equally many readings, the least confident first.
 
-    Bins of equal width leave most of the readings in the last one; these tell as much about each part.
+    With bins of equal width, most readings would fall into the last one.
     """
     order = np.argsort(np.asarray(confidences), kind="stable")
-    sure, right = np.asarray(confidences, dtype=np.float64)[order], np.asarray(correct, dtype=np.float64)[order]
+    confidence, hits = np.asarray(confidences, dtype=np.float64)[order], np.asarray(correct, dtype=np.float64)[order]
     count = len(order)
-    edges = [count * place // bins for place in range(bins + 1)]
+    edges = [count * edge // bins for edge in range(bins + 1)]
     return [
         Bin(
-            float(sure[low]),
-            float(sure[high - 1]),
+            float(confidence[low]),
+            float(confidence[high - 1]),
             high - low,
-            float(sure[low:high].mean()),
-            float(right[low:high].mean()),
+            float(confidence[low:high].mean()),
+            float(hits[low:high].mean()),
         )
         for low, high in itertools.pairwise(edges)
         if high > low
@@ -107,7 +107,7 @@ def equal_mass_reliability(confidences: Sequence[float], correct: Sequence[bool]
 
 
 def reliability_plot(name: str, confidences: Sequence[float], correct: Sequence[bool]) -> str:
-    """SVG: accuracy against mean confidence in ten equally large bins, with 95 % intervals; the diagonal is honest."""
+    """SVG: accuracy against mean confidence in ten bins of equal size, with 95 % intervals and the diagonal."""
     bars = equal_mass_reliability(confidences, correct)
     intervals = [wilson_interval(round(bar.accuracy * bar.size), bar.size) for bar in bars]
     points = Series(
@@ -118,41 +118,39 @@ def reliability_plot(name: str, confidences: Sequence[float], correct: Sequence[
         "points",
         [
             f"confidence {100 * bar.low:.1f} to {100 * bar.high:.1f}: {bar.size} readings, "
-            f"{100 * bar.accuracy:.1f} % right"
+            f"{100 * bar.accuracy:.1f} % correct"
             for bar in bars
         ],
     )
     sizes = sorted({bar.size for bar in bars})
     each = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]}–{sizes[-1]}"
     return plot(
-        f"{name}: reliability, {each} readings a point",
+        f"{name}: reliability, {each} readings per point",
         Axis("mean confidence, %", (0, 100)),
-        Axis("right, % (bars: 95 %)", (0, 100)),
-        [Series("honest", [0, 100], [0, 100], marks="dashed"), points],
+        Axis("correct, % (bars: 95 %)", (0, 100)),
+        [Series("calibrated", [0, 100], [0, 100], marks="dashed"), points],
     )
 
 
 def coverage_plot(title: str, sets: Sequence[tuple[str, Sequence[float], Sequence[bool]]]) -> str:
-    """SVG: accuracy of the surest readings against the share of readings kept, one curve a set.
+    """SVG: accuracy of the most confident readings against their share of all readings, one curve per set.
 
     Args:
         title: of the plot.
-        sets: name, confidences and whether right, each.
+        sets: name, confidences and correctness of each set.
     """
     curves = []
     for name, confidences, correct in sets:
         _, accuracy = _curve(confidences, correct)
         count = len(accuracy)
-        # A few readings at the left say nothing but noise; 100 points show as much as thousands.
-        places = sorted({max(1, round(count * share / 100)) - 1 for share in range(5, 101)})
-        curves.append(
-            Series(name, [100 * (place + 1) / count for place in places], [100 * float(accuracy[p]) for p in places])
-        )
+        # Below 5 % coverage the curve is noise; 96 points are enough to draw it.
+        last = sorted({max(1, round(count * share / 100)) - 1 for share in range(5, 101)})
+        curves.append(Series(name, [100 * (k + 1) / count for k in last], [100 * float(accuracy[k]) for k in last]))
     low = min((min(curve.ys) for curve in curves), default=0.0)
     return plot(
         title,
-        Axis("coverage: share of readings kept, the surest first, %", (0, 100)),
-        Axis("right among those kept, %", (10 * (low // 10), 100)),
+        Axis("coverage: share of readings kept, the most confident first, %", (0, 100)),
+        Axis("correct among those kept, %", (10 * (low // 10), 100)),
         curves,
     )
 
@@ -160,11 +158,11 @@ def coverage_plot(title: str, sets: Sequence[tuple[str, Sequence[float], Sequenc
 def _curve(
     confidences: Sequence[float], correct: Sequence[bool]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Confidences in falling order, and the accuracy of the readings up to each; ties share their mean."""
-    sure = np.asarray(confidences, dtype=np.float64)
-    order = np.argsort(-sure, kind="stable")
-    sure, right = sure[order], np.asarray(correct, dtype=np.float64)[order]
-    # Among equally sure readings no order is meant: each counts as right to their mean.
-    _, group = np.unique(-sure, return_inverse=True)
-    right = (np.bincount(group, right) / np.bincount(group))[group]
-    return sure, np.cumsum(right) / np.arange(1, len(right) + 1)
+    """Confidences in descending order, and the accuracy of the readings up to each of them."""
+    confidence = np.asarray(confidences, dtype=np.float64)
+    order = np.argsort(-confidence, kind="stable")
+    confidence, hits = confidence[order], np.asarray(correct, dtype=np.float64)[order]
+    # Readings of equal confidence have no order: each of them counts with the group's mean.
+    _, group = np.unique(-confidence, return_inverse=True)
+    hits = (np.bincount(group, hits) / np.bincount(group))[group]
+    return confidence, np.cumsum(hits) / np.arange(1, len(hits) + 1)

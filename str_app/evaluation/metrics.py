@@ -1,4 +1,4 @@
-"""The field's numbers: exact match under three alphabets, 1−NED, CER, calibration, and how sure an accuracy is."""
+"""The field's metrics: exact match under three alphabets, edit distance, calibration, confidence intervals."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ ALPHABET_94 = frozenset(string.digits + string.ascii_letters + string.punctuatio
 
 
 def normalise(text: str) -> str:
-    """Text under the default protocol: NFKD, lower case, [0-9a-z] alone. Applied to labels and readings alike."""
+    """Text under the default protocol: NFKD, lower case, only [0-9a-z]. Applied to labels and readings alike."""
     return "".join(char for char in unicodedata.normalize("NFKD", text).lower() if char in ALPHABET_36)
 
 
 def letters(text: str) -> str:
-    """Text of any script, for comparing without case: NFC, lower case, letters with their accents and digits alone."""
+    """Text of any script, for comparison without case: NFC, lower case, only letters with their accents and digits."""
     composed = unicodedata.normalize("NFC", text).lower()
-    # Marks count: the vowels of many scripts are written as marks.
+    # Marks are kept: many scripts write vowels as marks.
     return "".join(char for char in composed if unicodedata.category(char)[0] in "LMN")
 
 
 def restrict(text: str, alphabet: frozenset[str]) -> str:
-    """NFKD text with case kept, characters outside `alphabet` dropped."""
+    """NFKD text with its case, without characters outside `alphabet`."""
     return "".join(char for char in unicodedata.normalize("NFKD", text) if char in alphabet)
 
 
 def edit_distance(first: str, second: str) -> int:
-    """Levenshtein distance: fewest insertions, deletions and substitutions."""
+    """Levenshtein distance: the minimum number of insertions, deletions and substitutions."""
     row = list(range(len(second) + 1))
-    for place, char in enumerate(first, 1):
-        diagonal, row[0] = row[0], place
-        for column, other in enumerate(second, 1):
+    for index, char in enumerate(first, 1):
+        diagonal, row[0] = row[0], index
+        for column, other_char in enumerate(second, 1):
             diagonal, row[column] = (
                 row[column],
-                min(row[column] + 1, row[column - 1] + 1, diagonal + (char != other)),
+                min(row[column] + 1, row[column - 1] + 1, diagonal + (char != other_char)),
             )
     return row[-1]
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Score interval of a proportion (Wilson, 1927), 95 % by default; (0, 1) without trials.
+    """Wilson score interval of a proportion (1927), 95 % by default; (0, 1) without trials.
 
     >>> [round(bound, 4) for bound in wilson_interval(80, 100)]
     [0.7112, 0.8666]
@@ -52,14 +52,14 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     if trials == 0:
         return 0.0, 1.0
     share = successes / trials
-    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    half_width = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
     centre = share + z * z / (2 * trials)
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    return max(0.0, (centre - half_width) / scale), min(1.0, (centre + half_width) / scale)
 
 
 class Bin(NamedTuple):
-    """One bar of a reliability diagram: readings with confidence in (low, high]; shares in [0, 1]."""
+    """One bin of a reliability diagram: readings with confidence in (low, high]. Confidence and accuracy in [0, 1]."""
 
     low: float
     high: float
@@ -69,26 +69,26 @@ class Bin(NamedTuple):
 
 
 def reliability(confidences: Sequence[float], correct: Sequence[bool], bins: int = 15) -> list[Bin]:
-    """Mean confidence and accuracy per bin of equal width; empty bins have zeros."""
+    """Mean confidence and accuracy in bins of equal width; zeros for empty bins."""
     members: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
-    for confidence, right in zip(confidences, correct, strict=True):
-        members[min(bins - 1, max(0, math.ceil(confidence * bins) - 1))].append((confidence, right))
+    for confidence, is_correct in zip(confidences, correct, strict=True):
+        members[min(bins - 1, max(0, math.ceil(confidence * bins) - 1))].append((confidence, is_correct))
     diagram = []
-    for place, inside in enumerate(members):
+    for index, inside in enumerate(members):
         count = max(1, len(inside))
         diagram.append(
             Bin(
-                place / bins,
-                (place + 1) / bins,
+                index / bins,
+                (index + 1) / bins,
                 len(inside),
                 sum(confidence for confidence, _ in inside) / count,
-                sum(right for _, right in inside) / count,
+                sum(is_correct for _, is_correct in inside) / count,
             )
         )
     return diagram
 
 
 def expected_calibration_error(confidences: Sequence[float], correct: Sequence[bool], bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy over the bins, weighted by their sizes (Naeini et al., 2015)."""
+    """Mean difference between confidence and accuracy over the bins, weighted by their sizes (Naeini et al., 2015)."""
     diagram = reliability(confidences, correct, bins)
     return sum(bar.size * abs(bar.confidence - bar.accuracy) for bar in diagram) / max(1, len(confidences))

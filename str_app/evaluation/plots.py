@@ -1,4 +1,4 @@
-"""Line and point plots as SVG text: small, readable in a README, in a page and as a file of their own."""
+"""Line and point plots as SVG text, small enough to embed in a README or a page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 WIDTH, HEIGHT = 480, 320
-LEFT, RIGHT, TOP, BOTTOM = 60, 14, 46, 44  # margins around the plane
+LEFT, RIGHT, TOP, BOTTOM = 60, 14, 46, 44  # margins around the plot area
 COLOURS = ("#2563a8", "#c2410c", "#15803d", "#7e3794", "#a16207", "#0f766e")
 
 
@@ -18,10 +18,10 @@ class Series:
     """One curve.
 
     Attributes:
-        name: in the legend; empty is left out of it.
-        xs, ys: of equal length, in the order in which they are joined.
-        interval: (low, high) for each point, drawn as a band behind a line and as a bar at a point.
-        marks: `"line"`, `"points"` or `"both"`; `"dashed"` is a thin grey line without points, for a reference.
+        name: shown in the legend; an empty name is not.
+        xs, ys: coordinates of equal length, in the order in which they are joined.
+        interval: (low, high) for each point, drawn as a band behind a line or as a bar at a point.
+        marks: `"line"`, `"points"` or `"both"`; `"dashed"` is a thin grey reference line.
         notes: a tooltip for each point.
     """
 
@@ -35,13 +35,13 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """What an axis shows.
+    """One axis.
 
     Attributes:
         label: with the unit.
-        bounds: first and last value; by default those of the data.
+        bounds: first and last value; by default the range of the data.
         log: logarithmic; bounds and data must be above 0.
-        ticks: values to label; by default round ones.
+        ticks: values to label; by default round values.
     """
 
     label: str
@@ -51,21 +51,22 @@ class Axis:
 
 
 def plot(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
-    """The plot as one `<svg>` element of 480 × 320 pixels on white, without any outside resource.
+    """The plot as one `<svg>` element of 480 × 320 pixels on white, without external resources.
 
     Raises:
-        ValueError: no point at all, a value that is no finite number, or one ≤ 0 on a logarithmic axis.
+        ValueError: no points, a value that is not finite, or one ≤ 0 on a logarithmic axis.
     """
-    across = _Scale(x, [value for one in series for value in one.xs], LEFT, WIDTH - RIGHT)
-    heights = [value for one in series for value in one.ys]
-    heights += [value for one in series for bounds in one.interval or () for value in bounds]
-    up = _Scale(y, heights, HEIGHT - BOTTOM, TOP)
-    parts = [_frame(title, x, y, across, up)]
-    plain = [one for one in series if one.marks != "dashed"]
-    for one in series:
-        colour = "#888" if one.marks == "dashed" else COLOURS[plain.index(one) % len(COLOURS)]
-        parts.append(_draw(one, colour, across, up))
-    parts.append(_legend([(one.name, COLOURS[place % len(COLOURS)]) for place, one in enumerate(plain) if one.name]))
+    x_scale = _Scale(x, [value for curve in series for value in curve.xs], LEFT, WIDTH - RIGHT)
+    heights = [value for curve in series for value in curve.ys]
+    heights += [value for curve in series for bounds in curve.interval or () for value in bounds]
+    y_scale = _Scale(y, heights, HEIGHT - BOTTOM, TOP)
+    parts = [_frame(title, x, y, x_scale, y_scale)]
+    coloured = [curve for curve in series if curve.marks != "dashed"]
+    for curve in series:
+        colour = "#888" if curve.marks == "dashed" else COLOURS[coloured.index(curve) % len(COLOURS)]
+        parts.append(_draw(curve, colour, x_scale, y_scale))
+    legend = [(curve.name, COLOURS[index % len(COLOURS)]) for index, curve in enumerate(coloured)]
+    parts.append(_legend([(name, colour) for name, colour in legend if name]))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
         f'role="img" aria-label="{html.escape(title)}" font-family="system-ui, sans-serif" font-size="11">'
@@ -74,12 +75,12 @@ def plot(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
 
 
 class _Scale:
-    """Values of an axis to pixels between `start` and `end`."""
+    """Maps values of an axis to pixels between `start` and `end`."""
 
     def __init__(self, axis: Axis, values: Sequence[float], start: float, end: float) -> None:
         shown = [*values, *(axis.bounds or ())]
         if not values or not all(map(math.isfinite, shown)) or (axis.log and min(shown) <= 0):
-            raise ValueError(f"axis {axis.label!r}: needs values, finite and on a logarithmic axis above 0")
+            raise ValueError(f"axis {axis.label!r}: needs values, all finite, and above 0 if logarithmic")
         self._log = axis.log
         self.low, self.high = axis.bounds or (min(values), max(values))
         if self.low == self.high:
@@ -88,14 +89,14 @@ class _Scale:
         self.ticks = axis.ticks if axis.ticks is not None else _ticks(self.low, self.high, axis.log)
 
     def __call__(self, value: float) -> float:
-        low, high, place = self.low, self.high, min(max(value, self.low), self.high)
+        low, high, clipped = self.low, self.high, min(max(value, self.low), self.high)
         if self._log:
-            low, high, place = math.log(low), math.log(high), math.log(place)
-        return self._start + (place - low) / (high - low) * (self._end - self._start)
+            low, high, clipped = math.log(low), math.log(high), math.log(clipped)
+        return self._start + (clipped - low) / (high - low) * (self._end - self._start)
 
 
 def _ticks(low: float, high: float, log: bool) -> list[float]:
-    """Round values within the bounds: about six of them, or 1, 2 and 5 of each power of ten if that gives two."""
+    """About six round values within the bounds; on a logarithmic axis 1, 2 and 5 times powers of ten, if two fit."""
     if log:
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         values = [digit * 10.0**power for power in decades for digit in (1, 2, 5)]
@@ -106,20 +107,20 @@ def _ticks(low: float, high: float, log: bool) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(digit * power for digit in (1, 2, 2.5, 5, 10) if digit * power >= rough * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)
-    return [step * place for place in range(first, math.floor(high / step + 1e-9) + 1)]
+    return [step * multiple for multiple in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _frame(title: str, x: Axis, y: Axis, across: _Scale, up: _Scale) -> str:
+def _frame(title: str, x: Axis, y: Axis, x_scale: _Scale, y_scale: _Scale) -> str:
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>']
-    for value in across.ticks:
-        at = across(value)
-        parts.append(f'<path d="M{at:.1f} {TOP}V{bottom}" stroke="#e3e3e3"/>')
-        parts.append(_text(at, bottom + 15, f"{value:g}"))
-    for value in up.ticks:
-        at = up(value)
-        parts.append(f'<path d="M{LEFT} {at:.1f}H{right}" stroke="#e3e3e3"/>')
-        parts.append(_text(LEFT - 6, at + 4, f"{value:g}", "end"))
+    for value in x_scale.ticks:
+        column = x_scale(value)
+        parts.append(f'<path d="M{column:.1f} {TOP}V{bottom}" stroke="#e3e3e3"/>')
+        parts.append(_text(column, bottom + 15, f"{value:g}"))
+    for value in y_scale.ticks:
+        row = y_scale(value)
+        parts.append(f'<path d="M{LEFT} {row:.1f}H{right}" stroke="#e3e3e3"/>')
+        parts.append(_text(LEFT - 6, row + 4, f"{value:g}", "end"))
     parts.append(f'<path d="M{LEFT} {TOP}V{bottom}H{right}" fill="none" stroke="#555"/>')
     parts.append(_text((LEFT + right) / 2, HEIGHT - 10, x.label))
     middle = (TOP + bottom) / 2
@@ -128,40 +129,42 @@ def _frame(title: str, x: Axis, y: Axis, across: _Scale, up: _Scale) -> str:
     return "".join(parts)
 
 
-def _draw(one: Series, colour: str, across: _Scale, up: _Scale) -> str:
-    places = [(across(x), up(y)) for x, y in zip(one.xs, one.ys, strict=True)]
+def _draw(curve: Series, colour: str, x_scale: _Scale, y_scale: _Scale) -> str:
+    points = [(x_scale(x), y_scale(y)) for x, y in zip(curve.xs, curve.ys, strict=True)]
     parts = []
-    if one.interval is not None and one.marks == "points":
-        for (at, _), (low, high) in zip(places, one.interval, strict=True):
-            parts.append(f'<path d="M{at:.1f} {up(low):.1f}V{up(high):.1f}" stroke="{colour}" opacity=".5"/>')
-    elif one.interval is not None:
-        edge = [(at, up(low)) for (at, _), (low, _) in zip(places, one.interval, strict=True)]
-        edge += [(at, up(high)) for (at, _), (_, high) in reversed(list(zip(places, one.interval, strict=True)))]
+    if curve.interval is not None and curve.marks == "points":
+        for (x, _), (low, high) in zip(points, curve.interval, strict=True):
+            bar = f"M{x:.1f} {y_scale(low):.1f}V{y_scale(high):.1f}"
+            parts.append(f'<path d="{bar}" stroke="{colour}" opacity=".5"/>')
+    elif curve.interval is not None:
+        bounds = list(zip(points, curve.interval, strict=True))
+        edge = [(x, y_scale(low)) for (x, _), (low, _) in bounds]
+        edge += [(x, y_scale(high)) for (x, _), (_, high) in reversed(bounds)]
         parts.append(f'<path d="{_path(edge)}Z" fill="{colour}" opacity=".15"/>')
-    if one.marks == "dashed":
-        parts.append(f'<path d="{_path(places)}" fill="none" stroke="{colour}" stroke-dasharray="4 4"/>')
-    elif one.marks != "points":
-        parts.append(f'<path d="{_path(places)}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
-    if one.marks in ("points", "both"):
-        notes = one.notes or [""] * len(places)
-        for (at, height), note in zip(places, notes, strict=True):
+    if curve.marks == "dashed":
+        parts.append(f'<path d="{_path(points)}" fill="none" stroke="{colour}" stroke-dasharray="4 4"/>')
+    elif curve.marks != "points":
+        parts.append(f'<path d="{_path(points)}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
+    if curve.marks in ("points", "both"):
+        notes = curve.notes or [""] * len(points)
+        for (x, y), note in zip(points, notes, strict=True):
             tip = f"<title>{html.escape(note)}</title>" if note else ""
-            parts.append(f'<circle cx="{at:.1f}" cy="{height:.1f}" r="3" fill="{colour}">{tip}</circle>')
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}">{tip}</circle>')
     return "".join(parts)
 
 
-def _path(places: Sequence[tuple[float, float]]) -> str:
-    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
 
 
 def _legend(entries: Sequence[tuple[str, str]]) -> str:
-    """A row above the plane, where no curve can be; a single curve needs none."""
+    """A row above the plot area; none for a single curve."""
     if len(entries) < 2:
         return ""
     parts = []
     share = (WIDTH - LEFT - RIGHT) / len(entries)
-    for place, (name, colour) in enumerate(entries):
-        left = LEFT + share * place
+    for index, (name, colour) in enumerate(entries):
+        left = LEFT + share * index
         parts.append(f'<path d="M{left:.1f} {TOP - 12}h18" stroke="{colour}" stroke-width="3"/>')
         parts.append(_text(left + 23, TOP - 8, name, "start"))
     return "".join(parts)

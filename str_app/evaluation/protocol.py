@@ -1,4 +1,4 @@
-"""How a data set is scored: which images count, which subsets are reported, and what is averaged."""
+"""Scoring a data set: which samples count, which subsets are reported, and what is averaged."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from str_app.reader import Reader
 
 @dataclass(frozen=True)
 class Protocol:
-    """What of a text counts.
+    """Which characters of a text are compared.
 
     Attributes:
-        name: as `str-app evaluate --protocol` takes it.
+        name: value of `str-app evaluate --protocol`.
         description: for tables and reports.
-        fold: text → what is compared; samples whose label folds to nothing are dropped.
+        fold: maps a text to what is compared; samples whose label maps to an empty text are dropped.
     """
 
     name: str
@@ -39,7 +39,7 @@ FIELD = Protocol(
     "case-insensitive [0-9a-z] after NFKD on both sides; samples without such a character are dropped",
     metrics.normalise,
 )
-# The field's would drop Cyrillic, and take ä for a.
+# The field's protocol would drop Cyrillic and equate ä with a.
 UNICODE = Protocol(
     "unicode",
     "case-insensitive letters, accents and digits of every script after NFC on both sides; samples without any are "
@@ -50,25 +50,25 @@ PROTOCOLS = {protocol.name: protocol for protocol in (FIELD, UNICODE)}
 
 
 def protocol_of(charset: Charset) -> Protocol:
-    """The protocol by which a model is judged unless another is asked for: the field's where it reads ASCII alone."""
+    """The default protocol of a model: the field's if it reads only ASCII, else the one for every script."""
     return FIELD if charset.characters.isascii() else UNICODE
 
 
-# The subset that totals and comparisons use, where the field does not use the whole set.
+# The subset for totals and comparisons, where the field does not use the whole set.
 DEFAULT_SUBSET = {"IC13": "1015"}
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One sample with what was read.
+    """One sample and its reading.
 
     Attributes:
-        index: place in the source.
-        label: as the data set writes it.
-        text: the reading; empty where the image is unreadable.
-        confidence: of the whole reading; 0 where the image is unreadable.
-        correct: right under the protocol.
-        readable: False where the image could not be decoded. It counts as wrong.
+        index: in the source.
+        label: as written in the data set.
+        text: the reading; empty if the image is unreadable.
+        confidence: of the whole reading; 0 if the image is unreadable.
+        correct: whether label and text agree under the protocol.
+        readable: False if the image could not be decoded; it counts as wrong.
     """
 
     index: int
@@ -81,23 +81,23 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Score:
-    """A set's or a subset's row. Percentages, except counts.
+    """Scores of a set or a subset. Percentages, except counts.
 
     Attributes:
         name: of the data set.
         subset: e.g. `"1015"`; None for the whole set.
-        n: samples scored.
-        correct: of these, right under the protocol.
-        dropped: samples whose label has nothing that the protocol compares.
-        unreadable: scored samples whose image cannot be decoded.
-        accuracy: share of `correct`, by default the case-insensitive alphanumeric word accuracy.
+        n: number of samples scored.
+        correct: number of these that are correct under the protocol.
+        dropped: number of samples whose label has no character that the protocol compares.
+        unreadable: number of scored samples whose image cannot be decoded.
+        accuracy: share of `correct`; by default the case-insensitive alphanumeric word accuracy.
         interval: its 95 % Wilson interval.
         accuracy_62: exact match on digits and letters with case.
         accuracy_94: exact match on all printable ASCII characters.
-        accuracy_exact: exact match of the whole text after NFC, whatever its characters.
+        accuracy_exact: exact match of the whole text after NFC.
         ned: mean of 1 − edit distance / longer length.
-        cer: edit distance over label length, both summed.
-        ece: expected calibration error of the confidence against `accuracy`'s notion of right, 15 bins.
+        cer: sum of edit distances / sum of label lengths.
+        ece: expected calibration error of the confidence with respect to `correct`, 15 bins.
         selective: accuracy at coverages, thresholds for accuracies, AURC.
     """
 
@@ -129,14 +129,14 @@ class Score:
 
 @dataclass(frozen=True)
 class SetResult:
-    """All that was read of one data set.
+    """All readings of one data set.
 
     Attributes:
         name: of the data set.
-        predictions: one per sample scored, in the source's order.
-        dropped: indices of the samples whose label has nothing that the protocol compares.
-        subsets: name of each subset to the indices it has.
-        protocol: what was compared.
+        predictions: one per scored sample, in the source's order.
+        dropped: indices of the samples whose label has no character that the protocol compares.
+        subsets: name → indices of each subset.
+        protocol: which characters were compared.
     """
 
     name: str
@@ -147,21 +147,21 @@ class SetResult:
 
     def of(self, subset: str | None) -> list[Prediction]:
         """The predictions of the whole set or of one of its subsets."""
-        return [one for one in self.predictions if subset is None or one.index in self.subsets[subset]]
+        return [sample for sample in self.predictions if subset is None or sample.index in self.subsets[subset]]
 
     def score(self, subset: str | None = None) -> Score:
-        """Numbers of the whole set or of one of its subsets."""
+        """Scores of the whole set or of one of its subsets."""
         dropped = [index for index in self.dropped if subset is None or index in self.subsets[subset]]
         return score_of(self.name, subset, self.of(subset), len(dropped), self.protocol)
 
     @property
     def default_subset(self) -> str | None:
         """The subset that totals use; None for the whole set."""
-        wanted = DEFAULT_SUBSET.get(self.name)
-        return wanted if wanted in self.subsets else None
+        subset = DEFAULT_SUBSET.get(self.name)
+        return subset if subset in self.subsets else None
 
     def scores(self) -> list[Score]:
-        """The whole set and each subset, the default one first, then larger before smaller."""
+        """Scores of the default subset, then of the whole set and the other subsets, the larger first."""
         rest: list[str | None] = [None, *sorted(self.subsets, key=lambda name: -len(self.subsets[name]))]
         rest.remove(self.default_subset)
         return [self.score(subset) for subset in [self.default_subset, *rest]]
@@ -178,17 +178,17 @@ def evaluate_source(
     beam: int = BEAM,
     on_progress: Callable[[int], None] | None = None,
 ) -> SetResult:
-    """Read a data set and keep what is needed to score it.
+    """Read a data set.
 
     Args:
-        reader: its `batch_size` is the number of crops in one pass; the result does not depend on it.
+        reader: the result does not depend on its `batch_size`.
         source: a labelled data set.
-        limit: read this many scorable samples only, spread evenly over the set.
-        subsets: name → indices, as `sources.subsets_of` finds them.
-        lexicons: index → the words to choose from; samples without an entry are read freely.
-        protocol: what is compared; by default what `protocol_of` says of the reader's charset.
+        limit: maximum number of samples to read, evenly spaced over the set; None reads all.
+        subsets: name → indices; see `sources.TestSet`.
+        lexicons: index → the words to choose from; samples without an entry are read without a lexicon.
+        protocol: which characters are compared; default: `protocol_of(reader.charset)`.
         beam: see `Reader.recognize`.
-        on_progress: called with the number of samples done since the last call.
+        on_progress: called with the number of samples read since the last call.
 
     Raises:
         StrAppError: no sample of the set can be scored.
@@ -198,12 +198,12 @@ def evaluate_source(
     scorable = [index for index, label in enumerate(labels) if protocol.fold(label)]
     dropped = tuple(index for index, label in enumerate(labels) if not protocol.fold(label))
     if not scorable:
-        way_out = "" if protocol is UNICODE else "; --protocol unicode compares the letters of every script"
+        hint = "" if protocol is UNICODE else "; --protocol unicode compares the letters of every script"
         raise StrAppError(
-            f"{source.name}: none of its {len(labels)} labels has a digit or a letter: nothing to score{way_out}"
+            f"{source.name}: none of its {len(labels)} labels has a digit or a letter: nothing to score{hint}"
         )
     if limit is not None and limit < len(scorable):
-        scorable = [scorable[place * len(scorable) // limit] for place in range(limit)]
+        scorable = [scorable[k * len(scorable) // limit] for k in range(limit)]
     predictions: list[Prediction] = []
     for start in range(0, len(scorable), reader.batch_size):
         batch = scorable[start : start + reader.batch_size]
@@ -217,7 +217,7 @@ def _label_of(source: Source, index: int) -> str:
     try:
         return source.label(index)
     except UnreadableSample:
-        return ""  # nothing to compare with, so it is dropped as any label without a letter
+        return ""  # dropped like any label without a letter
 
 
 def _read_batch(
@@ -236,10 +236,12 @@ def _read_batch(
         except UnreadableSample:
             continue
     free = [index for index in crops if index not in lexicons]
-    bound = [index for index in crops if index in lexicons]
+    restricted = [index for index in crops if index in lexicons]
     readings = dict(zip(free, reader.read_crops([crops[index] for index in free], beam=beam), strict=True))
-    chosen = reader.read_crops([crops[index] for index in bound], lexicons=[lexicons[index] for index in bound])
-    readings.update(zip(bound, chosen, strict=True))
+    chosen = reader.read_crops(
+        [crops[index] for index in restricted], lexicons=[lexicons[index] for index in restricted]
+    )
+    readings.update(zip(restricted, chosen, strict=True))
     for index in batch:
         if index in readings:
             text = readings[index].text
@@ -252,40 +254,40 @@ def _read_batch(
 def score_of(
     name: str, subset: str | None, predictions: Sequence[Prediction], dropped: int, protocol: Protocol
 ) -> Score:
-    """Numbers of some predictions; see `Score`."""
+    """Scores of `predictions`."""
     count = len(predictions)
-    correct = [one.correct for one in predictions]
-    confidences = [one.confidence for one in predictions]
+    correct = [prediction.correct for prediction in predictions]
+    confidences = [prediction.confidence for prediction in predictions]
     low, high = metrics.wilson_interval(sum(correct), count)
-    distances, longest, reference = 0, 0.0, 0
-    for one in predictions:
-        label, text = protocol.fold(one.label), protocol.fold(one.text)
+    distances, similarity, label_length = 0, 0.0, 0
+    for prediction in predictions:
+        label, text = protocol.fold(prediction.label), protocol.fold(prediction.text)
         distance = metrics.edit_distance(label, text)
         distances += distance
-        reference += len(label)
-        longest += 1.0 - distance / max(len(label), len(text))
+        label_length += len(label)
+        similarity += 1.0 - distance / max(len(label), len(text))
     return Score(
         name=name,
         subset=subset,
         n=count,
         correct=sum(correct),
         dropped=dropped,
-        unreadable=sum(not one.readable for one in predictions),
+        unreadable=sum(not prediction.readable for prediction in predictions),
         accuracy=_percent(sum(correct), count),
         interval=(100.0 * low, 100.0 * high),
         accuracy_62=_exact(predictions, lambda text: metrics.restrict(text, metrics.ALPHABET_62)),
         accuracy_94=_exact(predictions, lambda text: metrics.restrict(text, metrics.ALPHABET_94)),
         accuracy_exact=_exact(predictions, lambda text: unicodedata.normalize("NFC", text)),
-        ned=_percent(longest, count),
-        cer=_percent(distances, reference),
+        ned=_percent(similarity, count),
+        cer=_percent(distances, label_length),
         ece=100.0 * metrics.expected_calibration_error(confidences, correct),
         selective=selective_metrics(confidences, correct),
     )
 
 
 def _exact(predictions: Sequence[Prediction], fold: Callable[[str], str]) -> float:
-    right = sum(one.readable and fold(one.text) == fold(one.label) for one in predictions)
-    return _percent(right, len(predictions))
+    matches = sum(p.readable and fold(p.text) == fold(p.label) for p in predictions)
+    return _percent(matches, len(predictions))
 
 
 def _percent(part: float, whole: float) -> float:

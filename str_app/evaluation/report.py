@@ -1,4 +1,4 @@
-"""A page of one file: the table, how far confidence can be trusted, and the mistakes the model was surest of."""
+"""The HTML report: scores, quality of the confidences, and the most confident mistakes, in one file."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ th:first-child, td:first-child { text-align: left } tr.total { font-weight: 600 
 
 
 def render_report(reader: Reader, sources: Sequence[Source], results: Sequence[SetResult], mistakes: int = 24) -> str:
-    """The HTML page; pictures are inside it, nothing is loaded from elsewhere.
+    """The HTML page, with all images embedded.
 
     Args:
-        reader: reads the mistakes once more, for its attention.
-        sources: where the pictures are, in the order of `results`.
-        results: what `evaluate_source` returned.
-        mistakes: shown per data set, the most confident first.
+        reader: reads the mistakes again, for their attention maps.
+        sources: the data sets, in the order of `results`.
+        results: of `evaluate_source`.
+        mistakes: maximum number shown per data set, the most confident first.
     """
     parts = [
-        f"<h1>How well <code>{html.escape(reader.name)}</code> reads</h1>",
-        f"<p class=quiet>Accuracy: {html.escape(results[0].protocol.description)}. Percent throughout. "
-        "† not part of total and mean.</p>",
+        f"<h1>Evaluation of <code>{html.escape(reader.name)}</code></h1>",
+        f"<p class=quiet>Accuracy: {html.escape(results[0].protocol.description)}. All values in percent. "
+        "† does not count in total and mean.</p>",
         _table(results),
-        f"<h2>Confidence</h2><p class=quiet>{html.escape(MEANING)} On the diagonal it is exactly that.</p>",
+        f"<h2>Confidence</h2><p class=quiet>{html.escape(MEANING)} On the diagonal it is exact.</p>",
         *_confidence(results),
     ]
     for source, result in zip(sources, results, strict=True):
@@ -68,76 +68,78 @@ def _table(results: Sequence[SetResult]) -> str:
     rows = table.rows(results)
     head = "".join(f"<th>{html.escape(heading)}</th>" for heading in table.headings(results))
     body = "".join(
-        f"<tr{' class=total' if place >= len(rows) - 2 else ''}>"
+        f"<tr{' class=total' if index >= len(rows) - 2 else ''}>"
         + "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
         + "</tr>"
-        for place, row in enumerate(rows)
+        for index, row in enumerate(rows)
     )
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def confidence_plots(results: Sequence[SetResult]) -> dict[str, str]:
-    """File name → SVG: accuracy against coverage of all sets, and each set's reliability; default subsets."""
+    """File name → SVG: accuracy against coverage of all sets, and the reliability of each; on the default subsets."""
     sets = []
     for result in results:
         members = result.of(result.default_subset)
-        sets.append((result.name, [one.confidence for one in members], [one.correct for one in members]))
-    plots = {"coverage.svg": confidence.coverage_plot("What refusing unsure readings gives", sets)}
-    return plots | {f"reliability-{one[0]}.svg": confidence.reliability_plot(*one) for one in sets}
+        sets.append((result.name, [sample.confidence for sample in members], [sample.correct for sample in members]))
+    plots = {"coverage.svg": confidence.coverage_plot("Accuracy when uncertain readings are rejected", sets)}
+    return plots | {f"reliability-{entry[0]}.svg": confidence.reliability_plot(*entry) for entry in sets}
 
 
 def _confidence(results: Sequence[SetResult]) -> Iterator[str]:
-    """Plots of every set's default subset, and what refusing unsure readings would give."""
+    """Table of selective metrics and the confidence plots, on the default subsets."""
     rows = ""
     for result in results:
         score = result.score(result.default_subset)
         cells = [f"{score.selective.accuracy_at_coverage[coverage]:.1f}" for coverage in confidence.COVERAGES]
         for accuracy in confidence.ACCURACIES:
-            found = score.selective.threshold_for_accuracy[accuracy]
-            cells.append("never" if found is None else f"≥ {found.confidence:.3f} keeps {found.coverage:.1f} %")
+            threshold = score.selective.threshold_for_accuracy[accuracy]
+            cells.append(
+                "never" if threshold is None else f"≥ {threshold.confidence:.3f} keeps {threshold.coverage:.1f} %"
+            )
         cells += [f"{score.selective.aurc:.2f}", f"{score.ece:.1f}"]
         body = "".join(f"<td>{cell}</td>" for cell in [html.escape(result.name), str(score.n), *cells])
         rows += f"<tr>{body}</tr>"
-    names = [f"surest {coverage} %" if coverage < 100 else "all" for coverage in confidence.COVERAGES]
-    names += [f"for {accuracy} % right" for accuracy in confidence.ACCURACIES]
+    names = [f"best {coverage} %" if coverage < 100 else "all" for coverage in confidence.COVERAGES]
+    names += [f"for {accuracy} % correct" for accuracy in confidence.ACCURACIES]
     head = "".join(f"<th>{name}</th>" for name in ["set", "n", *names, "AURC", "ECE"])
     yield f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     plots = confidence_plots(results).values()
-    yield '<div class="diagrams">' + "".join(f"<figure>{one}</figure>" for one in plots) + "</div>"
+    yield '<div class="diagrams">' + "".join(f"<figure>{svg}</figure>" for svg in plots) + "</div>"
 
 
 def _mistakes(reader: Reader, source: Source, result: SetResult, limit: int) -> Iterator[str]:
-    wrong = sorted((one for one in result.predictions if not one.correct), key=lambda one: -one.confidence)
-    readable = [one for one in wrong if one.readable][:limit]
-    unreadable = [one for one in wrong if not one.readable]
+    wrong = sorted((sample for sample in result.predictions if not sample.correct), key=lambda s: -s.confidence)
+    readable = [sample for sample in wrong if sample.readable][:limit]
+    unreadable = [sample for sample in wrong if not sample.readable]
     count = f"{len(wrong)} of {len(result.predictions)} wrong"
-    shown = f"; the {len(readable)} read with the most confidence" if readable else ""
+    shown = f"; the {len(readable)} most confident are shown" if readable else ""
     yield f"<h2>{html.escape(result.name)}</h2><p class=quiet>{count}{shown}.</p>"
     if unreadable:
-        places = ", ".join(str(one.index + 1) for one in unreadable[:20])
+        records = ", ".join(str(sample.index + 1) for sample in unreadable[:20])
         more = ", …" if len(unreadable) > 20 else ""
-        yield f"<p>Cannot be decoded: {len(unreadable)} (records {places}{more}).</p>"
-    crops = [source[one.index].image for one in readable]
+        yield f"<p>Cannot be decoded: {len(unreadable)} (records {records}{more}).</p>"
+    crops = [source[sample.index].image for sample in readable]
     readings = reader.read_crops(crops, attention=True)
     yield '<div class="mistakes">'
-    for one, crop, reading in zip(readable, crops, readings, strict=True):
-        yield _card(one, crop, reading, reader.engine.preprocessing)
+    for sample, crop, reading in zip(readable, crops, readings, strict=True):
+        yield _card(sample, crop, reading, reader.engine.preprocessing)
     yield "</div>"
 
 
-def _card(one: Prediction, crop: npt.NDArray[np.uint8], reading: Reading, preprocessing: Preprocessing) -> str:
-    # With lexicons the reading that was scored is another one than the free reading whose attention is shown.
+def _card(sample: Prediction, crop: npt.NDArray[np.uint8], reading: Reading, preprocessing: Preprocessing) -> str:
+    # With a lexicon the scored reading may differ from the free reading whose attention is shown.
     maps = "".join(
-        f'<figure><img src="{picture}" alt=""><figcaption>{html.escape(text)} {sure}</figcaption></figure>'
-        for picture, text, sure in _heat(crop, reading, preprocessing)
+        f'<figure><img src="{picture}" alt=""><figcaption>{html.escape(text)} {value}</figcaption></figure>'
+        for picture, text, value in _heat(crop, reading, preprocessing)
     )
     height, width = crop.shape[:2]
     return (
-        f'<div class="mistake"><img src="{_data_url(crop)}" alt="record {one.index + 1}, {width}×{height} pixels">'
-        f'<dl><dt>label</dt><dd class="label">{html.escape(one.label)}</dd>'
-        f'<dt>reading</dt><dd class="reading">{html.escape(one.text) or "(nothing)"}</dd>'
-        f"<dt>confidence</dt><dd>{one.confidence:.3f}</dd>"
-        f"<dt>record</dt><dd>{one.index + 1}, {width}×{height}</dd></dl>"
+        f'<div class="mistake"><img src="{_data_url(crop)}" alt="record {sample.index + 1}, {width}×{height} pixels">'
+        f'<dl><dt>label</dt><dd class="label">{html.escape(sample.label)}</dd>'
+        f'<dt>reading</dt><dd class="reading">{html.escape(sample.text) or "(nothing)"}</dd>'
+        f"<dt>confidence</dt><dd>{sample.confidence:.3f}</dd>"
+        f"<dt>record</dt><dd>{sample.index + 1}, {width}×{height}</dd></dl>"
         f'<div class="heat">{maps}</div></div>'
     )
 
@@ -145,16 +147,16 @@ def _card(one: Prediction, crop: npt.NDArray[np.uint8], reading: Reading, prepro
 def _heat(
     crop: npt.NDArray[np.uint8], reading: Reading, preprocessing: Preprocessing
 ) -> Iterator[tuple[str, str, str]]:
-    """For each character, and for the end: the crop lit where the network looked, the character, its confidence."""
+    """For each character and the end: the crop with its attention map, the character, and its confidence."""
     if reading.attention is None:
         return
-    names = [*((one.text, f"{one.confidence:.2f}") for one in reading.characters), ("end", "")]
-    for weights, (text, sure) in zip(reading.attention, names, strict=True):
-        yield _data_url(attention_overlay(crop, weights, preprocessing)), text, sure
+    captions = [*((char.text, f"{char.confidence:.2f}") for char in reading.characters), ("end", "")]
+    for weights, (text, value) in zip(reading.attention, captions, strict=True):
+        yield _data_url(attention_overlay(crop, weights, preprocessing)), text, value
 
 
 def _data_url(image: npt.NDArray[np.uint8]) -> str:
-    """A JPEG inside a URL; crops higher than 128 pixels are shrunk to that."""
+    """The crop as a JPEG data URL, at most 128 pixels high."""
     height, width = image.shape[:2]
     if height > 128:
         image = np.asarray(
@@ -162,5 +164,5 @@ def _data_url(image: npt.NDArray[np.uint8]) -> str:
         )
     done, encoded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
     if not done:
-        raise RuntimeError(f"a picture of shape {image.shape} could not be written as JPEG")
+        raise RuntimeError(f"an image of shape {image.shape} could not be encoded as JPEG")
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")

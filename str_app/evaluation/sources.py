@@ -1,4 +1,4 @@
-"""Finds data sets with their official subsets and lexicons."""
+"""Opens data sets with their official subsets and lexicons."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from str_app.datasets.sample import DataError, Source
 
 @dataclass(frozen=True)
 class TestSet:
-    """A data set as it is evaluated.
+    """A data set for evaluation.
 
     Attributes:
         source: images and labels.
         subsets: name → indices, from `subset_NAME.txt` files in the data set's folder.
-        lexicons: index → the 50 words of `lexicon50.tsv`; empty where the set has none.
+        lexicons: index → the 50 words of `lexicon50.tsv`; empty if the set has none.
     """
 
-    __test__ = False  # not for pytest, whatever its name begins with
+    __test__ = False  # pytest would collect it by its name
 
     source: Source
     subsets: Mapping[str, frozenset[int]]
@@ -29,30 +29,30 @@ class TestSet:
 
 
 def open_test_sets(directories: Sequence[Path]) -> list[TestSet]:
-    """Every data set that `directories` are or hold, in the order given.
+    """Every data set in `directories`, each a data set or a folder of data sets, in the order given.
 
     Raises:
-        DataError: a directory without any data set, a damaged data set, or a subset or lexicon for images which the
-            set has not.
+        DataError: a directory without a data set, a damaged data set, or a subset or lexicon that lists images which
+            the set does not have.
     """
     return [open_test_set(path) for directory in directories for path in find_sources(directory)]
 
 
 def open_test_set(path: Path) -> TestSet:
-    """One data set with the subsets and lexicons that lie in its folder. Raises DataError as `open_test_sets`."""
+    """One data set with the subsets and lexicons in its folder. Raises DataError as `open_test_sets`."""
     source = open_source(path)
     subset_files, lexicon_file = find_subsets(path), path / LEXICON
     if not subset_files and not lexicon_file.is_file():
         return TestSet(source, {}, {})
-    place_of = {source.identifier(index): index for index in range(len(source))}
+    index_of = {source.identifier(index): index for index in range(len(source))}
 
-    def places(file: Path, names: Sequence[str]) -> list[int]:
-        missing = [name for name in names if name not in place_of]
+    def indices(file: Path, names: Sequence[str]) -> list[int]:
+        missing = [name for name in names if name not in index_of]
         if missing:
             raise DataError(f"{file}: {len(missing)} of its entries are not in {path}, the first {missing[0]!r}")
-        return [place_of[name] for name in names]
+        return [index_of[name] for name in names]
 
-    subsets = {name: frozenset(places(file, read_subset(file))) for name, file in subset_files.items()}
+    subsets = {name: frozenset(indices(file, read_subset(file))) for name, file in subset_files.items()}
     words = read_lexicons(lexicon_file) if lexicon_file.is_file() else {}
-    lexicons = dict(zip(places(lexicon_file, list(words)), words.values(), strict=True))
+    lexicons = dict(zip(indices(lexicon_file, list(words)), words.values(), strict=True))
     return TestSet(source, subsets, lexicons)

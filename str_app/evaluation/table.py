@@ -12,11 +12,11 @@ from str_app.evaluation.protocol import FIELD, Score, SetResult, score_of
 
 @dataclass(frozen=True)
 class Total:
-    """Over the default subset of every set.
+    """Totals over the default subset of every set.
 
     Attributes:
-        pooled: of all their samples together.
-        mean: plain mean of the sets' accuracies, in percent.
+        pooled: scores of all their samples together.
+        mean: unweighted mean of the sets' accuracies, in percent.
     """
 
     pooled: Score
@@ -24,9 +24,9 @@ class Total:
 
 
 def total_of(results: Sequence[SetResult]) -> Total:
-    """Sample-weighted total and plain mean of the sets' default subsets."""
+    """Sample-weighted total and unweighted mean of the default subsets."""
     scores = [result.score(result.default_subset) for result in results]
-    predictions = [one for result in results for one in result.of(result.default_subset)]
+    predictions = [sample for result in results for sample in result.of(result.default_subset)]
     dropped = sum(score.dropped for score in scores)
     return Total(
         pooled=score_of("weighted total", None, predictions, dropped, results[0].protocol),
@@ -35,7 +35,7 @@ def total_of(results: Sequence[SetResult]) -> Total:
 
 
 def as_json(model: str, results: Sequence[SetResult]) -> dict[str, Any]:
-    """What `--json` writes; docs/confidence.md explains what each set says about its confidences."""
+    """The content of `--json`; docs/confidence.md explains the selective metrics."""
     total = total_of(results)
     return {
         "model": model,
@@ -54,7 +54,7 @@ def as_json(model: str, results: Sequence[SetResult]) -> dict[str, Any]:
 
 def _reliability(result: SetResult, subset: str | None) -> list[dict[str, float]]:
     members = result.of(subset)
-    bars = equal_mass_reliability([one.confidence for one in members], [one.correct for one in members])
+    bars = equal_mass_reliability([s.confidence for s in members], [s.correct for s in members])
     return [
         {
             "low": round(bar.low, 4),
@@ -68,13 +68,13 @@ def _reliability(result: SetResult, subset: str | None) -> list[dict[str, float]
 
 
 def headings(results: Sequence[SetResult]) -> tuple[str, ...]:
-    """The table's first row; beyond ASCII the two exact matches over parts of ASCII give way to one over everything."""
+    """The header row. Beyond ASCII, exact match of the whole text replaces the two over parts of ASCII."""
     exact = ("62", "94") if results[0].protocol is FIELD else ("exact",)
     return ("set", "n", "accuracy", "95 %", *exact, "1−NED", "CER", "ECE", "unreadable", "dropped")
 
 
 def rows(results: Sequence[SetResult]) -> list[tuple[str, ...]]:
-    """The table's cells, one row per set and subset, then the total and the mean."""
+    """The table's body: one row per set and subset, then the total and the mean."""
     lines = [
         _row(score, default=score.subset == result.default_subset, field=result.protocol is FIELD)
         for result in results
@@ -87,7 +87,7 @@ def rows(results: Sequence[SetResult]) -> list[tuple[str, ...]]:
 
 
 def markdown(results: Sequence[SetResult]) -> str:
-    """The table for terminals and README files, columns aligned."""
+    """The table as Markdown with aligned columns."""
     cells = [headings(results), *rows(results)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [_line(row, widths) for row in cells]

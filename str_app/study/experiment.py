@@ -1,4 +1,4 @@
-"""What a study asks of every variant, and how one run of it is trained."""
+"""The interface of an experiment, and the training of one run."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ Carry = tuple[Tensor, ...] | None
 
 @dataclass(frozen=True)
 class Metric:
-    """What is measured.
+    """One metric of an experiment.
 
     Attributes:
         name: with its unit.
-        better: which way.
-        solved: from this value on the task counts as learnt.
-        chance: what a network that has learnt nothing of the dependency gets, for the plots.
-        chosen_by: another metric's name: its best evaluation is the one whose value counts. Default: the last.
-        log: whether plots of it are logarithmic.
+        better: whether lower or higher values are better.
+        solved: a task with this value or a better one counts as solved; None: the task cannot be solved.
+        chance: value of a network that has not learnt the dependency; a reference line in the plots.
+        chosen_by: name of another metric; the result is the value at the evaluation where that metric is lowest. By
+            default it is the value at the last evaluation.
+        log: whether its plots are logarithmic.
     """
 
     name: str
@@ -50,16 +51,16 @@ class Metric:
 
 @dataclass(frozen=True)
 class Training:
-    """How every variant of an experiment is trained.
+    """Training settings, the same for every variant of an experiment.
 
     Attributes:
-        steps: of Adam.
-        batch_size: sequences a step.
-        learning_rate: Adam's.
-        cosine: whether the rate falls to 0 along a cosine; otherwise it is constant.
-        clip_norm: gradients are scaled down to this norm.
+        steps: number of AdamW steps.
+        batch_size: sequences per step.
+        learning_rate: of AdamW.
+        cosine: whether the learning rate falls to 0 along a cosine; otherwise it is constant.
+        clip_norm: maximum norm of the gradients.
         evaluate_every: steps between evaluations.
-        weight_decay: AdamW's.
+        weight_decay: of AdamW.
     """
 
     steps: int
@@ -71,7 +72,7 @@ class Training:
     weight_decay: float = 0.0
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step."""
+        """Learning rate at `step`."""
         factor = 0.5 * (1 + math.cos(math.pi * step / self.steps)) if self.cosine else 1.0
         return self.learning_rate * factor
 
@@ -81,31 +82,31 @@ class Experiment(Protocol):
 
     @property
     def name(self) -> str:
-        """E.g. `adding, T = 100`."""
+        """For example `adding, T = 100`."""
 
     @property
     def metric(self) -> Metric:
-        """The one that counts."""
+        """The metric that is compared."""
 
     def run(self, variant: Variant, seed: int, folder: Path, watch: bool) -> Run:
-        """Train one variant, or go on where its state in `folder` says, or read its result there.
+        """Train one variant, continue from its state in `folder`, or return its finished result from there.
 
         Args:
             variant: unit and gates.
             seed: of initial weights, data and dropout.
-            folder: of this experiment's results and states.
-            watch: whether to look at its gates afterwards.
+            folder: for this experiment's results and states.
+            watch: whether to record its gates after training.
 
         Raises:
-            KeyboardInterrupt: a signal came; the state has been written.
+            KeyboardInterrupt: stopped by a signal; the state has been written.
         """
 
     def settings(self) -> dict[str, Any]:
-        """Everything that decides the result, for the report and to tell whose unfinished runs these are."""
+        """Everything that determines the result; stored in the report and compared before a run is continued."""
 
 
 class Task(Protocol):
-    """What `train_run` trains: data, network, loss, metrics."""
+    """What `train_run` trains: data, network, loss and metrics."""
 
     @property
     def name(self) -> str:
@@ -113,16 +114,16 @@ class Task(Protocol):
 
     @property
     def training(self) -> Training:
-        """Optimiser and steps."""
+        """Optimiser settings and number of steps."""
 
     def build(self, variant: Variant) -> nn.Module:
-        """The network with fresh weights."""
+        """The network with new weights."""
 
     def loss(self, model: nn.Module, step: int, seed: int, carry: Carry) -> tuple[Tensor, Carry]:
-        """Loss of the step's batch, a function of (step, seed) alone, and what the next step is handed."""
+        """Loss of the step's batch, which depends on (step, seed) only, and the state to carry to the next step."""
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Metrics on data that no step trains on; the same data for every variant and seed."""
+        """Metrics on held-out data, the same for every variant and seed."""
 
     def settings(self) -> dict[str, Any]:
         """See `Experiment`."""
@@ -130,16 +131,16 @@ class Task(Protocol):
 
 @dataclass
 class Run:
-    """One variant and seed, trained.
+    """The result of training one variant with one seed.
 
     Attributes:
-        experiment, variant, seed: which.
+        experiment, variant, seed: identify the run.
         parameters, hidden_size: of the network.
-        curve: evaluations: step → metrics.
-        seconds: of training alone, of one thread's own time, so that other work on the machine counts little.
-        gates: place → gate → shares and histograms, from one batch after training; only of the first seed.
-        gradients: place → (step of the recurrence, norm of the gradient at h) from the same batch.
-        diverged_at: the step at which the loss was no finite number any more, where that ended the run.
+        curve: (step, metrics) of each evaluation.
+        seconds: CPU time of training without evaluation, on one thread.
+        gates: layer → gate → shares and histograms, from one batch after training; first seed only.
+        gradients: layer → (recurrence step, norm of the gradient at h), from the same batch.
+        diverged_at: the step at which a NaN or infinite loss ended the run; None if it finished.
     """
 
     experiment: str
@@ -154,13 +155,13 @@ class Run:
     diverged_at: int | None = None
 
     def value(self, metric: Metric) -> float:
-        """What counts, if the run did not diverge: the last evaluation's value, or that where `chosen_by` is best."""
+        """The result of a run that did not diverge: at the last evaluation, or where `chosen_by` is lowest."""
         if not metric.chosen_by:
             return self.curve[-1][1][metric.name]
         return min(self.curve, key=lambda point: point[1][metric.chosen_by])[1][metric.name]
 
     def solved_at(self, metric: Metric) -> int | None:
-        """The first evaluation from which on the metric passes to the end."""
+        """Step of the first evaluation from which on every value counts as solved; None if there is none."""
         if self.diverged_at is not None:
             return None
         first = None
@@ -170,19 +171,19 @@ class Run:
 
 
 def train_run(experiment: Task, variant: Variant, seed: int, folder: Path, watch: bool) -> Run:
-    """Train one variant, or go on where its state says, and write `folder/…json`.
+    """Train one variant, or continue from its state, and write the result to `folder/VARIANT-SEED.json`.
 
-    Interrupted (SIGTERM, SIGINT) or killed and called again, it ends with the same numbers: every step's batch and
-    dropout depend on (step, seed) alone.
+    A run that was interrupted (SIGTERM, SIGINT) or killed and is called again ends with the same result: batch and
+    dropout of every step depend on (step, seed) only.
 
     Raises:
-        KeyboardInterrupt: a signal came; the state has been written.
+        KeyboardInterrupt: stopped by a signal; the state has been written.
     """
     result = folder / f"{variant}-{seed}.json"
     key = run_key(experiment.settings(), variant, seed)
-    done = finished(result, key)
-    if done:
-        return done
+    stored = load_result(result, key)
+    if stored:
+        return stored
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     model = experiment.build(variant)
@@ -192,32 +193,32 @@ def train_run(experiment: Task, variant: Variant, seed: int, folder: Path, watch
     step, carry = _restore(state, key, model, optimizer, run)
     _train(experiment, model, optimizer, run, step, carry, state, key)
     if watch and run.diverged_at is None:
-        _look(experiment, model, run)
-    keep_result(result, key, run)
+        _record_gates(experiment, model, run)
+    save_result(result, key, run)
     state.unlink(missing_ok=True)
     return run
 
 
 def run_key(settings: dict[str, Any], variant: Variant, seed: int) -> dict[str, Any]:
-    """What tells a run from others, as it comes back from JSON."""
+    """What identifies a run, in the form that a JSON file returns."""
     key: dict[str, Any] = json.loads(json.dumps({"settings": settings, "variant": str(variant), "seed": seed}))
     return key
 
 
-def keep_result(result: Path, key: dict[str, Any], run: Run) -> None:
-    """Write the run for `finished`."""
+def save_result(result: Path, key: dict[str, Any], run: Run) -> None:
+    """Write the run for `load_result`."""
     replace_file(result, (json.dumps({"key": key, **asdict(run)}) + "\n").encode())
 
 
-def finished(result: Path, key: dict[str, Any]) -> Run | None:
-    """The run that lies at `result`, if it is of these settings, variant and seed."""
+def load_result(result: Path, key: dict[str, Any]) -> Run | None:
+    """The finished run stored at `result`; None if there is none with this key."""
     if not result.is_file():
         return None
     stored = json.loads(result.read_text(encoding="utf-8"))
     if stored.pop("key") != key:
         return None
     stored["curve"] = [(step, values) for step, values in stored["curve"]]
-    stored["gradients"] = {place: [tuple(p) for p in curve] for place, curve in stored["gradients"].items()}
+    stored["gradients"] = {layer: [tuple(p) for p in curve] for layer, curve in stored["gradients"].items()}
     return Run(**stored)
 
 
@@ -234,15 +235,15 @@ def _train(
     training = experiment.training
     stop: list[int] = []
     handlers = {s: signal.signal(s, lambda number, frame: stop.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
-    began, written = time.process_time(), time.monotonic()
+    started, written = time.process_time(), time.monotonic()
     try:
         while step < training.steps:
             model.train()
-            torch.manual_seed(run.seed * 1_000_003 + step)  # dropout's
+            torch.manual_seed(run.seed * 1_000_003 + step)  # for dropout
             loss, carry = experiment.loss(model, step, run.seed, carry)
             if not math.isfinite(loss.item()):
-                run.diverged_at = step  # a result, too
-                run.seconds += time.process_time() - began
+                run.diverged_at = step  # divergence is a result, too
+                run.seconds += time.process_time() - started
                 return
             optimizer.zero_grad()
             loss.backward()
@@ -252,7 +253,7 @@ def _train(
             optimizer.step()
             step += 1
             if step % training.evaluate_every == 0 or step == training.steps:
-                run.seconds += time.process_time() - began
+                run.seconds += time.process_time() - started
                 model.eval()
                 with torch.no_grad():
                     values = experiment.evaluate(model)
@@ -260,14 +261,12 @@ def _train(
                     run.diverged_at = step
                     return
                 run.curve.append((step, values))
-                began = time.process_time()
+                started = time.process_time()
             if stop or time.monotonic() - written > 60:
-                seconds = run.seconds + time.process_time() - began
-                carried = None if carry is None else list(carry)
-                parts = {"module": model.state_dict(), "optimizer": optimizer.state_dict(), "carry": carried}
-                save_state(
-                    state, {"key": json.dumps(key), "step": step, "curve": run.curve, "seconds": seconds, **parts}
-                )
+                seconds = run.seconds + time.process_time() - started
+                progress = {"key": json.dumps(key), "step": step, "curve": run.curve, "seconds": seconds}
+                tensors = {"module": model.state_dict(), "optimizer": optimizer.state_dict()}
+                save_state(state, {**progress, **tensors, "carry": None if carry is None else list(carry)})
                 written = time.monotonic()
             if stop:
                 raise KeyboardInterrupt
@@ -279,7 +278,7 @@ def _train(
 def _restore(
     path: Path, key: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, run: Run
 ) -> tuple[int, Carry]:
-    """Step and carry to go on from; 0 and nothing where there is no state of these settings."""
+    """Step and carry to continue from; 0 and None if there is no state with this key."""
     if not path.is_file():
         return 0, None
     state = load_state(path)
@@ -291,21 +290,21 @@ def _restore(
     return state["step"], None if state["carry"] is None else tuple(state["carry"])
 
 
-def _look(experiment: Task, model: nn.Module, run: Run) -> None:
-    """Gates and gradients of one fresh batch, dropout off."""
+def _record_gates(experiment: Task, model: nn.Module, run: Run) -> None:
+    """Record gates and gradients on one new batch, without dropout."""
     model.eval()
     with watch_gates(model) as watched:
         loss, _ = experiment.loss(model, experiment.training.steps, run.seed, None)
         loss.backward()
-    run.gates, run.gradients = watched_shares(watched)
+    run.gates, run.gradients = summarize(watched)
 
 
-def watched_shares(
-    watched: dict[str, Record],
+def summarize(
+    records: dict[str, Record],
 ) -> tuple[dict[str, dict[str, dict[str, Any]]], dict[str, list[tuple[int, float]]]]:
-    """`gates` and `gradients` of a `Run`, from what was recorded."""
-    gates = {place: {name: _shares(record, name) for name in record.gates} for place, record in watched.items()}
-    return gates, {place: record.gradient_curve() for place, record in watched.items()}
+    """`gates` and `gradients` of a `Run`."""
+    gates = {layer: {name: _shares(record, name) for name in record.gates} for layer, record in records.items()}
+    return gates, {layer: record.gradient_curve() for layer, record in records.items()}
 
 
 def _shares(record: Record, name: str) -> dict[str, Any]:

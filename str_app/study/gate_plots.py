@@ -1,4 +1,4 @@
-"""Pictures of recorded gates, as SVG text."""
+"""Plots of recorded gates, as SVG text."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from str_app.models.gates.statistics import Histogram, Record
 
 
 def gate_histogram(title: str, histograms: Mapping[str, Histogram]) -> str:
-    """Density of each gate: of vanilla gates in [0, 1], of gates that act in [−1, 2]."""
-    low, high = (-1.0, 2.0) if any(one.low < 0 for one in histograms.values()) else (0.0, 1.0)
+    """Density of gate values: in [0, 1] for vanilla gates, in [−1, 2] for effective (refined) gates."""
+    low, high = (-1.0, 2.0) if any(histogram.low < 0 for histogram in histograms.values()) else (0.0, 1.0)
     series = [Series(name, *_density(histogram, low, high)) for name, histogram in histograms.items()]
-    top = max(value for one in series for value in one.ys)
+    top = max(value for curve in series for value in curve.ys)
     return plot(title, Axis("gate", (low, high)), Axis("density", (0.0, 1.05 * top)), series)
 
 
 def gradient_norms(title: str, records: Mapping[str, Record]) -> str:
-    """Norm of the gradient that reaches h at each step of the recurrence, one curve for each record."""
+    """Norm of the gradient at h for each step of the recurrence, one curve per record."""
     series = []
     for name, record in records.items():
         curve = [(step, norm) for step, norm in record.gradient_curve() if norm > 0]

@@ -1,4 +1,4 @@
-"""Language modelling: words or characters, truncated backpropagation through time, state carried along."""
+"""Language modelling of words or characters, with truncated backpropagation through time and carried state."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from str_app.study.variants import Variant, count_parameters, equal_size
 
 @dataclass(frozen=True)
 class LanguageSizes:
-    """Sizes of the network.
+    """Sizes and dropout of the network.
 
     Attributes:
-        embedding: of a token; output weights are tied to it (Press & Wolf 2017, arXiv 1608.05859).
-        hidden: of each layer of the vanilla unit; the others get what their weights leave of its parameters.
-        layers: recurrent layers.
-        dropout_embedding: share of tokens whose embedding is left out of a batch.
-        dropout: of inputs, between layers and of outputs, one mask a sequence.
-        dropout_weights: of the recurrent weights, one mask a batch. All three as in AWD-LSTM (Merity et al. 2018,
-            arXiv 1708.02182).
+        embedding: size of the token embedding, to which the output weights are tied (Press & Wolf 2017, arXiv
+            1608.05859).
+        hidden: hidden size of the vanilla unit; other gates get the size with the same number of parameters.
+        layers: number of recurrent layers.
+        dropout_embedding: share of the vocabulary whose embeddings are dropped in a batch.
+        dropout: on inputs, between layers and on outputs, with one mask per sequence.
+        dropout_weights: on the recurrent weights, with one mask per batch. All three as in AWD-LSTM (Merity et al.
+            2018, arXiv 1708.02182).
     """
 
     embedding: int = 128
@@ -40,7 +41,7 @@ class LanguageSizes:
 
 
 class LanguageModel(nn.Module):
-    """Embedding → recurrent layers → projection to the embedding → scores by the embedding's own weights."""
+    """Embedding → recurrent layers → projection to the embedding size → logits by the tied embedding weights."""
 
     def __init__(self, variant: Variant, tokens: int, sizes: LanguageSizes, hidden: int, longest: int) -> None:
         super().__init__()
@@ -53,38 +54,38 @@ class LanguageModel(nn.Module):
         self.bias = nn.Parameter(torch.zeros(tokens))
 
     def forward(self, tokens: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
-        """Token ids (T, B) and the states before → scores (T, B, tokens) and the states after."""
+        """Token ids (T, B) and the previous states → logits (T, B, tokens) and the new states."""
         sizes = self.sizes
         weight = self.embedding.weight
         if self.training and sizes.dropout_embedding:
             weight = weight * F.dropout(weight.new_ones(len(weight), 1), sizes.dropout_embedding)
         x = self._locked(F.embedding(tokens, weight))
         states: list[Tensor] = []
-        each = len(carry) // len(self.layers) if carry is not None else 0
-        for place, layer in enumerate(self.layers):
-            before = None if carry is None else carry[place * each : (place + 1) * each]
+        per_layer = len(carry) // len(self.layers) if carry is not None else 0
+        for index, layer in enumerate(self.layers):
+            before = None if carry is None else carry[index * per_layer : (index + 1) * per_layer]
             x, after = self._run(layer, x, before)
             x = self._locked(x)
             states += after
-        scores = F.linear(self._locked(self.project(x)), self.embedding.weight, self.bias)
-        return scores, tuple(state.detach() for state in states)
+        logits = F.linear(self._locked(self.project(x)), self.embedding.weight, self.bias)
+        return logits, tuple(state.detach() for state in states)
 
     def _run(self, layer: nn.Module, x: Tensor, before: Carry) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One layer; while training with some of its recurrent weights left out."""
-        given = None if before is None else before if len(before) == 2 else before[0]
+        """One layer; in training mode with dropout on its recurrent weights."""
+        initial = None if before is None else before if len(before) == 2 else before[0]
         share = self.sizes.dropout_weights if self.training else 0.0
         if share:
             whole = layer.get_parameter("weight_hh_l0")
             del layer.weight_hh_l0
-            layer.weight_hh_l0 = F.dropout(whole, share)  # a plain tensor, which the layer takes as its weights
-        output, state = layer(x, given)
+            layer.weight_hh_l0 = F.dropout(whole, share)  # the layer accepts a plain tensor as its weights
+        output, state = layer(x, initial)
         if share:
             del layer.weight_hh_l0
             layer.weight_hh_l0 = whole
         return output, state if isinstance(state, tuple) else (state,)
 
     def _locked(self, x: Tensor) -> Tensor:
-        """Dropout with one mask for all steps (Gal & Ghahramani 2016, arXiv 1512.05287)."""
+        """Dropout with the same mask at all steps (Gal & Ghahramani 2016, arXiv 1512.05287)."""
         if not self.training or not self.sizes.dropout:
             return x
         return x * F.dropout(x.new_ones(1, *x.shape[1:]), self.sizes.dropout)
@@ -95,11 +96,11 @@ class Language:
     """Predicting the next token of a corpus.
 
     Attributes:
-        corpus: splits of token ids.
-        training: a step is `bptt` tokens of each of `batch_size` streams.
+        corpus: token ids of each split.
+        training: a step takes `bptt` tokens from each of `batch_size` streams.
         sizes: of the network.
-        bptt: steps a gradient travels.
-        longest: what chrono initialisation is told.
+        bptt: number of steps through which gradients are propagated.
+        longest: longest dependency, for chrono initialisation.
     """
 
     corpus: Corpus
@@ -115,7 +116,7 @@ class Language:
 
     @property
     def unit(self) -> str:
-        """What is reported: perplexity of words, bits a character."""
+        """Name of the metric: perplexity of words or bits per character."""
         return "perplexity" if self.corpus.kind == "words" else "bits per character"
 
     @property
@@ -126,8 +127,8 @@ class Language:
     def build(self, variant: Variant) -> nn.Module:
         """See `Experiment`."""
         with torch.random.fork_rng():
-            wanted = count_parameters(self._model(Variant(variant.unit, "none"), self.sizes.hidden))
-            hidden = equal_size(lambda size: self._model(variant, size), wanted, self.sizes.hidden)
+            target = count_parameters(self._model(Variant(variant.unit, "none"), self.sizes.hidden))
+            hidden = equal_size(lambda size: self._model(variant, size), target, self.sizes.hidden)
         return self._model(variant, hidden)
 
     def _model(self, variant: Variant, hidden: int) -> LanguageModel:
@@ -138,16 +139,16 @@ class Language:
         return _streams(self.corpus.train, self.training.batch_size)
 
     def loss(self, model: nn.Module, step: int, seed: int, carry: Carry) -> tuple[Tensor, Carry]:
-        """See `Experiment`. One pass after the other through the corpus; states are forgotten where one begins."""
+        """See `Experiment`. Passes through the corpus in order; the state is reset at the start of each pass."""
         windows = (len(self._train) - 1) // self.bptt
-        place = step % windows
-        first = place * self.bptt
+        window = step % windows
+        first = window * self.bptt
         tokens = self._train[first : first + self.bptt + 1]
-        scores, carry = model(tokens[:-1], carry if place else None)
-        return F.cross_entropy(scores.flatten(0, 1), tokens[1:].flatten()), carry
+        logits, carry = model(tokens[:-1], carry if window else None)
+        return F.cross_entropy(logits.flatten(0, 1), tokens[1:].flatten()), carry
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """See `Experiment`: validation and test text whole, the state carried from beginning to end."""
+        """See `Experiment`. Reads the whole validation and test text, carrying the state throughout."""
         values = {}
         for name, ids in (("validation", self.corpus.validation), ("test", self.corpus.test)):
             nats = _mean_loss(model, ids)
@@ -171,7 +172,7 @@ class Language:
 
 
 def _streams(ids: Tensor, count: int) -> Tensor:
-    """(tokens,) → (steps, count): as many streams, one after the other in the text; a rest is left out."""
+    """(tokens,) → (steps, count): `count` consecutive parts of the text; the remainder is dropped."""
     steps = len(ids) // count
     return ids[: steps * count].view(count, steps).t().contiguous()
 
@@ -179,16 +180,16 @@ def _streams(ids: Tensor, count: int) -> Tensor:
 def _perplexity(nats: float) -> float:
     try:
         return math.exp(nats)
-    except OverflowError:  # a run about to diverge may err by more nats than a float holds as perplexity
+    except OverflowError:  # the perplexity of a diverging run may exceed a float
         return math.inf
 
 
 def _mean_loss(model: nn.Module, ids: Tensor, streams: int = 10, window: int = 200) -> float:
-    """Mean −ln p of each token but each stream's first."""
+    """Mean −ln p of all tokens except the first of each stream."""
     tokens, carry, total, count = _streams(ids, streams), None, 0.0, 0
     for first in range(0, len(tokens) - 1, window):
         part = tokens[first : first + window + 1]
-        scores, carry = model(part[:-1], carry)
-        total += F.cross_entropy(scores.flatten(0, 1), part[1:].flatten(), reduction="sum").item()
+        logits, carry = model(part[:-1], carry)
+        total += F.cross_entropy(logits.flatten(0, 1), part[1:].flatten(), reduction="sum").item()
         count += part[1:].numel()
     return total / count

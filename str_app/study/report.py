@@ -23,7 +23,7 @@ _FIRST_GATE = {"LSTM": LSTM.default_gates[0], "GRU": GRU.default_gates[0], "MGU"
 
 
 def interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean, and half the width of its 95 % interval by Student's t; None for a single value."""
+    """Mean and half-width of its 95 % interval (Student's t); the half-width of a single value is None."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return mean, None
@@ -38,14 +38,14 @@ def students_t(degrees: int) -> float:
 
 
 def write_report(out: Path, title: str, command: str, results: Sequence[tuple[Experiment, list[Run]]]) -> list[Path]:
-    """Write `report.md`, `report.json` and the plots into `out`; their paths, the report first."""
+    """Write `report.md`, `report.json` and the plots into `out`, and return their paths in this order."""
     files: dict[str, str] = {}
     parts = [f"# {title}", "", f"Command: `{command}`", ""]
     parts.append(
-        "Means over seeds with 95 % intervals (Student's t). *Against none* is the mean of the differences to the "
-        "vanilla gates of the same unit and seed: an interval that holds 0 shows no difference. Where a run's loss "
-        "was no finite number any more, it counts as diverged, and the means are those of the others. Time is one "
-        "thread's own, as a share of the vanilla gates'; runs side by side disturb each other a little."
+        "Means over seeds with 95 % intervals (Student's t). *Against none* is the mean difference to vanilla gates "
+        "of the same unit and seed: an interval that contains 0 shows no difference. Runs whose loss became NaN or "
+        "infinite count as diverged and are left out of the means. Time is CPU time on one thread relative to the "
+        "vanilla gates; runs in parallel disturb each other a little."
     )
     for experiment, runs in results:
         parts += ["", f"## {experiment.name}", "", *_experiment(experiment, runs, files)]
@@ -70,25 +70,25 @@ def write_report(out: Path, title: str, command: str, results: Sequence[tuple[Ex
 
 
 def table(experiment: Experiment, runs: Sequence[Run]) -> list[str]:
-    """Lines of the Markdown table."""
+    """The Markdown table, line by line."""
     metric = experiment.metric
-    solving = metric.solved is not None
+    solvable = metric.solved is not None
     head = ["gates", "H", "parameters", metric.name, "against none", "time"]
-    if solving:
+    if solvable:
         sign = "≤" if metric.better == "lower" else "≥"
         head[5:5] = [f"solved ({sign} {metric.solved:g})", "median steps"]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
     for variant in dict.fromkeys(run.variant for run in runs):
-        tried = [run for run in runs if run.variant == variant]
-        own = {run.seed: run for run in tried if run.diverged_at is None}
+        attempts = [run for run in runs if run.variant == variant]
+        own = {run.seed: run for run in attempts if run.diverged_at is None}
         vanilla = f"{variant.partition('-')[0]}-none"
         base = {run.seed: run for run in runs if run.variant == vanilla and run.diverged_at is None}
-        cells = [variant, str(tried[0].hidden_size), f"{tried[0].parameters:,}"]
-        cells.append(_mean([run.value(metric) for run in own.values()], len(tried)))
+        cells = [variant, str(attempts[0].hidden_size), f"{attempts[0].parameters:,}"]
+        cells.append(_mean([run.value(metric) for run in own.values()], len(attempts)))
         cells.append(_against(own, base, metric) if variant != vanilla else "")
-        if solving:
+        if solvable:
             steps = [step for run in own.values() if (step := run.solved_at(metric)) is not None]
-            cells += [f"{len(steps)} of {len(tried)}", f"{statistics.median(steps):,.0f}" if steps else "–"]
+            cells += [f"{len(steps)} of {len(attempts)}", f"{statistics.median(steps):,.0f}" if steps else "–"]
         ratios = [own[seed].seconds / base[seed].seconds for seed in own if seed in base]
         cells.append(f"{statistics.median(ratios):.2f}" if ratios else "–")
         lines.append(f"| {' | '.join(cells)} |")
@@ -103,19 +103,19 @@ def _experiment(experiment: Experiment, runs: list[Run], files: dict[str, str]) 
     stem = file_name(experiment.name)
     for unit in dict.fromkeys(run.variant.partition("-")[0] for run in runs):
         own = [run for run in runs if run.variant.startswith(f"{unit}-")]
-        pictures = {
+        plots = {
             "curve": _curves(experiment, own, unit),
             "gradient": _gradients(own, unit),
             "gates": _gates(own, unit),
         }
-        lines += _pictures(f"{stem}-{unit}", pictures, files)
+        lines += _plots(f"{stem}-{unit}", plots, files)
         lines.append("")
     return [*lines, *_gate_table(runs)]
 
 
-def _pictures(stem: str, pictures: Mapping[str, str | None], files: dict[str, str]) -> list[str]:
+def _plots(stem: str, plots: Mapping[str, str | None], files: dict[str, str]) -> list[str]:
     lines = []
-    for kind, svg in pictures.items():
+    for kind, svg in plots.items():
         if svg is not None:
             files[f"{stem}-{kind}.svg"] = svg
             lines.append(f"![{kind}]({stem}-{kind}.svg)")
@@ -123,9 +123,9 @@ def _pictures(stem: str, pictures: Mapping[str, str | None], files: dict[str, st
 
 
 def _curves(experiment: Experiment, runs: list[Run], unit: str) -> str | None:
-    """The metric by step, means over seeds, with a band from the worst seed to the best.
+    """The metric by step: means over seeds, with a band from the worst to the best seed.
 
-    Curves that leave twice the range of the vanilla gates' are cut off there, or nothing else could be seen.
+    Values above twice the vanilla gates' maximum are clipped, so that diverging curves do not squash the others.
     """
     metric = experiment.metric
     series = []
@@ -137,11 +137,11 @@ def _curves(experiment: Experiment, runs: list[Run], unit: str) -> str | None:
     for variant in dict.fromkeys(run.variant for run in runs):
         curves = [run.curve for run in runs if run.variant == variant]
         steps = [step for step, _ in curves[0]]
-        values = [[curve[place][1][metric.name] for curve in curves] for place in range(len(steps))]
+        values = [[curve[index][1][metric.name] for curve in curves] for index in range(len(steps))]
         floor = 1e-6 if metric.log else -math.inf
-        values = [[min(max(floor, value), ceiling) for value in each] for each in values]
-        bands = [(min(each), max(each)) for each in values]
-        means = [statistics.fmean(each) for each in values]
+        values = [[min(max(floor, value), ceiling) for value in row] for row in values]
+        bands = [(min(row), max(row)) for row in values]
+        means = [statistics.fmean(row) for row in values]
         series.append(Series(variant.partition("-")[2], steps, means, bands if len(curves) > 1 else None))
     if metric.chance is not None:
         ends = [series[0].xs[0], series[0].xs[-1]]
@@ -150,30 +150,35 @@ def _curves(experiment: Experiment, runs: list[Run], unit: str) -> str | None:
 
 
 def _gradients(runs: list[Run], unit: str) -> str | None:
-    """How much of the loss's gradient reaches each step of the recurrence, after training."""
+    """Norm of the gradient at each step of the recurrence, after training."""
     records = {}
     for run in runs:
         for curve in list(run.gradients.values())[:1]:
             records[run.variant.partition("-")[2]] = Record(gradient_norms={step: [norm] for step, norm in curve})
     if not any(norm > 0 for record in records.values() for _, norm in record.gradient_curve()):
         return None
-    return gradient_norms(f"{unit}: gradient that reaches h, trained", records)
+    return gradient_norms(f"{unit}: gradient at h, after training", records)
 
 
 def _gates(runs: list[Run], unit: str) -> str | None:
-    """The first gate that refining changes, as it acts, of the refined variants beside the vanilla one."""
+    """Histogram of the first refinable gate's effective values, for the vanilla and the refined variants."""
     chosen = {}
     for run in runs:
         kind = run.variant.partition("-")[2]
         for gates in list(run.gates.values())[:1] if kind in ("none", "add", "mul") else []:
             counts = torch.tensor(gates[_FIRST_GATE[unit]]["effective"])
             chosen[kind] = Histogram(*EFFECTIVE, counts)
-    return gate_histogram(f"{unit}: {_FIRST_GATE[unit]} gate that acts, trained", chosen) if chosen else None
+    return (
+        gate_histogram(f"{unit}: {_FIRST_GATE[unit]} gate, effective values after training", chosen) if chosen else None
+    )
 
 
 def _gate_table(runs: Sequence[Run]) -> list[str]:
-    """Where the gates stand after training, first seed and layer; in percent."""
-    lines = ["| gates | gate | closed (< 0.1) | open (> 0.9) | acts < 0 | acts > 1 |", "|---|---|---:|---:|---:|---:|"]
+    """Shares of closed, open and out-of-range gate values after training, in percent; first seed and layer."""
+    lines = [
+        "| gates | gate | closed (< 0.1) | open (> 0.9) | effective < 0 | effective > 1 |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
     for run in runs:
         for gates in list(run.gates.values())[:1]:
             for name, shares in gates.items():
@@ -195,28 +200,28 @@ def _against(own: dict[int, Run], base: dict[int, Run], metric: Metric) -> str:
     return f"{mean:+.3g} ± {half:.2g}{verdict}"
 
 
-def _mean(values: Sequence[float], tried: int) -> str:
-    """Of the runs that ended, and how many of those tried did not."""
+def _mean(values: Sequence[float], attempts: int) -> str:
+    """Mean of the runs that finished, and how many of all attempts diverged."""
     if not values:
         return "all diverged"
     mean, half = interval(values)
-    found = f"{mean:.4g}" if half is None else f"{mean:.4g} ± {half:.2g}"
-    return found if len(values) == tried else f"{found}; {tried - len(values)} of {tried} diverged"
+    text = f"{mean:.4g}" if half is None else f"{mean:.4g} ± {half:.2g}"
+    return text if len(values) == attempts else f"{text}; {attempts - len(values)} of {attempts} diverged"
 
 
 def _plain(run: Run, metric: Metric) -> dict[str, Any]:
-    """A run without its histograms, which its own file keeps."""
+    """A run without its histograms, which stay in the run's own file."""
     stored = asdict(run)
     shares = ("closed", "open", "saturated", "negative", "above_one")
     stored["gates"] = {
-        place: {name: {share: values[share] for share in shares} for name, values in gates.items()}
-        for place, gates in run.gates.items()
+        layer: {name: {share: values[share] for share in shares} for name, values in gates.items()}
+        for layer, gates in run.gates.items()
     }
     value = None if run.diverged_at is not None else run.value(metric)
     return {"value": value, "solved_at": run.solved_at(metric), **stored}
 
 
 def file_name(name: str) -> str:
-    """A name as part of a file's: lower case, letters, digits and hyphens."""
+    """`name` as part of a file name: lower-case letters, digits and hyphens."""
     plain = name.translate(str.maketrans("ⁿ", "n")).lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")

@@ -1,4 +1,4 @@
-"""All runs of a study, several at a time."""
+"""Runs all parts of a study, several at a time."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from str_app.study.variants import Variant
 
 @dataclass(frozen=True)
 class Plan:
-    """Which study, at which size; small enough to hand to another process.
+    """A study and its size; sent to the worker processes.
 
     Attributes:
-        study: a name of `STUDIES`.
+        study: a name in `STUDIES`.
         scale: its size.
         data: folder of the corpora.
-        lengths: replace the study's own if there are any.
-        out: folder of the report; unfinished and finished runs lie in `out/runs`.
+        lengths: replace the study's own lengths unless empty.
+        out: folder of the report; the runs are kept in `out/runs`.
     """
 
     study: str
@@ -44,19 +44,19 @@ class _Job:
 
 
 def run_study(
-    plan: Plan, variants: Sequence[Variant], seeds: int, workers: int, say: Callable[[str], None]
+    plan: Plan, variants: Sequence[Variant], seeds: int, workers: int, report: Callable[[str], None]
 ) -> list[tuple[Experiment, list[Run]]]:
-    """Every experiment of the plan with every variant and seed; what lies finished in `plan.out` is not run again.
+    """Run every experiment with every variant and seed; finished runs in `plan.out` are not repeated.
 
     Args:
         plan: what to run.
-        variants: the contenders.
-        seeds: of initial weights and data, from 0.
-        workers: processes, of one thread each.
-        say: is told of each finished run.
+        variants: the variants to compare.
+        seeds: number of seeds, from 0.
+        workers: number of processes, with one thread each.
+        report: called with a line about each finished run.
 
     Raises:
-        StrAppError: a corpus is missing, or the like.
+        StrAppError: a corpus is missing or unusable.
         KeyboardInterrupt: SIGINT or SIGTERM; unfinished runs have written their state.
     """
     experiments = _experiments(plan)
@@ -67,26 +67,26 @@ def run_study(
         for variant in variants
     ]
     runs: dict[_Job, Run] = {}
-    for job, run in _in_turn(jobs) if workers == 1 else _side_by_side(jobs, workers):
+    for job, run in _sequential(jobs) if workers == 1 else _parallel(jobs, workers):
         runs[job] = run
         metric = experiments[job.experiment].metric
-        about = f"{run.experiment}, {run.variant}, seed {run.seed}"
-        found = (
+        label = f"{run.experiment}, {run.variant}, seed {run.seed}"
+        result = (
             f"{metric.name} {run.value(metric):.4g}" if run.diverged_at is None else f"diverged at {run.diverged_at}"
         )
-        say(f"{len(runs)} of {len(jobs)}: {about}: {found} ({run.seconds:.0f} s)")
+        report(f"{len(runs)} of {len(jobs)}: {label}: {result} ({run.seconds:.0f} s)")
     return [
         (experiment, [runs[job] for job in jobs if job.experiment == number])
         for number, experiment in enumerate(experiments)
     ]
 
 
-def _in_turn(jobs: Sequence[_Job]) -> Iterator[tuple[_Job, Run]]:
+def _sequential(jobs: Sequence[_Job]) -> Iterator[tuple[_Job, Run]]:
     for job in jobs:
         yield job, _run(job)
 
 
-def _side_by_side(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[_Job, Run]]:
+def _parallel(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[_Job, Run]]:
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     try:
@@ -98,7 +98,7 @@ def _side_by_side(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[_Job, Ru
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 for child in multiprocessing.active_children():
-                    child.terminate()  # each writes its state first
+                    child.terminate()  # they write their state first
                 raise
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -1,4 +1,4 @@
-"""The recogniser with each kind of gates in its decoder, under the recipe of the released weights."""
+"""The recogniser with each kind of gates in its decoder, trained with the recipe of the released weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from str_app.datasets.opening import open_source
 from str_app.errors import StrAppError
 from str_app.models.checkpoint import load_checkpoint
 from str_app.models.gates.statistics import watch_gates
-from str_app.study.experiment import Metric, Run, finished, keep_result, run_key, watched_shares
+from str_app.study.experiment import Metric, Run, load_result, run_key, save_result, summarize
 from str_app.study.variants import Variant, count_parameters
 from str_app.training.loop import Stopped, train
 from str_app.training.objective import Objective
@@ -22,10 +22,10 @@ from str_app.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class SceneText:
-    """Reading word crops.
+    """Reading word crops; an `Experiment`.
 
     Attributes:
-        training: of the recogniser, data included; seed and gates are each run's own.
+        training: settings and data of the recogniser; each run sets its own seed and gates.
     """
 
     training: TrainSettings
@@ -34,12 +34,12 @@ class SceneText:
     metric = Metric("validation word accuracy, %", "higher")
 
     def run(self, variant: Variant, seed: int, folder: Path, watch: bool) -> Run:
-        """Train one decoder, or go on where its run stopped; see `train_run`."""
+        """Train one variant, or continue its run; see `Experiment.run`."""
         result = folder / f"{variant}-{seed}.json"
         key = run_key(self.settings(), variant, seed)
-        done = finished(result, key)
-        if done:
-            return done
+        stored = load_result(result, key)
+        if stored:
+            return stored
         assert variant.gates != "chrono"
         architecture = replace(self.training.architecture, refine=variant.gates)
         settings = replace(self.training, architecture=architecture, seed=seed, threads=1)
@@ -68,25 +68,25 @@ class SceneText:
             objective = Objective(model, 0.0, ctc=False, attention=False).eval()
             with watch_gates(model) as watched:
                 objective(*batch[:5])[0].backward()
-            run.gates, run.gradients = watched_shares(watched)
-        keep_result(result, key, run)
+            run.gates, run.gradients = summarize(watched)
+        save_result(result, key, run)
         return run
 
     def settings(self) -> dict[str, Any]:
-        """Everything that decides the result."""
+        """See `Experiment`."""
         return {"task": "SceneText", "training": asdict(self.training)}
 
 
 def data_sets(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Paths of the sets to learn from, `root/train/*`, and to score by, `root/validation/*`.
+    """Paths of the training sets, `root/train/*`, and of the validation sets, `root/validation/*`.
 
     Raises:
         StrAppError: there are none.
     """
-    found = []
-    for part, hint in (("train", "str-app synth --out"), ("validation", "labelled crops or an LMDB as")):
+    paths = []
+    for part, hint in (("train", "create one with str-app synth --out"), ("validation", "put labelled crops into")):
         sets = sorted(str(path) for path in (root / part).glob("[!.]*") if path.is_dir())
         if not sets:
-            raise StrAppError(f"{root / part}: no data set there: {hint} {root / part}/NAME")
-        found.append(tuple(sets))
-    return found[0], found[1]
+            raise StrAppError(f"{root / part}: no data set in this folder; {hint} {root / part}/NAME")
+        paths.append(tuple(sets))
+    return paths[0], paths[1]

@@ -1,4 +1,4 @@
-"""The studies by name, and their three sizes."""
+"""The registry of studies, each in three sizes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Experiments = Callable[[Scale, Path, Sequence[int]], list[Experiment]]
 
 @dataclass(frozen=True)
 class Study:
-    """A named question.
+    """A named study.
 
     Attributes:
-        about: a line for `--help` and the report.
-        experiments: of a scale; the folder is where corpora lie, the lengths replace the study's own if any are given.
-        seeds: of each scale, quick, default and paper.
-        units, gates: that can be compared on it.
+        about: a line for the list of studies and the report.
+        experiments: function of scale, folder of the corpora, and lengths (empty: the study's own).
+        seeds: number of seeds for the scales quick, default and paper.
+        units, gates: that the study can compare.
     """
 
     about: str
@@ -69,14 +69,14 @@ def _synthetic(sizes: Sizes, *tasks: Callable[[int, Training, int], Experiment])
 
 
 def _equal_numbers(length: int, training: Training, hidden: int) -> Experiment:
-    """Half as large and long as counting between marks, which is harder."""
+    """aⁿbⁿ is easier than counting between marks: half the hidden size and half the steps."""
     return EqualNumbers(2 * length // 5, replace(training, steps=training.steps // 2), hidden // 2)
 
 
 def _language(
     read: Callable[[Path], Corpus], steps: tuple[int, int, int], sizes: tuple[LanguageSizes, LanguageSizes]
 ) -> Experiments:
-    """A corpus's study: steps of the quick, default and paper scale, and the sizes of the last two."""
+    """A language study: steps of the three scales; network sizes of quick and default, and of paper."""
 
     def experiments(scale: Scale, data: Path, lengths: Sequence[int]) -> list[Experiment]:
         count = steps[SCALES.index(scale)]
@@ -88,12 +88,12 @@ def _language(
     return experiments
 
 
-# A quarter of the first `small`'s arithmetic.
+# A quarter of the arithmetic of the first `small` preset.
 REDUCED = Architecture(stem=(16, 24), stages=(48, 80, 128), hidden_size=128, attention_size=64, embedding_size=32)
 
 
 def _scene_text(scale: Scale, data: Path, lengths: Sequence[int]) -> list[Experiment]:
-    """`REDUCED`, but for the paper's scale."""
+    """The recogniser, of the architecture `REDUCED` except at paper scale."""
     train, validation = data_sets(data)
     common = TrainSettings(train=train, validation=validation, workers=0, log_every=50)
     match scale:
@@ -118,12 +118,12 @@ _WORDS = (LanguageSizes(128, 128, dropout=0.3), LanguageSizes(400, 1150, 3, 0.1,
 _CHARACTERS = (LanguageSizes(128, 128, dropout=0.1), LanguageSizes(128, 1000, 3, 0.0, 0.1, 0.25))
 
 STUDIES: dict[str, Study] = {
-    "adding": Study("The adding problem: two marked numbers to sum over T steps.", _synthetic(_ADDING, Adding)),
+    "adding": Study("The adding problem: the sum of two marked numbers among T.", _synthetic(_ADDING, Adding)),
     "counting": Study(
-        "Counting: a symbol between two marks, and aⁿbⁿ beyond the n trained on.",
+        "Counting a symbol between two marks, and aⁿbⁿ beyond the trained n.",
         _synthetic(_COUNTING, MarkedCount, _equal_numbers),
     ),
-    "copy": Study("Copy memory: ten symbols said again after a delay.", _synthetic(_COPY, CopyMemory)),
+    "copy": Study("Copy memory: ten symbols to repeat after a delay.", _synthetic(_COPY, CopyMemory)),
     "shakespeare": Study(
         "Tiny Shakespeare by characters.", _language(tiny_shakespeare, (150, 1000, 20_000), _CHARACTERS)
     ),

@@ -1,4 +1,4 @@
-"""The synthetic tasks: adding, counting (two kinds) and copy memory, each drawn afresh at every step."""
+"""The synthetic tasks: adding, two kinds of counting, and copy memory. Every step draws new data."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from str_app.study.experiment import Carry, Metric, Run, Training, train_run
 from str_app.study.variants import Variant
 
-_EVALUATION = 1_000_000_007  # seeds the evaluation's data; no step's seed is near
+_EVALUATION = 1_000_000_007  # seed of the evaluation data, far from the seeds of training steps
 
 
 class _Reader(nn.Module):
-    """Recurrent layer and a linear map: of the last `steps` outputs, or of all (0)."""
+    """A recurrent layer and a linear map of its last `steps` outputs, or of all outputs (0)."""
 
     def __init__(self, layer: nn.Module, hidden_size: int, outputs: int, steps: int) -> None:
         super().__init__()
@@ -32,19 +32,19 @@ class _Reader(nn.Module):
 
 @dataclass(frozen=True)
 class _Task:
-    """What the tasks share: one layer that reads a drawn sequence.
+    """Base of the tasks: one recurrent layer reads a random sequence.
 
     Attributes:
-        length: of the dependency, T; what it means is each task's.
-        training: the same for every variant.
-        hidden_size: of every variant. Inputs are a few numbers a step, so refined gates add next to no parameters.
+        length: of the dependency, T; each task defines its meaning.
+        training: settings, the same for every variant.
+        hidden_size: the same for every variant: inputs are so small that refined gates add hardly any parameters.
     """
 
     length: int
     training: Training
     hidden_size: int = 128
 
-    sizes: ClassVar[tuple[int, int, int]]  # inputs, outputs, outputs' steps
+    sizes: ClassVar[tuple[int, int, int]]  # input size, output size, number of output steps (0: all)
     metric: ClassVar[Metric]
 
     @property
@@ -59,7 +59,7 @@ class _Task:
 
     @property
     def longest(self) -> int:
-        """The dependency that chrono initialisation is told."""
+        """The longest dependency, for chrono initialisation."""
         return self.length
 
     def loss(self, model: nn.Module, step: int, seed: int, carry: Carry) -> tuple[Tensor, Carry]:
@@ -81,15 +81,15 @@ class _Task:
         return {"task": type(self).__name__, **asdict(self)}
 
     def draw(self, generator: torch.Generator, count: int) -> tuple[Tensor, Tensor]:
-        """Inputs (T, count, I) and targets."""
+        """Random inputs (T, count, I) and their targets."""
         raise NotImplementedError
 
     def criterion(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The loss."""
+        """The training loss."""
         raise NotImplementedError
 
     def score(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """The metrics."""
+        """The metrics of an evaluation."""
         raise NotImplementedError
 
 
@@ -97,8 +97,8 @@ class _Task:
 class Adding(_Task):
     """The adding problem (Hochreiter & Schmidhuber 1997; in this form Le et al. 2015, arXiv 1504.00941).
 
-    T pairs of a number from U(0, 1) and a mark; two are marked, one in each half; the answer is the sum of the marked
-    numbers. Always answering 1 has a mean squared error of 1/6.
+    The input is T pairs of a number from U(0, 1) and a mark. One number in each half is marked; the target is the sum
+    of the two. The constant answer 1 has a mean squared error of 1/6.
     """
 
     sizes = (2, 1, 1)
@@ -129,9 +129,9 @@ class Adding(_Task):
 
 @dataclass(frozen=True)
 class MarkedCount(_Task):
-    """Counting between two marks: how often the first of 4 symbols stood between them in a sequence of T.
+    """Counting between two marks: the number of occurrences of the first of 4 symbols between them.
 
-    Ours: the paper's counting task is not known to us. The answer is a number; right means right when rounded.
+    A task of our own: the paper does not define its counting task. An answer is correct if it rounds to the target.
     """
 
     sizes = (5, 1, 1)
@@ -159,16 +159,16 @@ class MarkedCount(_Task):
     def score(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """See `_Task`."""
         answers = outputs[0, :, 0]
-        right = 100 * (answers.round() == targets).float().mean()
-        return {self.metric.name: float(right), "mean squared error": float(F.mse_loss(answers, targets))}
+        accuracy = 100 * (answers.round() == targets).float().mean()
+        return {self.metric.name: float(accuracy), "mean squared error": float(F.mse_loss(answers, targets))}
 
 
 @dataclass(frozen=True)
 class EqualNumbers(_Task):
-    """aⁿbⁿ (Gers & Schmidhuber 2001): trained with n up to `length`, tried on every n up to four times that.
+    """aⁿbⁿ (Gers & Schmidhuber 2001): trained with n up to `length`, evaluated on every n up to four times that.
 
-    The network says the next symbol at each step. From the first b on all are certain: n − 1 more, then the end. An n
-    is right when all of these are said; the metric is the largest n with every n up to it right.
+    The network predicts the next symbol at each step. After the first b every symbol is determined: n − 1 more b, then
+    the end. An n is correct if all of these are; the metric is the largest n up to which every n is correct.
     """
 
     sizes = (3, 3, 0)  # start, a, b in; a, b, end out
@@ -185,11 +185,11 @@ class EqualNumbers(_Task):
         return 2 * self.length
 
     def draw(self, generator: torch.Generator, count: int) -> tuple[Tensor, Tensor]:
-        """See `_Task`; targets (T, count), −1 where nothing is certain or the word has ended."""
+        """See `_Task`; targets (T, count), −1 where the next symbol is not determined or the word has ended."""
         return self.words(torch.randint(1, self.length + 1, (count,), generator=generator))
 
     def words(self, n: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs (2 n_max + 1, B, 3) and next symbols, padded, of the words with these n, (B,)."""
+        """Inputs (2 n_max + 1, B, 3) and targets of the words with these n (B,), padded."""
         steps = torch.arange(2 * int(n.max()) + 1).unsqueeze(1)
         symbols = torch.where(steps == 0, 0, torch.where(steps <= n, 1, 2))
         following = torch.where(steps < 2 * n, 1, 2)
@@ -202,17 +202,17 @@ class EqualNumbers(_Task):
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """See `Experiment`."""
         inputs, targets = self.words(torch.arange(1, 4 * self.length + 1))
-        said = model(inputs).argmax(-1)
-        right = ((said == targets) | (targets < 0)).all(0).tolist()
-        return {self.metric.name: float(right.index(False) if False in right else len(right))}
+        predicted = model(inputs).argmax(-1)
+        correct = ((predicted == targets) | (targets < 0)).all(0).tolist()
+        return {self.metric.name: float(correct.index(False) if False in correct else len(correct))}
 
 
 @dataclass(frozen=True)
 class CopyMemory(_Task):
     """Copy memory (Hochreiter & Schmidhuber 1997; in this form Arjovsky et al. 2016, arXiv 1511.06464).
 
-    10 of 8 symbols, then `length` blanks, then a signal to say the 10 in order. The paper's third synthetic task is not
-    known to us; this is the field's usual one.
+    Ten symbols out of 8, then `length` blanks, then a signal to repeat the ten in order. The paper does not define its
+    third synthetic task; this is the usual one.
     """
 
     sizes = (10, 8, 10)

@@ -1,4 +1,4 @@
-"""What the studies compare: three units, each with five kinds of gates."""
+"""The variants that the studies compare: three units, each with five kinds of gates."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ GATES: tuple[GateName, ...] = get_args(GateName)
 
 @dataclass(frozen=True)
 class Variant:
-    """A unit and its gates.
+    """A recurrent unit and its kind of gates.
 
     Attributes:
         unit: LSTM, GRU or MGU.
-        gates: `none` (vanilla), `add` and `mul` (refined, defaults otherwise), and the baselines of other authors: `ur`
-            (uniform-refine gates with their initialisation) and `chrono` (vanilla with chrono initialisation).
+        gates: `none` (vanilla), `add` and `mul` (refined gates with default options), and two baselines: `ur` (the
+            uniform refine gates with their initialisation) and `chrono` (vanilla with chrono initialisation).
     """
 
     unit: UnitName
@@ -35,10 +35,10 @@ class Variant:
         return f"{self.unit}-{self.gates}"
 
     def layer(self, input_size: int, hidden_size: int, longest: int, layers: int = 1) -> nn.Module:
-        """The layers, batch second; `longest` is the dependency that chrono initialisation is told."""
+        """The recurrent layers, batch second; `longest` is the longest dependency, for chrono initialisation."""
         refine = "none" if self.gates == "chrono" else self.gates
-        made = LAYERS[self.unit](input_size, hidden_size, layers, refine=refine)
-        return init_chrono_(made, longest) if self.gates == "chrono" else made
+        module = LAYERS[self.unit](input_size, hidden_size, layers, refine=refine)
+        return init_chrono_(module, longest) if self.gates == "chrono" else module
 
 
 def all_variants(units: tuple[UnitName, ...] = UNITS, gates: tuple[GateName, ...] = GATES) -> list[Variant]:
@@ -47,10 +47,10 @@ def all_variants(units: tuple[UnitName, ...] = UNITS, gates: tuple[GateName, ...
 
 
 def equal_size(build: Callable[[int], nn.Module], parameters: int, hidden_size: int) -> int:
-    """The hidden size, at most `hidden_size`, whose network's number of parameters comes nearest to `parameters`.
+    """The hidden size, at most `hidden_size`, whose network has the number of parameters closest to `parameters`.
 
-    Refined and uniform-refine gates have more weights than vanilla ones at the same hidden size; so that a study
-    compares gates and not sizes, each gets as many units as the vanilla network's parameters pay for.
+    At the same hidden size, refined gates have more weights than vanilla gates. With equal numbers of parameters a
+    study compares gates and not sizes.
     """
     low, high = 1, hidden_size
     while low < high:
@@ -64,5 +64,5 @@ def equal_size(build: Callable[[int], nn.Module], parameters: int, hidden_size: 
 
 
 def count_parameters(module: nn.Module) -> int:
-    """How many numbers are trained; shared ones once."""
+    """Number of trainable values; shared parameters count once."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -1,1 +1,1 @@
-"""Training: settings, samples, objective, state, and the one loop that joins them."""
+"""Training: settings, samples, objective, optimisers, state, and the training loop."""

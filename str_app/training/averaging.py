@@ -1,4 +1,4 @@
-"""The mean of several checkpoints' weights."""
+"""Averaging the weights of several checkpoints."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from str_app.models.transfer import can_grow, transfer_weights
 
 
 def average_checkpoints(paths: Sequence[Path], shares: Sequence[float]) -> tuple[Recognizer, dict[str, Any]]:
-    """The weights' mean, and the last checkpoint's info with what was averaged.
+    """The mean of the weights, and the info of the last checkpoint with the list of what was averaged.
 
-    Worth trying for runs that went on from the same weights, and for several moments of one run (arXiv 2203.05482,
-    1803.05407): the mean often reads better than each. Weights that were trained apart have no useful mean.
+    The mean often reads better than each checkpoint if they were fine-tuned from the same weights or come from one run
+    (arXiv 2203.05482, 1803.05407). The mean of independently trained weights is useless.
 
     Args:
-        paths: checkpoints of one charset, preprocessing and architecture, or of networks that grew into the last one's:
-            those are grown first (`str_app.models.transfer`).
-        shares: of each; any scale.
+        paths: checkpoints of the same charset, preprocessing and architecture. Smaller architectures that can grow into
+            the last one's are grown first (`str_app.models.transfer`).
+        shares: weight of each checkpoint, above 0, on any scale.
 
     Raises:
-        StrAppError: shares that are not one a checkpoint and above 0, or a checkpoint of another kind.
-        CheckpointError: a file that cannot be used.
+        StrAppError: wrong number of shares, a share that is not positive, or checkpoints that do not match.
+        CheckpointError: a file that cannot be loaded.
     """
     if len(shares) != len(paths) or not paths or min(shares) <= 0:
-        raise StrAppError(f"{len(paths)} checkpoints and shares {list(shares)}: give each a share above 0")
+        raise StrAppError(f"{len(paths)} checkpoints, but shares {list(shares)}: give one share above 0 per checkpoint")
     loaded = [load_checkpoint(path) for path in paths]
     model, info = loaded[-1]
     mean: dict[str, Tensor] = {}
-    for path, share, (other, _) in zip(paths, shares, loaded, strict=True):
+    for path, share, (source, _) in zip(paths, shares, loaded, strict=True):
         for part in ("architecture", "charset", "preprocessing"):
-            fits = can_grow if part == "architecture" else operator.eq
-            if not fits(getattr(other, part), getattr(model, part)):
-                raise StrAppError(f"{path}: its {part} is not that of {paths[-1]}, so they have no mean")
-        grown = copy.deepcopy(model)  # what the other lacks is this one's, and silent
-        transfer_weights(other, grown)
+            matches = can_grow if part == "architecture" else operator.eq
+            if not matches(getattr(source, part), getattr(model, part)):
+                raise StrAppError(f"{path}: its {part} differs from that of {paths[-1]}; they cannot be averaged")
+        grown = copy.deepcopy(model)  # layers that the source lacks are added so that they change nothing
+        transfer_weights(source, grown)
         for name, tensor in grown.state_dict().items():
             if tensor.is_floating_point():
                 mean[name] = mean.get(name, torch.zeros(())) + tensor.double() * (share / sum(shares))

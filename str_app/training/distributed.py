@@ -1,4 +1,4 @@
-"""Several processes started by torchrun."""
+"""Data-parallel training in several processes started by torchrun."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class World:
-    """This process among all. `size` is what torchrun says, never the number of visible GPUs."""
+    """This process's rank among all processes. `size` comes from torchrun, not from the number of visible GPUs."""
 
     rank: int = 0
     size: int = 1
@@ -24,44 +24,44 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this process writes files and log lines."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
-        """`values` summed over all processes, without gradient."""
+        """`values` summed over all processes, without gradients."""
         if self.size > 1:
             values = values.clone()
             dist.all_reduce(values)
         return values
 
     def average_(self, tensors: Iterable[Tensor]) -> None:
-        """Replace the values of floating-point tensors by their means over all processes."""
+        """Replace floating-point tensors by their means over all processes."""
         floating = [tensor for tensor in tensors if tensor.is_floating_point()]
-        means = torch.cat([tensor.flatten() for tensor in floating])  # one exchange; gloo wants it contiguous
+        means = torch.cat([tensor.flatten() for tensor in floating])  # one all-reduce; gloo needs contiguous memory
         dist.all_reduce(means)
         means.div_(self.size)
-        for tensor, mean in zip(floating, means.split([one.numel() for one in floating]), strict=True):
+        for tensor, mean in zip(floating, means.split([tensor.numel() for tensor in floating]), strict=True):
             tensor.copy_(mean.view(tensor.shape))
 
 
 @contextmanager
 def join_world(device: torch.device) -> Iterator[World]:
-    """The process group of torchrun's environment variables, or a world of one without them."""
+    """Join the process group that torchrun's environment variables describe; without them, a world of one process."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World()
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
-        dist.barrier()  # a process that leaves while another still works takes the others down
+        dist.barrier()  # the first process to exit would abort the others
     finally:
-        # DDP sits in reference cycles; a group it still holds at exit would end in std::terminate.
+        # DDP is kept alive by reference cycles; a group it still holds at exit would call std::terminate.
         gc.collect()
         dist.destroy_process_group()
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """The sum of every process's values; its gradient is the sum of every process's gradients."""
+    """Sum over all processes, for values and gradients."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -78,9 +78,9 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm over the batches of all processes, so that N processes train as one does on the whole batch.
+    """Batch norm over the batches of all processes: N processes train like one process on the whole batch.
 
-    torch's SyncBatchNorm does the same but on GPUs alone.
+    torch's SyncBatchNorm does the same, but only on GPUs.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
 
 
 def share_batch_norms(module: nn.Module) -> None:
-    """Replace every BatchNorm2d within `module` by one over all processes, parameters and statistics kept."""
+    """Replace every BatchNorm2d in `module` by a `GlobalBatchNorm2d` with the same parameters and statistics."""
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm2d:
             shared = GlobalBatchNorm2d(child.num_features, child.eps, child.momentum)

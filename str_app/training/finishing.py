@@ -1,4 +1,4 @@
-"""What a run does last: calibrate its best weights and score them on the complete validation sets."""
+"""The last step of a run: calibrate the best weights and score them on the complete validation sets."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from str_app.word_prior import WordPrior
 
 
 def calibrate_and_score(checkpoint: Path, validation: Sequence[Source], device: str = "cpu") -> list[SetResult]:
-    """Fit the temperature, read every validation crop with it, and write both into the checkpoint's metadata.
+    """Fit the temperature, score the validation sets with it, and write both into the checkpoint's metadata.
 
     Args:
-        checkpoint: replaced in one step; its weights stay as they are.
+        checkpoint: replaced atomically; its weights do not change.
         validation: labelled crops that were not trained on.
         device: where to run.
     """

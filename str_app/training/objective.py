@@ -1,4 +1,4 @@
-"""What training minimises: cross-entropy, and two helpers while attention aligns."""
+"""The training objective: cross-entropy, and two auxiliary losses that help attention to align."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from str_app.models.recognizer import Recognizer
 
 
 class Objective(nn.Module):
-    """The recogniser with its losses as one module, so that it can be wrapped for several processes.
+    """The recogniser and its losses as one module, so that DistributedDataParallel can wrap it.
 
-    The CTC head lives here and not in the recogniser: it is left behind when weights are released.
+    The CTC head is not part of the recogniser: released weights do not contain it.
 
     Args:
-        model: what is trained.
+        model: the network to train.
         label_smoothing: of the cross-entropy.
-        ctc: whether the CTC loss is wanted; otherwise there is no head, and the loss is 0.
-        attention: whether the loss on attention is; otherwise it is 0.
+        ctc: compute the CTC loss; otherwise there is no CTC head and the loss is 0.
+        attention: compute the attention loss; otherwise it is 0.
     """
 
     def __init__(self, model: Recognizer, label_smoothing: float, ctc: bool = True, attention: bool = True) -> None:
@@ -30,38 +30,42 @@ class Objective(nn.Module):
         self.label_smoothing = label_smoothing
 
     def forward(self, canvases: Tensor, widths: Tensor, targets: Tensor, lengths: Tensor, boxes: Tensor) -> Tensor:
-        """Sums over the batch, (3,): cross-entropy over characters and end tokens, CTC, attention outside the boxes.
+        """Sums over the batch, (3,): cross-entropy of characters and end tokens, CTC loss, attention loss.
 
         Args: the tensors of `str_app.training.samples.Batch`.
         """
         logits, attention, features = self.model(self.model.normalize(canvases), widths, targets)
         with torch.autocast(logits.device.type, enabled=False):
-            counted = torch.arange(targets.shape[1], device=targets.device) <= lengths.unsqueeze(1)  # end included
+            counted = torch.arange(targets.shape[1], device=targets.device) <= lengths.unsqueeze(
+                1
+            )  # with the end token
             characters = F.cross_entropy(
                 logits[counted], targets[counted], label_smoothing=self.label_smoothing, reduction="sum"
             )
             stride = self.model.backbone.stride[1]
-            ctc = outside = torch.zeros_like(characters)
+            ctc = attention_loss = torch.zeros_like(characters)
             if self.ctc is not None:
                 columns = torch.div(widths + stride - 1, stride, rounding_mode="floor")
                 ctc = self.ctc(features.float(), columns, targets, lengths) * lengths.sum()
             if self.attention:
                 grid = (self.model.grid[0], features.shape[3])
-                outside = attention_outside_boxes(attention, boxes, grid, self.model.preprocessing.height, stride)
-        return torch.stack([characters, ctc, outside])
+                attention_loss = attention_outside_boxes(
+                    attention, boxes, grid, self.model.preprocessing.height, stride
+                )
+        return torch.stack([characters, ctc, attention_loss])
 
 
 def attention_outside_boxes(
     attention: Tensor, boxes: Tensor, grid: tuple[int, int], height: int, stride: int
 ) -> Tensor:
-    """−log of the attention inside each character's box, summed over the characters whose boxes are known.
+    """−log of the attention mass inside each character's box, summed over the characters with known boxes.
 
     Args:
         attention: (B, T, N) over the grid, row by row.
         boxes: (B, T, 4), x0, y0, x1, y1 in canvas pixels, NaN where unknown.
-        grid: (H', W').
+        grid: size of the feature map, (H', W').
         height: of the canvas.
-        stride: canvas columns a grid column stands for.
+        stride: number of canvas columns per grid column.
     """
     known = ~boxes[..., 0].isnan()  # (B, T)
     if not known.any():
@@ -74,5 +78,5 @@ def attention_outside_boxes(
     columns = (left < box[:, 2:3]) & (left + stride > box[:, 0:1])  # (K, W')
     inside = (rows.unsqueeze(2) & columns.unsqueeze(1)).flatten(1)  # (K, N)
     mass = (attention[known] * inside).sum(dim=-1)
-    # A box cut away altogether touches no cell and says nothing.
+    # A box outside the crop touches no cell and does not count.
     return -(mass.clamp_min(1e-6).log() * inside.any(dim=-1)).sum()

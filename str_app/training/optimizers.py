@@ -1,4 +1,4 @@
-"""The optimisers of a run: Muon for filters and matrices, AdamW for the rest, or AdamW for all."""
+"""The optimisers of a run: Muon for filters and matrices with AdamW for the rest, or AdamW for everything."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch import Tensor, nn
 from str_app.engines.precision import has_bf16
 from str_app.training.settings import TrainSettings
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of the quintic iteration; from the same source as Muon
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of the quintic iteration, from the source of Muon
 ITERATIONS = 5
 MOMENTUM = 0.95
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalised: every direction of a matrix moves as far as every other.
+    """SGD with momentum and orthogonalised updates (Keller Jordan et al. 2024, kellerjordan.github.io/posts/muon).
 
-    Keller Jordan et al. 2024 (kellerjordan.github.io/posts/muon). `torch.optim.Muon` takes matrices only; here a
-    filter bank (out, in, kh, kw) is the matrix (out, in · kh · kw) as well.
+    Unlike `torch.optim.Muon`, which accepts only matrices, it treats filters (out, in, kh, kw) as matrices
+    (out, in · kh · kw).
 
     Args:
-        params: parameters of at least 2 dimensions.
-        lr: length of the update's singular values, for matrices not taller than wide.
-        weight_decay: decoupled, times lr.
+        params: parameters with at least 2 dimensions.
+        lr: singular values of the update, for matrices that are not taller than wide.
+        weight_decay: decoupled; multiplied by lr.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
@@ -33,7 +33,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One update; `closure` is not used."""
+        """Update all parameters; `closure` is not supported and ignored."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -42,18 +42,18 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter)
                 momentum = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
-                ahead = parameter.grad.lerp(momentum, MOMENTUM)  # Nesterov's
-                update = orthogonalized(ahead.reshape(len(ahead), -1)).reshape(parameter.shape)
-                rows, columns = len(ahead), ahead[0].numel()
+                direction = parameter.grad.lerp(momentum, MOMENTUM)  # Nesterov momentum
+                update = orthogonalized(direction.reshape(len(direction), -1)).reshape(parameter.shape)
+                rows, columns = len(direction), direction[0].numel()
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """About U Vᵀ of the matrix U S Vᵀ, (rows, columns), by a Newton-Schulz iteration, in bfloat16 where the
-    device has instructions for it.
+    """Approximately U Vᵀ for the matrix U S Vᵀ (rows, columns), by a Newton-Schulz iteration.
 
-    The iteration leaves singular values between 0.7 and 1.2 or so; training does not mind.
+    It runs in bfloat16 if the device has instructions for it. The result's singular values lie between about 0.7 and
+    1.2, which is close enough for training.
     """
     x = matrix.bfloat16() if has_bf16(matrix.device) else matrix
     tall = x.shape[0] > x.shape[1]
@@ -73,10 +73,10 @@ def _iterated(x: Tensor) -> Tensor:
 
 
 def _factor(gram: Tensor) -> Tensor:
-    """What `_iterated` multiplies x by, found from x xᵀ alone: half the time for filters, many times as wide as high.
+    """The matrix by which `_iterated` multiplies x, computed from x xᵀ only; twice as fast for wide matrices (filters).
 
-    Every step's factor is a polynomial of x xᵀ, so all commute. Squared singular values need float32: what bfloat16
-    leaves of the small ones may be negative, and grows.
+    The factor of each step is a polynomial of x xᵀ, so all factors commute. Squared singular values need float32: in
+    bfloat16, small ones may round to negative values, which grow.
     """
     factor = product = _polynomial(gram)
     for _ in range(ITERATIONS - 1):
@@ -88,63 +88,63 @@ def _factor(gram: Tensor) -> Tensor:
 
 def _polynomial(gram: Tensor) -> Tensor:
     a, b, c = NEWTON_SCHULZ
-    found = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-    found.diagonal().add_(a)
-    return found
+    result = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+    result.diagonal().add_(a)
+    return result
 
 
 class Optimizers:
-    """All optimisers of a run as one.
+    """All optimisers of a run behind one interface.
 
     Args:
-        module: what is trained. Biases, norms' scales and position embeddings do not decay.
-        settings: `optimizer`, `learning_rate`, `matrix_learning_rate`, `weight_decay`.
+        module: the module to train. Biases, normalisation scales and position embeddings have no weight decay.
+        settings: `optimizer`, `learning_rate`, `matrix_learning_rate` and `weight_decay` are used.
     """
 
     def __init__(self, module: nn.Module, settings: TrainSettings) -> None:
         named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
-        matrices = [p for name, p in named if settings.optimizer == "muon" and _is_map(name, p)]
+        matrices = [p for name, p in named if settings.optimizer == "muon" and _maps_features(name, p)]
         rest = {id(p) for _, p in named} - {id(p) for p in matrices}
         decaying = [p for name, p in named if id(p) in rest and p.dim() > 1 and not name.endswith("position")]
-        plain = [p for _, p in named if id(p) in rest - {id(p) for p in decaying}]
-        groups = [{"params": decaying, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        others = [p for _, p in named if id(p) in rest - {id(p) for p in decaying}]
+        groups = [{"params": decaying, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
         self._members: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)]
         if matrices:
             self._members.append(Muon(matrices, settings.matrix_learning_rate, settings.weight_decay))
         self._peaks = [group["lr"] for group in self._groups()]
 
     def set_rate(self, factor: float) -> None:
-        """Learning rates become `factor` times their peaks."""
+        """Set all learning rates to `factor` times their peaks."""
         for group, peak in zip(self._groups(), self._peaks, strict=True):
             group["lr"] = factor * peak
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Reset the gradients."""
         for member in self._members:
             member.zero_grad(set_to_none=True)
 
     def step(self) -> None:
-        """One update of every parameter."""
+        """Update all parameters."""
         for member in self._members:
             member.step()
 
     def tensors(self) -> list[Tensor]:
-        """Moments and counts, to be changed in place, in the same order in every process."""
+        """The tensors of the optimisers' state, in the same order in every process, for in-place changes."""
         states = [state for member in self._members for state in member.state.values()]
         return [value for state in states for value in state.values() if isinstance(value, Tensor)]
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """For `load_state_dict`."""
+        """The states of all optimisers, for `load_state_dict`."""
         return [member.state_dict() for member in self._members]
 
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
-        """Go on from a state of optimisers of the same kinds.
+        """Restore a state of the same optimisers.
 
         Raises:
-            ValueError: of other kinds or parameters.
+            ValueError: a state of other optimisers or parameters.
         """
         if not isinstance(state, list) or len(state) != len(self._members):
-            raise ValueError("the state is of another optimizer setting")
+            raise ValueError("the state belongs to another setting of optimizer")
         for member, part in zip(self._members, state, strict=True):
             member.load_state_dict(part)
 
@@ -152,7 +152,7 @@ class Optimizers:
         return [group for member in self._members for group in member.param_groups]
 
 
-def _is_map(name: str, parameter: nn.Parameter) -> bool:
-    """Whether a parameter maps features to features: no embedding, no classifier, no first filters."""
+def _maps_features(name: str, parameter: nn.Parameter) -> bool:
+    """Whether a parameter maps features to features, unlike embeddings, classifiers and the first filters."""
     table = any(part in name for part in ("embedding", "classifier", "ctc.", "position"))
     return parameter.dim() > 1 and not table and min(len(parameter), parameter[0].numel()) > 32

@@ -1,4 +1,4 @@
-"""Which crops are worth learning from, told by how surely a trained network reads each one's label already."""
+"""Selects crops worth training on by the probability that a trained network gives to their labels."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from str_app.training.samples import Prepared, collate, why_unlearnable
 
 Kind = Literal["easy", "hard", "hopeless", "unusable"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-CHUNK = 4096  # crops sorted by width together, so that most need a narrow canvas
+CHUNK = 4096  # crops sorted by width together, so that most batches need only a narrow canvas
 BATCH = 64
 
 
 class Score(NamedTuple):
-    """Natural log-probability of a crop's own label, the end included, and its mean a character."""
+    """Natural log-probability of a crop's label including the end token, and its mean per token."""
 
-    whole: float
+    total: float
     mean: float
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What is kept.
+    """Which crops are kept: all hard ones and a share of the easy ones.
 
     Attributes:
-        sure: from this probability of its label on a crop is easy.
-        easy: share of the easy crops that is kept; all others are, but for the next.
-        hopeless: a crop whose label costs so many nats a character, or more, is left out; infinite leaves out none.
-        seed: which easy ones are kept.
+        sure: a crop is easy if its label has at least this probability.
+        easy: share of the easy crops to keep.
+        hopeless: a crop is hopeless, and dropped, from this loss on, in nats per token; infinite: never.
+        seed: of the choice among the easy crops.
     """
 
     sure: float = 0.95
@@ -49,17 +49,17 @@ class Rule:
     seed: int = 0
 
     def kind(self, score: Score | None) -> Kind:
-        """What a crop is; None stands for one without a score."""
+        """The kind of a crop by its score; crops without a score are unusable."""
         if score is None:
             return "unusable"
-        if score.whole >= math.log(self.sure):
+        if score.total >= math.log(self.sure):
             return "easy"
         return "hopeless" if score.mean <= -self.hopeless else "hard"
 
 
 @dataclass
 class Selected:
-    """What has been looked at so far, by kind: numbers of crops, their loss in nats, and how many were kept."""
+    """Counts so far: number of crops and their loss in nats by kind, and the number of crops kept."""
 
     crops: Counter[Kind] = field(default_factory=Counter)
     nats: dict[Kind, float] = field(default_factory=lambda: defaultdict(float))
@@ -67,13 +67,13 @@ class Selected:
 
 
 def select(network: Recognizer, source: LmdbSource, writer: LmdbWriter, rule: Rule, device: str) -> Iterator[Selected]:
-    """Write what the rule keeps of `source`, byte for byte and in its order; what came of it so far, chunk by chunk.
+    """Copy the crops that the rule keeps, in order and with the same image bytes; yields the counts after each chunk.
 
     Args:
-        network: left as it is.
-        source: crops with labels.
+        network: scores the crops; it is not changed.
+        source: labelled crops.
         writer: of the new data set.
-        rule: what is kept.
+        rule: which crops are kept.
         device: where the network runs.
     """
     folded = fold_batch_norms(network)
@@ -90,7 +90,7 @@ def select(network: Recognizer, source: LmdbSource, writer: LmdbWriter, rule: Ru
             kind = rule.kind(score)
             selected.crops[kind] += 1
             if score is not None:
-                selected.nats[kind] -= score.whole
+                selected.nats[kind] -= score.total
             if sample is not None and (kind == "hard" or (kind == "easy" and chance < rule.easy)):
                 writer.add(source.image_bytes(index), sample.text, sample.boxes)
                 selected.kept += 1
@@ -104,30 +104,29 @@ def _sample(source: LmdbSource, index: int) -> Sample | None:
         return None
 
 
-def scores(folded: Recognizer, samples: Sequence[Sample | None]) -> list[Score | None]:
-    """The score of each sample; None for those that are not there, and for labels the network cannot write.
+def scores(network: Recognizer, samples: Sequence[Sample | None]) -> list[Score | None]:
+    """The score of each sample; None for missing samples and for labels that the network cannot produce.
 
     Args:
-        folded: in evaluation mode.
-        samples: of any order and size.
+        network: in evaluation mode.
+        samples: in any order and of any size.
     """
     prepared: dict[int, Prepared] = {}
-    for place, sample in enumerate(samples):
-        if sample and not why_unlearnable(sample.text, folded.charset, folded.architecture.max_length):
-            canvas, covered = folded.preprocessing(sample.image)
-            prepared[place] = Prepared(canvas, covered, folded.charset.encode(sample.text), None)
-    order = sorted(prepared, key=lambda place: (prepared[place].width, len(prepared[place].target)))
-    found: list[Score | None] = [None] * len(samples)
-    device = next(folded.parameters()).device
+    for index, sample in enumerate(samples):
+        if sample and not why_unlearnable(sample.text, network.charset, network.architecture.max_length):
+            canvas, covered = network.preprocessing(sample.image)
+            prepared[index] = Prepared(canvas, covered, network.charset.encode(sample.text), None)
+    order = sorted(prepared, key=lambda index: (prepared[index].width, len(prepared[index].target)))
+    result: list[Score | None] = [None] * len(samples)
+    device = next(network.parameters()).device
     for first in range(0, len(order), BATCH):
-        places = order[first : first + BATCH]
-        batch = collate([prepared[place] for place in places], folded.preprocessing)
-        batch = batch.to(device)
+        indices = order[first : first + BATCH]
+        batch = collate([prepared[index] for index in indices], network.preprocessing).to(device)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
-            logits, _, _ = folded(folded.normalize(batch.canvases), batch.widths, batch.targets)
+            logits, _, _ = network(network.normalize(batch.canvases), batch.widths, batch.targets)
         steps = F.log_softmax(logits.float(), dim=-1).gather(2, batch.targets.unsqueeze(2)).squeeze(2)  # (B, T)
-        counted = torch.arange(steps.shape[1], device=steps.device) <= batch.lengths.unsqueeze(1)  # end included
-        whole = (steps * counted).sum(dim=1)
-        for place, total, length in zip(places, whole.tolist(), batch.lengths.tolist(), strict=True):
-            found[place] = Score(total, total / (length + 1))
-    return found
+        counted = torch.arange(steps.shape[1], device=steps.device) <= batch.lengths.unsqueeze(1)  # with the end token
+        totals = (steps * counted).sum(dim=1)
+        for index, total, length in zip(indices, totals.tolist(), batch.lengths.tolist(), strict=True):
+            result[index] = Score(total, total / (length + 1))
+    return result

@@ -144,7 +144,7 @@ def test_the_report_shows_the_surest_mistakes_and_loads_nothing() -> None:
     assert all(link.startswith("data:image/jpeg;base64,") for link in page.links)
     assert not re.search(r"(src|href)=\"?http|url\(|@import", content)
     assert content.count('<div class="mistake">') == 4
-    assert "8 of 9 wrong; the 4 read with the most confidence." in page.text
+    assert "8 of 9 wrong; the 4 most confident are shown." in page.text
     assert "Cannot be decoded: 1 (records 3)." in page.text
 
 

@@ -250,7 +250,7 @@ def test_the_recogniser_is_compared_by_its_own_training(tmp_path: Path) -> None:
     arguments += ["--workers", "1", "--gates", "none", "--gates", "mul"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1
-    assert f"{tmp_path}/validation: no data set there" in result.output
+    assert f"{tmp_path}/validation: no data set in this folder" in result.output
     whole_folder(tmp_path / "validation/painted")
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output

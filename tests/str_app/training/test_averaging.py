@@ -65,14 +65,14 @@ def test_a_network_is_grown_to_be_averaged_with_what_it_grew_into(tmp_path: Path
 )
 def test_other_kinds_have_no_mean(tmp_path: Path, part: str, other: dict) -> None:
     paths = [checkpoint(tmp_path / "1.safetensors", 1, **other), checkpoint(tmp_path / "2.safetensors", 2)]
-    with pytest.raises(StrAppError, match=f"1.safetensors: its {part} is not that of .*2.safetensors"):
+    with pytest.raises(StrAppError, match=f"1.safetensors: its {part} differs from that of .*2.safetensors"):
         average_checkpoints(paths, [1, 1])
 
 
 @pytest.mark.parametrize("shares", [[1.0], [1.0, 0.0], [1.0, -1.0], [1.0, 1.0, 1.0]])
 def test_each_needs_a_share(tmp_path: Path, shares: list[float]) -> None:
     paths = [checkpoint(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
-    with pytest.raises(StrAppError, match="give each a share above 0"):
+    with pytest.raises(StrAppError, match="give one share above 0 per checkpoint"):
         average_checkpoints(paths, shares)
 
 

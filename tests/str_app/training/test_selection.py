@@ -45,11 +45,11 @@ def write(path: Path, labels: list[str]) -> LmdbSource:
 
 
 @pytest.mark.parametrize(
-    ("whole", "mean", "kind"),
+    ("total", "mean", "kind"),
     [(-0.01, -0.005, "easy"), (-0.1, -0.05, "hard"), (-9.9, -2.4, "hard"), (-5.2, -2.6, "hopeless")],
 )
-def test_kinds(whole: float, mean: float, kind: str) -> None:
-    assert Rule().kind(Score(whole, mean)) == kind
+def test_kinds(total: float, mean: float, kind: str) -> None:
+    assert Rule().kind(Score(total, mean)) == kind
     assert Rule().kind(None) == "unusable"
     assert Rule(hopeless=math.inf).kind(Score(-5000, -1000)) == "hard"
 
@@ -58,8 +58,7 @@ def test_a_score_is_the_labels_log_probability_whatever_it_is_batched_with(netwo
     texts = ["ab", "", "a", "abcab", "cba", "d", "abca"]
     samples: list[Sample | None] = [Sample(picture(18 + 20 * k), text) for k, text in enumerate(texts)]
     samples.append(None)
-    found = scores(network, samples)
-    for sample, score in zip(samples, found, strict=True):
+    for sample, score in zip(samples, scores(network, samples), strict=True):
         if sample is None or sample.text in ("", "abcab", "d"):  # too long; not in the charset
             assert score is None
             continue
@@ -70,8 +69,8 @@ def test_a_score_is_the_labels_log_probability_whatever_it_is_batched_with(netwo
             logits, _, _ = network(images, torch.tensor([covered]), targets)
         expected = logits.log_softmax(-1).gather(2, targets[..., None]).sum().item()
         assert score is not None
-        assert score.whole == pytest.approx(expected, rel=0.02)  # bfloat16 convolutions
-        assert score.mean == pytest.approx(score.whole / (len(sample.text) + 1))
+        assert score.total == pytest.approx(expected, rel=0.02)  # bfloat16 convolutions
+        assert score.mean == pytest.approx(score.total / (len(sample.text) + 1))
 
 
 def test_what_is_kept_is_kept_byte_for_byte(
