@@ -32,7 +32,7 @@ import typer
 
 from str_app.datasets.opening import open_source
 from str_app.datasets.renderer.style import Style
-from str_app.engines.torch_engine import TorchEngine
+from str_app.engines.load import make_engine
 from str_app.evaluation.protocol import evaluate_source
 from str_app.models.backbones.resnet import fold_batch_norms
 from str_app.models.checkpoint import load_checkpoint
@@ -169,7 +169,7 @@ def learn_and_read(out: Path, kind: Kind, going_on: bool, steps: int, seed: int,
                 options += ["--from", "small"]
             run("train", *options, *[part for key, value in settings.items() for part in ("--set", f"{key}={value}")])
         network, _ = load_checkpoint(weights)
-        reader, folded = Reader(TorchEngine(network, device="cpu"), batch_size=64), fold_batch_norms(network.eval())
+        reader, folded = Reader(make_engine(network, device="cpu"), batch_size=64), fold_batch_norms(network.eval())
         assert isinstance(folded, Recognizer)
         read: Found = {}
         for path in val:

@@ -24,8 +24,8 @@ from str_app.datasets.opening import open_source
 from str_app.datasets.renderer import Renderer, TextSource, find_fonts, find_photographs, frequent_words
 from str_app.datasets.renderer.style import EXCLUSIVE, Style
 from str_app.datasets.sample import Sample
+from str_app.engines.load import checkpoint_file
 from str_app.engines.precision import has_bf16
-from str_app.engines.torch_engine import checkpoint_file
 from str_app.models.checkpoint import load_checkpoint
 from str_app.models.preprocessing import widen
 from str_app.models.recognizer import Recognizer

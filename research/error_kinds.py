@@ -19,10 +19,10 @@ import numpy as np
 import typer
 
 from str_app.datasets.opening import open_source
+from str_app.decoding.word_prior import WEIGHT, WordPrior
 from str_app.evaluation.metrics import edit_distance, wilson_interval
 from str_app.evaluation.protocol import evaluate_source, protocol_of
 from str_app.reader import Reader
-from str_app.word_prior import WEIGHT, WordPrior
 
 
 class Case(NamedTuple):
@@ -62,7 +62,7 @@ def main(
     """Read the sets and print the tables."""
     reader, bonus = Reader.load(model, prior=prior), WordPrior.released()
     fold = protocol_of(reader.charset).fold
-    network_height, _ = reader.canvas_sizes
+    network_height = reader.preprocessing.height
     cases = []
     for path in data:
         source = open_source(path)

@@ -39,7 +39,7 @@ def main() -> None:
 
     OUTPUT.mkdir(exist_ok=True)
     picture = OUTPUT / "readings.png"
-    sheet = draw_readings(crops, readings, labels, reader.engine.preprocessing)
+    sheet = draw_readings(crops, readings, labels, reader.preprocessing)
     cv2.imwrite(str(picture), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     print(f"\n== Picture with readings and attention: {picture.relative_to(ROOT)}")
 

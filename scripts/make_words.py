@@ -1,4 +1,4 @@
-"""Writes str_app/words.txt.gz, the word frequencies that `str_app.word_prior` knows, from the package wordfreq.
+"""Writes str_app/decoding/words.txt.gz, the word frequencies of `str_app.decoding.word_prior`, from wordfreq.
 
     python scripts/make_words.py
 
@@ -18,7 +18,7 @@ import wordfreq
 from str_app.datasets.renderer.words import ENGLISH_WORDS, OTHER_LANGUAGES, OTHER_WORDS
 
 OTHER_SHARE = 0.02  # of what a reader of each of them would meet
-TARGET = Path(__file__).parent.parent / "str_app" / "words.txt.gz"
+TARGET = Path(__file__).parent.parent / "str_app" / "decoding" / "words.txt.gz"
 HEADER = f"""\
 # English words and some of {", ".join(OTHER_LANGUAGES)}, by frequency: log10, then the words.
 # From wordfreq {version("wordfreq")} by Robyn Speer (doi 10.5281/zenodo.7199437), changed: chosen, mixed, rounded.

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from str_app.models.gates.layers import RefinedGRU as RefinedGRU
     from str_app.models.gates.layers import RefinedLSTM as RefinedLSTM
     from str_app.models.gates.layers import RefinedMGU as RefinedMGU
-    from str_app.reader import Character as Character
     from str_app.reader import Reader as Reader
-    from str_app.reader import Reading as Reading
+    from str_app.reading import Character as Character
+    from str_app.reading import Reading as Reading
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Character": "str_app.reader",
+    "Character": "str_app.reading",
     "ImageError": "str_app.errors",
     "ImageLimits": "str_app.inputs.images",
     "Reader": "str_app.reader",
-    "Reading": "str_app.reader",
+    "Reading": "str_app.reading",
     "RefinedGRU": "str_app.models.gates.layers",
     "RefinedGRUCell": "str_app.models.gates.cells",
     "RefinedLSTM": "str_app.models.gates.layers",

@@ -1,4 +1,4 @@
-"""What one image says, and its one form in JSON."""
+"""The result of reading one image, and its JSON form."""
 
 from __future__ import annotations
 
@@ -9,14 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from str_app.character_boxes import Box
-
-QUARTER_TURNS = (0, 1, 2, 3)
-# From this height over width on, a crop is rather a word on its side than one letter.
-TALL = 1.4
-# In a crop of this height over width a lone character that is less than certain is rather a word on its side.
-LONE = 2.0
-CERTAIN = 0.85
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 
 
 @dataclass(frozen=True)
@@ -36,15 +29,15 @@ class Character:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one image says.
+    """The result of reading one image.
 
     Attributes:
         text: the reading; may be empty.
         confidence: calibrated probability that the whole reading, its end included, is right; see docs/confidence.md.
         characters: one entry per character of `text`.
-        attention: float32 (len(text) + 1, H', W') over the canvas, the end token's map last; None unless asked for.
+        attention: float32 (len(text) + 1, H', W') over the canvas, the end token's map last; None unless requested.
         covered: share of the canvas's width that the crop covers, from the left; the rest is padding.
-        rotation: degrees by which the image was turned counter-clockwise to be read: 0 unless other turns were tried.
+        rotation: degrees by which the image was turned counter-clockwise for this reading; 0 unless turns were tried.
     """
 
     text: str
@@ -55,7 +48,7 @@ class Reading:
     rotation: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """As the command line and the server write it in JSON, rounded; attention where it was asked for."""
+        """The JSON form of the command line and the server, rounded; with attention where there is one."""
         fields: dict[str, Any] = {
             "text": self.text,
             "confidence": round(self.confidence, 4),
@@ -73,69 +66,28 @@ class Reading:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Reading:
-        """The inverse of `as_dict`, as rounded as that.
+        """The inverse of `as_dict`, up to its rounding.
 
         Raises:
-            KeyError, TypeError, ValueError: not the form of `as_dict`.
+            KeyError, TypeError, ValueError: `fields` has another form.
         """
         characters = tuple(
             Character(str(c["text"]), float(c["confidence"]), _box(c["box"])) for c in fields["characters"]
         )
-        seen = fields.get("attention")
+        attention = fields.get("attention")
         return cls(
             str(fields["text"]),
             float(fields["confidence"]),
             characters,
-            np.array(seen["maps"], dtype=np.float32) if seen else None,
-            float(seen["covered"]) if seen else 1.0,
+            np.array(attention["maps"], dtype=np.float32) if attention else None,
+            float(attention["covered"]) if attention else 1.0,
             int(fields.get("rotation", 0)),
         )
 
-    def moved(self, move: Callable[[Box], Box], rotation: int | None = None) -> Reading:
-        """The same with every box put through `move`."""
-        characters = tuple(replace(character, box=move(character.box)) for character in self.characters)
+    def with_boxes(self, transform: Callable[[Box], Box], rotation: int | None = None) -> Reading:
+        """The same reading with every box transformed, and its rotation replaced unless None."""
+        characters = tuple(replace(character, box=transform(character.box)) for character in self.characters)
         return replace(self, characters=characters, rotation=self.rotation if rotation is None else rotation)
-
-
-def turns_of(image_size: tuple[int, int], rotate: bool) -> tuple[int, ...]:
-    """By how many quarters, counter-clockwise, an image of this height and width is turned to be read.
-
-    All four with `rotate`; else a tall one lies on either side as well, and others are upright.
-    """
-    if rotate:
-        return QUARTER_TURNS
-    height, width = image_size
-    return (0, 1, 3) if height >= TALL * width else (0,)
-
-
-def best_turn(readings: Sequence[Reading], turns: Sequence[int], image_size: tuple[int, int]) -> Reading:
-    """Of the readings of one image turned by quarters, counter-clockwise, the most confident.
-
-    Args:
-        readings: one with text is preferred, then one that is no doubtful lone character in a tall crop, and on a tie
-            the lesser turn.
-        turns: of each, ascending.
-        image_size: height and width of the image before it was turned; boxes are given back in its pixels.
-    """
-    height, width = image_size
-
-    def rank(turned: tuple[Reading, int]) -> tuple[bool, bool, float, int]:
-        reading, turn = turned
-        tall = (width >= LONE * height) if turn % 2 else (height >= LONE * width)
-        doubtful = tall and len(reading.text) == 1 and reading.confidence < CERTAIN
-        return reading.text != "", not doubtful, reading.confidence, -turn
-
-    best, turn = max(zip(readings, turns, strict=True), key=rank)
-
-    def unturned(box: Box) -> Box:
-        x0, y0, x1, y1 = box
-        if turn == 1:
-            return width - y1, x0, width - y0, x1
-        if turn == 2:
-            return width - x1, height - y1, width - x0, height - y0
-        return y0, height - x1, y1, height - x0
-
-    return best.moved(unturned, 90 * turn) if turn else best
 
 
 def _box(edges: Sequence[float]) -> Box:

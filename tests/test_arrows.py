@@ -70,8 +70,9 @@ def test_training_and_inference_need_no_http(room):
 
 def test_torch_stays_below_the_engine_boundary():
     """Reader, decoding and the server know NumPy arrays only."""
-    above = [ROOT / "str_app" / name for name in ("reader.py", "decoding.py", "engines/base.py")]
-    for path in [*files("serve"), *above]:
+    above = [ROOT / "str_app" / name for name in ("reader.py", "pipeline.py", "reading.py", "engines/base.py")]
+    folders = [path for folder in ("decoding", "views", "inputs") for path in files(f"str_app/{folder}")]
+    for path in [*files("serve"), *above, *folders]:
         assert not any(name.split(".")[0] == "torch" for name in imports(path)), path
 
 

@@ -26,7 +26,7 @@ from str_app.serve.operations.tracing import Tracer
 from str_app.serve.settings import Settings
 
 if TYPE_CHECKING:
-    from str_app.reader import Reader
+    from str_app.pipeline import CanvasReader
 
 STATIC = Path(__file__).parent.parent / "static"
 # Browsers ask each time whether a file has changed: a new server's page must not run an old one's scripts.
@@ -35,7 +35,7 @@ NOT_READY = problems.documented({503: "Warming up, or stopping."})
 NOT_ALIVE = problems.documented({503: "The model's thread has ended."})
 
 
-def load_reader(settings: Settings) -> Reader:
+def load_reader(settings: Settings) -> CanvasReader:
     """The reader that `settings` name, in as many processes as the batcher has threads; on a GPU in one."""
     from str_app.serve.inference.model_processes import RemoteReader
 
@@ -43,7 +43,7 @@ def load_reader(settings: Settings) -> Reader:
     return RemoteReader(settings, 1 if settings.device.startswith("cuda") else processes, threads)
 
 
-def create_app(settings: Settings | None = None, load: Callable[[], Reader] | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, load: Callable[[], CanvasReader] | None = None) -> FastAPI:
     """The ASGI application.
 
     The model is loaded when the application starts and warmed up while it already answers: liveness at once,

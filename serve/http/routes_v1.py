@@ -11,9 +11,10 @@ from fastapi.responses import JSONResponse
 from str_app.errors import ImageError
 from str_app.serve.http import problems, schema
 from str_app.serve.inference.service import Service, Work
+from str_app.views import MAX_VIEWS
 
 if TYPE_CHECKING:
-    from str_app.reader import Reading
+    from str_app.reading import Reading
 
 PROBLEMS = {
     400: "The multipart body or the JSON cannot be read.",
@@ -94,7 +95,7 @@ def routes(service: Service) -> APIRouter:
                 results = [{"image": upload.name, **_result(reading, attention)} for upload, reading in named]
                 return json_of(results, job)
 
-            return await service.answer(request, len(uploads) * (4 if rotate else 1), work)
+            return await service.answer(request, len(uploads) * (MAX_VIEWS if rotate else 1), work)
 
     @router.post(
         "/regions",
@@ -119,13 +120,13 @@ def routes(service: Service) -> APIRouter:
                         results.append({"region": corners, **_result(item[1], attention)})
                 return json_of(results, job)
 
-            return await service.answer(request, len(marked) * (4 if rotate else 1), work)
+            return await service.answer(request, len(marked) * (MAX_VIEWS if rotate else 1), work)
 
     @router.get("/models", summary="The model that answers", responses=problems.documented({401: PROBLEMS[401]}))
     async def models() -> schema.Models:
         reader = service.batcher.reader
         return schema.Models(
-            models=[schema.Model(name=reader.name, charset=reader.charset.characters, info=reader.info)]
+            models=[schema.Model(name=reader.name, charset=reader.charset.characters, info=dict(reader.info))]
         )
 
     return router

@@ -25,7 +25,7 @@ from str_app.serve.operations.logs import log_config, logger
 from str_app.serve.settings import Settings
 
 if TYPE_CHECKING:
-    from str_app.reader import Reader
+    from str_app.pipeline import CanvasReader
 
 
 class Server(uvicorn.Server):
@@ -61,7 +61,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def run(settings: Settings, load: Callable[[], Reader] | None = None) -> None:
+def run(settings: Settings, load: Callable[[], CanvasReader] | None = None) -> None:
     """Serve until told to stop.
 
     Args:

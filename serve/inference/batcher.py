@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING
 
-from str_app.passes import usual_sizes
+from str_app.buckets import bucket_sizes
 from str_app.serve.http.problems import ProblemError
 from str_app.serve.inference.jobs import Crop, Outcome, deliver
 from str_app.serve.operations.telemetry import Metrics
 
 if TYPE_CHECKING:
-    from str_app.reader import Fitted, Reader
+    from str_app.pipeline import CanvasReader
+    from str_app.views import Canvas
 
 logger = logging.getLogger("str_app.serve")
 # A fuller batch of another canvas width may go first, but nobody waits longer for that.
@@ -33,8 +34,8 @@ def shares(threads: int) -> tuple[int, int]:
 
 @dataclass
 class _Item:
-    fitted: Fitted
-    reader: Reader
+    canvas: Canvas
+    reader: CanvasReader
     outcome: asyncio.Future[Outcome]
     since: float = field(default_factory=time.perf_counter)
 
@@ -63,7 +64,7 @@ class Batcher:
 
     def __init__(
         self,
-        load: Callable[[], Reader],
+        load: Callable[[], CanvasReader],
         *,
         max_batch: int,
         max_pending: int,
@@ -73,7 +74,7 @@ class Batcher:
     ) -> None:
         self.loaded: Future[None] = Future()
         self._load = load
-        self._buckets = usual_sizes(max_batch)
+        self._buckets = bucket_sizes(max_batch)
         self._max_pending = max_pending
         self._max_wait_s = max_wait_s
         self._metrics = metrics
@@ -83,7 +84,7 @@ class Batcher:
         self._closed = False
         self._warm = threading.Event()
         self._seconds_per_image = 0.01
-        self._reader: Reader | None = None
+        self._reader: CanvasReader | None = None
         self._workers, self._share = shares(threads)
         self._all_warm = threading.Barrier(self._workers)
         self._first = threading.Thread(target=self._run, name="inference", daemon=True)
@@ -115,7 +116,7 @@ class Batcher:
         return self._first.is_alive() and (self._second.ident is None or self._second.is_alive())
 
     @property
-    def reader(self) -> Reader:
+    def reader(self) -> CanvasReader:
         """What fits and reads the images of a request that begins now."""
         assert self._reader is not None, "not loaded yet"
         return self._reader
@@ -163,9 +164,9 @@ class Batcher:
         finally:
             self._pending -= images
 
-    def submit(self, crop: Crop, reader: Reader) -> None:
-        """Queue a crop that `reader` has fitted to its canvases; from any thread."""
-        items = [_Item(fitted, reader, outcome) for fitted, outcome in zip(crop.fitted, crop.outcomes, strict=False)]
+    def submit(self, crop: Crop, reader: CanvasReader) -> None:
+        """Queue a crop whose views are on the reader's canvases; from any thread."""
+        items = [_Item(canvas, reader, outcome) for canvas, outcome in zip(crop.views, crop.outcomes, strict=False)]
         with self._changed:
             self._waiting += items
             self._changed.notify(len(items))
@@ -202,7 +203,7 @@ class Batcher:
             self._compute(batch)
         return bool(batch)
 
-    def _warm_up(self, reader: Reader) -> None:
+    def _warm_up(self, reader: CanvasReader) -> None:
         reader.use_threads(self._share)
         reader.warm_up(self._buckets)
 
@@ -230,7 +231,7 @@ class Batcher:
             return []
         groups: dict[tuple[int, tuple[int, ...]], list[_Item]] = {}
         for item in self._waiting:
-            groups.setdefault((id(item.reader), item.fitted.canvas.shape), []).append(item)
+            groups.setdefault((id(item.reader), item.canvas.pixels.shape), []).append(item)
         oldest, *_ = groups.values()
         overdue = time.perf_counter() - oldest[0].since > OVERTAKEN_S
         chosen = oldest if overdue else max(groups.values(), key=len)
@@ -245,7 +246,7 @@ class Batcher:
     def _compute(self, batch: list[_Item]) -> None:
         start = time.perf_counter()
         try:
-            readings = batch[0].reader.read_fitted([item.fitted for item in batch], attention=True)
+            readings = batch[0].reader.read_canvases([item.canvas for item in batch], attention=True)
         except Exception as error:
             if len(batch) == 1:
                 deliver([(batch[0].outcome, error)])

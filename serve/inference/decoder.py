@@ -13,10 +13,12 @@ from str_app.errors import ImageError
 from str_app.inputs.images import ImageLimits, load_image
 from str_app.serve.inference.jobs import Crop, deliver
 from str_app.serve.operations.telemetry import Metrics
+from str_app.views import views_of
 
 if TYPE_CHECKING:
     from str_app.inputs.regions import Region
-    from str_app.reader import Fitted, Reader
+    from str_app.pipeline import CanvasReader
+    from str_app.views import Canvas
 
 T = TypeVar("T")
 LARGE_S = 0.02  # of a thread's CPU: some millions of pixels, far above any word's crop
@@ -42,18 +44,18 @@ class Decoder:
         """The same and its seconds, waiting for a thread left out."""
         return await self.run(lambda: self._measured(work))
 
-    def feed(self, crop: Crop, fit: Callable[[], list[Fitted]], queue: Callable[[Crop], None]) -> None:
+    def feed(self, crop: Crop, fit: Callable[[], list[Canvas]], queue: Callable[[Crop], None]) -> None:
         """Fit a crop on one of the threads and queue it from there; the event loop does nothing in between.
 
         What `fit` raises becomes the crop's outcome.
         """
         self._threads.submit(self._feed, crop, fit, queue)
 
-    def _feed(self, crop: Crop, fit: Callable[[], list[Fitted]], queue: Callable[[Crop], None]) -> None:
+    def _feed(self, crop: Crop, fit: Callable[[], list[Canvas]], queue: Callable[[Crop], None]) -> None:
         if crop.cancelled:
             return
         try:
-            crop.fitted, crop.decode_s = self._measured(fit)
+            crop.views, crop.decode_s = self._measured(fit)
         except Exception as error:
             deliver([(crop.outcomes[0], error)])
             return
@@ -91,38 +93,39 @@ def _give_memory_back() -> None:
         trim(0)
 
 
-def fit_crop(encoded: bytes, limits: ImageLimits, reader: Reader, rotate: bool) -> list[Fitted]:
+def fit_crop(encoded: bytes, limits: ImageLimits, reader: CanvasReader, rotate: bool) -> list[Canvas]:
     """One crop on its canvas; on four, turned, with `rotate`.
 
     Raises:
         ImageError: it cannot be decoded, or is over a limit.
     """
-    return reader.fit_turns(load_image(encoded, limits), rotate)
+    return views_of(load_image(encoded, limits), reader.preprocessing, rotate=rotate, policy=reader.policy)
 
 
 class MarkedPhoto(NamedTuple):
     """A photograph's regions on their canvases, and its height and width."""
 
-    regions: list[tuple[Region, list[Fitted]] | ImageError]
+    regions: list[tuple[Region, list[Canvas]] | ImageError]
     size: tuple[int, int]
 
 
 def fit_regions(
-    encoded: bytes, regions: Sequence[Any], limits: ImageLimits, reader: Reader, rotate: bool
+    encoded: bytes, regions: Sequence[Any], limits: ImageLimits, reader: CanvasReader, rotate: bool
 ) -> MarkedPhoto:
     """The same for each region of one photograph; the error of a region stands in its place.
 
     Raises:
         ImageError: the photograph cannot be decoded, or is over a limit.
     """
-    from str_app.inputs.regions import crops
+    from str_app.inputs.regions import crops_of_regions
 
     photo = load_image(encoded, limits)
-    fitted: list[tuple[Region, list[Fitted]] | ImageError] = []
-    for crop in crops(photo, regions, limits):
+    fitted: list[tuple[Region, list[Canvas]] | ImageError] = []
+    for crop in crops_of_regions(photo, regions, limits):
         if isinstance(crop, ImageError):
             fitted.append(crop)
         else:
             region, pixels = crop
-            fitted.append((region, reader.fit_turns(pixels, rotate)))
+            views = views_of(pixels, reader.preprocessing, rotate=rotate, policy=reader.policy)
+            fitted.append((region, views))
     return MarkedPhoto(fitted, (photo.shape[0], photo.shape[1]))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from str_app.reader import Fitted, Reading
+    from str_app.reading import Reading
+    from str_app.views import Canvas
 
 T = TypeVar("T")
 
@@ -24,19 +25,19 @@ class Crop:
     """One crop on its way to its reading.
 
     Args:
-        turns: on how many canvases it may be read, turned.
+        count: on how many canvases it may be read.
 
     Attributes:
         outcomes: for each canvas, set on the event loop that made the crop; there may be fewer canvases. Cancelled, a
             canvas that has not been started is not computed.
-        fitted: the canvases, once they are decoded.
+        views: the canvases, once they are decoded.
         decode_s: how long that took.
     """
 
-    def __init__(self, turns: int) -> None:
+    def __init__(self, count: int) -> None:
         loop = asyncio.get_running_loop()
-        self.outcomes: list[asyncio.Future[Outcome]] = [loop.create_future() for _ in range(turns)]
-        self.fitted: Sequence[Fitted] = ()
+        self.outcomes: list[asyncio.Future[Outcome]] = [loop.create_future() for _ in range(count)]
+        self.views: Sequence[Canvas] = ()
         self.decode_s = 0.0
 
     def cancel(self) -> None:

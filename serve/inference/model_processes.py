@@ -19,12 +19,14 @@ from queue import SimpleQueue
 from typing import Any
 
 import str_app
-from str_app.engines.base import Description
 from str_app.errors import StrAppError
-from str_app.reader import Fitted, Reader, Reading
+from str_app.pipeline import CanvasReader, Description
+from str_app.reader import Reader
+from str_app.reading import Reading
 from str_app.serve.operations.logs import log_config, logger
 from str_app.serve.operations.telemetry import Usage
 from str_app.serve.settings import Settings
+from str_app.views import Canvas
 
 HERE = Path(str_app.__file__).resolve().parent.parent
 START = "import sys; sys.path.insert(0, sys.argv[2]); from str_app.serve.inference.model_processes import main; main()"
@@ -32,8 +34,8 @@ STARTS = 3  # of a replacement that ends while it loads, before the pass fails
 BEHIND = 10  # nice value: the event loop goes first, since what it does is short
 
 
-class RemoteReader(Reader):
-    """A reader whose passes are made by processes, each with a model of its own and one pass at a time.
+class RemoteReader(CanvasReader):
+    """Reads canvases in processes of their own, each with a model and one batch at a time.
 
     A process that ends (killed for memory, say) is replaced, and its pass made again. All end when the reader is closed
     or forgotten, and when this process ends in whatever way.
@@ -61,7 +63,7 @@ class RemoteReader(Reader):
             raise
         for member in members:
             self._idle.put(member)
-        super().__init__(description, settings.max_batch)  # type: ignore[arg-type]
+        super().__init__(description)
 
     @property
     def usage(self) -> Usage:
@@ -70,7 +72,7 @@ class RemoteReader(Reader):
         return Usage(sum(one.resident_bytes for one in used), sum(one.cpu_seconds for one in used))
 
     def warm_up(self, sizes: Sequence[int]) -> None:
-        """See `Reader.warm_up`: every process, once."""
+        """See `CanvasReader`: every process, once."""
         with self._warming:
             if not self._warm:
                 members = [self._idle.get() for _ in self._members]
@@ -81,15 +83,15 @@ class RemoteReader(Reader):
                     self._idle.put(member)
                 self._warm = True
 
-    def read_fitted(self, fitted: Sequence[Fitted], **_: Any) -> list[Reading]:
-        """See `Reader.read_fitted`, with attention and otherwise by default."""
+    def read_canvases(self, canvases: Sequence[Canvas], *, attention: bool = True) -> list[Reading]:
+        """See `CanvasReader`; always with attention."""
         member = self._idle.get()
         try:
             try:
-                return member.read(fitted)
+                return member.read(canvases)
             except _EndedError:
                 member.replace()
-                return member.read(fitted)
+                return member.read(canvases)
         finally:
             self._idle.put(member)
 
@@ -151,9 +153,9 @@ class _Process:
     def _unloaded(self) -> StrAppError:
         return StrAppError(f"the model's process ended while it loaded ({self.end()})")
 
-    def read(self, fitted: Sequence[Fitted]) -> list[Reading]:
+    def read(self, canvases: Sequence[Canvas]) -> list[Reading]:
         """As `answer` to the canvases."""
-        self.send("read_fitted", (fitted,), {"attention": True})
+        self.send("read_canvases", (canvases,), {"attention": True})
         readings: list[Reading] = self.answer()
         return readings
 
@@ -235,7 +237,7 @@ def main() -> None:
         except Exception as error:
             connection.send(_picklable(error))
             return
-        connection.send(Description(reader.name, reader.charset, reader.engine.preprocessing, reader.info))
+        connection.send(reader.description)
         while True:
             method, arguments, options = connection.recv()
             try:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from str_app.errors import ImageError
-from str_app.reading import QUARTER_TURNS
 from str_app.serve.http.problems import ProblemError
 from str_app.serve.http.uploads import Body, Upload, UploadMemory
 from str_app.serve.inference.batcher import Batcher
@@ -22,10 +21,13 @@ from str_app.serve.inference.jobs import Crop
 from str_app.serve.operations.logs import logger
 from str_app.serve.operations.telemetry import Lifecycle, Metrics
 from str_app.serve.settings import Settings
+from str_app.views import MAX_VIEWS, merge
 
 if TYPE_CHECKING:
     from str_app.inputs.regions import Region
-    from str_app.reader import Fitted, Reader, Reading
+    from str_app.pipeline import CanvasReader
+    from str_app.reading import Reading
+    from str_app.views import Canvas
 
 T = TypeVar("T")
 STAGES = ("decode", "queue", "inference")
@@ -87,7 +89,7 @@ class Service:
 class Work:
     """Reads the images of one request, all with one reader, and notes the slowest image of each stage."""
 
-    def __init__(self, service: Service, request: Request, reader: Reader) -> None:
+    def __init__(self, service: Service, request: Request, reader: CanvasReader) -> None:
         self.reader = reader
         self._service = service
         self._scope = request.scope
@@ -115,7 +117,7 @@ class Work:
         Raises:
             ProblemError: 422, the photograph itself cannot be read.
         """
-        from str_app.inputs.regions import in_photo
+        from str_app.inputs.regions import to_photo
 
         try:
             if isinstance(photo.data, ImageError):
@@ -136,20 +138,20 @@ class Work:
                 results.append(reading)
             else:
                 region = item[0]
-                results.append((region, reading.moved(partial(in_photo, marked=region, photo_size=size))))
+                results.append((region, reading.with_boxes(partial(to_photo, region=region, photo_size=size))))
         return results
 
     def _decode(self, data: bytes, rotate: bool) -> Crop:
         """A crop that is decoded and read from now on."""
-        crop = Crop(len(QUARTER_TURNS))  # more than most have: how many is known when it is decoded
+        crop = Crop(MAX_VIEWS)  # more than most have: how many is known when it is decoded
         fit = partial(fit_crop, data, self._limits, self.reader, rotate)
         self._service.decoder.feed(crop, fit, partial(self._service.batcher.submit, reader=self.reader))
         return crop
 
-    def _queue(self, canvases: Sequence[Fitted]) -> Crop:
+    def _queue(self, canvases: Sequence[Canvas]) -> Crop:
         """A crop that is decoded already and read from now on."""
         crop = Crop(len(canvases))
-        crop.fitted = canvases
+        crop.views = canvases
         self._service.batcher.submit(crop, self.reader)
         return crop
 
@@ -166,14 +168,14 @@ class Work:
         """The reading of a crop, or the best of its turns."""
         try:
             outcomes = [await crop.outcomes[0]]  # from then on it is known how many there are
-            outcomes += [await outcome for outcome in crop.outcomes[1 : len(crop.fitted)]]
+            outcomes += [await outcome for outcome in crop.outcomes[1 : len(crop.views)]]
         except ImageError as error:
             return error
         self._note("decode", crop.decode_s)
         for outcome in outcomes:
             self._note("queue", outcome.queue_s)
             self._note("inference", outcome.inference_s)
-        return self.reader.best(crop.fitted, [outcome.reading for outcome in outcomes])
+        return merge(crop.views, [outcome.reading for outcome in outcomes], self.reader.policy)
 
     def _note(self, stage: str, seconds: float) -> None:
         self._stages[stage] = max(self._stages[stage], seconds)

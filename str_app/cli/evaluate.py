@@ -69,12 +69,11 @@ def evaluate(
             file.parent.mkdir(parents=True, exist_ok=True)
     test_sets = open_test_sets(data)
 
-    from str_app.decoding import BEAM
     from str_app.reader import Reader
 
     reader = Reader.load(model, device=device, threads=threads, batch_size=batch_size, prior=prior, precision=precision)
     compared = PROTOCOLS[protocol] if protocol else protocol_of(reader.charset)
-    results = [_run(reader, test_set, lexicon50, compared, beam or BEAM) for test_set in test_sets]
+    results = [_run(reader, test_set, lexicon50, compared, beam) for test_set in test_sets]
     typer.echo(markdown(results))
     if json_file is not None:
         _write(json_file, json.dumps(as_json(reader.name, results), ensure_ascii=False, indent=2) + "\n")
@@ -99,7 +98,7 @@ def _write(path: Path, content: str) -> None:
         raise StrAppError(f"{path}: {error.strerror}") from error
 
 
-def _run(reader: Reader, test_set: TestSet, lexicon50: bool, protocol: Protocol, beam: int) -> SetResult:
+def _run(reader: Reader, test_set: TestSet, lexicon50: bool, protocol: Protocol, beam: int | None) -> SetResult:
     from str_app.evaluation.protocol import evaluate_source
 
     source = test_set.source

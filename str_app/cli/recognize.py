@@ -69,22 +69,21 @@ def recognize(
     if server is None:
         words = read_words(lexicon) if lexicon is not None else None
 
-        from str_app.decoding import BEAM
         from str_app.reader import Reader
 
         reader = Reader.load(
             model, device=device, threads=threads, batch_size=batch_size, prior=prior, precision=precision
         )
-        backend = _Local(reader, {"beam": beam or BEAM, "lexicon": words, "rotate": rotate})
+        backend = _Local(reader, {"beam": beam, "lexicon": words, "rotate": rotate})
     else:
         _refuse_local_options(context)
         backend = _Server(server, api_key, rotate)
     if regions is not None:
         if len(inputs) != 1 or inputs[0].is_dir():
             raise typer.BadParameter("--regions needs exactly one image file")
-        from str_app.inputs.regions import read_regions
+        from str_app.inputs.regions import read_regions_file
 
-        boxes = read_regions(regions)
+        boxes = read_regions_file(regions)
         names = [f"{inputs[0]}#{number}" for number in range(1, len(boxes) + 1)]
         failed = _print(names, backend.read_regions(inputs[0], boxes), as_json)
         if failed:

@@ -35,7 +35,7 @@ def select(
     import torch
 
     from str_app.datasets.lmdb_store import LmdbSource, LmdbWriter
-    from str_app.engines.torch_engine import checkpoint_file
+    from str_app.engines.load import checkpoint_file
     from str_app.models.checkpoint import load_checkpoint
     from str_app.training.selection import KINDS, Rule, Selected
     from str_app.training.selection import select as select_crops

@@ -1,7 +1,8 @@
-"""The one boundary below `Reader`: whatever runs the network, it looks like this. NumPy in, NumPy out."""
+"""The boundary below decoding: whatever runs the network looks like this. NumPy in, NumPy out."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -10,60 +11,60 @@ import numpy.typing as npt
 from str_app.models.charset import Charset
 from str_app.models.preprocessing import Preprocessing
 
-Memory = Any  # what `encode` hands to `step` and `follow`; only the engine looks inside
-State = Any  # the decoder's recurrent state; only the engine looks inside
-
-
-class Description(NamedTuple):
-    """What is known of an engine elsewhere: enough to fit crops to its canvases."""
-
-    name: str
-    charset: Charset
-    preprocessing: Preprocessing
-    info: dict[str, Any]
+Memory = Any  # what `encode` hands to `step` and `decode_greedy`; opaque outside of the engine
+State = Any  # the decoder's recurrent state; opaque outside of the engine
 
 
 class Step(NamedTuple):
     """One decoding step of R prefixes.
 
     Attributes:
-        log_probs: float32 (R, charset.num_classes), log-softmax with the calibrated temperature applied; index 0 is the
-            end token.
-        state: handed to the next `step`.
+        logits: float32 (R, charset.num_classes); class 0 is the end token.
+        state: for the next `step`.
         attention: float32 (R, H', W'), non-negative, sums to 1 over the feature map; H' is 1 for 1-D attention.
     """
 
-    log_probs: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32]
     state: State
     attention: npt.NDArray[np.float32]
 
 
-class Followed(NamedTuple):
-    """All T steps of greedy decoding: as many as the batch's longest reading has characters, and one for its end.
+class GreedySteps(NamedTuple):
+    """All T steps of greedy decoding of B crops: as many as the longest reading has characters, and one for its end.
 
     Attributes:
-        log_probs: float32 (B, T, charset.num_classes), as of `Step`, one row a crop.
+        logits: float32 (B, T, charset.num_classes), as of `Step`.
         attention: float32 (B, T, H', W'), as of `Step`.
     """
 
-    log_probs: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32]
     attention: npt.NDArray[np.float32]
 
 
 class Engine(Protocol):
-    """Runs the encoder once and the decoder step by step. Thread-safe: no call changes the engine."""
+    """Runs the encoder once a crop and the decoder step by step. Thread-safe: no call changes the engine.
+
+    Attributes:
+        name: of the model.
+        charset: its classes.
+        preprocessing: the canvases it takes.
+        max_length: most characters of one reading.
+        info: the checkpoint's metadata; empty if there is none. `temperature` in it calibrates the logits, which the
+            engine leaves as they are: see `str_app.decoding.scoring.Scorer`.
+    """
 
     name: str
     charset: Charset
     preprocessing: Preprocessing
-    max_length: int  # characters a reading can have at most
+    max_length: int
+    info: Mapping[str, Any]
 
     def encode(self, canvases: npt.NDArray[np.uint8], widths: npt.NDArray[np.int64]) -> tuple[Memory, State]:
         """Encode a batch.
 
         Args:
             canvases: uint8 (B, height, W, 3), RGB, of one width, as `Preprocessing` makes them.
-            widths: int64 (B,), canvas columns covered by each crop.
+            widths: int64 (B,), canvas columns that each crop covers.
         """
 
     def step(
@@ -78,17 +79,18 @@ class Engine(Protocol):
 
         Args:
             memory: of all crops, from `encode`.
-            state: from `encode`, or from the step before.
-            tokens: (R,), each prefix's last character, 0 before the first.
-            crops: (R,), whose prefix it is, by the place in `memory`.
-            parents: (R,), what it goes on from, by the place in `state`; repeats are allowed, as beam search needs.
+            state: from `encode`, or from the previous step.
+            tokens: (R,), each prefix's last class, 0 before the first.
+            crops: (R,), index in `memory` of each prefix's crop.
+            parents: (R,), index in `state` of the prefix that each continues; repeats are allowed, as beam search
+                needs.
         """
 
-    def follow(self, memory: Memory, state: State) -> Followed:
-        """Steps from the first on, each fed what the one before found most probable, until every sequence has ended.
+    def decode_greedy(self, memory: Memory, state: State) -> GreedySteps:
+        """Feed each step the most probable class of the one before, until every sequence has ended.
 
-        At most `max_length + 1`.
+        At most `max_length + 1` steps.
         """
 
     def use_threads(self, count: int) -> None:
-        """CPU threads for what the calling thread computes from now on."""
+        """Set the CPU threads for what the calling thread computes from now on."""

@@ -1,4 +1,4 @@
-"""What a network's convolutions compute in."""
+"""The number format of the backbone."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "bf16", "fp32"]
 # For every command that reads.
-HELP = "Of the convolutions: bf16, fp32, or, auto, bf16 where the processor has instructions for it."
+HELP = "Backbone precision: bf16, fp32, or auto: bf16 where the processor has instructions for it."
 
 
-def resolve(precision: Precision, bf16_pays: bool) -> Literal["bf16", "fp32"]:
-    """What it is where bfloat16 pays or does not, which `auto` leaves open."""
+def resolve_precision(precision: Precision, prefer_bf16: bool) -> Literal["bf16", "fp32"]:
+    """`precision`, or what `auto` means where bfloat16 is preferred or not."""
     if precision == "auto":
-        return "bf16" if bf16_pays else "fp32"
+        return "bf16" if prefer_bf16 else "fp32"
     return precision
 
 
@@ -27,6 +27,6 @@ def has_bf16(device: torch.device) -> bool:
 
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Not before torch 2.13.
-    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    # Since torch 2.13.
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from str_app.datasets.sample import Source, UnreadableSample
-from str_app.decoding import BEAM
 from str_app.errors import StrAppError
 from str_app.evaluation import metrics
 from str_app.evaluation.confidence import SelectiveMetrics, selective_metrics
@@ -175,7 +174,7 @@ def evaluate_source(
     subsets: Mapping[str, frozenset[int]] | None = None,
     lexicons: Mapping[int, Sequence[str]] | None = None,
     protocol: Protocol | None = None,
-    beam: int = BEAM,
+    beam: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> SetResult:
     """Read a data set.
@@ -227,7 +226,7 @@ def _read_batch(
     labels: Sequence[str],
     lexicons: Mapping[int, Sequence[str]],
     protocol: Protocol,
-    beam: int,
+    beam: int | None,
 ) -> Iterator[Prediction]:
     crops: dict[int, npt.NDArray[np.uint8]] = {}
     for index in batch:

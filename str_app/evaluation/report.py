@@ -123,7 +123,7 @@ def _mistakes(reader: Reader, source: Source, result: SetResult, limit: int) -> 
     readings = reader.read_crops(crops, attention=True)
     yield '<div class="mistakes">'
     for sample, crop, reading in zip(readable, crops, readings, strict=True):
-        yield _card(sample, crop, reading, reader.engine.preprocessing)
+        yield _card(sample, crop, reading, reader.preprocessing)
     yield "</div>"
 
 

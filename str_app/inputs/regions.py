@@ -1,4 +1,4 @@
-"""Words marked in a photograph, by boxes or quadrilaterals as detectors give them, and their crops."""
+"""Words marked in a photograph, as boxes or quadrilaterals from a detector or a person, and their crops."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from str_app.character_boxes import Box
 from str_app.errors import ImageError, StrAppError
 from str_app.inputs.images import DEFAULT_LIMITS, ImageLimits, check_size
+from str_app.reading import Box
 
 # A detector's corner may lie outside the photograph, but not by more than this share of its sides.
 _OUTSIDE = 0.5
@@ -45,7 +45,7 @@ class Region:
         return [float(side) for side in np.linalg.norm(np.roll(points, -1, axis=0) - points, axis=1)]
 
 
-def region(value: Any) -> Region:
+def parse_region(value: Any) -> Region:
     """A region from what a detector gives: `[x0, y0, x1, y1]`, `[x0, y0, …, x3, y3]` or `[[x0, y0], …, [x3, y3]]`.
 
     Corners that run counter-clockwise are taken in the other direction: nobody photographs mirrored words.
@@ -77,46 +77,46 @@ def region(value: Any) -> Region:
     return Region(tuple((float(x), float(y)) for x, y in points))
 
 
-def crops(
+def crops_of_regions(
     photo: npt.NDArray[np.uint8], regions: Sequence[Any], limits: ImageLimits = DEFAULT_LIMITS
 ) -> Iterator[tuple[Region, npt.NDArray[np.uint8]] | ImageError]:
     """The crop of each region, flattened where it is seen at an angle; an error in place of one that has none.
 
     Args:
         photo: uint8 (H, W, 3) RGB.
-        regions: see `region`.
+        regions: see `parse_region`.
         limits: of each crop; all crops together may have `limits.max_pixels`.
 
     Yields:
         The region, cut off at the photograph's edges where it is a box, and its pixels, uint8 (h, w, 3).
     """
     budget = limits.max_pixels
-    for place, value in enumerate(regions, 1):
+    for number, value in enumerate(regions, 1):
         try:
-            marked = _within(region(value), photo.shape[0], photo.shape[1])
-            height, width = marked.size
+            region = _within(parse_region(value), photo.shape[0], photo.shape[1])
+            height, width = region.size
             check_size(width, height, limits)
             budget -= height * width
             if budget < 0:
                 raise ImageError("too_many_pixels", f"the regions together have over {limits.max_pixels:,} pixels")
-            yield marked, _crop(photo, marked)
+            yield region, _crop(photo, region)
         except ImageError as error:
-            yield ImageError(error.code, f"region {place} of {len(regions)}: {error.message}")
+            yield ImageError(error.code, f"region {number} of {len(regions)}: {error.message}")
 
 
-def in_photo(box: Box, marked: Region, photo_size: tuple[int, int]) -> Box:
+def to_photo(box: Box, region: Region, photo_size: tuple[int, int]) -> Box:
     """A box of a region's crop → the upright box around it in the photograph of that height and width."""
     x0, y0, x1, y1 = box
-    if marked.upright:
-        left, top = marked.corners[0]
+    if region.upright:
+        left, top = region.corners[0]
         return x0 + left, y0 + top, x1 + left, y1 + top
     corners = np.array([[[x0, y0], [x1, y0], [x1, y1], [x0, y1]]])
-    points = cv2.perspectiveTransform(corners, np.linalg.inv(_flattening(marked, 0.0)))[0]
+    points = cv2.perspectiveTransform(corners, np.linalg.inv(_flattening(region, 0.0)))[0]
     edges = np.clip(points, 0.0, (photo_size[1], photo_size[0]))
     return float(edges[:, 0].min()), float(edges[:, 1].min()), float(edges[:, 0].max()), float(edges[:, 1].max())
 
 
-def read_regions(path: Path) -> list[Any]:
+def read_regions_file(path: Path) -> list[Any]:
     """The regions of a file: a JSON array, or one region a line as comma-separated numbers (as in IC15's files).
 
     What follows the eighth number of a line, such as a transcription, is left out.
@@ -150,39 +150,39 @@ def _bad(what: str) -> ImageError:
     return ImageError("bad_region", what)
 
 
-def _within(marked: Region, height: int, width: int) -> Region:
+def _within(region: Region, height: int, width: int) -> Region:
     """A box cut off at the photograph's edges; a quadrilateral as it is, if it lies about inside."""
-    points = np.array(marked.corners)
+    points = np.array(region.corners)
     low, high = points.min(axis=0), points.max(axis=0)
     if (high <= 0).any() or low[0] >= width or low[1] >= height:
         raise _bad(f"it lies outside the photograph of {width}×{height} pixels")
-    if marked.upright:
+    if region.upright:
         x0, y0 = (float(np.floor(max(edge, 0.0))) for edge in low)
         x1, y1 = (float(np.ceil(min(edge, side))) for edge, side in zip(high, (width, height), strict=True))
         return Region(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), upright=True)
     margin = _OUTSIDE * np.array([width, height])
     if (low < -margin).any() or (high > np.array([width, height]) + margin).any():
         raise _bad(f"it reaches far outside the photograph of {width}×{height} pixels")
-    return marked
+    return region
 
 
-def _crop(photo: npt.NDArray[np.uint8], marked: Region) -> npt.NDArray[np.uint8]:
-    if marked.upright:
-        (x0, y0), _, (x1, y1), _ = marked.corners
+def _crop(photo: npt.NDArray[np.uint8], region: Region) -> npt.NDArray[np.uint8]:
+    if region.upright:
+        (x0, y0), _, (x1, y1), _ = region.corners
         return np.ascontiguousarray(photo[int(y0) : int(y1), int(x0) : int(x1)])
-    height, width = marked.size
+    height, width = region.size
     # OpenCV's whole numbers are the centres of pixels, ours are their edges.
     flat = cv2.warpPerspective(
-        photo, _flattening(marked, 0.5), (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        photo, _flattening(region, 0.5), (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return np.asarray(flat, dtype=np.uint8)
 
 
-def _flattening(marked: Region, centre: float) -> npt.NDArray[np.float64]:
+def _flattening(region: Region, centre: float) -> npt.NDArray[np.float64]:
     """Homography, (3, 3), from the photograph to the crop; `centre` of a pixel is taken off the coordinates of both."""
-    height, width = marked.size
+    height, width = region.size
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
     matrix = cv2.getPerspectiveTransform(
-        np.array(marked.corners, dtype=np.float32) - np.float32(centre), corners - np.float32(centre)
+        np.array(region.corners, dtype=np.float32) - np.float32(centre), corners - np.float32(centre)
     )
     return np.asarray(matrix, dtype=np.float64)

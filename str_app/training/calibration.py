@@ -7,31 +7,18 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
+from str_app.buckets import batches_by_width
 from str_app.datasets.sample import Source, UnreadableSample
-from str_app.decoding import greedy, other_case_log_probs
-from str_app.engines.base import Followed
-from str_app.engines.torch_engine import TorchEngine
+from str_app.decoding.greedy import decoded_steps
+from str_app.decoding.scoring import ScoredGreedy, log_softmax, other_case_log_probs
+from str_app.engines.load import make_engine
 from str_app.errors import StrAppError
 from str_app.evaluation.protocol import Protocol, protocol_of
-from str_app.models.decoders.attention import Memory
 from str_app.models.preprocessing import Preprocessing
 from str_app.models.recognizer import Recognizer
-from str_app.passes import passes
 
 TEMPERATURES = np.geomspace(0.5, 4.0, 141)  # steps of 1.5 %
-
-
-class _Recorder(TorchEngine):
-    """Keeps what every step of the last batch said about every class, (B, T, V)."""
-
-    log_probs: npt.NDArray[np.float32]
-
-    def follow(self, memory: Memory, state: tuple[Tensor, Tensor]) -> Followed:
-        followed = super().follow(memory, state)
-        self.log_probs = followed.log_probs
-        return followed
 
 
 def fit_temperature(
@@ -52,24 +39,26 @@ def fit_temperature(
     Raises:
         StrAppError: no readable labelled crop.
     """
-    recorder = _Recorder(model, device=device)
+    engine = make_engine(model, device=device)
     tables: list[npt.NDArray[np.float64]] = []
     other_case = np.array(model.charset.other_case)
     right: list[bool] = []
     protocol = protocol_of(model.charset)
     for source in sources:
         picked = [k * len(source) // min(limit, len(source)) for k in range(min(limit, len(source)))]
-        crops = _load(source, picked, recorder.preprocessing, protocol)
-        for places in passes([crop.canvas.shape[1] for crop in crops], batch_size):
-            batch = [crops[place] for place in places]
+        crops = _load(source, picked, engine.preprocessing, protocol)
+        for indices in batches_by_width([crop.canvas.shape[1] for crop in crops], batch_size):
+            batch = [crops[index] for index in indices]
             covered = np.array([crop.covered for crop in batch], dtype=np.int64)
-            readings = greedy(recorder, np.stack([crop.canvas for crop in batch]), covered)
-            for log_probs, reading, crop in zip(recorder.log_probs, readings, batch, strict=True):
-                steps = log_probs[: len(reading.text) + 1]
-                tokens = np.array(model.charset.encode(reading.text))[:, None]
+            logits, attention = engine.decode_greedy(*engine.encode(np.stack([crop.canvas for crop in batch]), covered))
+            log_probs = log_softmax(logits)
+            decoded = decoded_steps(ScoredGreedy(log_probs, attention), model.charset, engine.max_length)
+            for all_steps, result, crop in zip(log_probs, decoded, batch, strict=True):
+                steps = all_steps[: len(result.text) + 1]
+                tokens = np.array(model.charset.encode(result.text))[:, None]
                 others = other_case_log_probs(steps, tokens, other_case)
                 tables.append(np.column_stack([np.take_along_axis(steps, tokens, axis=1), others, steps]))
-                right.append(protocol.fold(reading.text) == crop.label)
+                right.append(protocol.fold(result.text) == crop.label)
     if not right:
         raise StrAppError("no readable labelled crop to calibrate on")
     return best_temperature(tables, np.array(right))

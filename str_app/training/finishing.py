@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from str_app.datasets.sample import Source
-from str_app.engines.torch_engine import TorchEngine
+from str_app.decoding.word_prior import WordPrior
+from str_app.engines.load import make_engine
 from str_app.evaluation.protocol import SetResult, evaluate_source
 from str_app.models.checkpoint import load_checkpoint, save_checkpoint
 from str_app.reader import Reader
 from str_app.training.calibration import fit_temperature
-from str_app.word_prior import WordPrior
 
 
 def calibrate_and_score(checkpoint: Path, validation: Sequence[Source], device: str = "cpu") -> list[SetResult]:
@@ -24,7 +24,7 @@ def calibrate_and_score(checkpoint: Path, validation: Sequence[Source], device: 
     """
     model, info = load_checkpoint(checkpoint)
     info = {**info, "temperature": fit_temperature(model, validation, device=device)}
-    reader = Reader(TorchEngine(model, info, device), batch_size=64, prior=WordPrior.released())
+    reader = Reader(make_engine(model, info, device), batch_size=64, prior=WordPrior.released())
     results = [evaluate_source(reader, source) for source in validation]
     info["metrics"] = {"validation": [result.score().as_json() for result in results]}
     save_checkpoint(checkpoint, model, info)

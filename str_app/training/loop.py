@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader
 
 from str_app.datasets.augmentation import Augmentation
 from str_app.datasets.opening import open_source
-from str_app.engines.precision import has_bf16, resolve
-from str_app.engines.torch_engine import TorchEngine, checkpoint_file
+from str_app.engines.load import checkpoint_file, make_engine
+from str_app.engines.precision import has_bf16, resolve_precision
 from str_app.errors import StrAppError
 from str_app.evaluation.protocol import SetResult, evaluate_source
 from str_app.models.charset import PRINTABLE_94, Charset
@@ -80,7 +80,7 @@ class _Run:
     def __init__(self, settings: TrainSettings, out: Path, device: torch.device, world: World, resume: bool) -> None:
         self.settings, self.out, self.device, self.world = settings, out, device, world
         self.state_path = out / "last.pt"
-        self.precision = resolve(settings.precision, has_bf16(device))
+        self.precision = resolve_precision(settings.precision, has_bf16(device))
         if not resume and self.state_path.exists():
             raise StrAppError(f"{out} holds a run already: add --resume to go on with it, or choose another --out")
         self.sources = [open_source(Path(path)) for path in settings.train]
@@ -241,7 +241,7 @@ class _Run:
         """Score the averaged weights; keep them as best.safetensors when they are."""
         if self.world.is_main:
             limit = self.settings.validation_limit or None
-            reader = Reader(TorchEngine(self._averaged_model(), device=self.device), batch_size=64)
+            reader = Reader(make_engine(self._averaged_model(), device=str(self.device)), batch_size=64)
             # Without a search: young weights are sure of nothing, and all would be searched.
             results = [evaluate_source(reader, source, limit=limit, beam=1) for source in self.validation]
             scores = [result.score() for result in results]

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from str_app.engines.load import checkpoint_file
 from str_app.engines.precision import Precision
-from str_app.engines.torch_engine import checkpoint_file
 from str_app.errors import StrAppError
 from str_app.models.checkpoint import load_checkpoint
 from str_app.models.preprocessing import BEFORE_SPREAD, Preprocessing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -17,9 +18,12 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from str_app.models.preprocessing import Preprocessing
-from str_app.reader import Fitted, Reader, Reading
+from str_app.pipeline import CanvasPipeline
+from str_app.policy import SearchPolicy
+from str_app.reading import Reading
 from str_app.serve.http.app import create_app
 from str_app.serve.settings import Settings
+from str_app.views import Canvas
 from tests.str_app.fake_engine import CELL, CELLS, FakeEngine, paint
 
 
@@ -39,9 +43,10 @@ class HeldReader:
     """Reads as `FakeEngine` does, but only while `gate` is open; remembers its batches."""
 
     def __init__(self, engine: FakeEngine | None = None) -> None:
-        self._reader = Reader(engine or FakeEngine())
-        self.name, self.charset, self.info = self._reader.name, self._reader.charset, self._reader.info
-        self.canvas_sizes = self._reader.canvas_sizes
+        self._pipeline = CanvasPipeline(engine or FakeEngine())
+        self.name, self.charset, self.info = self._pipeline.name, self._pipeline.charset, self._pipeline.info
+        self.preprocessing = self._pipeline.preprocessing
+        self.policy = SearchPolicy(tall=math.inf)  # crops of short texts are tall, and batches are counted
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Semaphore(0)
@@ -51,33 +56,21 @@ class HeldReader:
         self.shares: list[int] = []
         self.shapes: set[tuple[int, int]] = set()
         self.poison = ""
-        self.turns_tall = False  # the crops of short texts are tall, and batches are counted
-
-    def fit(self, crop: np.ndarray) -> Fitted:
-        return self._reader.fit(crop)
-
-    def fit_turns(self, crop: np.ndarray, rotate: bool) -> list[Fitted]:
-        if rotate or self.turns_tall:
-            return self._reader.fit_turns(crop, rotate)
-        return [self.fit(crop)]
-
-    def best(self, turns: Sequence[Fitted], readings: Sequence[Reading]) -> Reading:
-        return self._reader.best(turns, readings)
 
     def use_threads(self, count: int) -> None:
         self.shares.append(count)
 
     def warm_up(self, sizes: Sequence[int]) -> None:
-        Reader.warm_up(self, sizes)  # type: ignore[arg-type]
+        CanvasPipeline.warm_up(self, sizes)  # type: ignore[arg-type]
 
-    def read_fitted(self, fitted: Sequence[Fitted], **options: Any) -> list[Reading]:
+    def read_canvases(self, canvases: Sequence[Canvas], **options: Any) -> list[Reading]:
         self.entered.release()
         assert self.gate.wait(30), "the test never opened the gate"
-        readings = self._reader.read_fitted(fitted, **options)
+        readings = self._pipeline.read_canvases(canvases, **options)
         self.sizes.append(len(readings))
         self.searched += [len(readings)] * (options.get("beam") != 1)
-        self.shapes |= {(fitted[0].canvas.shape[1], len(fitted))}
-        assert len({crop.canvas.shape for crop in fitted}) == 1, "a batch is of one canvas width"
+        self.shapes |= {(canvases[0].pixels.shape[1], len(canvases))}
+        assert len({canvas.pixels.shape for canvas in canvases}) == 1, "a batch is of one canvas width"
         texts = [reading.text for reading in readings]
         if self.poison and self.poison in texts:
             raise RuntimeError("the model broke on one image")

@@ -10,30 +10,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from str_app.reader import Fitted, Reader, Reading
+from str_app.reader import Reader
+from str_app.reading import Reading
 from str_app.serve.http.server import run
 from str_app.serve.settings import Settings
+from str_app.views import Canvas
 from tests.str_app.fake_engine import FakeEngine
 
 
 class StdinReader(Reader):
-    """Waits for a line before each batch after the warm-up: one, then 1, 2, 3, 4, 6, 8, 12, 16, 24, 32."""
+    """Waits for a line before each batch; the warm-up does not come this way."""
 
-    warm_ups = 11
-
-    def read_fitted(self, fitted: Sequence[Fitted], **options: Any) -> list[Reading]:
-        if self.warm_ups:
-            self.warm_ups -= 1
-        else:
-            sys.stdin.readline()
-        return super().read_fitted(fitted, **options)
+    def read_canvases(self, canvases: Sequence[Canvas], **options: Any) -> list[Reading]:
+        sys.stdin.readline()
+        return super().read_canvases(canvases, **options)
 
 
 def load() -> Reader:
-    reader = StdinReader(FakeEngine())
+    engine = FakeEngine()
     if settings.model != "small":
-        reader.engine.name = Path(settings.model).read_text()
-    return reader
+        engine.name = Path(settings.model).read_text()
+    return StdinReader(engine)
 
 
 if __name__ == "__main__":

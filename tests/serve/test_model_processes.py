@@ -19,9 +19,11 @@ from str_app.models.charset import Charset
 from str_app.models.checkpoint import CheckpointError, save_checkpoint
 from str_app.models.preprocessing import Preprocessing
 from str_app.models.recognizer import Architecture, Recognizer
-from str_app.reader import Fitted, Reader
+from str_app.pipeline import CanvasReader
+from str_app.reader import Reader
 from str_app.serve.inference.model_processes import STARTS, RemoteReader, _Process
 from str_app.serve.settings import Settings
+from str_app.views import Canvas, to_canvas
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +57,10 @@ def kill(reader: RemoteReader) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def crops(reader: Reader, count: int) -> list[Fitted]:
+def crops(reader: CanvasReader, count: int) -> list[Canvas]:
     random = np.random.default_rng(0)
-    return [reader.fit(random.integers(0, 256, (20, 30 + 10 * k, 3), dtype=np.uint8)) for k in range(count)]
+    noise = [random.integers(0, 256, (20, 30 + 10 * k, 3), dtype=np.uint8) for k in range(count)]
+    return [to_canvas(crop, reader.preprocessing) for crop in noise]
 
 
 def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -77,11 +80,11 @@ def gone(pid: int) -> bool:
 
 def test_it_reads_as_a_reader_in_this_process(remote: RemoteReader, settings: Settings) -> None:
     local = Reader.load(settings.model, batch_size=4)
-    assert (remote.name, remote.charset.characters, remote.canvas_sizes) == ("tiny", "abAB", (32, (64, 128)))
+    assert (remote.name, remote.charset.characters, remote.preprocessing.widths) == ("tiny", "abAB", (64, 128))
     assert remote.info == local.info
     remote.warm_up([1, 2, 4])
-    fitted = crops(local, 6)
-    for one, other in zip(remote.read_fitted(fitted), local.read_fitted(fitted, attention=True), strict=True):
+    canvases = crops(local, 6)
+    for one, other in zip(remote.read_canvases(canvases), local.read_canvases(canvases, attention=True), strict=True):
         assert one.text == other.text
         assert one.confidence == pytest.approx(other.confidence, abs=1e-4)
         assert one.attention is not None
@@ -94,7 +97,7 @@ def test_passes_of_two_threads_are_made_at_once(remote: RemoteReader) -> None:
     assert len(set(pids(remote))) == 2
     busy = [remote._idle.get()]  # one process is at work for somebody
     try:
-        assert len(remote.read_fitted(crops(remote, 2))) == 2
+        assert len(remote.read_canvases(crops(remote, 2))) == 2
     finally:
         remote._idle.put(busy[0])
 
@@ -103,11 +106,11 @@ def test_a_process_that_ends_is_replaced_and_its_pass_made_again(
     remote: RemoteReader, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = pids(remote)
-    fitted = crops(remote, 3)
-    expected = [reading.text for reading in remote.read_fitted(fitted)]
+    canvases = crops(remote, 3)
+    expected = [reading.text for reading in remote.read_canvases(canvases)]
     kill(remote)
     for _ in range(3):  # whichever is asked
-        assert [reading.text for reading in remote.read_fitted(fitted)] == expected
+        assert [reading.text for reading in remote.read_canvases(canvases)] == expected
     assert not set(pids(remote)) & set(before)
     assert "ended (signal 9): starting another" in caplog.text
     assert remote.usage.resident_bytes > 50 << 20
@@ -117,8 +120,8 @@ def test_a_process_that_ends_is_replaced_and_its_pass_made_again(
 def test_replacements_that_end_while_they_load_are_replaced_too(
     remote: RemoteReader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fitted = crops(remote, 3)
-    expected = [reading.text for reading in remote.read_fitted(fitted)]
+    canvases = crops(remote, 3)
+    expected = [reading.text for reading in remote.read_canvases(canvases)]
     start, doomed = _Process.start, STARTS - 1
 
     def doom_some(member: _Process) -> None:
@@ -130,22 +133,22 @@ def test_replacements_that_end_while_they_load_are_replaced_too(
 
     monkeypatch.setattr(_Process, "start", doom_some)
     kill(remote)
-    assert [reading.text for reading in remote.read_fitted(fitted)] == expected
+    assert [reading.text for reading in remote.read_canvases(canvases)] == expected
     assert caplog.text.count("starting another") == STARTS
     doomed = STARTS
     kill(remote)
     with pytest.raises(StrAppError, match=r"ended while it loaded \(signal 9\)"):
-        remote.read_fitted(fitted)
+        remote.read_canvases(canvases)
     for _ in remote._members:
-        assert [reading.text for reading in remote.read_fitted(fitted)] == expected, "it goes on"
+        assert [reading.text for reading in remote.read_canvases(canvases)] == expected, "it goes on"
 
 
 def test_what_a_pass_raises_is_raised_here_and_the_process_goes_on(remote: RemoteReader) -> None:
     before = pids(remote)
     broken = crops(remote, 1)[0]
     with pytest.raises(AttributeError, match="shape"):
-        remote.read_fitted([Fitted(None, 1, (1, 1), 0)])  # type: ignore[arg-type]
-    assert len(remote.read_fitted([broken])) == 1
+        remote.read_canvases([Canvas(None, 1, (1, 1), 0)])  # type: ignore[arg-type]
+    assert len(remote.read_canvases([broken])) == 1
     assert pids(remote) == before
 
 
@@ -154,7 +157,7 @@ def test_signals_to_the_group_are_the_servers_business(remote: RemoteReader) -> 
     for pid in before:
         for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(pid, stop)
-    assert len(remote.read_fitted(crops(remote, 2))) == 2
+    assert len(remote.read_canvases(crops(remote, 2))) == 2
     assert pids(remote) == before
 
 

@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from str_app.policy import DEFAULT_POLICY
 from str_app.reader import Reader
 from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, encoded, wait_until_ready, warm_client
@@ -102,7 +103,7 @@ def test_rotate_reads_turned_words(client: TestClient) -> None:
 
 
 def test_tall_crops_are_read_on_their_sides_without_being_asked_to(client: TestClient, reader: HeldReader) -> None:
-    reader.turns_tall = True
+    reader.policy = DEFAULT_POLICY
     files = [("images", (f"{turns}.png", turned("ENTRANCE", turns), "image/png")) for turns in range(4)]
     results = client.post("/v1/recognize", files=files).json()["results"]
     assert [(result["text"], result.get("rotation", 0)) for result in results[::3]] == [

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from str_app.engines.base import Followed, Step
+from str_app.engines.base import GreedySteps, Step
 from str_app.models.charset import Charset
 from str_app.models.preprocessing import Preprocessing
 
@@ -64,9 +64,9 @@ class FakeEngine:
     ) -> Step:
         return self._advance(Painted(*(part[crops] for part in memory)), state[parents])
 
-    def follow(self, memory: Painted, state: np.ndarray) -> Followed:
+    def decode_greedy(self, memory: Painted, state: np.ndarray) -> GreedySteps:
         steps = [self._advance(memory, state + place) for place in range(int(memory.lengths.max()) + 1)]
-        return Followed(np.stack([s.log_probs for s in steps], 1), np.stack([s.attention for s in steps], 1))
+        return GreedySteps(np.stack([s.logits for s in steps], 1), np.stack([s.attention for s in steps], 1))
 
     def _advance(self, memory: Painted, state: np.ndarray) -> Step:
         batch = np.arange(len(state))

@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from str_app.cli import app
-from str_app.decoding import BEAM
 from str_app.evaluation.protocol import evaluate_source
 from str_app.evaluation.report import render_report
+from str_app.policy import DEFAULT_POLICY
 from str_app.reader import Reader
 from tests.str_app.fake_engine import FakeEngine
 from tests.str_app.painted_data import PaintedSource, write_folder, write_lmdb
@@ -62,7 +62,7 @@ def test_lexicon50(tmp_path: Path) -> None:
     assert "85.71" in bound.stdout
 
 
-@pytest.mark.parametrize(("arguments", "beam"), [([], BEAM), (["--beam", 1], 1)])
+@pytest.mark.parametrize(("arguments", "beam"), [([], None), (["--beam", 1], 1)])
 def test_how_unsure_readings_are_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[Any], beam: int
 ) -> None:
@@ -73,7 +73,7 @@ def test_how_unsure_readings_are_searched(
     )
     assert evaluate("--data", write_folder(tmp_path / "own"), *arguments).exit_code == 0
     assert beam in asked
-    assert f"[default: {BEAM}]" in " ".join(evaluate("--help").stdout.replace("│", " ").split())
+    assert f"[default: {DEFAULT_POLICY.beam}]" in " ".join(evaluate("--help").stdout.replace("│", " ").split())
     assert evaluate("--data", tmp_path / "own", "--beam", 0).exit_code == 2
 
 

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from str_app.cli import app
-from str_app.decoding import BEAM
 from str_app.errors import ImageError
+from str_app.policy import DEFAULT_POLICY
 from str_app.reader import Reader, Reading
 from tests.str_app.fake_engine import FakeEngine, paint
 from tests.str_app.painted_data import png, write_folder, write_lmdb
@@ -122,7 +122,7 @@ def test_a_lexicon_that_cannot_be_used(crops: Path, tmp_path: Path, content: byt
 def test_wrong_usage() -> None:
     assert recognize().exit_code == 2
     assert recognize("word.png", "--beam", 0).exit_code == 2
-    assert f"[default: {BEAM}]" in " ".join(recognize("--help").stdout.replace("│", " ").split())
+    assert f"[default: {DEFAULT_POLICY.beam}]" in " ".join(recognize("--help").stdout.replace("│", " ").split())
 
 
 def test_regions_of_a_photograph(tmp_path: Path) -> None:

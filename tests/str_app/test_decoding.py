@@ -1,6 +1,7 @@
 """Greedy, beam and lexicon search against exhaustive scoring of a small random model."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,19 +9,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from str_app import decoding
-from str_app.decoding import Trie, beam_search, greedy, lexicon_search
+from str_app.buckets import bucket_sizes
+from str_app.decoding import Scorer, Trie, beam_search, greedy, lexicon_search
 from str_app.engines.torch_engine import TorchEngine
 from str_app.models.charset import Charset
 from str_app.models.preprocessing import Preprocessing, widen
 from str_app.models.recognizer import Architecture, Recognizer
-from str_app.passes import usual_sizes
+from str_app.policy import SearchPolicy
 from str_app.reader import Reader
 from str_app.views import levelling
 from tests.str_app.fake_engine import FakeEngine, paint
 
 
-def engine(seed=0, max_length=4, charset="abAB"):
+def random_scorer(seed=0, max_length=4, charset="abAB"):
     torch.manual_seed(seed)
     sizes = Architecture(
         stem=(4, 4), stages=(8, 8, 12), blocks=(1, 1, 1), hidden_size=16, attention_size=8, max_length=max_length
@@ -29,7 +30,7 @@ def engine(seed=0, max_length=4, charset="abAB"):
     with torch.no_grad():  # fresh weights say the same at every step; louder ones have opinions
         for parameter in model.decoder.parameters():
             parameter.mul_(3.0)
-    return TorchEngine(model, {"temperature": 0.7}, precision="fp32")
+    return Scorer(TorchEngine(model, {"temperature": 0.7}))
 
 
 def crops(batch, seed=0):
@@ -37,57 +38,53 @@ def crops(batch, seed=0):
     return random.integers(0, 256, (batch, 32, 128, 3), dtype=np.uint8), random.integers(8, 129, batch)
 
 
-def levelled(engine, canvas, width):
+def levelled(scorer, canvas, width):
     """The crop laid level by its greedy reading, on the widest canvas, and the columns it covers there."""
-    (reading,) = greedy(engine, canvas[None], np.array([width]))
+    (reading,) = greedy(scorer, canvas[None], np.array([width]))
     line = levelling.fit_line(reading.attention[: len(reading.text)], canvas.shape[:2])
-    seen, covered = engine.preprocessing(levelling.level(canvas[:, :width], line))
-    return widen(seen, engine.preprocessing.width), covered
+    seen, covered = scorer.preprocessing(levelling.level(canvas[:, :width], line))
+    return widen(seen, scorer.preprocessing.width), covered
 
 
-def distributions(engine, canvas, width, tokens, looks=1):
+def distributions(scorer, canvas, width, tokens, looks=1):
     """Log-probabilities at each of `tokens` and at the end: of the canvas, or the mean with further looks'."""
     steps = []
-    for seen, covered in [(canvas, width), (255 - canvas, width), levelled(engine, canvas, width)][:looks]:
-        memory, state = engine.encode(seen[None], np.array([covered]))
+    for seen, covered in [(canvas, width), (255 - canvas, width), levelled(scorer, canvas, width)][:looks]:
+        memory, state = scorer.encode(seen[None], np.array([covered]))
         steps.append([])
         for previous in [0, *tokens]:
-            step = engine.step(memory, state, np.array([previous]), *np.zeros((2, 1), np.int64))
+            step = scorer.step(memory, state, np.array([previous]), *np.zeros((2, 1), np.int64))
             state = step.state
             steps[-1].append(np.exp(step.log_probs[0].astype(float)))
     return np.log(np.mean(steps, axis=0))
 
 
-def score(engine, canvas, width, tokens, looks=1):
+def score(scorer, canvas, width, tokens, looks=1):
     """Log-probability of `tokens` and the end after them."""
-    chances = distributions(engine, canvas, width, tokens, looks)
+    chances = distributions(scorer, canvas, width, tokens, looks)
     return sum(float(step[token]) for step, token in zip(chances, [*tokens, 0], strict=True))
 
 
+ONE_LOOK = SearchPolicy(faint=0.0, doubted=0.0)
+THREE_LOOKS = SearchPolicy(faint=np.inf, doubted=np.inf)
+
+
 @pytest.fixture(params=[1, 3], ids=["one look", "three looks"])
-def looks(request, monkeypatch):
+def looks(request):
     """How often everything that is searched is looked at."""
-    look_again_below({1: 0.0, 3: np.inf}[request.param], monkeypatch)
     return request.param
 
 
-@pytest.fixture
-def one_look(monkeypatch):
-    """Nothing is looked at a second time."""
-    look_again_below(0.0, monkeypatch)
-
-
-def look_again_below(confidence, monkeypatch):
-    for bound in ("FAINT", "DOUBTED"):
-        monkeypatch.setattr(decoding, bound, confidence)
+def policy_of(looks, **choices):
+    return replace({1: ONE_LOOK, 3: THREE_LOOKS}[looks], **choices)
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_early_stop_reads_the_same(seed):
-    one = engine(seed, max_length=12)
+    one = random_scorer(seed, max_length=12)
     canvases, widths = crops(8, seed)
     memory, state = one.encode(canvases, widths)
-    early = one.follow(memory, state)
+    early = one.decode_greedy(memory, state)
     tokens = np.zeros(8, np.int64)
     for place in range(one.max_length + 1):
         step = one.step(memory, state, tokens, np.arange(8), np.arange(8))
@@ -101,18 +98,18 @@ def test_early_stop_reads_the_same(seed):
 
 def test_stops_when_every_sequence_has_ended():
     """A model that wants to end at once is asked for one step only."""
-    one = engine(max_length=25)
+    one = random_scorer(max_length=25)
     with torch.no_grad():
-        one._step.model.decoder.classifier.bias[0] = 1e3
+        one.engine._step.model.decoder.classifier.bias[0] = 1e3
     assert [reading.text for reading in greedy(one, *crops(3))] == ["", "", ""]
-    assert one.follow(*one.encode(*crops(3))).log_probs.shape[1] == 1
+    assert one.decode_greedy(*one.encode(*crops(3))).log_probs.shape[1] == 1
 
 
 def test_no_end_token_keeps_every_character():
-    one = engine(max_length=4)
+    one = random_scorer(max_length=4)
     with torch.no_grad():
-        one._step.model.decoder.classifier.bias[0] = -1e3
-    for reading in greedy(one, *crops(3)) + beam_search(one, *crops(3), width=2):
+        one.engine._step.model.decoder.classifier.bias[0] = -1e3
+    for reading in greedy(one, *crops(3)) + beam_search(one, *crops(3), policy=SearchPolicy(beam=2)):
         assert len(reading.text) == 4
         assert len(reading.character_log_probs) == 5
         assert reading.attention.shape == (5, 2, 32)
@@ -120,9 +117,11 @@ def test_no_end_token_keeps_every_character():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_beam_of_one_is_greedy(seed):
-    one = engine(seed, max_length=10)
+    one = random_scorer(seed, max_length=10)
     canvases, widths = crops(5, seed)
-    for a, b in zip(greedy(one, canvases, widths), beam_search(one, canvases, widths, width=1), strict=True):
+    for a, b in zip(
+        greedy(one, canvases, widths), beam_search(one, canvases, widths, policy=SearchPolicy(beam=1)), strict=True
+    ):
         assert a.text == b.text
         np.testing.assert_allclose(a.character_log_probs, b.character_log_probs, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(a.attention, b.attention, rtol=1e-4, atol=1e-6)
@@ -130,9 +129,9 @@ def test_beam_of_one_is_greedy(seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_wide_beam_finds_the_most_probable_text(seed, looks):
-    one = engine(seed, max_length=3, charset="abc")
+    one = random_scorer(seed, max_length=3, charset="abc")
     canvases, widths = crops(3, seed)
-    readings = beam_search(one, canvases, widths, width=60)
+    readings = beam_search(one, canvases, widths, policy=policy_of(looks, beam=60))
     everything = [tokens for length in range(4) for tokens in itertools.product((1, 2, 3), repeat=length)]
     assert max(reading.log_prob for reading in greedy(one, canvases, widths)) < np.log(0.5), "all are searched"
     for reading, canvas, width in zip(readings, canvases, widths, strict=True):
@@ -142,10 +141,12 @@ def test_a_wide_beam_finds_the_most_probable_text(seed, looks):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_beam_is_never_worse_than_greedy(seed, one_look):
-    one = engine(seed, max_length=10)
+def test_beam_is_never_worse_than_greedy(seed):
+    one = random_scorer(seed, max_length=10)
     canvases, widths = crops(6, seed)
-    found = zip(greedy(one, canvases, widths), beam_search(one, canvases, widths, width=16), strict=True)
+    found = zip(
+        greedy(one, canvases, widths), beam_search(one, canvases, widths, policy=policy_of(1, beam=16)), strict=True
+    )
     assert all(wide.log_prob >= narrow.log_prob - 1e-4 for narrow, wide in found)
 
 
@@ -153,26 +154,24 @@ class Table:
     """A prior of a few texts."""
 
     def __init__(self, bonuses):
-        self.bonuses, self.most = bonuses, max(bonuses.values(), default=0.0)
+        self.bonuses, self.max_bonus = bonuses, max(bonuses.values(), default=0.0)
 
     def __call__(self, text):
         return self.bonuses.get(text.lower(), 0.0)
 
-    def outlook(self, beginning):
-        return max([bonus for text, bonus in self.bonuses.items() if text.startswith(beginning.lower())], default=0.0)
+    def upper_bound(self, prefix):
+        return max([bonus for text, bonus in self.bonuses.items() if text.startswith(prefix.lower())], default=0.0)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_prior_finds_the_best_of_all_texts(seed, looks, monkeypatch):
-    monkeypatch.setattr(decoding, "SURE", 1.0)
-    one = engine(seed, max_length=3, charset="abc")
+def test_prior_finds_the_best_of_all_texts(seed, looks):
+    policy = policy_of(looks, beam=60, sure=1.0)
+    one = random_scorer(seed, max_length=3, charset="abc")
     canvases, widths = crops(3, seed)
     random = np.random.default_rng(seed)
     everything = [tokens for length in range(4) for tokens in itertools.product((1, 2, 3), repeat=length)]
     prior = Table({one.charset.decode(tokens): float(random.uniform(0, 6)) for tokens in everything[::3]})
-    for reading, canvas, width in zip(
-        beam_search(one, canvases, widths, width=60, prior=prior), canvases, widths, strict=True
-    ):
+    for reading, canvas, width in zip(beam_search(one, canvases, widths, prior, policy), canvases, widths, strict=True):
         scores = {one.charset.decode(tokens): score(one, canvas, width, tokens, looks) for tokens in everything}
         best = max(scores, key=lambda text: scores[text] + prior(text))
         assert reading.text == best
@@ -182,7 +181,7 @@ def test_prior_finds_the_best_of_all_texts(seed, looks, monkeypatch):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_prior_without_bonuses_changes_nothing(seed):
-    one = engine(seed, max_length=6)
+    one = random_scorer(seed, max_length=6)
     canvases, widths = crops(6, seed)
     plain, with_prior = (beam_search(one, canvases, widths, prior=prior) for prior in (None, Table({})))
     for a, b in zip(plain, with_prior, strict=True):
@@ -204,7 +203,7 @@ def test_prior_settles_doubts_and_leaves_what_is_sure_alone():
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.text("abAB", min_size=1, max_size=4), min_size=1, max_size=12), st.integers(1, 8))
 def test_lexicon_search_returns_lexicon_words_only(words, width):
-    one = engine()
+    one = random_scorer()
     found = lexicon_search(one, *crops(3), Trie(words, one.charset), width)
     assert all(reading.text in words for reading in found)
     assert all(len(reading.character_log_probs) == len(reading.text) + 1 for reading in found)
@@ -212,7 +211,7 @@ def test_lexicon_search_returns_lexicon_words_only(words, width):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_lexicon_search_finds_the_most_probable_word(seed):
-    one = engine(seed, charset="abc")  # one case, so that a word has one spelling
+    one = random_scorer(seed, charset="abc")  # one case, so that a word has one spelling
     words = ["a", "ab", "abc", "ca", "cab", "bb", "cccc"]
     canvases, widths = crops(4, seed)
     for reading, canvas, width in zip(
@@ -229,7 +228,7 @@ def test_lexicon_search_forgives_a_letter_that_is_surely_misread():
 
 
 def test_each_crop_its_own_lexicon_and_spelling():
-    one = engine()
+    one = random_scorer()
     tries = [Trie([word], one.charset) for word in ("Ab", "BA", "aaa")]
     assert [reading.text for reading in lexicon_search(one, *crops(3), tries)] == ["Ab", "BA", "aaa"]
 
@@ -241,13 +240,13 @@ def test_unusable_lexicons(words, message):
 
 
 def test_lexicon_of_words_too_long_for_the_model():
-    one = engine(max_length=4)
+    one = random_scorer(max_length=4)
     with pytest.raises(ValueError, match="at most 4"):
         lexicon_search(one, *crops(1), Trie(["ababa"], one.charset))
 
 
 def test_readings_do_not_depend_on_the_batch():
-    one = engine(max_length=10)
+    one = random_scorer(max_length=10)
     canvases, widths = crops(7)
     together = greedy(one, canvases, widths)
     for row in range(7):
@@ -257,7 +256,7 @@ def test_readings_do_not_depend_on_the_batch():
 
 
 def test_nothing_in_nothing_out():
-    one = engine()
+    one = random_scorer()
     nothing = (np.zeros((0, 32, 128, 3), dtype=np.uint8), np.zeros(0, dtype=np.int64))
     assert greedy(one, *nothing) == beam_search(one, *nothing) == []
 
@@ -270,12 +269,12 @@ def test_nothing_in_nothing_out():
         (Table({"word": 3.0}), ["doubtful", "likely"]),
     ],
 )
-def test_only_what_may_be_beaten_is_searched(prior, searched, one_look):
+def test_only_what_may_be_beaten_is_searched(prior, searched):
     fake = FakeEngine()
     rows = record_steps(fake)
     chances = {"doubtful": ("abcd", 0.7), "likely": ("abcd", 0.9), "known": ("word", 0.9), "sure": ("abcd", 0.996)}
     pictures = {name: paint(*given) for name, given in chances.items()}
-    Reader(fake, prior=prior).recognize(list(pictures.values()))
+    Reader(fake, prior=prior, policy=ONE_LOOK).recognize(list(pictures.values()))
     assert [list(pictures)[row] for row in rows[0]] == searched
 
 
@@ -286,7 +285,7 @@ def test_a_search_meets_few_sizes_of_step():
     Reader(fake).recognize([paint("abcdef", 0.4 + 0.01 * k) for k in range(9)], beam=5)
     sizes = {len(crops) for crops in rows}
     assert max(sizes) > 9
-    assert sizes <= set(usual_sizes(64))
+    assert sizes <= set(bucket_sizes(64))
 
 
 def record_steps(fake):
@@ -298,21 +297,26 @@ def record_steps(fake):
     return rows
 
 
-def test_a_search_that_finds_nothing_better_keeps_the_greedy_reading(one_look):
-    one = engine(2, max_length=10)
+def test_a_search_that_finds_nothing_better_keeps_the_greedy_reading():
+    one = random_scorer(2, max_length=10)
     canvases, widths = crops(6, 2)
-    for before, after in zip(greedy(one, canvases, widths), beam_search(one, canvases, widths), strict=True):
+    for before, after in zip(
+        greedy(one, canvases, widths), beam_search(one, canvases, widths, policy=ONE_LOOK), strict=True
+    ):
         if after.text == before.text:
             assert after.character_log_probs == before.character_log_probs
         else:
-            assert after.log_prob > before.log_prob + decoding.MARGIN / 2
+            assert after.log_prob > before.log_prob + ONE_LOOK.margin / 2
 
 
 def test_a_character_is_as_sure_as_both_its_cases(looks):
-    one = engine(1, max_length=6)
+    one = random_scorer(1, max_length=6)
     canvases, widths = crops(4, 1)
     assert max(reading.log_prob for reading in greedy(one, canvases, widths)) < np.log(0.5), "all are searched"
-    for readings, seen in ((greedy(one, canvases, widths), 1), (beam_search(one, canvases, widths), looks)):
+    for readings, seen in (
+        (greedy(one, canvases, widths), 1),
+        (beam_search(one, canvases, widths, policy=policy_of(looks)), looks),
+    ):
         for reading, canvas, width in zip(readings, canvases, widths, strict=True):
             tokens = one.charset.encode(reading.text)[:-1]
             chances = distributions(one, canvas, width, tokens, seen)

@@ -4,7 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from str_app.views.levelling import STEEPEST, Line, fit_line, level
+from str_app.policy import DEFAULT_POLICY
+from str_app.views.levelling import Line, fit_line, level
+
+STEEPEST = DEFAULT_POLICY.steepest
 
 HEIGHT, WIDTH = 32, 96
 

@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from str_app.policy import DEFAULT_POLICY
 from str_app.reader import Reader
-from str_app.reading import QUARTER_TURNS, Character, Reading
-from str_app.views.long_lines import MANY, MOST_PARTS, OVERLAP, SQUEEZE, Span, better, joined, parts_of
+from str_app.reading import Character, Reading
+from str_app.views import MAX_VIEWS, merge, views_of
+from str_app.views.canvas import Span
+from str_app.views.long_lines import MAX_PARTS, joined, parts_of, whole_or_parts
 from tests.str_app.fake_engine import CELL, CELLS, FakeEngine, paint
 
 CANVAS = (32, 160)
@@ -38,14 +41,14 @@ def cut(text: str, *ends: tuple[int, int]) -> tuple[list[str], list[Span]]:
 def test_parts_cover_the_crop_and_overlap(height: int, width: int) -> None:
     parts = parts_of((height, width), CANVAS)
     columns = width * 32 / height
-    assert bool(parts) == (columns > SQUEEZE * 160)
+    assert bool(parts) == (columns > DEFAULT_POLICY.squeeze * 160)
     if parts:
-        assert 2 <= len(parts) <= MOST_PARTS
+        assert 2 <= len(parts) <= MAX_PARTS
         assert (parts[0][0], parts[-1][1]) == (0, width)
         for (_, end), (begin, _) in pairwise(parts):
-            assert (end - begin) * 32 / height == pytest.approx(OVERLAP, abs=40 / height + 0.1)
+            assert (end - begin) * 32 / height == pytest.approx(DEFAULT_POLICY.overlap, abs=40 / height + 0.1)
     # A server reserves as many readings as an image has turns.
-    assert 1 + len(parts) <= len(QUARTER_TURNS)
+    assert 1 + len(parts) <= MAX_VIEWS
 
 
 @pytest.mark.parametrize("shift", [0.0, 6.0, -6.0])
@@ -86,11 +89,11 @@ def test_attention_lies_over_the_whole_crop() -> None:
     assert joined([reading("abc", attention=True), reading("cde")], [(0, 30), (20, 50)], 20).attention is None
 
 
-@pytest.mark.parametrize(("length", "whole", "kept"), [(MANY, 0.2, True), (MANY, 1.0, False), (MANY - 1, 0.2, False)])
+@pytest.mark.parametrize(("length", "whole", "kept"), [(16, 0.2, True), (16, 1.0, False), (15, 0.2, False)])
 def test_the_more_confident_of_whole_and_parts(length: int, whole: float, kept: bool) -> None:
     text = "abcdefghijklmnopqrst"[:length]
     parts, spans = cut(text, (0, 10), (6, length))
-    best = better(Reading("whole", whole, ()), [reading(part) for part in parts], spans, height=20)
+    best = whole_or_parts(Reading("whole", whole, ()), [reading(part) for part in parts], spans, height=20)
     assert best.text == (text if kept else "whole")
 
 
@@ -98,22 +101,22 @@ def test_a_reader_cuts_a_line_longer_than_its_canvas() -> None:
     text = "abcdefghijklmnopqrstuvwxyz0123456789"[: 2 * CELLS]
     crop = paint(text, 0.99)[:, : CELL * len(text)]
     reader = Reader(FakeEngine())
-    fitted = reader.fit_turns(crop, rotate=False)
-    spans = [one.span for one in fitted if one.span]
-    assert fitted[0].span is None
+    views = views_of(crop, reader.preprocessing)
+    spans = [view.span for view in views if view.span]
+    assert views[0].span is None
     assert spans == parts_of((32, crop.shape[1]), (32, CELL * CELLS))
-    whole, *parts = reader.read_fitted(fitted, attention=True)
+    whole, *parts = reader.read_canvases(views, attention=True)
     line = joined(parts, spans, height=32)
     assert line.text == text
     assert line.attention is not None
     assert len(line.attention) == len(text) + 1
     unsure = replace(whole, confidence=0.1)
-    assert reader.best(fitted, [unsure, *parts]).text == text
-    assert reader.best(fitted, [whole, *parts]) == whole, "this engine is sure of each second letter"
+    assert merge(views, [unsure, *parts]).text == text
+    assert merge(views, [whole, *parts]) == whole, "this engine is sure of each second letter"
 
 
 def test_no_parts_of_what_is_turned_or_chosen_from_a_lexicon() -> None:
     reader = Reader(FakeEngine())
     crop = paint("a" * 2 * CELLS)
-    assert [one.turn for one in reader.fit_turns(crop, rotate=True)] == [0, 1, 2, 3]
+    assert [view.turn for view in views_of(crop, reader.preprocessing, rotate=True)] == [0, 1, 2, 3]
     assert reader.read_crops([crop], lexicon=["xyz", "abc"])[0].text in ("abc", "xyz")

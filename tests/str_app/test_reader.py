@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from str_app.character_boxes import character_boxes
+from str_app.buckets import bucket_sizes, split_into_buckets
+from str_app.decoding.character_boxes import character_boxes
 from str_app.errors import ImageError, StrAppError
 from str_app.models.charset import PRINTABLE_94
-from str_app.passes import batch_sizes, usual_sizes
 from str_app.reader import Reader
 from tests.str_app.fake_engine import CELLS, FakeEngine, paint
 
@@ -58,16 +58,16 @@ def test_order_is_kept_and_passes_have_few_sizes(reader: Reader) -> None:
 
 @given(st.integers(0, 200), st.integers(1, 48))
 def test_batch_sizes_add_up(count: int, largest: int) -> None:
-    sizes = batch_sizes(count, largest)
+    sizes = split_into_buckets(count, largest)
     assert sum(sizes) == count
-    assert set(sizes) <= set(usual_sizes(largest))
+    assert set(sizes) <= set(bucket_sizes(largest))
     assert sizes == sorted(sizes, reverse=True)
 
 
 def test_usual_sizes() -> None:
-    assert usual_sizes(1) == [1]
-    assert usual_sizes(12) == [1, 2, 3, 4, 6, 8, 12]
-    assert usual_sizes(20) == [1, 2, 3, 4, 6, 8, 12, 16, 20]
+    assert bucket_sizes(1) == [1]
+    assert bucket_sizes(12) == [1, 2, 3, 4, 6, 8, 12]
+    assert bucket_sizes(20) == [1, 2, 3, 4, 6, 8, 12, 16, 20]
 
 
 def test_a_reading_does_not_depend_on_its_batch() -> None:

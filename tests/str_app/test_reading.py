@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from str_app.reader import Reader, Reading
-from str_app.reading import best_turn, turns_of
+from str_app.reader import Reader
+from str_app.reading import Reading
+from str_app.views.turns import best_turn, turns_of
 from tests.str_app.fake_engine import FakeEngine, paint
 
 

@@ -77,7 +77,7 @@ def test_turned_words_are_set_upright() -> None:
 
 
 def test_a_box_is_cut_off_at_the_edges() -> None:
-    ((marked, crop),) = regions.crops(photo(), [[-10.5, 280, 50.2, 999]])
+    ((marked, crop),) = regions.crops_of_regions(photo(), [[-10.5, 280, 50.2, 999]])
     assert crop.shape == (20, 51, 3)
     assert marked.corners[0] == (0.0, 280.0)
 
@@ -100,7 +100,7 @@ BAD = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_region_is_named_and_spoils_no_other(kind: str) -> None:
-    first, bad, last = regions.crops(photo(), [BOX, BAD[kind], BOX])
+    first, bad, last = regions.crops_of_regions(photo(), [BOX, BAD[kind], BOX])
     assert isinstance(bad, ImageError)
     assert bad.code == "bad_region"
     assert "region 2 of 3" in bad.message
@@ -113,11 +113,11 @@ def test_a_bad_region_is_named_and_spoils_no_other(kind: str) -> None:
 def test_crops_are_within_limits_each_and_together() -> None:
     limits = ImageLimits(max_pixels=HEIGHT * WIDTH)
     whole = [0, 0, WIDTH, HEIGHT]
-    fits, beyond = regions.crops(photo(), [whole, BOX], limits)
+    fits, beyond = regions.crops_of_regions(photo(), [whole, BOX], limits)
     assert not isinstance(fits, ImageError)
     assert isinstance(beyond, ImageError)
     assert beyond.code == "too_many_pixels"
-    (tiny,) = regions.crops(photo(), [[5, 5, 6, 6]])
+    (tiny,) = regions.crops_of_regions(photo(), [[5, 5, 6, 6]])
     assert isinstance(tiny, ImageError)
     assert tiny.code == "too_small"
 
@@ -125,12 +125,12 @@ def test_crops_are_within_limits_each_and_together() -> None:
 @given(st.lists(st.floats(-500, 900) | st.floats() | st.integers(), min_size=3, max_size=9))
 @settings(max_examples=150, deadline=None)
 def test_any_numbers_give_a_crop_or_a_named_error(numbers: list[float]) -> None:
-    (outcome,) = regions.crops(np.zeros((HEIGHT, WIDTH, 3), np.uint8), [numbers])
+    (outcome,) = regions.crops_of_regions(np.zeros((HEIGHT, WIDTH, 3), np.uint8), [numbers])
     if isinstance(outcome, ImageError):
         assert outcome.code in ("bad_region", "too_small", "extreme_aspect", "too_many_pixels")
     else:
         marked, crop = outcome
-        x0, y0, x1, y1 = regions.in_photo((0, 0, crop.shape[1], crop.shape[0]), marked, (HEIGHT, WIDTH))
+        x0, y0, x1, y1 = regions.to_photo((0, 0, crop.shape[1], crop.shape[0]), marked, (HEIGHT, WIDTH))
         assert 0 <= x0 <= x1 <= WIDTH
         assert 0 <= y0 <= y1 <= HEIGHT
 
@@ -147,7 +147,7 @@ FILES = {
 def test_files_of_regions(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "regions.txt"
     path.write_text(FILES[kind][0], encoding="utf-8")
-    assert regions.read_regions(path) == FILES[kind][1]
+    assert regions.read_regions_file(path) == FILES[kind][1]
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2", "left\n", "1,2,x,4\n"])
@@ -155,4 +155,4 @@ def test_a_file_without_regions_is_named(text: str, tmp_path: Path) -> None:
     path = tmp_path / "regions.txt"
     path.write_text(text)
     with pytest.raises(StrAppError, match=r"regions\.txt"):
-        regions.read_regions(path)
+        regions.read_regions_file(path)

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from str_app.decoding import Decoded, beam_search, greedy
+from str_app.decoding import Decoded, Scorer, beam_search
+from str_app.decoding import greedy as greedy_of
+from str_app.decoding.scoring import log_softmax
 from str_app.engines import torch_engine
+from str_app.engines.load import make_engine
 from str_app.engines.torch_engine import TorchEngine
 from str_app.models.charset import Charset
 from str_app.models.kernels import convolution
@@ -17,6 +20,7 @@ from str_app.models.kernels.dispatch import torch_operations_only
 from str_app.models.kernels.library import Library
 from str_app.models.preprocessing import Preprocessing
 from str_app.models.recognizer import Architecture, Recognizer
+from str_app.policy import SearchPolicy
 
 WIDTHS = (48, 96, 128)
 
@@ -38,6 +42,10 @@ def crops(batch: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return random.integers(0, 256, (batch, 32, width, 3), dtype=np.uint8), random.integers(8, width + 1, batch)
 
 
+def greedy(engine: TorchEngine, *batch: np.ndarray) -> list[Decoded]:
+    return greedy_of(Scorer(engine), *batch)
+
+
 def assert_same(found: list[Decoded], expected: list[Decoded]) -> None:
     for one, other in zip(found, expected, strict=True):
         assert one.text == other.text
@@ -57,7 +65,9 @@ def test_graphs_read_as_the_passes_do(
         for batch in (1, 2, 7):
             given = crops(batch, width, batch)
             assert_same(greedy(traced, *given), greedy(plain, *given))
-            assert_same(beam_search(traced, *given, width=3), beam_search(plain, *given, width=3))
+            policy = SearchPolicy(beam=3)
+            searched = [beam_search(Scorer(engine), *given, policy=policy) for engine in (traced, plain)]
+            assert_same(*searched)
 
 
 def test_one_graph_serves_all_weights_of_an_architecture() -> None:
@@ -122,10 +132,10 @@ def test_half_precision_reads_alike_whatever_is_in_the_batch(traced: bool, caplo
     assert (half.precision, full.precision) == ("bf16", "fp32")
     for width in WIDTHS:
         canvases, covered = crops(7, width, 4)
-        together = half.follow(*half.encode(canvases, covered)).log_probs[:, 0]
-        alone = half.follow(*half.encode(canvases[3:4], covered[3:4])).log_probs[:, 0]
+        together = log_softmax(half.decode_greedy(*half.encode(canvases, covered)).logits)[:, 0]
+        alone = log_softmax(half.decode_greedy(*half.encode(canvases[3:4], covered[3:4])).logits)[:, 0]
         np.testing.assert_allclose(alone[0], together[3], atol=1e-5)
-        exact = full.follow(*full.encode(canvases, covered)).log_probs[:, 0]
+        exact = log_softmax(full.decode_greedy(*full.encode(canvases, covered)).logits)[:, 0]
         assert 1e-5 < np.abs(together - exact).max() < 0.1
 
 
@@ -134,9 +144,9 @@ def test_half_precision_reads_alike_whatever_is_in_the_batch(traced: bool, caplo
 )
 def test_the_processor_decides(monkeypatch: pytest.MonkeyPatch, found: dict[str, bool], expected: str) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
-    assert TorchEngine(recognizer(6)).precision == expected
+    assert make_engine(recognizer(6)).precision == expected
 
 
 def test_a_torch_that_cannot_tell_computes_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert TorchEngine(recognizer(6)).precision == "fp32"
+    assert make_engine(recognizer(6)).precision == "fp32"

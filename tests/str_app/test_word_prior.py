@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from str_app.decoding.word_prior import MEASURES, NUMBERS, UNKNOWN, WEIGHT, WordPrior
 from str_app.reader import Reader
-from str_app.word_prior import MEASURES, NUMBERS, UNKNOWN, WEIGHT, WordPrior
 
 RELEASED = WordPrior.released()
 PRIOR = WordPrior({"the": 0.05, "exit": 1e-5, "dada": UNKNOWN / 10})
@@ -43,9 +43,9 @@ def test_so_do_measures(text: str, digits: int) -> None:
 
 
 @given(st.text(max_size=20))
-def test_bonus_lies_between_nothing_and_the_most(text: str) -> None:
+def test_bonus_lies_between_zero_and_the_largest(text: str) -> None:
     for prior in (PRIOR, WordPrior({}), RELEASED):
-        assert 0 <= prior(text) <= prior.most
+        assert 0 <= prior(text) <= prior.max_bonus
 
 
 WORDS = st.sampled_from(
@@ -55,18 +55,17 @@ MARKS = st.sampled_from(["", "(", "'", '"', ".", "!", "'s", "-", "...", ")"])
 
 
 @given(MARKS, WORDS, MARKS, st.booleans())
-def test_outlook_promises_no_less_than_comes(before: str, word: str, after: str, upper: bool) -> None:
+def test_upper_bound_holds_for_every_text_with_the_prefix(before: str, word: str, after: str, upper: bool) -> None:
     text = before + (word.upper() if upper else word) + after
-    for place in range(len(text) + 1):
-        assert RELEASED.outlook(text[:place]) >= RELEASED(text)
-    assert RELEASED.outlook("xqz") == RELEASED.outlook("a1") == 0
+    for length in range(len(text) + 1):
+        assert RELEASED.upper_bound(text[:length]) >= RELEASED(text)
+    assert RELEASED.upper_bound("xqz") == RELEASED.upper_bound("a1") == 0
 
 
 def test_the_released_one_knows_english() -> None:
     released = WordPrior.released()
-    assert (
-        released("the") == released.most > released("restaurant") > released("xylophone") > released("restuarnt") == 0
-    )
+    assert released("the") == released.max_bonus
+    assert released("the") > released("restaurant") > released("xylophone") > released("restuarnt") == 0
     assert released("strasse") > 0, "and some of its neighbours"
     assert released("DON'T") > released("o'clock") > released("d'ont") == 0
     assert WordPrior.released() is released, "it is read once"

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from str_app.inputs.regions import crops
+from str_app.inputs.regions import crops_of_regions
 from tests.serve.slow.answers import marked, whole
 from tests.serve.slow.browser import Page
 from tests.serve.slow.real_server import RealServer
@@ -163,7 +163,7 @@ def test_moved_resized_slanted_and_deleted_boxes(opened: Open, tmp_path: Path) -
     assert corners[2:] == [pytest.approx([900, 700], abs=off), pytest.approx([160, 304], abs=off)]
     # What is shown is what the server flattens.
     shown, _ = page.crop_shown()
-    ((_, flat),) = crops(np.asarray(Image.open(photo)), [corners])
+    ((_, flat),) = crops_of_regions(np.asarray(Image.open(photo)), [corners])
     difference = np.abs(np.asarray(Image.fromarray(flat).resize(shown.shape[1::-1]), dtype=float) - shown)
     assert difference.mean() < 4.0
 

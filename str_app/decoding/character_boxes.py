@@ -1,4 +1,4 @@
-"""Where each character stands in the crop, read off the attention."""
+"""Boxes of characters, from the attention."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-Box = tuple[float, float, float, float]
+from str_app.reading import Box
 
 # A uniform stroke of half-width w has a standard deviation of w / √3.
 _HALF_WIDTH_OF_SPREAD = 3.0**0.5
@@ -23,13 +23,13 @@ def character_boxes(
 ) -> list[Box]:
     """Boxes of characters in pixels of the image, left to right, without overlap.
 
-    Each character is centred on its attention's mean; it reaches half-way to its neighbours, the first and the last
-    as far outwards as inwards, one alone as far as its attention spreads. Boxes are as high as the image: glimpses
-    say where along the line a character is, not how tall.
+    Each character is centred on the mean of its attention and reaches half-way to its neighbours; the first and the
+    last as far outwards as inwards, a single one as far as its attention spreads. Boxes are as high as the image:
+    attention tells where along the line a character is, not how tall it is.
 
     Args:
         attention: (L, H', W'), non-negative: one map over the canvas for each of L characters.
-        covered: canvas columns the crop covers.
+        covered: canvas columns that the crop covers.
         canvas_size: height and width of the canvas in pixels.
         image_size: height and width of the image the boxes are for.
 
@@ -43,10 +43,10 @@ def character_boxes(
     image_height, image_width = image_size
     columns = attention.astype(np.float64).sum(axis=1)  # (L, W')
     columns /= np.maximum(columns.sum(axis=1, keepdims=True), 1e-12)
-    places = (np.arange(columns.shape[1]) + 0.5) * canvas_width / columns.shape[1]
-    centres = np.clip(columns @ places, 0.0, covered)
+    positions = (np.arange(columns.shape[1]) + 0.5) * canvas_width / columns.shape[1]
+    centres = np.clip(columns @ positions, 0.0, covered)
     if count == 1:
-        spread = float(np.sqrt(columns[0] @ (places - centres[0]) ** 2))
+        spread = float(np.sqrt(columns[0] @ (positions - centres[0]) ** 2))
         reach = max(_HALF_WIDTH_OF_SPREAD * spread, _HALF_WIDTH_OF_HEIGHT * canvas_height)
         edges = np.array([centres[0] - reach, centres[0] + reach])
     else:
@@ -58,7 +58,7 @@ def character_boxes(
 
 
 def _increasing(centres: npt.NDArray[np.float64], covered: int) -> npt.NDArray[np.float64]:
-    """The nearest order-keeping centres, at least a quarter of a mean character apart."""
+    """The nearest ascending centres, at least a quarter of a mean character apart."""
     from_left = np.maximum.accumulate(centres)
     from_right = np.minimum.accumulate(centres[::-1])[::-1]
     gap = covered / (4.0 * len(centres))
