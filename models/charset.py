@@ -1,4 +1,4 @@
-"""Text to class indices and back. Outside the networks, text is `str`; only this module knows ids."""
+"""Text to class indices and back. Outside the networks text is `str`; only this module knows indices."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class CharsetError(ValueError):
 class Charset:
     """An ordered set of characters; index 0 is the end token, character k has index k + 1.
 
-    The start token shares index 0 with the end token: the decoder is fed it before the first character and never
-    emits it otherwise, so the output has exactly `len(charset) + 1` classes.
+    The start token shares index 0 with the end token: it is fed to the decoder before the first character, where no
+    end token can be, so there are exactly `len(charset) + 1` classes.
 
     Args:
         characters: distinct single characters, in the order that fixes their indices.
@@ -32,20 +32,18 @@ class Charset:
         if not chars:
             raise CharsetError("the charset is empty: give at least one character")
         seen: set[str] = set()
-        for place, char in enumerate(chars, 1):
+        for number, char in enumerate(chars, 1):
             if len(char) != 1:
-                raise CharsetError(f"charset entry {place} is {char!r}: each entry must be one character")
+                raise CharsetError(f"charset entry {number} is {char!r}: each entry must be one character")
             if not char.isprintable():
-                raise CharsetError(
-                    f"charset entry {place} is {char!r}: control characters cannot be read off a picture"
-                )
+                raise CharsetError(f"charset entry {number} is {char!r}: control characters cannot be seen in an image")
             if char in seen:
-                raise CharsetError(f"charset entry {place}, {char!r}, occurs twice: remove one of them")
+                raise CharsetError(f"charset entry {number}, {char!r}, occurs twice: remove one of them")
             seen.add(char)
         self.characters = "".join(chars)
         self._index = {char: i for i, char in enumerate(chars, 1)}
         self.other_case = (self.END, *(self._index.get(_swapped(char), i) for i, char in enumerate(chars, 1)))
-        """For each class the one of the same letter in its other case; the class itself where there is none."""
+        """Of each class, the class of the same letter in the other case; the class itself if there is none."""
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -79,7 +77,7 @@ class Charset:
             raise CharsetError(f"character {error.args[0]!r} of {text!r} is not in the charset") from None
 
     def decode(self, indices: Sequence[int]) -> str:
-        """Text up to the first end token, or all of `indices` when there is none."""
+        """Text up to the first end token, or to the end of `indices` if it has none."""
         chars: list[str] = []
         for index in indices:
             if index == self.END:
@@ -97,6 +95,6 @@ class Charset:
 
 
 def _swapped(char: str) -> str:
-    """The other case of a letter, where each is the other's."""
+    """The letter in the other case if that is reversible, else the letter itself (ß → SS is not)."""
     swapped = char.swapcase()
     return swapped if swapped.swapcase() == char else char

@@ -1,4 +1,4 @@
-"""Released weights: one safetensors file that carries all it takes to read with them. Nothing in it is executed."""
+"""Checkpoints: one safetensors file with the weights and all else that reading needs. Nothing in it is executed."""
 
 from __future__ import annotations
 
@@ -7,31 +7,35 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
-import safetensors.torch
 
 from str_app.models.charset import Charset
-from str_app.models.preprocessing import BEFORE_SPREAD, Preprocessing
-from str_app.models.recognizer import RENAMED, Architecture, Recognizer
+from str_app.models.preprocessing import Preprocessing
+from str_app.models.stored_config import current_architecture, current_preprocessing
+
+if TYPE_CHECKING:
+    from str_app.models.recognizer import Recognizer
 
 FORMAT = "str-app/1"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is missing, damaged, or not one of ours."""
+    """A checkpoint that is missing, damaged, or not written by `save_checkpoint`."""
 
 
 def save_checkpoint(path: str | Path, model: Recognizer, info: dict[str, Any] | None = None) -> None:
-    """Write the model's weights, architecture, charset and preprocessing, replacing `path` in one step.
+    """Write the model's weights, architecture, charset and preprocessing, replacing `path` atomically.
 
     Args:
-        path: the file; a reader sees the old file or the new one, never half of one.
-        model: its parameters and buffers are stored, in float32 unless they are something else.
-        info: anything JSON that belongs to the weights: `name`, `temperature` (of the calibrated softmax, default 1),
-            `training`, `metrics`.
+        path: the file. Readers see the old content or the new, never a part.
+        model: its parameters and buffers are stored in the data types they have.
+        info: further facts about the weights, as JSON values: `name`, `temperature` (of the calibrated softmax, 1 if
+            absent), `training`, `metrics`.
     """
+    import safetensors.torch
+
     path = Path(path)
     header = {
         "format": FORMAT,
@@ -46,7 +50,7 @@ def save_checkpoint(path: str | Path, model: Recognizer, info: dict[str, Any] | 
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write `data` beside `path`, flush it to the disk, and rename it over `path`."""
+    """Write `data` to a temporary file beside `path`, flush it to disk and rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -54,7 +58,7 @@ def replace_file(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp makes it private
+        Path(temporary).chmod(0o644)  # mkstemp's files are private
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -62,7 +66,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
-    """Everything but the weights: `architecture`, `charset`, `preprocessing`, `info`.
+    """Everything except the weights: `architecture`, `charset`, `preprocessing`, `info`, with today's names.
 
     Raises:
         CheckpointError: no such file, damaged, or not written by `save_checkpoint`.
@@ -73,7 +77,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-    except Exception as error:  # safetensors raises its own kinds for each way a file can be broken
+    except Exception as error:  # safetensors raises various types
         raise CheckpointError(f"{path}: not a whole safetensors file ({error}); copy or train it again") from error
     try:
         header: dict[str, Any] = json.loads(metadata["str_app"])
@@ -83,31 +87,32 @@ def read_header(path: str | Path) -> dict[str, Any]:
         ) from None
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path}: format {header.get('format')!r}, this version reads {FORMAT!r}")
+    for section, current in (("architecture", current_architecture), ("preprocessing", current_preprocessing)):
+        if isinstance(header.get(section), dict):
+            header[section] = current(header[section])
     return header
 
 
 def load_checkpoint(path: str | Path) -> tuple[Recognizer, dict[str, Any]]:
-    """The model in evaluation mode, on the CPU, and the `info` it was saved with.
+    """The model in evaluation mode on the CPU, and the `info` it was saved with.
 
     Raises:
-        CheckpointError: as `read_header`, or the weights do not fit the architecture they claim.
+        CheckpointError: as `read_header`, or the weights do not fit the stored architecture.
     """
+    import safetensors.torch
+
+    from str_app.models.recognizer import Recognizer, RecognizerConfig
+
     header = read_header(path)
     try:
-        preprocessing = BEFORE_SPREAD | {key: _tuples(value) for key, value in header["preprocessing"].items()}
         model = Recognizer(
-            Architecture(**{RENAMED.get(key, key): _tuples(value) for key, value in header["architecture"].items()}),
+            RecognizerConfig.from_dict(header["architecture"]),
             Charset(header["charset"]),
-            Preprocessing(**preprocessing),
+            Preprocessing.from_dict(header["preprocessing"]),
         )
         model.load_state_dict(safetensors.torch.load_file(path))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        # load_state_dict lists every tensor that does not fit: the first lines tell enough.
+        # load_state_dict lists every tensor that does not fit; the first lines suffice.
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
         raise CheckpointError(f"{path}: weights and description do not fit together: {reason}") from error
     return model.eval(), header["info"]
-
-
-def _tuples(value: Any) -> Any:
-    """JSON has lists where the dataclass has tuples."""
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -1,42 +1,125 @@
-"""Named recognisers."""
+"""Named recognisers: what they are, where their weights are and under which terms. Imports torch only to build one."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from str_app.models.charset import Charset
+from str_app.models.charset import PRINTABLE_94, Charset
 from str_app.models.preprocessing import Preprocessing
-from str_app.models.recognizer import Architecture, Recognizer
 
-_PRESETS: dict[str, Architecture] = {
-    # For CPUs; its weights ship with the repository.
-    "small": Architecture(blocks=(2, 3, 3), pyramid=True, locate=True),
-    # For a GPU.
-    "base": Architecture(
-        stem=(32, 64),
-        stem_strides=(1, 1),
-        stages=(64, 128, 256, 512),
-        blocks=(3, 4, 6, 3),
-        strides=((2, 2), (2, 2), (2, 1), (1, 1)),
-        context_size=256,
-        hidden_size=384,
-        attention_size=256,
-        embedding_size=128,
-    ),
-}
+if TYPE_CHECKING:
+    from str_app.models.recognizer import Recognizer, RecognizerConfig
+
+WEIGHTS = Path(__file__).parent / "weights"
 
 
 class UnknownModelError(ValueError):
-    """A model name that is no preset."""
+    """A model name that is not a preset."""
+
+
+@dataclass(frozen=True)
+class ModelPreset:
+    """A recogniser and its released weights.
+
+    Attributes:
+        name: what `--model`, `--preset` and `--from` call it.
+        description: one line for people who choose a model.
+        make_architecture: returns the architecture; a function, because its classes import torch.
+        preprocessing: canvases that the weights were trained on.
+        charset: characters that the network reads.
+        weights: file name below `models/weights/`; the file is missing until weights are released.
+        licence: SPDX identifier of the weights' licence.
+        source: where the weights come from.
+    """
+
+    name: str
+    description: str
+    make_architecture: Callable[[], RecognizerConfig]
+    preprocessing: Preprocessing
+    charset: str
+    weights: str
+    licence: str
+    source: str
+
+    @property
+    def architecture(self) -> RecognizerConfig:
+        """Sizes and choices of the network."""
+        return self.make_architecture()
+
+
+def _small() -> RecognizerConfig:
+    from str_app.models.backbones.resnet import ResNetConfig
+    from str_app.models.decoders.attention_decoder import AttentionDecoderConfig
+    from str_app.models.recognizer import RecognizerConfig
+
+    return RecognizerConfig(
+        backbone=ResNetConfig(
+            stem=(32, 48),
+            stem_strides=(2, 1),
+            stages=(96, 160, 256),
+            blocks=(2, 3, 3),
+            strides=((2, 2), (2, 1), (2, 1)),
+            fpn=True,
+        ),
+        decoder=AttentionDecoderConfig(hidden_size=256, attention_size=128, embedding_size=64, positional_glimpse=True),
+    )
+
+
+def _base() -> RecognizerConfig:
+    from str_app.models.backbones.resnet import ResNetConfig
+    from str_app.models.decoders.attention_decoder import AttentionDecoderConfig
+    from str_app.models.recognizer import RecognizerConfig
+
+    return RecognizerConfig(
+        backbone=ResNetConfig(
+            stem=(32, 64),
+            stem_strides=(1, 1),
+            stages=(64, 128, 256, 512),
+            blocks=(3, 4, 6, 3),
+            strides=((2, 2), (2, 2), (2, 1), (1, 1)),
+        ),
+        context_size=256,
+        decoder=AttentionDecoderConfig(hidden_size=384, attention_size=256, embedding_size=128),
+    )
+
+
+_PRESETS = {
+    preset.name: preset
+    for preset in (
+        ModelPreset(
+            name="small",
+            description="For CPUs; its weights are part of the package.",
+            make_architecture=_small,
+            preprocessing=Preprocessing(widths=(48, 64, 96, 128, 160)),
+            charset=PRINTABLE_94,
+            weights="small.safetensors",
+            licence="Apache-2.0",
+            source="Trained on our own renderings only; see the model card, models/weights/small.md.",
+        ),
+        ModelPreset(
+            name="base",
+            description="For a GPU; no released weights yet.",
+            make_architecture=_base,
+            preprocessing=Preprocessing(widths=(48, 64, 96, 128)),
+            charset=PRINTABLE_94,
+            weights="base.safetensors",
+            licence="Apache-2.0",
+            source="Not trained yet: `str-app train --preset base`.",
+        ),
+    )
+}
 
 
 def list_models() -> list[str]:
-    """Names that `create_model` knows."""
+    """Names of the presets."""
     return sorted(_PRESETS)
 
 
-def architecture(name: str) -> Architecture:
-    """The preset's sizes and choices.
+def get_preset(name: str) -> ModelPreset:
+    """The preset of this name.
 
     Raises:
         UnknownModelError: no such preset; the message lists them.
@@ -50,11 +133,21 @@ def architecture(name: str) -> Architecture:
 def create_model(
     name: str, *, charset: Charset | None = None, preprocessing: Preprocessing | None = None
 ) -> Recognizer:
-    """A preset's network with fresh weights; the 94 printable ASCII characters unless a charset is given."""
-    return Recognizer(architecture(name), charset or Charset(), preprocessing or Preprocessing())
+    """A preset's network with fresh weights; charset and preprocessing are the preset's unless given.
+
+    Raises:
+        UnknownModelError: no such preset; the message lists them.
+    """
+    from str_app.models.recognizer import Recognizer
+
+    preset = get_preset(name)
+    return Recognizer(preset.architecture, charset or Charset(preset.charset), preprocessing or preset.preprocessing)
 
 
 def weights_path(name: str) -> Path:
-    """Where the released weights of a preset lie; the file exists only for presets that ship with weights."""
-    architecture(name)
-    return Path(__file__).parent / "weights" / f"{name}.safetensors"
+    """File of a preset's released weights; it exists only if the preset has any.
+
+    Raises:
+        UnknownModelError: no such preset; the message lists them.
+    """
+    return WEIGHTS / get_preset(name).weights

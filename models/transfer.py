@@ -1,4 +1,4 @@
-"""Starting a model from another one's weights, also when the charset differs or the network has grown."""
+"""Starting a model from the weights of another one, also when the charset differs or the network has grown."""
 
 from __future__ import annotations
 
@@ -9,38 +9,62 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from str_app.models.backbones.resnet import BasicBlock, ConvNorm
-from str_app.models.recognizer import Architecture, Recognizer
+from str_app.models.backbones.base import BackboneConfig
+from str_app.models.backbones.conv_norm import ConvNorm
+from str_app.models.backbones.resnet import BasicBlock, ResNet, ResNetConfig
+from str_app.models.decoders.attention_decoder import AttentionDecoderConfig
+from str_app.models.decoders.base import DecoderConfig
+from str_app.models.recognizer import Recognizer, RecognizerConfig
 
 _POSITIONS = "decoder.attention.position"
 _PER_GLIMPSE = ("decoder.cell.weight_ih", "decoder.cell.weight_feature", "decoder.classifier.weight")
 _PER_CLASS = ("decoder.embedding.weight", "decoder.classifier.weight", "decoder.classifier.bias")
 
 
-def can_grow(source: Architecture, target: Architecture) -> bool:
-    """Whether `target` is `source`, or `source` with more blocks in its stages, a pyramid or located glimpses.
+def can_grow(source: RecognizerConfig, target: RecognizerConfig) -> bool:
+    """Whether `target` is `source`, or a larger network that can begin as the same function.
 
+    A ResNet may gain blocks in its stages and a feature pyramid (`fpn`), an attention decoder positional glimpses.
     Dropout may differ: it has no weights.
     """
-    free = {name: getattr(target, name) for name in ("blocks", "pyramid", "locate", "dropout")}
-    alike = dataclasses.replace(source, **free) == target
-    deeper = len(source.blocks) == len(target.blocks) and all(
-        ours >= theirs for ours, theirs in zip(target.blocks, source.blocks, strict=True)
+    rest_is_equal = dataclasses.replace(source, backbone=target.backbone, decoder=target.decoder) == target
+    return (
+        rest_is_equal
+        and _backbone_can_grow(source.backbone, target.backbone)
+        and _decoder_can_grow(source.decoder, target.decoder)
     )
-    return alike and deeper and target.pyramid >= source.pyramid and target.locate >= source.locate
+
+
+def _backbone_can_grow(source: BackboneConfig, target: BackboneConfig) -> bool:
+    if not (isinstance(source, ResNetConfig) and isinstance(target, ResNetConfig)):
+        return source == target
+    return (
+        dataclasses.replace(source, blocks=target.blocks, fpn=target.fpn) == target
+        and len(source.blocks) == len(target.blocks)
+        and all(ours >= theirs for ours, theirs in zip(target.blocks, source.blocks, strict=True))
+        and target.fpn >= source.fpn
+    )
+
+
+def _decoder_can_grow(source: DecoderConfig, target: DecoderConfig) -> bool:
+    if not (isinstance(source, AttentionDecoderConfig) and isinstance(target, AttentionDecoderConfig)):
+        return source == target
+    grown = dataclasses.replace(source, positional_glimpse=target.positional_glimpse, dropout=target.dropout)
+    return grown == target and target.positional_glimpse >= source.positional_glimpse
 
 
 @torch.no_grad()
 def transfer_weights(source: Recognizer, target: Recognizer) -> list[str]:
     """Copy every weight of `source` that fits `target`; rows of characters that both know are copied one by one.
 
-    On a wider canvas, columns beyond the source's last begin as copies of its last. A grown network (`can_grow`)
-    begins as the source's function: further blocks pass on what they get (their last norm's scale is 0, as in arXiv
-    1706.02677, section 5.1), a new pyramid repeats the coarse rows, and nobody listens yet to where a glimpse was.
+    On a wider canvas, position embeddings beyond the source's last column start as copies of that column. A grown
+    network (`can_grow`) starts as the source's function: additional blocks are identities (the scale of their last
+    norm is 0, as in arXiv 1706.02677, section 5.1), a new feature pyramid repeats the coarse rows, and the weights
+    that read the position part of a glimpse are 0.
 
     Returns:
-        Names of the target's tensors that kept their fresh values, wholly (another shape or new) or in part (the
-        rows of characters that the source does not know).
+        Names of the target's tensors that kept their fresh values, entirely (new, or of another shape) or in part
+        (rows of characters that the source does not know).
     """
     theirs = _by_targets_names(source, target)
     fresh: list[str] = []
@@ -62,41 +86,51 @@ def transfer_weights(source: Recognizer, target: Recognizer) -> list[str]:
             tensor.copy_(theirs[name])
         else:
             fresh.append(name)
-    if can_grow(source.architecture, target.architecture):
-        _silence(target, fresh)
+    if can_grow(source.architecture, target.architecture) and isinstance(target.backbone, ResNet):
+        _silence(target.backbone, fresh)
     return fresh
 
 
 def _by_targets_names(source: Recognizer, target: Recognizer) -> dict[str, Tensor]:
-    """The source's state dict as the target names and shapes it.
+    """The source's state dict with the target's names and shapes.
 
-    A stage's further blocks come last, and so does a glimpse's place among what reads glimpses.
+    Additional blocks are the last of their stage, and the position part is the last part of a glimpse.
     """
-    number = {place: index for index, place in enumerate(_block_places(target.architecture.blocks))}
-    places = _block_places(source.architecture.blocks)
+    index_of = {block: index for index, block in enumerate(_blocks(target))}
+    blocks = _blocks(source)
     renamed = {}
     for name, tensor in source.state_dict().items():
-        if found := re.match(r"backbone\.stages\.(\d+)\.", name):
-            index = number.get(places[int(found[1])])
+        if blocks and index_of and (match := re.match(r"backbone\.stages\.(\d+)\.", name)):
+            index = index_of.get(blocks[int(match[1])])
             if index is None:
                 continue  # a block that the target does not have
-            name = f"backbone.stages.{index}.{name[found.end() :]}"
-        if name in _PER_GLIMPSE and target.architecture.locate and not source.architecture.locate:
-            tensor = F.pad(tensor, (0, source.architecture.attention_size))
+            name = f"backbone.stages.{index}.{name[match.end() :]}"
+        if name in _PER_GLIMPSE and (size := _added_to_glimpse(source.architecture, target.architecture)):
+            tensor = F.pad(tensor, (0, size))
         renamed[name] = tensor
     return renamed
 
 
-def _block_places(blocks: tuple[int, ...]) -> list[tuple[int, int]]:
-    """(stage, block of the stage) of every block."""
-    return [(stage, block) for stage, count in enumerate(blocks) for block in range(count)]
+def _blocks(model: Recognizer) -> list[tuple[int, int]]:
+    """(stage, block of the stage) of every block of a ResNet; empty for other backbones."""
+    if not isinstance(model.backbone, ResNet):
+        return []
+    return [(stage, block) for stage, count in enumerate(model.backbone.config.blocks) for block in range(count)]
 
 
-def _silence(target: Recognizer, fresh: list[str]) -> None:
-    """Let what is new in the backbone add nothing yet."""
-    for name, module in target.backbone.named_modules():
+def _added_to_glimpse(source: RecognizerConfig, target: RecognizerConfig) -> int:
+    """By how much a glimpse of `target` is longer because it has a position part."""
+    ours, theirs = target.decoder, source.decoder
+    if not (isinstance(ours, AttentionDecoderConfig) and isinstance(theirs, AttentionDecoderConfig)):
+        return 0
+    return theirs.attention_size if ours.positional_glimpse and not theirs.positional_glimpse else 0
+
+
+def _silence(backbone: ResNet, fresh: list[str]) -> None:
+    """Make what is new in the backbone contribute 0 at first."""
+    for name, module in backbone.named_modules():
         last = module.conv2 if isinstance(module, BasicBlock) else module if name == "lateral" else None
-        if isinstance(last, ConvNorm) and any(f.startswith(f"backbone.{name}.") for f in fresh):
+        if isinstance(last, ConvNorm) and any(parameter.startswith(f"backbone.{name}.") for parameter in fresh):
             norm = last[1]
             assert isinstance(norm, torch.nn.BatchNorm2d)
             torch.nn.init.zeros_(norm.weight)

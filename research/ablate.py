@@ -34,7 +34,7 @@ from str_app.datasets.opening import open_source
 from str_app.datasets.renderer.style import Style
 from str_app.engines.load import make_engine
 from str_app.evaluation.protocol import evaluate_source
-from str_app.models.backbones.resnet import fold_batch_norms
+from str_app.models.backbones.conv_norm import fold_batch_norms
 from str_app.models.checkpoint import load_checkpoint
 from str_app.models.recognizer import Recognizer
 from str_app.reader import Reader
@@ -87,7 +87,7 @@ RENDERER = (
 )
 CONTINUED = (
     EVERYTHING,
-    Kind("no dropout", settings={"architecture.dropout": 0}),
+    Kind("no dropout", settings={"architecture.decoder.dropout": 0}),
     Kind("no augmentation", settings={"augmentation": "none"}),
     Kind("strong augmentation", settings={"augmentation": "strong"}),
     Kind("label smoothing", settings={"label_smoothing": 0.1}),
@@ -107,8 +107,9 @@ FROM_SCRATCH = COMMON | {
     "warmup_steps": 100,
     "ema_decay": 0.99,
     **{
-        f"architecture.{name}": value if isinstance(value, str) else json.dumps(value)
-        for name, value in asdict(REDUCED).items()
+        f"architecture.{section}.{name}": value if isinstance(value, str) else json.dumps(value)
+        for section in ("backbone", "decoder")
+        for name, value in asdict(REDUCED)[section].items()
     },
 }
 

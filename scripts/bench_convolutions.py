@@ -18,7 +18,7 @@ import torch
 import typer
 
 from str_app.engines.load import checkpoint_file
-from str_app.models.backbones.resnet import fold_batch_norms
+from str_app.models.backbones.conv_norm import fold_batch_norms
 from str_app.models.checkpoint import load_checkpoint
 from str_app.models.kernels.dispatch import torch_operations_only
 from str_app.models.kernels.library import find_library

@@ -29,7 +29,7 @@ def attention_overlay(crop: Pixels, attention: npt.NDArray[np.float32], preproce
         uint8 (H, W, 3): bright and red where the network looked, dimmed elsewhere.
     """
     height, width = crop.shape[:2]
-    covered = preprocessing.fitted_width(height, width)
+    covered = preprocessing.covered_width(height, width)
     full = (preprocessing.canvas_width(covered), preprocessing.height)
     canvas: npt.NDArray[np.float64] = np.asarray(cv2.resize(attention, full), dtype=np.float64)
     heat: npt.NDArray[np.float64] = np.asarray(cv2.resize(canvas[:, :covered], (width, height)), dtype=np.float64)

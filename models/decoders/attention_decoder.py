@@ -1,112 +1,106 @@
-"""The attention decoder: one refined-LSTM step a character."""
+"""The attention decoder: one refined-LSTM step per character."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from str_app.models.decoders.attention import AdditiveAttention, Memory
+from str_app.models.decoders.attention import AdditiveAttention
+from str_app.models.decoders.base import Decoder, Memory, State
 from str_app.models.gates.cells import RefinedLSTMCell
-from str_app.models.gates.gate import RefinedGate
-
-State = tuple[Tensor, Tensor]  # (h, c), each (B, H)
+from str_app.models.gates.gate import Activation, FeatureMap, Refine
 
 
-class AttentionDecoder(nn.Module):
-    """Looks at the feature map, reads one character, remembers; until it reads the end token.
+@dataclass(frozen=True)
+class AttentionDecoderConfig:
+    """Settings of `AttentionDecoder`.
+
+    Attributes:
+        name: selects this decoder.
+        hidden_size: H of the cell.
+        attention_size: A, size of attention keys and queries.
+        embedding_size: of the previous character.
+        dropout: on the classifier's input, while training.
+        positional_glimpse: append to each glimpse the attention-weighted mean of the position embeddings. Without it
+            the decoder knows only from the characters read so far where in the crop it is.
+        refine, gates, feature, activation: the refined gates of the cell, see `str_app.models.gates.gate.RefinedGate`.
+    """
+
+    name: Literal["attention"] = "attention"
+    hidden_size: int = 256
+    attention_size: int = 128
+    embedding_size: int = 64
+    dropout: float = 0.1
+    positional_glimpse: bool = False
+    refine: Refine = "mul"
+    gates: tuple[str, ...] = ("input", "output")
+    feature: FeatureMap = "linear"
+    activation: Activation = "tanh"
+
+    def build(self, channels: int, grid: tuple[int, int], num_classes: int) -> AttentionDecoder:
+        """See `DecoderConfig`."""
+        return AttentionDecoder(self, channels, grid, num_classes)
+
+
+class AttentionDecoder(Decoder):
+    """Additive attention and a refined LSTM cell.
 
     Step t: attend with h_{t-1}, feed [embedding of the previous character; glimpse] to the cell, classify
     [h_t; glimpse].
 
     Args:
-        channels: C of the feature map.
-        grid: (H', W') of the feature map.
-        num_classes: characters plus the end token (index 0, also fed before the first character).
-        hidden_size: H of the cell.
-        attention_size: size of keys and query.
-        embedding_size: size of a character's embedding.
-        dropout: on the classifier's input, training only.
-        gate: refined-gate choices.
-        locate: whether a glimpse also holds where it was taken, the attention's mean of position embeddings. Without,
-            the decoder reckons where it is by the letters it has seen.
+        config: sizes and choices.
+        channels, grid, num_classes: see `DecoderConfig.build`.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        grid: tuple[int, int],
-        num_classes: int,
-        hidden_size: int,
-        attention_size: int,
-        embedding_size: int,
-        dropout: float,
-        gate: RefinedGate,
-        locate: bool = False,
-    ) -> None:
+    def __init__(self, config: AttentionDecoderConfig, channels: int, grid: tuple[int, int], num_classes: int) -> None:
         super().__init__()
-        self.hidden_size = hidden_size
-        self.locate = locate
-        glimpse_size = channels + attention_size if locate else channels
-        self.attention = AdditiveAttention(channels, hidden_size, attention_size, grid)
-        self.embedding = nn.Embedding(num_classes, embedding_size)
+        self.config = config
+        glimpse_size = channels + config.attention_size if config.positional_glimpse else channels
+        self.attention = AdditiveAttention(channels, config.hidden_size, config.attention_size, grid)
+        self.embedding = nn.Embedding(num_classes, config.embedding_size)
         self.cell = RefinedLSTMCell(
-            embedding_size + glimpse_size,
-            hidden_size,
-            refine=gate.refine,
-            gates=gate.gates,
-            feature=gate.feature,
-            activation=gate.activation,
+            config.embedding_size + glimpse_size,
+            config.hidden_size,
+            refine=config.refine,
+            gates=tuple(config.gates),
+            feature=config.feature,
+            activation=config.activation,
         )
-        self.dropout = dropout
-        self.classifier = nn.Linear(hidden_size + glimpse_size, num_classes)
+        self.classifier = nn.Linear(config.hidden_size + glimpse_size, num_classes)
 
-    def remember(self, values: Tensor, padding: Tensor) -> Memory:
-        """The feature map's positions (B, N, C) and which of them are padding (B, N) → what the steps look at."""
+    def build_memory(self, values: Tensor, padding: Tensor) -> Memory:
+        """See `Decoder`. With `positional_glimpse`, the values hold the position embeddings as well."""
         keys = self.attention.project_keys(values)
-        if self.locate:
-            places = self.attention.positions(values.shape[1])
-            values = torch.cat([values, places.to(values.dtype).expand(values.shape[0], -1, -1)], dim=-1)
+        if self.config.positional_glimpse:
+            positions = self.attention.positions(values.shape[1])
+            values = torch.cat([values, positions.to(values.dtype).expand(values.shape[0], -1, -1)], dim=-1)
         return Memory(values, keys, padding)
 
     def initial_state(self, memory: Memory) -> State:
-        """Zeros, (B, H) each."""
-        zeros = memory.values.new_zeros(memory.values.shape[0], self.hidden_size)
+        """Zeros: (h, c), each (B, H)."""
+        zeros = memory.values.new_zeros(memory.values.shape[0], self.config.hidden_size)
         return zeros, zeros
 
     def step(self, memory: Memory, state: State, tokens: Tensor) -> tuple[Tensor, State, Tensor]:
-        """One character for every sequence.
-
-        Args:
-            memory: from the encoder.
-            state: from `initial_state` or the previous step.
-            tokens: int64 (B,), previous characters; 0 before the first.
-
-        Returns:
-            Logits (B, num_classes), the next state, attention weights (B, N).
-        """
+        """See `Decoder`."""
         state, glimpse, weights = self._advance(memory, state, self.embedding(tokens))
         return self.classifier(torch.cat([state[0], glimpse], dim=-1)), state, weights
 
     def forward(self, memory: Memory, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Teacher forcing.
-
-        Args:
-            memory: from the encoder.
-            targets: int64 (B, T), character indices, 0 from the end token on.
-
-        Returns:
-            Logits (B, T, num_classes) and attention weights (B, T, N).
-        """
-        previous = F.pad(targets[:, :-1], (1, 0))
-        embedded = self.embedding(previous)
+        """See `Decoder`. Embedding and classifier run once over all steps."""
+        embedded = self.embedding(F.pad(targets[:, :-1], (1, 0)))
         state = self.initial_state(memory)
         outputs, attention = [], []
         for t in range(targets.shape[1]):
             state, glimpse, weights = self._advance(memory, state, embedded[:, t])
             outputs.append(torch.cat([state[0], glimpse], dim=-1))
             attention.append(weights)
-        hidden = F.dropout(torch.stack(outputs, dim=1), self.dropout, training=self.training)
+        hidden = F.dropout(torch.stack(outputs, dim=1), self.config.dropout, training=self.training)
         return self.classifier(hidden), torch.stack(attention, dim=1)
 
     def _advance(self, memory: Memory, state: State, embedded: Tensor) -> tuple[State, Tensor, Tensor]:

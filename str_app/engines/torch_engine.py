@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from str_app.engines.base import GreedySteps, Step
-from str_app.models.backbones.resnet import fold_batch_norms
-from str_app.models.decoders.attention import Memory
+from str_app.models.backbones.conv_norm import fold_batch_norms
+from str_app.models.decoders.base import Memory
 from str_app.models.kernels.convolution import uses_compiled
 from str_app.models.recognizer import Recognizer
 

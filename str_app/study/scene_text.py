@@ -10,6 +10,7 @@ from str_app.datasets.augmentation import Augmentation
 from str_app.datasets.opening import open_source
 from str_app.errors import StrAppError
 from str_app.models.checkpoint import load_checkpoint
+from str_app.models.decoders.attention_decoder import AttentionDecoderConfig
 from str_app.models.gates.statistics import watch_gates
 from str_app.study.experiment import Metric, Run, load_result, run_key, save_result, summarize
 from str_app.study.variants import Variant, count_parameters
@@ -41,7 +42,9 @@ class SceneText:
         if stored:
             return stored
         assert variant.gates != "chrono"
-        architecture = replace(self.training.architecture, refine=variant.gates)
+        decoder = self.training.architecture.decoder
+        assert isinstance(decoder, AttentionDecoderConfig)
+        architecture = replace(self.training.architecture, decoder=replace(decoder, refine=variant.gates))
         settings = replace(self.training, architecture=architecture, seed=seed, threads=1)
         out = folder / f"{variant}-{seed}"
         try:
@@ -49,7 +52,7 @@ class SceneText:
         except Stopped:
             raise KeyboardInterrupt from None
         model, _ = load_checkpoint(out / "last.safetensors")
-        run = Run(self.name, str(variant), seed, count_parameters(model), architecture.hidden_size)
+        run = Run(self.name, str(variant), seed, count_parameters(model), decoder.hidden_size)
         for values in read_metrics(out):
             if "accuracy" in values:
                 run.curve.append((values["step"], {self.metric.name: values["accuracy"]}))

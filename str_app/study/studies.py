@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from str_app.datasets.text_corpus import Corpus, penn_treebank, tiny_shakespeare, wikitext_2
-from str_app.models.recognizer import Architecture
+from str_app.models.backbones.resnet import ResNetConfig
+from str_app.models.decoders.attention_decoder import AttentionDecoderConfig
+from str_app.models.recognizer import RecognizerConfig
 from str_app.study.experiment import Experiment, Training
 from str_app.study.language import Language, LanguageSizes
 from str_app.study.scene_text import SceneText, data_sets
@@ -89,7 +91,10 @@ def _language(
 
 
 # A quarter of the arithmetic of the first `small` preset.
-REDUCED = Architecture(stem=(16, 24), stages=(48, 80, 128), hidden_size=128, attention_size=64, embedding_size=32)
+REDUCED = RecognizerConfig(
+    backbone=ResNetConfig(stem=(16, 24), stages=(48, 80, 128)),
+    decoder=AttentionDecoderConfig(hidden_size=128, attention_size=64, embedding_size=32),
+)
 
 
 def _scene_text(scale: Scale, data: Path, lengths: Sequence[int]) -> list[Experiment]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from str_app.models.ctc import CTCHead
+from str_app.models.decoders.ctc_head import CTCHead
 from str_app.models.recognizer import Recognizer
 
 

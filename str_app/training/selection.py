@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from str_app.datasets.lmdb_store import LmdbSource, LmdbWriter
 from str_app.datasets.sample import Sample, UnreadableSample
 from str_app.engines.precision import has_bf16
-from str_app.models.backbones.resnet import fold_batch_norms
+from str_app.models.backbones.conv_norm import fold_batch_norms
 from str_app.models.recognizer import Recognizer
 from str_app.training.samples import Prepared, collate, why_unlearnable
 

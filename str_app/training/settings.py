@@ -1,11 +1,10 @@
-"""Every setting of a training run, with its default and why."""
+"""Every setting of a training run, with its default and the reason for it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import sys
-import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +13,16 @@ from typing import Any, Literal
 from str_app.engines.load import checkpoint_file
 from str_app.engines.precision import Precision
 from str_app.errors import StrAppError
+from str_app.models.backbones import BACKBONES
 from str_app.models.checkpoint import load_checkpoint
-from str_app.models.preprocessing import BEFORE_SPREAD, Preprocessing
-from str_app.models.presets import architecture
-from str_app.models.recognizer import RENAMED, Architecture
+from str_app.models.decoders import DECODERS
+from str_app.models.preprocessing import Preprocessing
+from str_app.models.presets import get_preset
+from str_app.models.recognizer import RecognizerConfig, section_config
+from str_app.models.stored_config import SETTINGS as FORMER_KEYS
 from str_app.models.transfer import can_grow
+
+REGISTRIES: dict[str, Any] = {"backbone": BACKBONES, "decoder": DECODERS}
 
 
 @dataclass(frozen=True)
@@ -26,52 +30,55 @@ class TrainSettings:
     """Settings of a run; `--set key=value` changes any of them.
 
     Attributes:
-        preset: whose architecture is trained; `architecture.*` keys change single choices of it.
-        architecture: the result, filled in from the preset, or from the checkpoint to start from.
-        preprocessing: canvases; `preprocessing.*` keys change single choices of it, also of a checkpoint's.
-        train: data sets to learn from, LMDBs or folders.
-        weights: one share a data set; empty is in proportion to their sizes.
-        validation: data sets to choose the best checkpoint by.
-        charset: the characters to learn, in order; empty is the 94 printable ASCII characters.
-        start_from: name or path of a checkpoint whose weights to start from; empty is from scratch. Some defaults
-            are others then: see `FINE_TUNING`.
-        frozen_stages: with `start_from`, so many of the backbone's stages keep their weights, and the stem before them;
-            0 trains all. One saves a seventh of a step's time, and on few crops there is less to forget.
-        steps: optimiser steps in all.
-        batch_size: samples a step, over all processes.
-        average_every: where several processes train. 0: they exchange every step's gradients and train as one does. N:
-            each steps alone on its share of the batch, and every N steps all take the mean of their weights and
-            moments (local SGD, arXiv 1805.09767): nearly the whole speed of each, also without a fast connection.
-        group: batches whose samples are sorted by width together, so that most need a narrow canvas; 1 is without.
-        optimizer: `muon` for filters and matrices with AdamW for the rest, or `adamw` for all.
+        preset: architecture, preprocessing and charset are this preset's, unless `start_from` is given.
+        architecture: sizes and choices of the network; single ones by keys such as `architecture.backbone.blocks`,
+            `architecture.decoder.hidden_size` or `architecture.max_length`.
+        preprocessing: canvases; single choices by `preprocessing.KEY`, also with `start_from`.
+        train: data sets to train on, LMDBs or folders.
+        weights: share of each training set; empty is in proportion to their sizes.
+        validation: data sets by which the best checkpoint is chosen.
+        charset: characters to learn, in order; empty is the 94 printable ASCII characters.
+        start_from: name or path of a checkpoint to start from; empty is from scratch. Architecture, preprocessing and
+            charset are the checkpoint's then, and some defaults are those of `FINE_TUNING`.
+        frozen_stages: with `start_from`, number of the backbone's first stages that are not trained, nor the stem; 0
+            trains everything. 1 saves a seventh of a step's time, and with few crops there is less to forget.
+        steps: optimiser steps.
+        batch_size: samples per step, over all processes.
+        average_every: with several processes. 0: gradients are averaged at every step, as if one process trained. N:
+            each process takes steps of its own on its share of the batch, and every N steps weights and moments are
+            averaged (local SGD, arXiv 1805.09767): nearly no time is lost, even over a slow connection.
+        group: number of batches whose samples are sorted by width together, so that most batches need only a narrow
+            canvas; 1 does not sort.
+        optimizer: `muon` for filters and matrices with AdamW for the rest, or `adamw` for everything.
         learning_rate: AdamW's peak.
         matrix_learning_rate: Muon's peak.
-        warmup_steps: in which both rise to their peaks.
-        schedule: their course from there to a hundredth at the last step: `cosine`, or `constant` until a fifth of the
-            steps is left, then linear. A constant rate suits runs whose length is settled on the way (arXiv
-            2405.18392): resumed with fewer `steps`, such a run ends well wherever it is.
+        warmup_steps: steps over which both rise linearly to their peaks.
+        schedule: from there to a hundredth of the peak at the last step: `cosine`, or `constant` until a fifth of the
+            steps is left, then linear. With `constant` the length of a run can be changed on the way (arXiv
+            2405.18392): resumed with fewer `steps`, it ends as well as one planned that long.
         weight_decay: AdamW's, on matrices and filters only.
-        clip_norm: gradients are scaled down to this norm; recurrent training bursts without it.
-        ema_decay: of the averaged weights, which are the ones validated and released.
+        clip_norm: maximum norm of the gradients; recurrent networks have bursts without it.
+        ema_decay: of the averaged weights, which are the ones validated and saved as best.
         label_smoothing: of the cross-entropy.
-        ctc_weight, ctc_weight_end: auxiliary CTC loss on the encoder; falls linearly over the first half of the
-            run. Attention alone takes a quarter of a million crops to align.
-        attention_weight, attention_weight_end: loss on attention outside the character's box, where boxes are known.
+        ctc_weight, ctc_weight_end: weight of the auxiliary CTC loss on the feature map, at first and after the first
+            half of the run, linear in between. Without it attention aligns only after a quarter of a million crops.
+        attention_weight, attention_weight_end: the same of the loss on attention outside a character's box, where
+            boxes are known.
         augmentation: `none`, `light` or `strong`.
-        precision: `bf16` autocast of the encoder, `fp32`, or, `auto`, bf16 where the device has instructions for it.
+        precision: `bf16` autocast of the backbone, `fp32`, or `auto`: bf16 where the device has instructions for it.
         seed: of initial weights, order, augmentation and dropout.
-        workers: processes that load and augment; 0 does it in this one.
+        workers: processes that load and augment samples; 0 does it in the training process.
         validate_every: steps between validations.
-        validation_limit: crops of each validation set used while training, evenly spaced; 0 is all.
-        checkpoint_minutes: wall time between writes of the training state.
-        log_every: steps between metric lines.
-        unusable_limit: share of samples that may be unreadable or unlearnable before the run stops.
+        validation_limit: crops of each validation set that are used, evenly spaced; 0 is all.
+        checkpoint_minutes: minutes between writes of the training state.
+        log_every: steps between lines of metrics.
+        unusable_limit: share of unreadable or unlearnable samples above which the run stops.
         device: `cpu`, `cuda`, …; empty is a GPU if there is one.
-        threads: torch's threads; 0 leaves its choice.
+        threads: torch's threads; 0 keeps torch's default.
     """
 
     preset: str = "small"
-    architecture: Architecture = field(default_factory=Architecture)
+    architecture: RecognizerConfig = field(default_factory=RecognizerConfig)
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     train: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
@@ -125,25 +132,22 @@ class TrainSettings:
         for name in ("learning_rate", "matrix_learning_rate", "clip_norm"):
             if getattr(self, name) <= 0:
                 raise StrAppError(f"{name}={getattr(self, name)}: must be above 0")
-        if not 0 <= self.frozen_stages <= len(self.architecture.stages):
-            raise StrAppError(
-                f"frozen_stages={self.frozen_stages}: the backbone has {len(self.architecture.stages)} stages"
-            )
+        stages = self.architecture.backbone.num_stages
+        if not 0 <= self.frozen_stages <= stages:
+            raise StrAppError(f"frozen_stages={self.frozen_stages}: the backbone has {stages} stages")
         if self.frozen_stages and not self.start_from:
-            raise StrAppError(f"frozen_stages={self.frozen_stages}: fresh weights must be trained; give --from MODEL")
+            raise StrAppError(f"frozen_stages={self.frozen_stages}: fresh weights cannot be frozen; give --from MODEL")
         if self.weights and len(self.weights) != len(self.train):
-            raise StrAppError(f"{len(self.weights)} weights for {len(self.train)} training sets: give one a set")
+            raise StrAppError(f"{len(self.weights)} weights for {len(self.train)} training sets: give one per set")
 
 
-NESTED: dict[str, type] = {"architecture": Architecture, "preprocessing": Preprocessing}
-
-# Where weights are given (`--from`), what differs from a run from scratch; measured in docs/fine-tuning.md.
+# Defaults with `--from` that differ from those of a run from scratch; measured in docs/fine-tuning.md.
 FINE_TUNING: dict[str, Any] = {
     "steps": 1000,
     "optimizer": "adamw",
     "learning_rate": 3e-4,
     "warmup_steps": 50,
-    # Attention is aligned already, and the CTC head starts fresh: it has nothing to teach.
+    # Attention is aligned already, and the CTC head is not part of a checkpoint: it would start fresh.
     "ctc_weight": 0.0,
     "ctc_weight_end": 0.0,
     "attention_weight": 0.0,
@@ -153,70 +157,92 @@ FINE_TUNING: dict[str, Any] = {
 
 
 def make_settings(overrides: list[str], base: TrainSettings | None = None, **given: Any) -> TrainSettings:
-    """Settings from defaults (the checkpoint's own and `FINE_TUNING` with `start_from`), `given`, then overrides.
+    """Defaults (with `start_from`, the checkpoint's and `FINE_TUNING`), then `given`, then `overrides`.
 
     Args:
-        overrides: `key=value`; lists as comma-separated values or JSON; `architecture.KEY` and `preprocessing.KEY`
-            for theirs.
-        base: settings to start from, of a run that is resumed; the preset is not applied again.
+        overrides: `key=value`; lists as comma-separated values or JSON; fields of sections as
+            `architecture.backbone.blocks=2,3,3`. Keys of older versions work, with a note on stderr.
+        base: settings of a run that is resumed; the preset is not applied again.
         given: fields set by command-line options.
 
     Raises:
-        StrAppError: unknown key, or a value of the wrong kind; the message lists the keys. Or a checkpoint to start
-            from that is not there, or whose architecture an override would change.
+        StrAppError: an unknown key (the message lists the known ones), a value of the wrong type, a checkpoint that
+            does not exist, or an override that would change a checkpoint's architecture.
     """
     if base is None:
         given = _starting_point(given) | given
     settings = dataclasses.replace(base or TrainSettings(), **given)
     for override in overrides:
-        key, equals, value = override.partition("=")
+        key, equals, text = override.partition("=")
         if not equals:
             raise StrAppError(f"--set {override!r}: write key=value")
-        part, dot, name = key.partition(".")
-        if dot and part in NESTED:
-            if name in RENAMED:
-                print(f"note: {key} is called {part}.{RENAMED[name]} now", file=sys.stderr)
-                name = RENAMED[name]
-            try:
-                changed = _with(getattr(settings, part), name, value)
-            except ValueError as error:
-                raise StrAppError(f"--set {override}: {error}") from None
-            settings = dataclasses.replace(settings, **{part: changed})
-        else:
-            settings = _with(settings, key, value)
+        if key in FORMER_KEYS:
+            print(f"--set {key}=…: this key is now {FORMER_KEYS[key]}", file=sys.stderr)
+            key = FORMER_KEYS[key]
+        try:
+            settings = _replaced(settings, key.split("."), text)
+        except ValueError as error:
+            raise StrAppError(f"--set {override}: {error}") from None
     if settings.start_from and not can_grow(given.get("architecture", settings.architecture), settings.architecture):
         raise StrAppError(
-            "--from brings its own architecture: architecture.blocks may grow, architecture.pyramid and "
-            "architecture.locate become true, architecture.dropout change; leave out any other --set architecture.…"
+            "--from brings its own architecture: architecture.backbone.blocks may grow, architecture.backbone.fpn and "
+            "architecture.decoder.positional_glimpse become true, architecture.decoder.dropout change; leave out any "
+            "other --set architecture.…"
         )
     settings.check()
     return settings
 
 
 def _starting_point(given: dict[str, Any]) -> dict[str, Any]:
-    """What follows from the preset or the checkpoint that a new run starts from."""
+    """Settings that follow from the preset or the checkpoint of a new run."""
     if not given.get("start_from"):
-        return {"architecture": architecture(given.get("preset", TrainSettings.preset))}
+        preset = get_preset(given.get("preset", TrainSettings.preset))
+        parts = (preset.architecture, preset.preprocessing, preset.charset)
+        return dict(zip(("architecture", "preprocessing", "charset"), parts, strict=True))
     model, _ = load_checkpoint(checkpoint_file(given["start_from"]))
-    brought = {"architecture": model.architecture, "preprocessing": model.preprocessing}
-    return FINE_TUNING | brought | {"charset": model.charset.characters}
+    return FINE_TUNING | {
+        "architecture": model.architecture,
+        "preprocessing": model.preprocessing,
+        "charset": model.charset.characters,
+    }
 
 
-def _with(owner: Any, name: str, text: str) -> Any:
-    """The dataclass with field `name` set to `text`, as the type that the field asks for."""
-    kind = type(owner)
-    fields = {f.name for f in dataclasses.fields(kind)} - NESTED.keys()
-    if name not in fields:
-        raise StrAppError(f"--set {name}=…: unknown key; known: {', '.join(sorted(fields))}")
-    hint = typing.get_type_hints(kind)[name]
+def _replaced(owner: Any, path: list[str], text: str) -> Any:
+    """The dataclass with the field at `path` set to `text`, converted to the field's type.
+
+    Raises:
+        ValueError: no such field, or a text that is not of its type.
+    """
+    name, *rest = path
+    hints = typing.get_type_hints(type(owner))
+    if name not in hints or (rest and not dataclasses.is_dataclass(getattr(owner, name))):
+        raise ValueError(f"unknown key; known: {', '.join(sorted(_keys(owner)))}")
+    value = getattr(owner, name)
+    if rest == ["name"] and name in REGISTRIES:
+        changed = section_config(REGISTRIES[name], name, {"name": text})
+        return dataclasses.replace(owner, **{name: value if changed.name == value.name else changed})
+    if rest:
+        return dataclasses.replace(owner, **{name: _replaced(value, rest, text)})
+    if dataclasses.is_dataclass(value):
+        raise ValueError(f"a section; set its fields: {', '.join(f'{name}.{key}' for key in sorted(_keys(value)))}")
     try:
-        value = _convert(hint, text)
+        return dataclasses.replace(owner, **{name: _convert(hints[name], text)})
     except (ValueError, TypeError, KeyError):
-        raise StrAppError(f"--set {name}={text}: expected {_describe(hint)}") from None
-    return dataclasses.replace(owner, **{name: value})
+        raise ValueError(f"expected {_describe(hints[name])}") from None
+
+
+def _keys(owner: Any) -> list[str]:
+    """Fields of a dataclass; of those that are dataclasses, `section.…`."""
+    names = [item.name for item in dataclasses.fields(owner)]
+    return [f"{name}.…" if dataclasses.is_dataclass(getattr(owner, name)) else name for name in names]
 
 
 def _convert(hint: Any, value: Any) -> Any:
+    """`value`, a text or what JSON has, as the type `hint`.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is not one.
+    """
     origin = typing.get_origin(hint)
     if origin is Literal:
         if value not in typing.get_args(hint):
@@ -225,51 +251,43 @@ def _convert(hint: Any, value: Any) -> Any:
     if origin is tuple:
         kinds = typing.get_args(hint)
         if isinstance(value, str):
-            items: list[Any] = json.loads(value) if value.startswith("[") else [v for v in value.split(",") if v]
-        else:
-            items = list(value)
-        if len(kinds) == 2 and kinds[1] is Ellipsis:
-            return tuple(_convert(kinds[0], item) for item in items)
-        if len(kinds) != len(items):
-            raise ValueError(value)
-        return tuple(_convert(kind, item) for kind, item in zip(kinds, items, strict=True))
+            value = json.loads(value) if value.startswith("[") else [item for item in value.split(",") if item]
+        if kinds[-1] is Ellipsis:
+            return tuple(_convert(kinds[0], item) for item in value)
+        return tuple(_convert(kind, item) for kind, item in zip(kinds, value, strict=True))
     if hint is bool and isinstance(value, str):
         return {"true": True, "false": False}[value.lower()]
-    if hint is int and isinstance(value, str):
-        return int(value.replace("_", ""))
-    return hint(value)
+    return hint(value)  # int takes 1_000 as well
 
 
 def _describe(hint: Any) -> str:
-    if typing.get_origin(hint) is Literal:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
         return "one of " + ", ".join(typing.get_args(hint))
-    if isinstance(hint, types.GenericAlias) or typing.get_origin(hint) is tuple:
+    if origin is tuple:
         return "a list, comma-separated or JSON"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}.get(hint, str(hint))
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(hint, str(hint))
 
 
 def save_settings(settings: TrainSettings, path: Path) -> None:
-    """Write the settings as JSON, for people and for `--resume`."""
+    """Write the settings as JSON, to be read by people and by `--resume`."""
     path.write_text(json.dumps(dataclasses.asdict(settings), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load_settings(path: Path) -> TrainSettings:
-    """Settings that `save_settings` wrote.
+    """Settings that `save_settings` wrote, also that of an older version.
 
     Raises:
         StrAppError: the file is missing or damaged.
     """
     try:
         stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        architecture = RecognizerConfig.from_dict(stored.pop("architecture"))
+        preprocessing = Preprocessing.from_dict(stored.pop("preprocessing"))
         hints = typing.get_type_hints(TrainSettings)
-        built = {key: _convert(hints[key], value) for key, value in stored.items() if key not in NESTED}
-        stored["preprocessing"] = BEFORE_SPREAD | stored["preprocessing"]
-        for part, kind in NESTED.items():
-            inner = typing.get_type_hints(kind)
-            values = {RENAMED.get(key, key): value for key, value in stored[part].items()}
-            built[part] = kind(**{key: _convert(inner[key], value) for key, value in values.items()})
-        return TrainSettings(**built)
+        values = {key: _convert(hints[key], value) for key, value in stored.items()}
+        return TrainSettings(architecture=architecture, preprocessing=preprocessing, **values)
     except FileNotFoundError:
-        raise StrAppError(f"{path}: not there, so there is no run to resume; leave out --resume to start one") from None
+        raise StrAppError(f"{path}: not found, so there is no run to resume; leave out --resume to start one") from None
     except (ValueError, KeyError, TypeError) as error:
         raise StrAppError(f"{path}: damaged settings ({error}); start a new run") from None

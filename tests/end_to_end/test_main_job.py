@@ -10,7 +10,10 @@ import pytest
 from tests.datasets.renderer_fonts import write_font
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = "stem=[4,4] stages=[8,8,8] blocks=[1,1,1] hidden_size=16 attention_size=8 embedding_size=8".split()
+TINY = (
+    *("backbone.stem=4,4", "backbone.stages=8,8,8", "backbone.blocks=1,1,1"),
+    *("decoder.hidden_size=16", "decoder.attention_size=8", "decoder.embedding_size=8"),
+)
 
 
 def str_app(*arguments, code=0):

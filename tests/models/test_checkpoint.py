@@ -7,12 +7,13 @@ import safetensors.torch
 import torch
 
 from str_app.models.checkpoint import CheckpointError, load_checkpoint, read_header, save_checkpoint
-from tests.models.test_recognizer import tiny
+from str_app.models.preprocessing import Preprocessing
+from tests.tiny_recognizer import tiny_recognizer
 
 
 @pytest.fixture
 def saved(tmp_path):
-    model = tiny(context_size=3)
+    model = tiny_recognizer(context_size=3)
     path = tmp_path / "runs" / "m.safetensors"
     save_checkpoint(path, model, {"name": "tiny", "temperature": 1.5})
     return model, path
@@ -74,18 +75,56 @@ def test_another_format_version(tmp_path):
 def test_weights_that_do_not_fit_their_description(saved):
     model, path = saved
     header = read_header(path)
-    header["architecture"]["hidden_size"] = 17
+    header["architecture"]["decoder"]["hidden_size"] = 17
     safetensors.torch.save_file(model.state_dict(), path, metadata={"str_app": json.dumps(header)})
     with pytest.raises(CheckpointError, match="do not fit together") as caught:
         load_checkpoint(path)
     assert len(str(caught.value)) < 500
 
 
-def test_older_names_of_choices_are_read(tmp_path):
-    model = tiny(activation="layernorm")
-    path = tmp_path / "older.safetensors"
-    save_checkpoint(path, model)
-    header = read_header(path)
-    header["architecture"]["squash"] = header["architecture"].pop("activation")
+FLAT = {
+    **{"stem": [4, 4], "stem_strides": [2, 1], "stages": [8, 8, 12], "blocks": [1, 2, 1]},
+    **{"strides": [[2, 2], [2, 1], [2, 1]], "attention": "1d", "context_size": 3},
+    **{"hidden_size": 16, "attention_size": 8, "embedding_size": 6, "dropout": 0.1, "max_length": 9},
+    **{"refine": "mul", "gates": ["input", "output"], "feature": "linear", "squash": "layernorm"},
+}
+LATER = {"pyramid": True, "locate": True}
+
+
+@pytest.mark.parametrize("later", [{}, LATER])
+def test_checkpoints_of_older_versions(tmp_path, later):
+    """A flat architecture, also without the fields that were added later, and preprocessing by its former names."""
+    changes = {"blocks": (1, 2, 1), "attention": "1d", "context_size": 3, "max_length": 9, "activation": "layernorm"}
+    changes |= {"fpn": True, "positional_glimpse": True} if later else {}
+    preprocessing = Preprocessing(widths=(64, 96), widen_below=70 if later else 0)
+    model = tiny_recognizer(preprocessing=preprocessing, **changes)
+    path = tmp_path / "old.safetensors"
+    stored = {"height": 32, "widths": [64, 96], "fit": "pad", "mean": 0.5, "std": 0.5}
+    header = {
+        "format": "str-app/1",
+        "architecture": FLAT | later,
+        "charset": "abcd",
+        "preprocessing": stored | ({"spread": 70} if later else {}),
+        "info": {},
+    }
     safetensors.torch.save_file(model.state_dict(), path, metadata={"str_app": json.dumps(header)})
-    assert load_checkpoint(path)[0].architecture == model.architecture
+    loaded, _ = load_checkpoint(path)
+    assert (loaded.architecture, loaded.preprocessing) == (model.architecture, model.preprocessing)
+    save_checkpoint(path, loaded)
+    assert read_header(path)["architecture"]["backbone"]["blocks"] == (1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"backbone": {"name": "vgg"}}, "unknown backbone 'vgg': choose one of resnet"),
+        ({"decoder": {"name": "attention", "depth": 3}}, "unexpected keyword argument 'depth'"),
+    ],
+)
+def test_architectures_that_do_not_exist(saved, change, words):
+    model, path = saved
+    header = read_header(path)
+    header["architecture"] |= change
+    safetensors.torch.save_file(model.state_dict(), path, metadata={"str_app": json.dumps(header)})
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(path)

@@ -28,14 +28,14 @@ def test_covered_width_follows_the_aspect_ratio_and_narrow_crops_are_widened(siz
 
 
 @pytest.mark.parametrize(("size", "covered"), [((32, 40), 40), ((64, 80), 40), ((10, 10), 32), ((50, 1), 4)])
-def test_without_spread_the_aspect_ratio_is_kept(size, covered):
-    assert Preprocessing(spread=0)(np.zeros((*size, 3), dtype=np.uint8))[1] == covered
+def test_without_widening_the_aspect_ratio_is_kept(size, covered):
+    assert Preprocessing(widen_below=0)(np.zeros((*size, 3), dtype=np.uint8))[1] == covered
 
 
 def test_padding_repeats_the_last_column():
     image = np.zeros((32, 40, 3), dtype=np.uint8)
     image[:, -1] = 200
-    canvas, _ = Preprocessing(spread=0)(image)
+    canvas, _ = Preprocessing(widen_below=0)(image)
     assert (canvas[:, 39:] == 200).all()
     assert (canvas[:, :39] == 0).all()
 

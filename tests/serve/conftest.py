@@ -32,7 +32,7 @@ class TwoWidths(FakeEngine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.preprocessing = Preprocessing(height=32, widths=(CELL * CELLS // 2, CELL * CELLS), spread=0)
+        self.preprocessing = Preprocessing(height=32, widths=(CELL * CELLS // 2, CELL * CELLS), widen_below=0)
 
     def encode(self, canvases: np.ndarray, widths: np.ndarray) -> Any:
         missing = CELL * CELLS - canvases.shape[2]

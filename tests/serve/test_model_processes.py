@@ -18,20 +18,20 @@ from str_app.errors import StrAppError
 from str_app.models.charset import Charset
 from str_app.models.checkpoint import CheckpointError, save_checkpoint
 from str_app.models.preprocessing import Preprocessing
-from str_app.models.recognizer import Architecture, Recognizer
+from str_app.models.recognizer import Recognizer
 from str_app.pipeline import CanvasReader
 from str_app.reader import Reader
 from str_app.serve.inference.model_processes import STARTS, RemoteReader, _Process
 from str_app.serve.settings import Settings
 from str_app.views import Canvas, to_canvas
+from tests.tiny_recognizer import tiny_config
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    sizes = {"stem": (4, 4), "stages": (8, 8, 12), "blocks": (1, 1, 1), "hidden_size": 16, "attention_size": 8}
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    model = Recognizer(Architecture(**sizes, max_length=5), Charset("abAB"), Preprocessing(widths=(64, 128)))
+    model = Recognizer(tiny_config(embedding_size=64, max_length=5), Charset("abAB"), Preprocessing(widths=(64, 128)))
     save_checkpoint(path, model, {"name": "tiny", "temperature": 1.5})
     return path
 

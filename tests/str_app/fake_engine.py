@@ -45,7 +45,7 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.charset = Charset()
-        self.preprocessing = Preprocessing(height=32, widths=(CELL * CELLS,), spread=0)  # cells keep their width
+        self.preprocessing = Preprocessing(height=32, widths=(CELL * CELLS,), widen_below=0)  # cells keep their width
         self.info = {"name": "fake", "parameters": 0}
         self.batches: list[int] = []
 

@@ -14,19 +14,18 @@ from str_app.decoding import Scorer, Trie, beam_search, greedy, lexicon_search
 from str_app.engines.torch_engine import TorchEngine
 from str_app.models.charset import Charset
 from str_app.models.preprocessing import Preprocessing, widen
-from str_app.models.recognizer import Architecture, Recognizer
+from str_app.models.recognizer import Recognizer
 from str_app.policy import SearchPolicy
 from str_app.reader import Reader
 from str_app.views import levelling
 from tests.str_app.fake_engine import FakeEngine, paint
+from tests.tiny_recognizer import tiny_config
 
 
 def random_scorer(seed=0, max_length=4, charset="abAB"):
     torch.manual_seed(seed)
-    sizes = Architecture(
-        stem=(4, 4), stages=(8, 8, 12), blocks=(1, 1, 1), hidden_size=16, attention_size=8, max_length=max_length
-    )
-    model = Recognizer(sizes, Charset(charset), Preprocessing())
+    architecture = tiny_config(embedding_size=64, max_length=max_length)
+    model = Recognizer(architecture, Charset(charset), Preprocessing())
     with torch.no_grad():  # fresh weights say the same at every step; louder ones have opinions
         for parameter in model.decoder.parameters():
             parameter.mul_(3.0)

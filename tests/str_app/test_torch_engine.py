@@ -19,18 +19,17 @@ from str_app.models.kernels import convolution
 from str_app.models.kernels.dispatch import torch_operations_only
 from str_app.models.kernels.library import Library
 from str_app.models.preprocessing import Preprocessing
-from str_app.models.recognizer import Architecture, Recognizer
+from str_app.models.recognizer import Recognizer
 from str_app.policy import SearchPolicy
+from tests.tiny_recognizer import tiny_config
 
 WIDTHS = (48, 96, 128)
 
 
 def recognizer(seed: int, **choices: object) -> Recognizer:
     torch.manual_seed(seed)
-    sizes = {"stem": (4, 4), "stages": (8, 8, 12), "blocks": (1, 1, 1), "hidden_size": 16, "attention_size": 8}
-    model = Recognizer(
-        Architecture(**{**sizes, **choices}, max_length=5), Charset("abAB"), Preprocessing(widths=WIDTHS)
-    )
+    architecture = tiny_config(embedding_size=64, max_length=5, **choices)
+    model = Recognizer(architecture, Charset("abAB"), Preprocessing(widths=WIDTHS))
     with torch.no_grad():  # fresh weights say the same at every step; louder ones have opinions
         for parameter in model.decoder.parameters():
             parameter.mul_(3.0)
@@ -54,7 +53,9 @@ def assert_same(found: list[Decoded], expected: list[Decoded]) -> None:
 
 
 @pytest.mark.parametrize("refine", ["none", "add", "mul"])
-@pytest.mark.parametrize("encoder", [{"attention": "1d"}, {"attention": "2d"}, {"pyramid": True, "locate": True}])
+@pytest.mark.parametrize(
+    "encoder", [{"attention": "1d"}, {"attention": "2d"}, {"fpn": True, "positional_glimpse": True}]
+)
 def test_graphs_read_as_the_passes_do(
     refine: str, encoder: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -126,7 +127,7 @@ def test_a_context_layer_reads_the_same_traced_or_not() -> None:
 
 @pytest.mark.parametrize("traced", [False, True])
 def test_half_precision_reads_alike_whatever_is_in_the_batch(traced: bool, caplog: pytest.LogCaptureFixture) -> None:
-    model = recognizer(5, pyramid=True)
+    model = recognizer(5, fpn=True)
     half, full = (TorchEngine(model, traced=traced, precision=precision) for precision in ("bf16", "fp32"))
     assert not caplog.messages, "it was traced"
     assert (half.precision, full.precision) == ("bf16", "fp32")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from str_app.models.backbones.resnet import ResNet, fold_batch_norms
+from str_app.models.backbones.conv_norm import fold_batch_norms
+from str_app.models.backbones.resnet import ResNetConfig
 from str_app.models.kernels.convolution import (
     Convolution,
     convolve,
@@ -173,7 +174,7 @@ def test_second_derivatives_are_refused(calls):
 
 def test_a_backbone_computes_the_same(calls):
     torch.manual_seed(1)
-    backbone = ResNet((8, 12), (2, 1), (16, 24), (2, 2), ((2, 2), (2, 1)), pyramid=True)
+    backbone = ResNetConfig("resnet", (8, 12), (2, 1), (16, 24), (2, 2), ((2, 2), (2, 1)), fpn=True).build()
     backbone.to(memory_format=torch.channels_last)
     x = torch.randn(3, 3, 32, 64)
     with torch_operations_only():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,17 @@ from str_app.errors import StrAppError
 from str_app.models.charset import Charset
 from str_app.models.checkpoint import load_checkpoint, save_checkpoint
 from str_app.models.preprocessing import Preprocessing
-from str_app.models.recognizer import Architecture, Recognizer
+from str_app.models.recognizer import Recognizer
 from str_app.training.averaging import average_checkpoints
 from tests.str_app.painted_data import write_folder
+from tests.tiny_recognizer import changed, tiny_config
 
-SIZES = Architecture(stem=(4, 4), stages=(8, 8, 8), blocks=(1, 1, 1), hidden_size=8, attention_size=4, max_length=4)
+SIZES = tiny_config(stages=(8, 8, 8), hidden_size=8, attention_size=4, embedding_size=64, max_length=4)
 
 
-def checkpoint(path: Path, seed: int, charset: str = "ab", spread: int = 80, **sizes: Any) -> Path:
+def checkpoint(path: Path, seed: int, charset: str = "ab", widen_below: int = 80, **sizes: Any) -> Path:
     torch.manual_seed(seed)
-    model = Recognizer(replace(SIZES, **sizes), Charset(charset), Preprocessing(spread=spread))
+    model = Recognizer(changed(SIZES, **sizes), Charset(charset), Preprocessing(widen_below=widen_below))
     save_checkpoint(path, model, {"name": path.stem, "temperature": 2.0, "training": {"steps": seed}})
     return path
 
@@ -43,7 +43,7 @@ def test_mean_of_every_weight(tmp_path: Path) -> None:
 def test_a_network_is_grown_to_be_averaged_with_what_it_grew_into(tmp_path: Path) -> None:
     paths = [
         checkpoint(tmp_path / "small.safetensors", 1),
-        checkpoint(tmp_path / "grown.safetensors", 2, blocks=(2, 1, 1), pyramid=True),
+        checkpoint(tmp_path / "grown.safetensors", 2, blocks=(2, 1, 1), fpn=True),
     ]
     model, _ = average_checkpoints(paths, [3, 1])
     (small, _), (grown, _) = (load_checkpoint(path) for path in paths)
@@ -61,7 +61,7 @@ def test_a_network_is_grown_to_be_averaged_with_what_it_grew_into(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("part", "other"),
-    [("architecture", {"hidden_size": 12}), ("charset", {"charset": "abc"}), ("preprocessing", {"spread": 0})],
+    [("architecture", {"hidden_size": 12}), ("charset", {"charset": "abc"}), ("preprocessing", {"widen_below": 0})],
 )
 def test_other_kinds_have_no_mean(tmp_path: Path, part: str, other: dict) -> None:
     paths = [checkpoint(tmp_path / "1.safetensors", 1, **other), checkpoint(tmp_path / "2.safetensors", 2)]

@@ -9,7 +9,7 @@ import torch
 from str_app.datasets.sample import Sample, UnreadableSample
 from str_app.errors import StrAppError
 from str_app.training.calibration import TEMPERATURES, best_temperature, fit_temperature
-from tests.models.test_recognizer import tiny
+from tests.tiny_recognizer import tiny_recognizer
 
 
 @dataclasses.dataclass
@@ -59,7 +59,7 @@ def test_recovers_the_temperature(sharpness):
 
 
 def test_a_model_that_is_sure_and_wrong_is_made_shy():
-    model = tiny(max_length=2)
+    model = tiny_recognizer(max_length=2)
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (32, 20 * k, 3), dtype=np.uint8) for k in range(1, 9)]  # every canvas width
     with torch.no_grad():
@@ -68,6 +68,6 @@ def test_a_model_that_is_sure_and_wrong_is_made_shy():
 
 
 def test_broken_crops_are_left_out():
-    model = tiny(max_length=2)
+    model = tiny_recognizer(max_length=2)
     with pytest.raises(StrAppError, match="no readable"):
         fit_temperature(model, [Crops([None], ["a"])])

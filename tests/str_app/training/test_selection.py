@@ -16,14 +16,13 @@ from str_app.datasets.sample import Sample
 from str_app.models.charset import Charset
 from str_app.models.checkpoint import save_checkpoint
 from str_app.models.preprocessing import Preprocessing
-from str_app.models.recognizer import Architecture, Recognizer
+from str_app.models.recognizer import Recognizer
 from str_app.training import selection
 from str_app.training.selection import Rule, Score, scores, select
 from tests.str_app.painted_data import png
+from tests.tiny_recognizer import tiny_config
 
-TINY = Architecture(
-    stem=(4, 4), stages=(8, 8, 12), blocks=(1, 1, 1), hidden_size=16, attention_size=8, embedding_size=6, max_length=4
-)
+TINY = tiny_config(max_length=4)
 
 
 @pytest.fixture

@@ -1,21 +1,96 @@
-"""Settings of training runs."""
+"""Settings of a run: keys, values, files, and those of older versions."""
 
 import json
 
+import pytest
+
+from str_app.errors import StrAppError
 from str_app.training.settings import load_settings, make_settings, save_settings
 
 
-def test_an_older_name_on_the_command_line_is_taken_with_a_note(capsys):
-    settings = make_settings(["architecture.squash=layernorm"], train=("words.lmdb",))
-    assert settings.architecture.activation == "layernorm"
-    assert "architecture.activation" in capsys.readouterr().err
+def test_settings_survive_a_file(tmp_path):
+    overrides = [
+        "architecture.attention=1d",
+        "architecture.backbone.strides=[[2,2],[2,1],[2,1]]",
+        "architecture.decoder.dropout=0",
+        "steps=1_000",
+        "weights=1,2",
+    ]
+    settings = make_settings(overrides, train=("a", "b"))
+    save_settings(settings, tmp_path / "settings.json")
+    assert load_settings(tmp_path / "settings.json") == settings
+    assert settings.architecture.attention == "1d"
+    assert settings.steps == 1000
+    assert settings.weights == (1.0, 2.0)
 
 
-def test_older_names_in_the_settings_of_a_run_are_read(tmp_path):
-    settings = make_settings(["architecture.activation=none"], train=("words.lmdb",))
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("stepz=3", "unknown key"),
+        ("architecture.depth=3", "unknown key"),
+        ("architecture.backbone.depth=3", "architecture.backbone.depth=3: unknown key; known: blocks, fpn, name"),
+        ("architecture.backbone.fpn=yes", "expected true or false"),
+        ("architecture.backbone=resnet", "a section; set its fields: backbone.blocks"),
+        ("architecture.backbone.name=vgg", "unknown backbone 'vgg': choose one of resnet"),
+        ("steps.more=1", "unknown key"),
+        ("steps=many", "a whole number"),
+        ("precision=fp8", "one of auto, bf16, fp32"),
+        ("steps", "key=value"),
+        ("steps=0", "at least 1"),
+        ("learning_rate=-1", "above 0"),
+        ("weights=1,2,3", "one per set"),
+        ("frozen_stages=1", "give --from"),
+        ("frozen_stages=4", "has 3 stages"),
+    ],
+)
+def test_wrong_settings_say_what_to_write(override, words):
+    with pytest.raises(StrAppError, match=words):
+        make_settings([override], train=("a",))
+
+
+def test_no_data_and_unknown_preset():
+    with pytest.raises(StrAppError, match="--train"):
+        make_settings([])
+    with pytest.raises(ValueError, match="base, small"):
+        make_settings([], preset="huge", train=("a",))
+
+
+def test_keys_of_older_versions_work_and_say_what_they_are_called_now(capsys):
+    former = ["blocks=2,2,2", "pyramid=false", "locate=false", "hidden_size=9", "dropout=0", "squash=none"]
+    sections = ["backbone.blocks=2,2,2", "backbone.fpn=false", "decoder.positional_glimpse=false"]
+    sections += ["decoder.hidden_size=9", "decoder.dropout=0", "decoder.activation=none"]
+    old = make_settings([f"architecture.{key}" for key in former] + ["preprocessing.spread=70"], train=("a",))
+    notes = capsys.readouterr().err.splitlines()
+    new = make_settings([f"architecture.{key}" for key in sections] + ["preprocessing.widen_below=70"], train=("a",))
+    assert old == new
+    assert "--set architecture.pyramid=…: this key is now architecture.backbone.fpn" in notes
+    assert len(notes) == 7
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("age", ["before widening", "before nesting"])
+def test_run_folders_of_older_versions(tmp_path, age):
+    """Flat architectures, and preprocessing without what was added later."""
+    settings = make_settings(["preprocessing.widen_below=0", "architecture.backbone.blocks=1,2,2"], train=("a",))
     path = tmp_path / "settings.json"
     save_settings(settings, path)
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    stored["architecture"]["squash"] = stored["architecture"].pop("activation")
-    path.write_text(json.dumps(stored), encoding="utf-8")
+    stored = json.loads(path.read_text())
+    backbone, decoder = stored["architecture"].pop("backbone"), stored["architecture"].pop("decoder")
+    backbone["pyramid"], decoder["locate"] = backbone.pop("fpn"), decoder.pop("positional_glimpse")
+    decoder["squash"] = decoder.pop("activation")
+    stored["architecture"] |= {key: value for key, value in (backbone | decoder).items() if key != "name"}
+    spread = stored["preprocessing"].pop("widen_below")
+    if age == "before nesting":
+        stored["preprocessing"]["spread"] = spread
+    path.write_text(json.dumps(stored))
     assert load_settings(path) == settings
+
+
+def test_damaged_run_folders(tmp_path):
+    path = tmp_path / "settings.json"
+    with pytest.raises(StrAppError, match=r"settings\.json: not found, so there is no run to resume"):
+        load_settings(path)
+    path.write_text("{}")
+    with pytest.raises(StrAppError, match=r"settings\.json: damaged settings"):
+        load_settings(path)

@@ -22,19 +22,17 @@ from str_app.engines.torch_engine import TorchEngine
 from str_app.errors import StrAppError
 from str_app.evaluation.protocol import evaluate_source
 from str_app.models.checkpoint import load_checkpoint
-from str_app.models.recognizer import Architecture
 from str_app.reader import Reader
 from str_app.training import loop
 from str_app.training.loop import Stopped, schedule, train
 from str_app.training.run_logger import RunLogger
 from str_app.training.samples import Positions
-from str_app.training.settings import TrainSettings, load_settings, make_settings, save_settings
+from str_app.training.settings import TrainSettings, make_settings, save_settings
 from str_app.training.state import load_state
+from tests.tiny_recognizer import changed, tiny_config
 
 ROOT = Path(__file__).resolve().parents[3]
-TINY = Architecture(
-    stem=(4, 4), stages=(8, 8, 12), blocks=(1, 1, 1), hidden_size=16, attention_size=8, embedding_size=6, dropout=0.2
-)
+TINY = tiny_config(dropout=0.2)
 
 
 def encoded(value):
@@ -169,9 +167,7 @@ def test_two_processes_train_as_one(data, tmp_path):
     Without sorting by width and with crops of one width: each process sorts its own share and takes the narrowest
     canvas for it, so with them the processes see slightly other batches than one does.
     """
-    settings = settings_for(
-        data, architecture=dataclasses.replace(TINY, dropout=0.0), steps=4, group=1, augmentation="none"
-    )
+    settings = settings_for(data, architecture=changed(TINY, dropout=0.0), steps=4, group=1, augmentation="none")
     train(settings, tmp_path / "one")
     train_in_two(settings, tmp_path / "two")
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
@@ -194,7 +190,7 @@ def one_thread():
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_two_processes_that_step_alone_meet_in_their_mean(data, tmp_path, monkeypatch, one_thread, optimizer):
     """Weights, batch norms' statistics and moments are the means of two runs, each on its half of every batch."""
-    tiny = dataclasses.replace(TINY, dropout=0.0, hidden_size=40)  # some matrices are large enough for Muon
+    tiny = changed(TINY, dropout=0.0, hidden_size=40)  # some matrices are large enough for Muon
     settings = settings_for(data, architecture=tiny, steps=2, validation=(), optimizer=optimizer)
     train_in_two(dataclasses.replace(settings, average_every=2, validate_every=2), tmp_path / "two")
     halves = []
@@ -254,14 +250,14 @@ def test_starting_from_other_weights(data, tmp_path):
     before, after = weights(tmp_path / "first", "best.safetensors"), weights(tmp_path / "second")
     torch.testing.assert_close(after["decoder.cell.weight_hh"], before["decoder.cell.weight_hh"], rtol=0, atol=1e-4)
     with pytest.raises(StrAppError, match="brings its own architecture"):
-        make_settings(["architecture.hidden_size=9"], train=(str(data),), start_from=start)
-    deeper = tuple(count + 1 for count in TINY.blocks)
-    blocks = "architecture.blocks=" + ",".join(map(str, deeper))
-    larger = [blocks, "architecture.pyramid=true", "architecture.locate=true"]
+        make_settings(["architecture.decoder.hidden_size=9"], train=(str(data),), start_from=start)
+    deeper = tuple(count + 1 for count in TINY.backbone.blocks)
+    blocks = "architecture.backbone.blocks=" + ",".join(map(str, deeper))
+    larger = [blocks, "architecture.backbone.fpn=true", "architecture.decoder.positional_glimpse=true"]
     grown = make_settings(larger, train=(str(data),), start_from=start)
-    assert grown.architecture == dataclasses.replace(TINY, blocks=deeper, pyramid=True, locate=True)
-    without = make_settings(["architecture.dropout=0"], train=(str(data),), start_from=start)
-    assert without.architecture == dataclasses.replace(TINY, dropout=0.0)
+    assert grown.architecture == changed(TINY, blocks=deeper, fpn=True, positional_glimpse=True)
+    without = make_settings(["architecture.decoder.dropout=0"], train=(str(data),), start_from=start)
+    assert without.architecture == changed(TINY, dropout=0.0)
 
 
 def test_frozen_stages_stay_as_they_are(data, tmp_path):
@@ -309,43 +305,3 @@ def test_a_constant_rate_falls_at_last():
     assert schedule(1000, settings) == pytest.approx(0.01)
     # Longer by the time it is resumed: still at its peak.
     assert schedule(900, dataclasses.replace(settings, steps=2000)) == 1.0
-
-
-def test_settings_survive_a_file(tmp_path):
-    settings = make_settings(
-        ["architecture.attention=1d", "architecture.strides=[[2,2],[2,1],[2,1]]", "steps=1_000", "weights=1,2"],
-        train=("a", "b"),
-    )
-    save_settings(settings, tmp_path / "settings.json")
-    assert load_settings(tmp_path / "settings.json") == settings
-    assert settings.architecture.attention == "1d"
-    assert settings.steps == 1000
-    assert settings.weights == (1.0, 2.0)
-
-
-@pytest.mark.parametrize(
-    ("override", "words"),
-    [
-        ("stepz=3", "unknown key"),
-        ("architecture.depth=3", "unknown key"),
-        ("architecture.pyramid=yes", "expected true or false"),
-        ("steps=many", "a whole number"),
-        ("precision=fp8", "one of auto, bf16, fp32"),
-        ("steps", "key=value"),
-        ("steps=0", "at least 1"),
-        ("learning_rate=-1", "above 0"),
-        ("weights=1,2,3", "one a set"),
-        ("frozen_stages=1", "give --from"),
-        ("frozen_stages=4", "has 3 stages"),
-    ],
-)
-def test_wrong_settings_say_what_to_write(override, words):
-    with pytest.raises(StrAppError, match=words):
-        make_settings([override], train=("a",))
-
-
-def test_no_data_and_unknown_preset():
-    with pytest.raises(StrAppError, match="--train"):
-        make_settings([])
-    with pytest.raises(ValueError, match="base, small"):
-        make_settings([], preset="huge", train=("a",))

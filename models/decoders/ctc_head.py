@@ -1,4 +1,4 @@
-"""A CTC head on the encoder, for training only: it aligns the features long before attention does."""
+"""An auxiliary CTC classifier on the feature map, used in training only: it aligns before attention does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class CTCHead(nn.Module):
-    """Classifies every column of the feature map; class 0, the decoder's end token, serves as CTC's blank.
+    """Classifies every column of the feature map; class 0, the decoder's end token, is the CTC blank.
 
     Args:
         channels: C of the feature map.
@@ -20,13 +20,13 @@ class CTCHead(nn.Module):
         self.classifier = nn.Linear(channels, num_classes)
 
     def forward(self, features: Tensor, columns: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
-        """Mean CTC loss a character.
+        """CTC loss, mean per character.
 
         Args:
             features: (B, C, H', W').
-            columns: int64 (B,), valid columns of each crop.
+            columns: int64 (B,), columns of the feature map that the crop covers.
             targets: int64 (B, T), characters first, 0 from the end token on.
-            lengths: int64 (B,), characters of each label. A label that does not fit its columns adds nothing.
+            lengths: int64 (B,), characters of each label. A label that is too long for its columns contributes 0.
         """
         log_probs = self.classifier(features.mean(dim=2).permute(2, 0, 1)).log_softmax(-1)  # (W', B, V)
         losses = F.ctc_loss(log_probs, targets, columns, lengths, blank=0, reduction="none", zero_infinity=True)
