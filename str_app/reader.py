@@ -55,6 +55,7 @@ class Reader(CanvasReader):
         prior: bool = True,
         traced: bool = False,
         precision: Precision = "auto",
+        engine: str = "torch",
         policy: SearchPolicy = DEFAULT_POLICY,
     ) -> Reader:
         """Load a model with its weights.
@@ -68,6 +69,7 @@ class Reader(CanvasReader):
             traced: run the network as a graph that lets other Python threads run meanwhile; see `TorchEngine`.
             precision: of the backbone: `"bf16"`, `"fp32"`, or `"auto"`: bf16 where the processor has instructions for
                 it, which halves the time there. fp32 gives the same probabilities on every machine.
+            engine: what runs the network, a name of `str_app.engines.load.ENGINES`.
             policy: thresholds of views and search.
 
         Raises:
@@ -75,10 +77,10 @@ class Reader(CanvasReader):
             CheckpointError: damaged weights.
         """
         from str_app.decoding.word_prior import WordPrior
-        from str_app.engines.load import load_engine
+        from str_app.engines.load import EngineOptions, load_engine
 
-        engine = load_engine(model, device=device, threads=threads, traced=traced, precision=precision)
-        return cls(engine, batch_size, WordPrior.released() if prior else None, policy)
+        loaded = load_engine(model, engine, EngineOptions(device, threads, traced, precision))
+        return cls(loaded, batch_size, WordPrior.released() if prior else None, policy)
 
     @property
     def engine(self) -> Engine:

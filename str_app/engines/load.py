@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,39 +17,58 @@ if TYPE_CHECKING:
     from str_app.models.recognizer import Recognizer
 
 
-def load_engine(
-    model: str | Path,
-    device: str = "cpu",
-    threads: int | None = None,
-    *,
-    traced: bool = False,
-    precision: Precision = "auto",
-) -> Engine:
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine shall run; one that has no use for an option ignores it.
+
+    Attributes:
+        device: `"cpu"`, `"cuda"`, `"cuda:1"`, …
+        threads: CPU threads, a setting of the whole process; None leaves them alone.
+        traced: see `TorchEngine`.
+        precision: of the backbone. `"auto"` is bfloat16 on a CPU that has instructions for it, where it takes half the
+            time, else float32.
+    """
+
+    device: str = "cpu"
+    threads: int | None = None
+    traced: bool = False
+    precision: Precision = "auto"
+
+
+def load_engine(model: str | Path, engine: str = "torch", options: EngineOptions | None = None) -> Engine:
     """An engine for a preset with released weights, or for a checkpoint file.
 
     Args:
         model: a name of `list_models()` or the path of a `.safetensors` checkpoint.
-        device: `"cpu"`, `"cuda"`, `"cuda:1"`, …
-        threads: torch's intra-op threads, a setting of the whole process; None leaves it alone.
-        traced: see `TorchEngine`.
-        precision: of the backbone. `"auto"` is bfloat16 on a CPU that has instructions for it, where it takes half the
-            time, else float32.
+        engine: a name of `ENGINES`.
+        options: how it shall run.
 
     Raises:
-        StrAppError: no such model, a preset without released weights, or a device that is not there.
+        StrAppError: no such engine or model, a preset without released weights, or a device that is not there.
         CheckpointError: the file cannot be used.
     """
+    if engine not in ENGINES:
+        raise StrAppError(f"engine {engine!r} is none of {', '.join(ENGINES)}")
+    return ENGINES[engine](checkpoint_file(model), options or EngineOptions())
+
+
+def _load_torch(path: Path, options: EngineOptions) -> Engine:
     import torch
 
     from str_app.models.checkpoint import load_checkpoint
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    device = options.device
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise StrAppError(f"device {device!r}: torch {torch.__version__} sees no CUDA device here; use --device cpu")
-    path = checkpoint_file(model)
     network, info = load_checkpoint(path)
-    return make_engine(network, {"name": path.stem, **info}, device, traced=traced, precision=precision)
+    info = {"name": path.stem, **info}
+    return make_engine(network, info, device, traced=options.traced, precision=options.precision)
+
+
+# Engines by name: from a checkpoint file and options. A new one is a line here; see docs/extending.md.
+ENGINES: dict[str, Callable[[Path, EngineOptions], Engine]] = {"torch": _load_torch}
 
 
 def make_engine(
@@ -59,7 +79,7 @@ def make_engine(
     traced: bool = False,
     precision: Precision = "auto",
 ) -> TorchEngine:
-    """An engine for a network in memory; see `load_engine`."""
+    """A torch engine for a network in memory; see `EngineOptions`."""
     import torch
 
     from str_app.engines.torch_engine import TorchEngine
