@@ -1,9 +1,9 @@
-"""How much time the compiled convolutions save: a network's encoder, and a training step, with and without them.
+"""How much time the compiled convolutions save, in a network's encoder and in a training step.
 
     python -m str_app.models.kernels
     python scripts/bench_convolutions.py [--model small] [--threads 1] [--width 96]
 
-Both take turns on the same random canvases, float32; medians of the turns' ratios.
+Random canvases in float32, with and without compiled convolutions in turn; the ratio is the median of paired ratios.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from str_app.models.recognizer import Recognizer
 
 
 def main(
-    model: Annotated[str, typer.Option(help="Name or checkpoint.")] = "small",
-    threads: Annotated[int, typer.Option(help="torch's.")] = 1,
+    model: Annotated[str, typer.Option(help="Model name or checkpoint.")] = "small",
+    threads: Annotated[int, typer.Option(help="Threads that torch uses.")] = 1,
     width: Annotated[int, typer.Option(help="Columns of a canvas.")] = 96,
-    turns: Annotated[int, typer.Option(help="Times that each is measured.")] = 9,
+    turns: Annotated[int, typer.Option(help="Measured pairs.")] = 9,
 ) -> None:
-    """Print a table."""
+    """Print a Markdown table."""
     if find_library() is None:
         raise typer.BadParameter("no compiled functions: build them by `python -m str_app.models.kernels`")
     torch.set_num_threads(threads)
@@ -40,14 +40,17 @@ def main(
     folded = fold_batch_norms(network)
     assert isinstance(folded, Recognizer)
     print("| what | crops | torch, ms | compiled, ms | ratio |\n|---|---:|---:|---:|---:|")
-    for name, batches, run in (("encode", (1, 8, 64), encoding(folded)), ("training step", (64,), training(network))):
+    for name, batches, run in (
+        ("encode", (1, 8, 64), encoder(folded)),
+        ("training step", (64,), training_step(network)),
+    ):
         for batch in batches:
             images = torch.rand(batch, 3, network.preprocessing.height, width).to(memory_format=torch.channels_last)
-            print_turns(name, batch, partial(run, images), turns)
+            print_times(name, batch, partial(run, images), turns)
 
 
-def encoding(network: Recognizer) -> Callable[[torch.Tensor], object]:
-    """The backbone and what stands between it and the decoder."""
+def encoder(network: Recognizer) -> Callable[[torch.Tensor], object]:
+    """Images → what the decoder attends to, without gradients."""
 
     @torch.inference_mode()
     def run(images: torch.Tensor) -> object:
@@ -56,8 +59,8 @@ def encoding(network: Recognizer) -> Callable[[torch.Tensor], object]:
     return run
 
 
-def training(network: Recognizer) -> Callable[[torch.Tensor], object]:
-    """Forwards and backwards through all of the network, eight characters a crop."""
+def training_step(network: Recognizer) -> Callable[[torch.Tensor], object]:
+    """Forward and backward pass of the whole network, eight characters a crop."""
     network.train()
 
     def run(images: torch.Tensor) -> None:
@@ -68,20 +71,20 @@ def training(network: Recognizer) -> Callable[[torch.Tensor], object]:
     return run
 
 
-def print_turns(name: str, batch: int, run: Callable[[], object], turns: int) -> None:
-    """Time both, in turn."""
-    found: list[tuple[float, float]] = []
+def print_times(name: str, batch: int, run: Callable[[], object], turns: int) -> None:
+    """Time both ways in turn and print a row of the table; the first pair is not counted."""
+    pairs: list[tuple[float, float]] = []
     for _ in range(turns + 1):
         with torch_operations_only():
             plain = seconds(run)
-        found.append((plain, seconds(run)))
-    plain, compiled = (statistics.median(one[k] for one in found[1:]) for k in (0, 1))
-    ratio = statistics.median(a / b for a, b in found[1:])
+        pairs.append((plain, seconds(run)))
+    plain, compiled = (statistics.median(pair[k] for pair in pairs[1:]) for k in (0, 1))
+    ratio = statistics.median(plain / compiled for plain, compiled in pairs[1:])
     print(f"| {name} | {batch} | {plain * 1e3:.1f} | {compiled * 1e3:.1f} | {ratio:.2f} |", flush=True)
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """What one call takes, of the process's own time."""
+    """CPU time of one call."""
     start = time.process_time()
     run()
     return time.process_time() - start

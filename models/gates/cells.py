@@ -14,7 +14,7 @@ from str_app.models.gates.units import GRU, LSTM, MGU, State, Unit
 
 
 class _RefinedCell(nn.RNNCellBase):
-    """What the three cells share; `unit` has the equations, the other base torch's parameters."""
+    """Base of the three cells: `unit` defines the equations, the second base class torch's parameters."""
 
     unit: Unit
     gate: RefinedGate
@@ -35,7 +35,7 @@ class _RefinedCell(nn.RNNCellBase):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(input_size, hidden_size, bias, device=device, dtype=dtype)  # type: ignore[call-arg]
-        gate = self.unit.choose(refine, gates, feature, activation, squash)
+        gate = self.unit.make_gate(refine, gates, feature, activation, squash)
         gate.check(self.unit.gates, self.input_size, self.hidden_size)
         self.gate = gate
         if gate.refine == "ur":
@@ -55,12 +55,12 @@ class _RefinedCell(nn.RNNCellBase):
     def _step(self, input: Tensor, state: State | None) -> State:
         if state is None:
             state = (input.new_zeros(*input.shape[:-1], self.hidden_size),) * len(self.unit.states)
-        gate = self.gate.at("cell")
+        gate = self.gate.recorded_as("cell")
         projected = F.linear(input, self.weight_ih, self.bias_ih)
         feature = gate.map_feature(input, self.weight_feature)
-        after = self.unit.step(gate, projected, state, feature, self.weight_hh, self.bias_hh)
-        gate.note_state(state[0], after[0])
-        return after
+        next_state = self.unit.step(gate, projected, state, feature, self.weight_hh, self.bias_hh)
+        gate.record_state(state[0], next_state[0])
+        return next_state
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self.gate}"
@@ -69,25 +69,25 @@ class _RefinedCell(nn.RNNCellBase):
 class RefinedLSTMCell(_RefinedCell, nn.LSTMCell):
     """`nn.LSTMCell` whose gates can be refined.
 
-    With `refine="none"` it is `nn.LSTMCell`: same parameters, same outputs. Otherwise one parameter is added when
-    `feature="linear"`: `weight_feature` (hidden_size, input_size).
+    With `refine="none"` it is `nn.LSTMCell`: same parameters, same outputs. Otherwise `feature="linear"` adds the
+    parameter `weight_feature` (hidden_size, input_size).
 
     Args:
         input_size: features of x_t.
         hidden_size: features of h_t and c_t.
-        bias: whether the vanilla part has biases.
-        refine, gates, feature, activation: see `gate.RefinedGate`; gates from "input", "forget", "output". The
-            defaults of each unit are its layer's, where they are justified.
+        bias: whether the gates have biases.
+        refine, gates, feature, activation: see `gate.RefinedGate`; gates from "input", "forget", "output". Defaults
+            are those of `RefinedLSTM`, which explains them.
         squash: deprecated name of `activation`.
 
     Raises:
-        ValueError: unknown choice or gate, or `feature="identity"` with input_size ≠ hidden_size.
+        ValueError: unknown choice or gate; `feature="identity"` with input_size ≠ hidden_size.
     """
 
     unit = LSTM
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """(B, I) or (I,) and an optional (h, c), each (B, H) or (H,) → the next (h, c). Zeros are the default state."""
+        """Input (B, I) or (I,) and (h, c), each (B, H) or (H,), by default zeros → the next (h, c)."""
         if self.gate.refine == "none" and not self.gate.watched:
             h, c = nn.LSTMCell.forward(self, input, hx)
         else:
@@ -98,34 +98,34 @@ class RefinedLSTMCell(_RefinedCell, nn.LSTMCell):
 class RefinedGRUCell(_RefinedCell, nn.GRUCell):
     """`nn.GRUCell` whose gates can be refined; see `RefinedLSTMCell`. Gates: "reset", "update".
 
-    `refine="ur"` has a fourth block of weights, for the gate that refines the update gate.
+    `refine="ur"` has a fourth block of weights: the gate that refines the update gate.
     """
 
     unit = GRU
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """(B, I) or (I,) and an optional h, (B, H) or (H,) → the next h. Zeros are the default state."""
+        """Input (B, I) or (I,) and h, (B, H) or (H,), by default zeros → the next h."""
         if self.gate.refine == "none" and not self.gate.watched:
             return nn.GRUCell.forward(self, input, hx)
         return self._step(input, None if hx is None else (hx,))[0]
 
 
 class _MGUCell(nn.RNNCellBase):
-    """The parameters of the plain unit, which torch does not have, in the constructor of torch's cells."""
+    """The parameters of an MGU, in the form of torch's cells: torch has no MGU."""
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None):
         super().__init__(input_size, hidden_size, bias, num_chunks=2, device=device, dtype=dtype)
 
 
 class RefinedMGUCell(_RefinedCell, _MGUCell):
-    """The minimal gated unit of Zhou et al. 2016, plain with `refine="none"`, whose one gate can be refined.
+    """The minimal gated unit of Zhou et al. 2016 (arXiv 1603.09420), whose only gate, "forget", can be refined.
 
-    Arguments as for `RefinedGRUCell`. Weights are stacked as torch stacks its own, blocks "forget" and "new":
-    `weight_ih` (2 H, I), `weight_hh` (2 H, H), `bias_ih`, `bias_hh` (2 H,), and as for the others `weight_feature`.
+    Arguments as for `RefinedGRUCell`. Weights are stacked as in torch, blocks "forget" and "new": `weight_ih` (2 H, I),
+    `weight_hh` (2 H, H), `bias_ih`, `bias_hh` (2 H,), and `weight_feature` as in the other cells.
     """
 
     unit = MGU
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """(B, I) or (I,) and an optional h, (B, H) or (H,) → the next h. Zeros are the default state."""
+        """Input (B, I) or (I,) and h, (B, H) or (H,), by default zeros → the next h."""
         return self._step(input, None if hx is None else (hx,))[0]

@@ -1,13 +1,13 @@
-"""Refined gates: a gate's output joined, by + or ×, with the input feature itself (arXiv 2002.11338, figure 1).
+"""Refined gates: the output of a gate, plus or times the input feature (arXiv 2002.11338, figure 1).
 
     vanilla gate   g  = σ(W x_t + U h_{t-1} + b)
     refined gate   g' = g ⋄ x_t          ⋄ is + or ×, element-wise
 
-Nothing follows ⋄: no clip, no second σ. A refined gate is therefore signed: in [−1, 1] for × and [−1, 2] for + while
-the feature stays in [−1, 1].
+There is no clipping and no second σ, so a refined gate can be negative or above 1: in [−1, 1] for × and [−1, 2] for +
+if the feature is in [−1, 1].
 
-The paper's text does not fix what happens when d_in ≠ d_hidden, nor bounds x_t. Both are choices of this library,
-`feature` and `activation` below. docs/gates.md tells the paper's part from ours.
+The paper does not say what to do if d_in ≠ d_hidden, and does not bound x_t. `feature` and `activation` below are this
+library's choices; docs/gates.md says which parts are the paper's.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ Activation = Literal["none", "tanh", "layernorm"]
 
 @dataclass(frozen=True)
 class RefinedGate:
-    """What is refined, and how.
+    """Which gates are refined, and how.
 
-    The literal equation of the paper is `RefinedGate("mul", ("input", "output"), "identity", "none")`.
+    The paper's equation is `RefinedGate("mul", ("input", "output"), "identity", "none")`.
 
     Attributes:
-        refine: `"add"`, `"mul"`, or `"none"` for vanilla gates. `"ur"` is a baseline of other authors, the
+        refine: `"add"` or `"mul"` for ⋄ = + or ×; `"none"` for vanilla gates. `"ur"` is a baseline, the
             uniform-refine gate of Gu et al. 2020 (arXiv 1910.09890): see `uniform_refine`.
-        gates: names of the gates that `"add"` and `"mul"` refine. The default, input and output of an LSTM, is how
-            the paper's one public implementation (spaGO) reads it.
-        feature: `"identity"` joins x_t itself and needs d_in = d_hidden; `"linear"` (default, because it fits any
-            sizes) joins a learned map of it without bias, one map for all gates.
-        activation: applied to the feature before ⋄. `"tanh"` (default) keeps the gate in the range of the paper's
-            figure; with `"none"` and unbounded features, |h| under × grows with |x|. `"layernorm"` learns no scale.
+        gates: names of the gates that `"add"` and `"mul"` refine. The default, input and output gate of an LSTM, is
+            that of spaGO, the only public implementation of the paper.
+        feature: `"linear"` (default, since it works for all sizes) is a learned projection of x_t without bias, shared
+            by all gates; `"identity"` is x_t itself and needs d_in = d_hidden.
+        activation: applied to the feature before ⋄. `"tanh"` (default) keeps gates in the range of the paper's figure;
+            with `"none"`, |h| grows with |x| under ×. `"layernorm"` has no learned scale.
     """
 
     refine: Refine = "mul"
@@ -47,10 +47,10 @@ class RefinedGate:
     feature: FeatureMap = "linear"
     activation: Activation = "tanh"
 
-    watched: ClassVar[bool] = False  # True in a gate that records what passes: gates.statistics
+    watched: ClassVar[bool] = False  # True for the recording gates of `gates.statistics`
 
     def check(self, known_gates: tuple[str, ...], input_size: int, hidden_size: int) -> None:
-        """Raise ValueError when the choices do not fit a unit with these gates and sizes."""
+        """Raise ValueError if a choice is unknown, or does not fit a unit with these gates and sizes."""
         for name, value, allowed in (
             ("refine", self.refine, ("none", "add", "mul", "ur")),
             ("feature", self.feature, ("identity", "linear")),
@@ -75,12 +75,12 @@ class RefinedGate:
 
     @property
     def joins(self) -> bool:
-        """Whether a feature is joined to gates: `"add"` and `"mul"`."""
+        """Whether gates are joined with a feature: for `"add"` and `"mul"`."""
         return self.refine in ("add", "mul")
 
     @property
     def has_weight(self) -> bool:
-        """Whether the feature map is learned."""
+        """Whether the feature is a learned projection."""
         return self.joins and self.feature == "linear"
 
     def refines(self, name: str) -> bool:
@@ -88,13 +88,13 @@ class RefinedGate:
         return self.joins and name in self.gates
 
     def map_feature(self, x: Tensor, weight: Tensor | None) -> Tensor | None:
-        """The feature that is joined to the gates: (..., d_in) → (..., d_hidden); None where none is joined."""
+        """The feature that gates are joined with: x (..., d_in) → (..., d_hidden); None if no gate is refined."""
         if not self.joins:
             return None
         return self.activate(x if weight is None else F.linear(x, weight))
 
     def activate(self, feature: Tensor) -> Tensor:
-        """The activation of a mapped feature (..., d_hidden)."""
+        """Apply the activation to a feature (..., d_hidden)."""
         if self.activation == "tanh":
             return torch.tanh(feature)
         if self.activation == "layernorm":
@@ -102,28 +102,28 @@ class RefinedGate:
         return feature
 
     def join(self, name: str, gate: Tensor, feature: Tensor | None) -> Tensor:
-        """g ⋄ x for the gate called `name`; `gate` unchanged when it is not refined."""
+        """g ⋄ x for the gate called `name`; `gate` itself if that one is not refined."""
         if feature is None or not self.refines(name):
             return gate
         return gate + feature if self.refine == "add" else gate * feature
 
     def uniform_refine(self, name: str, forget: Tensor, refine: Tensor) -> Tensor:
-        """g = f + f (1 − f)(2 r − 1), the effective gate of Gu et al. 2020, from two vanilla gates f and r.
+        """g = f + f (1 − f)(2 r − 1), the effective gate of Gu et al. 2020, from vanilla gates f and r.
 
-        In [f², 1 − (1 − f)²]: r moves f towards either end, where f's own gradient vanishes.
+        Its range is [f², 1 − (1 − f)²]. Near saturation of f, where the gradient of f vanishes, r still changes it.
         """
         return forget + forget * (1 - forget) * (2 * refine - 1)
 
-    def at(self, place: str) -> RefinedGate:
-        """The gate as used at one layer and direction; the same everywhere, but a recorder tells them apart."""
+    def recorded_as(self, name: str) -> RefinedGate:
+        """The gate to use for one cell, or one layer and direction; recording gates keep separate records by name."""
         return self
 
-    def note_state(self, before: Tensor, after: Tensor) -> None:
-        """Called with h_{t-1} and h_t of every step of a cell or a plain loop; only a recorder listens."""
+    def record_state(self, before: Tensor, after: Tensor) -> None:
+        """Called with h_{t-1} and h_t after each step of a cell or the plain loop; only recording gates use it."""
 
 
 def feature_weight(input_size: int, hidden_size: int, device: object = None, dtype: object = None) -> nn.Parameter:
-    """Weight (H, I) of a linear feature map, initialised as torch initialises its recurrent layers."""
+    """The weight (H, I) of a linear feature, initialised like torch's recurrent layers: U(−1/√H, 1/√H)."""
     weight = torch.empty(hidden_size, input_size, device=device, dtype=dtype)  # type: ignore[call-overload]
     bound = 1 / math.sqrt(hidden_size)
     return nn.Parameter(nn.init.uniform_(weight, -bound, bound))

@@ -1,8 +1,8 @@
-"""Initial biases of forget gates, by other authors: baselines to compare refined gates with.
+"""Published initialisations of forget-gate biases: baselines to compare refined gates with.
 
-Both set the time a fresh unit remembers. They write b_ih and leave b_hh's rows 0, so that their sum is what the source
-says; weights keep torch's initialisation. A unit forgets by its LSTM's forget gate, its GRU's update gate, and by the
-complement of its MGU's forget gate, which is the share that is overwritten.
+They set how long an untrained unit remembers. Both write b_ih and set the same rows of b_hh to 0, so that their sum is
+as in the source; weights keep torch's initialisation. The gate concerned is the LSTM's forget gate, the GRU's update
+gate, and the complement of the MGU's forget gate, which is the fraction that is overwritten.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ def init_chrono_(module: Recurrent, longest: int) -> Recurrent:
 
     Args:
         module: one of our cells or layers.
-        longest: the longest dependency to be learned, in steps; at least 3.
+        longest: length of the longest dependency to learn, in steps; at least 3.
 
     Returns:
         `module`, changed in place.
 
     Raises:
-        ValueError: no biases, `longest` below 3, or uniform-refine gates, which have an initialisation of their own.
+        ValueError: no biases, `longest` below 3, or uniform-refine gates, which have their own initialisation.
     """
     if longest < 3:
         raise ValueError(f"longest={longest}: chrono initialisation needs at least 3 steps")
@@ -49,7 +49,7 @@ def init_uniform_(module: Recurrent) -> Recurrent:
 @torch.no_grad()
 def _set_forget_bias(module: Recurrent, draw: Callable[[Tensor], Tensor]) -> Recurrent:
     if not module.bias:
-        raise ValueError(f"{type(module).__name__} has bias=False: there is no bias to initialise")
+        raise ValueError(f"{type(module).__name__} has bias=False: there are no biases to initialise")
     blocks = module.unit.blocks_of(module.gate)  # type: ignore[union-attr, operator]
     parameters = dict(module.named_parameters())
     for name, bias_ih in parameters.items():
@@ -57,10 +57,10 @@ def _set_forget_bias(module: Recurrent, draw: Callable[[Tensor], Tensor]) -> Rec
             continue
         ih = dict(zip(blocks, bias_ih.chunk(len(blocks)), strict=True))
         hh = dict(zip(blocks, parameters[name.replace("_ih", "_hh")].chunk(len(blocks)), strict=True))
-        kept = draw(torch.empty_like(next(iter(ih.values()))))
+        keep_bias = draw(torch.empty_like(next(iter(ih.values()))))
         forget = "update" if "update" in blocks else "forget"
-        overwrites = "cell" not in blocks and forget == "forget"  # the MGU's forget gate is what is overwritten
-        ih[forget].copy_(-kept if overwrites else kept)
+        is_mgu = "cell" not in blocks and forget == "forget"
+        ih[forget].copy_(-keep_bias if is_mgu else keep_bias)
         hh[forget].zero_()
         for opposite in ("input", "refine"):
             if opposite in blocks:

@@ -17,17 +17,17 @@ from str_app.models.gates.units import GRU, LSTM, MGU, State, Unit
 
 
 class _RefinedLayer(nn.RNNBase):
-    """What the three layers share; `unit` has the equations.
+    """Base of the three layers: `unit` defines the equations.
 
-    No subclass of `nn.LSTM` and `nn.GRU`, which torch.compile refuses to look into.
+    Not a subclass of `nn.LSTM` or `nn.GRU`, which torch.compile does not trace.
     """
 
     unit: Unit
     gate: RefinedGate
     fused: bool
 
-    def _refine(self, gate: RefinedGate, fused: bool, device: Any, dtype: Any) -> None:
-        """After torch's constructor: check the choices, size the weights, add the features'."""
+    def _set_gate(self, gate: RefinedGate, fused: bool, device: Any, dtype: Any) -> None:
+        """Called after torch's constructor: check the choices, resize the weights, add those of the features."""
         directions = 2 if self.bidirectional else 1
         inputs = [self.input_size] + [self.hidden_size * directions] * (self.num_layers - 1)
         for layer_input in inputs:
@@ -54,14 +54,14 @@ class _RefinedLayer(nn.RNNBase):
             init_uniform_(self)
 
     def flatten_parameters(self) -> None:
-        """For cuDNN, which runs vanilla LSTM and GRU only; otherwise there is nothing to flatten."""
+        """For cuDNN, which only runs vanilla LSTMs and GRUs; does nothing for others."""
         if "gate" in self.__dict__ and self._runs_torch_kernel():
             super().flatten_parameters()
 
     def _runs_torch_kernel(self) -> bool:
         if self.gate.refine != "none" or self.gate.watched:
             return False
-        # torch.compile's autograd cannot save what oneDNN's LSTM hands to its backward pass.
+        # torch.compile cannot save what oneDNN's LSTM passes to its backward pass.
         return self.mode == "GRU" or (self.mode == "LSTM" and not torch.compiler.is_dynamo_compiling())
 
     def _suffixes(self, layer: int) -> list[str]:
@@ -71,15 +71,14 @@ class _RefinedLayer(nn.RNNBase):
         raise NotImplementedError(f"torch has no kernel for {self.mode}")
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        """As torch's own: output and h_n, or (h_n, c_n) for the LSTM."""
+        """As torch's layers: output and h_n, or (h_n, c_n) for the LSTM."""
         if self._runs_torch_kernel():
             return self._torch_forward(input, hx)
-        given = None if hx is None else tuple(hx) if len(self.unit.states) == 2 else (hx,)
-        if isinstance(input, PackedSequence):
-            output, state = self._run_packed(input, given)
-            return output, (state if len(self.unit.states) == 2 else state[0])
-        padded, state = self._run_padded(input, given)
-        return padded, (state if len(self.unit.states) == 2 else state[0])
+        two_states = len(self.unit.states) == 2
+        initial = None if hx is None else tuple(hx) if two_states else (hx,)
+        run: Any = self._run_packed if isinstance(input, PackedSequence) else self._run_padded
+        output, state = run(input, initial)
+        return output, (state if two_states else state[0])
 
     def _run_packed(self, input: PackedSequence, hx: State | None) -> tuple[PackedSequence, State]:
         state = self._initial_state(int(input.batch_sizes[0]), input.data, hx)
@@ -113,10 +112,10 @@ class _RefinedLayer(nn.RNNBase):
             return output.squeeze(1), tuple(s.squeeze(1) for s in state)
         return (output.transpose(0, 1) if self.batch_first else output), state
 
-    def _initial_state(self, batch: int, like: Tensor, hx: State | None) -> State:
+    def _initial_state(self, batch: int, input: Tensor, hx: State | None) -> State:
         expected = (self.num_layers * (2 if self.bidirectional else 1), batch, self.hidden_size)
         if hx is None:
-            zeros = like.new_zeros(expected)
+            zeros = input.new_zeros(expected)
             return (zeros,) * len(self.unit.states)
         for name, tensor in zip(self.unit.states, hx, strict=True):
             if tuple(tensor.shape) != expected:
@@ -124,15 +123,15 @@ class _RefinedLayer(nn.RNNBase):
         return hx
 
     def _run(self, data: Tensor, sizes: Sequence[int], state: State) -> tuple[Tensor, State]:
-        """All layers over packed rows (sum of sizes, I); a padded batch is the case of equal sizes."""
-        last: list[State] = []
+        """All layers over packed rows (N, I), `sizes` of them a step; a padded batch has equal sizes."""
+        final_states: list[State] = []
         for layer in range(self.num_layers):
             outputs = []
             for reverse, suffix in enumerate(self._suffixes(layer)):
-                initial = tuple(s[len(last)] for s in state)
+                initial = tuple(s[len(final_states)] for s in state)
                 output, final = run_recurrence(
                     self.unit,
-                    self.gate.at(suffix),
+                    self.gate.recorded_as(suffix),
                     data,
                     sizes,
                     initial,
@@ -144,11 +143,11 @@ class _RefinedLayer(nn.RNNBase):
                     self.fused,
                 )
                 outputs.append(output)
-                last.append(final)
+                final_states.append(final)
             data = torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
             if self.dropout and self.training and layer < self.num_layers - 1:
                 data = F.dropout(data, self.dropout, training=True)
-        return data, tuple(torch.stack(states) for states in zip(*last, strict=True))
+        return data, tuple(torch.stack(states) for states in zip(*final_states, strict=True))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self.gate}"
@@ -157,25 +156,27 @@ class _RefinedLayer(nn.RNNBase):
 class RefinedLSTM(_RefinedLayer):
     """`nn.LSTM` whose gates can be refined (arXiv 2002.11338).
 
-    Signature, inputs, outputs and parameter names are `nn.LSTM`'s, PackedSequence and unbatched input included. With
-    `refine="none"` it runs torch's own kernels on the same parameters, so state dicts load both ways. Otherwise
-    `feature="linear"` adds `weight_feature_l{k}` (hidden_size, input size of layer k), with `_reverse` for the
-    second direction.
+    Signature, inputs (PackedSequence and unbatched ones included), outputs and parameter names are those of `nn.LSTM`.
+    With `refine="none"` it runs torch's kernels on the same parameters; state dicts load both ways. Otherwise
+    `feature="linear"` adds `weight_feature_l{k}` (hidden_size, input size of layer k), with `_reverse` for the second
+    direction.
 
-    Under autocast the GEMM over all steps runs in the lower precision, the recurrence in the weights' own.
+    Under autocast the GEMM over all steps runs in the lower precision, the recurrence in that of the weights.
 
     Args:
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional: as for `nn.LSTM`.
-        refine, gates, feature, activation: see `gate.RefinedGate`; gates from "input", "forget", "output". By
-            default + on input and output gates, which learns adding, counting and characters better than vanilla
-            gates do (docs/studies.md); × is worse than vanilla at adding, and as good in this project's recogniser.
+        refine, gates, feature, activation: see `gate.RefinedGate`; gates from "input", "forget", "output". The
+            default is + on input and output gates, which learns adding, counting and characters better than vanilla
+            gates (docs/studies.md); × is worse than vanilla at adding, and as good in this project's recogniser.
         squash: deprecated name of `activation`.
-        fused: run each layer as one autograd function; False is the plain loop, which is slower and has second
-            derivatives, forward-mode derivatives and torch.func transforms. The same values and gradients.
+        fused: run each layer as one autograd function, where a kernel can take the tensors: compiled C++ on the CPU
+            (`python -m str_app.models.kernels` builds it), Triton on a GPU. Otherwise, or with False, a loop over the
+            steps runs, which is slower, gives the same values and gradients, and has second derivatives, forward-mode
+            derivatives and torch.func transforms.
 
     Raises:
         ValueError: unknown choice or gate; `feature="identity"` where a layer's input size is not hidden_size;
-            `proj_size`, which has no refined counterpart.
+            `proj_size` with refined gates.
     """
 
     unit = LSTM
@@ -219,14 +220,14 @@ class RefinedLSTM(_RefinedLayer):
             device=device,
             dtype=dtype,
         )
-        self._refine(self.unit.choose(refine, gates, feature, activation, squash), fused, device, dtype)
+        self._set_gate(self.unit.make_gate(refine, gates, feature, activation, squash), fused, device, dtype)
 
 
 class _OneStateLayer(_RefinedLayer):
-    """A layer in the signature of `nn.GRU`, which has no proj_size.
+    """A layer with the signature of `nn.GRU`, which has no proj_size.
 
     Attributes:
-        torch_mode: the mode under which torch's base class makes the parameters.
+        torch_mode: mode of `nn.RNNBase` that creates the parameters.
     """
 
     torch_mode: str
@@ -263,16 +264,16 @@ class _OneStateLayer(_RefinedLayer):
             dtype=dtype,
         )
         self.mode = self.unit.name
-        self._refine(self.unit.choose(refine, gates, feature, activation, squash), fused, device, dtype)
+        self._set_gate(self.unit.make_gate(refine, gates, feature, activation, squash), fused, device, dtype)
 
 
 class RefinedGRU(_OneStateLayer):
-    """`nn.GRU` whose gates, "reset" and "update", can be refined; as `RefinedLSTM` in every other respect.
+    """`nn.GRU` whose gates, "reset" and "update", can be refined; otherwise as `RefinedLSTM`.
 
-    By default + on the reset gate: better than vanilla gates at characters, no worse at adding and counting
-    (docs/studies.md). × on a fresh update gate would wipe the memory at each step.
+    The default is + on the reset gate: better than vanilla gates at characters, no worse at adding and counting
+    (docs/studies.md). × on an untrained update gate would erase the state at each step.
 
-    `refine="ur"` has a fourth block of weights, for the gate that refines the update gate.
+    `refine="ur"` has a fourth block of weights: the gate that refines the update gate.
     """
 
     unit = GRU
@@ -281,18 +282,18 @@ class RefinedGRU(_OneStateLayer):
 
 
 class RefinedMGU(_OneStateLayer):
-    """The minimal gated unit (Zhou et al. 2016), plain with `refine="none"`, in `nn.GRU`'s signature.
+    """The minimal gated unit (Zhou et al. 2016, arXiv 1603.09420) with the signature of `nn.GRU`.
 
-    By default ×, the best of all units at adding and counting up to 50 steps (docs/studies.md). But h is multiplied by
-    1 − f', which a refined gate lets exceed 1: over long texts with carried state both × and + have diverged, and
-    `refine="none"` is the choice there.
+    The default is ×, the best of all units at adding and counting up to 50 steps (docs/studies.md). But h is multiplied
+    by 1 − f', which can exceed 1 with refined gates: over long texts with carried state both × and + have diverged. Use
+    `refine="none"` there.
 
-    As `RefinedGRU` otherwise; its one gate is "forget". Weights are stacked as torch stacks its own, blocks "forget"
-    and "new": `weight_ih_l{k}` (2 H, I), `weight_hh_l{k}` (2 H, H), `bias_ih_l{k}`, `bias_hh_l{k}` (2 H,).
+    Otherwise as `RefinedGRU`; its only gate is "forget". Weights are stacked as in torch, blocks "forget" and "new":
+    `weight_ih_l{k}` (2 H, I), `weight_hh_l{k}` (2 H, H), `bias_ih_l{k}`, `bias_hh_l{k}` (2 H,).
     """
 
     unit = MGU
-    torch_mode = "RNN_TANH"  # the base class knows no MGU; this one has weights of the same names
+    torch_mode = "RNN_TANH"  # torch has no MGU; this mode has parameters of the same names
 
 
 LAYERS: dict[str, Callable[..., nn.Module]] = {"LSTM": RefinedLSTM, "GRU": RefinedGRU, "MGU": RefinedMGU}

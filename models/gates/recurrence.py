@@ -122,7 +122,7 @@ def plain_loop(
         active = rows
         before = state[0]
         state = unit.step(gate, inputs[t], state, features[t], weight_hh, bias_hh)
-        gate.note_state(before, state[0])
+        gate.record_state(before, state[0])
         outputs[t] = state[0]
     if ended:
         state = tuple(torch.cat(pieces) for pieces in zip(state, *reversed(ended), strict=True))

@@ -1,12 +1,12 @@
-"""Looking at the gates of a trained module: how saturated they are, how far refining moves them, how gradients travel.
+"""Statistics of the gates of a module: saturation, the effect of refining, and gradient norms through time.
 
-    with watch_gates(model) as watched:
+    with watch_gates(model) as records:
         loss = criterion(model(inputs), targets)
         loss.backward()
-    for place, record in watched.items():
-        print(place, record.summary())
+    for name, record in records.items():
+        print(name, record.summary())
 
-While they are watched, layers take the plain loop, whose values and gradients are those of the faster paths.
+Watched layers run the plain loop, which gives the same values and gradients as the kernels.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from str_app.models.gates.cells import RefinedGRUCell, RefinedLSTMCell, RefinedM
 from str_app.models.gates.gate import RefinedGate
 from str_app.models.gates.layers import RefinedGRU, RefinedLSTM, RefinedMGU
 
-EFFECTIVE = (-2.0, 3.0)  # range of the histograms of gates that act, which can be negative and above 1
-_WATCHED = (RefinedLSTM, RefinedGRU, RefinedMGU, RefinedLSTMCell, RefinedGRUCell, RefinedMGUCell)
+EFFECTIVE_RANGE = (-2.0, 3.0)  # of histograms of effective gates, which can be negative or above 1
+_WATCHABLE = (RefinedLSTM, RefinedGRU, RefinedMGU, RefinedLSTMCell, RefinedGRUCell, RefinedMGUCell)
 
 
 @dataclass
 class Histogram:
-    """Counts of values in equal bins; what lies outside falls into the first and last bin.
+    """Counts of values in bins of equal width; values outside the range count in the first and last bin.
 
     Attributes:
-        low, high: of the bins together.
-        counts: of each bin, int64 (bins,).
+        low, high: the range.
+        counts: int64 (bins,).
     """
 
     low: float
@@ -44,17 +44,17 @@ class Histogram:
     def add(self, values: Tensor) -> None:
         """Count values of any shape."""
         bins = len(self.counts)
-        place = ((values.detach().float() - self.low) * (bins / (self.high - self.low))).long().clamp_(0, bins - 1)
-        self.counts += torch.bincount(place.flatten(), minlength=bins).cpu()
+        index = ((values.detach().float() - self.low) * (bins / (self.high - self.low))).long().clamp_(0, bins - 1)
+        self.counts += torch.bincount(index.flatten(), minlength=bins).cpu()
 
     def share(self, low: float, high: float) -> float:
-        """Share of values from `low` to `high`, both edges of bins."""
+        """Fraction of values between `low` and `high`, which must be edges of bins."""
         width = (self.high - self.low) / len(self.counts)
         first, last = round((low - self.low) / width), round((high - self.low) / width)
         return float(self.counts[first:last].sum() / self.counts.sum().clamp(min=1))
 
     def edges(self) -> list[float]:
-        """The bins' edges, one more than there are bins."""
+        """Edges of the bins, one more than bins."""
         step = (self.high - self.low) / len(self.counts)
         return [self.low + k * step for k in range(len(self.counts) + 1)]
 
@@ -64,17 +64,17 @@ def _zero_to_one() -> Histogram:
 
 
 def _signed() -> Histogram:
-    return Histogram(*EFFECTIVE, torch.zeros(250, dtype=torch.int64))
+    return Histogram(*EFFECTIVE_RANGE, torch.zeros(250, dtype=torch.int64))
 
 
 @dataclass
 class GateRecord:
-    """What passed one gate.
+    """Values of one gate.
 
     Attributes:
-        vanilla: of g = σ(·), in [0, 1]. Of uniform-refine gates: f.
-        effective: of the gate that acts: g ⋄ x where it is refined, g where it is not, the effective gate of "ur".
-        negative, above_one: how many values of the latter are < 0 and > 1.
+        vanilla: of g = σ(·), in [0, 1]; of f for uniform-refine gates.
+        effective: of the gate as used: g ⋄ x if it is refined, else g; the effective gate of `refine="ur"`.
+        negative, above_one: numbers of effective values < 0 and > 1.
     """
 
     vanilla: Histogram = field(default_factory=_zero_to_one)
@@ -90,8 +90,8 @@ class GateRecord:
         self.above_one += int((effective > 1).sum())
 
     def summary(self) -> dict[str, float]:
-        """Shares in [0, 1]: vanilla gate closed (< 0.1), open (> 0.9) and saturated (either); effective gate negative
-        (< 0) and above 1."""
+        """Fractions of values: vanilla gate closed (< 0.1), open (> 0.9) and saturated (either); effective gate
+        negative and above 1."""
         closed, opened = self.vanilla.share(0, 0.1), self.vanilla.share(0.9, 1)
         total = max(int(self.effective.counts.sum()), 1)
         return {
@@ -105,61 +105,61 @@ class GateRecord:
 
 @dataclass
 class Record:
-    """One cell, or one layer and direction.
+    """Statistics of one cell, or of one layer and direction.
 
     Attributes:
-        gates: name of the gate → what passed it.
-        gradient_norms: for each step, counted in the order of the recurrence, the norms of ∂loss/∂h_t, one for each
-            backward pass through it: means over the batch of norms over the features, the loss as it was summed.
+        gates: name of the gate → its values.
+        gradient_norms: step, in the order of the recurrence → norms of ∂loss/∂h_t, one for each backward pass: the mean
+            over the batch of norms over the features.
     """
 
     gates: dict[str, GateRecord] = field(default_factory=dict)
     gradient_norms: dict[int, list[float]] = field(default_factory=dict)
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Gate → its shares, see `GateRecord.summary`."""
+        """Name of the gate → its fractions, see `GateRecord.summary`."""
         return {name: record.summary() for name, record in self.gates.items()}
 
     def gradient_curve(self) -> list[tuple[int, float]]:
-        """(step, mean norm of the gradient that reaches h at that step), by step."""
+        """(step, mean norm of ∂loss/∂h_t), in the order of steps."""
         return [(step, math.fsum(norms) / len(norms)) for step, norms in sorted(self.gradient_norms.items())]
 
 
 @dataclass(frozen=True)
 class _RecordingGate(RefinedGate):
-    """The same gate, noting what passes. The equations call it as they call any gate."""
+    """A gate with the same values that records them."""
 
     watched: ClassVar[bool] = True
     records: dict[str, Record] = field(default_factory=dict)
     record: Record = field(default_factory=Record)
-    sequence: list[Any] = field(default_factory=lambda: [None, -1])  # the last state seen, and its step
-    one_sequence: bool = False
+    position: list[Any] = field(default_factory=lambda: [None, -1])  # last state, and its step
+    is_layer: bool = False
 
-    def at(self, place: str) -> RefinedGate:
-        if place not in self.records:
-            self.records[place] = Record()
-        same = {f.name: getattr(self, f.name) for f in fields(RefinedGate)}
-        if place == "cell":  # asked for at every step, so that steps are counted across calls
-            return _RecordingGate(**same, record=self.records[place], sequence=self.sequence)
-        return _RecordingGate(**same, record=self.records[place], one_sequence=True)
+    def recorded_as(self, name: str) -> RefinedGate:
+        if name not in self.records:
+            self.records[name] = Record()
+        choices = {f.name: getattr(self, f.name) for f in fields(RefinedGate)}
+        if name == "cell":  # called for each step: the position in the sequence is kept between calls
+            return _RecordingGate(**choices, record=self.records[name], position=self.position)
+        return _RecordingGate(**choices, record=self.records[name], is_layer=True)
 
     def join(self, name: str, gate: Tensor, feature: Tensor | None) -> Tensor:
         effective = super().join(name, gate, feature)
-        self._note(name, gate, effective)
+        self._record(name, gate, effective)
         return effective
 
     def uniform_refine(self, name: str, forget: Tensor, refine: Tensor) -> Tensor:
         effective = super().uniform_refine(name, forget, refine)
-        self._note(name, forget, effective)
+        self._record(name, forget, effective)
         return effective
 
-    def _note(self, name: str, vanilla: Tensor, effective: Tensor) -> None:
+    def _record(self, name: str, vanilla: Tensor, effective: Tensor) -> None:
         self.record.gates.setdefault(name, GateRecord()).add(vanilla, effective)
 
-    def note_state(self, before: Tensor, after: Tensor) -> None:
-        last, step = self.sequence
-        step = step + 1 if self.one_sequence or before is last else 0
-        self.sequence[:] = [after, step]
+    def record_state(self, before: Tensor, after: Tensor) -> None:
+        last_state, step = self.position
+        step = step + 1 if self.is_layer or before is last_state else 0
+        self.position[:] = [after, step]
         if after.requires_grad:
             norms = self.record.gradient_norms.setdefault(step, [])
             after.register_hook(lambda gradient: norms.append(float(gradient.detach().float().norm(dim=-1).mean())))
@@ -167,42 +167,41 @@ class _RecordingGate(RefinedGate):
 
 @contextmanager
 def watch_gates(module: nn.Module) -> Iterator[dict[str, Record]]:
-    """Record gates and gradients of every refined-gate cell and layer in `module`, vanilla ones included.
+    """Record gates and gradients of every refined-gate cell and layer in `module`, also of those with `refine="none"`.
 
     Yields:
-        Place → record, filled while the module runs: `"decoder.cell"` for a cell, `"rnn.l0"`, `"rnn.l0_reverse"` … for
-        each layer and direction of a layer module; named as in `module.named_modules()`.
+        Name → record, filled while the module runs. Names are those of `module.named_modules()`: `"decoder.cell"` for a
+        cell; `"rnn.l0"`, `"rnn.l0_reverse"` … for each layer and direction of a layer module.
 
     Raises:
-        ValueError: nothing in it can be watched. Load the weights of an `nn.LSTM` or `nn.GRU` into `RefinedLSTM` or
-            `RefinedGRU` with `refine="none"` to watch them.
+        ValueError: `module` contains no such cell or layer. To watch an `nn.LSTM` or `nn.GRU`, load its weights into a
+            `RefinedLSTM` or `RefinedGRU` with `refine="none"`.
     """
-    found = [(name, part) for name, part in module.named_modules() if isinstance(part, _WATCHED)]
-    if not found:
+    watched = [(name, part) for name, part in module.named_modules() if isinstance(part, _WATCHABLE)]
+    if not watched:
         raise ValueError(
             f"no refined-gate cell or layer in {type(module).__name__}: load an nn.LSTM's or nn.GRU's weights into "
             "RefinedLSTM or RefinedGRU with refine='none' to watch them"
         )
     records: dict[str, Record] = {}
-    gates = {name: part.gate for name, part in found}
+    gates = {name: part.gate for name, part in watched}
     try:
-        for name, part in found:
-            plain = part.gate
-            choices = {f.name: getattr(plain, f.name) for f in fields(RefinedGate)}
-            part.gate = _RecordingGate(**choices, records=_Places(records, name))
+        for name, part in watched:
+            choices = {f.name: getattr(part.gate, f.name) for f in fields(RefinedGate)}
+            part.gate = _RecordingGate(**choices, records=_ModuleRecords(records, name))
         yield records
     finally:
-        for name, part in found:
+        for name, part in watched:
             part.gate = gates[name]
 
 
-class _Places(dict[str, Record]):
-    """Records of one module, put under its name into the records of all."""
+class _ModuleRecords(dict[str, Record]):
+    """The records of one module, which are also added to those of all modules, with the module's name before theirs."""
 
-    def __init__(self, records: dict[str, Record], name: str) -> None:
-        self._records, self._name = records, name
+    def __init__(self, all_records: dict[str, Record], module: str) -> None:
+        self._all_records, self._module = all_records, module
 
-    def __setitem__(self, place: str, record: Record) -> None:
-        super().__setitem__(place, record)
-        parts = [part for part in (self._name, "" if place == "cell" else place) if part]
-        self._records[".".join(parts) or "cell"] = record
+    def __setitem__(self, name: str, record: Record) -> None:
+        super().__setitem__(name, record)
+        parts = [part for part in (self._module, "" if name == "cell" else name) if part]
+        self._all_records[".".join(parts) or "cell"] = record

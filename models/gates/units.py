@@ -1,7 +1,7 @@
-"""The equations of one step of LSTM, GRU and MGU with refined gates: the reference that every faster path is held to.
+"""The equations of one step of LSTM, GRU and MGU with refined gates: the reference that kernels are tested against.
 
-Blocks of stacked weights stand in torch's order. `projected` is W_ih x + b_ih of one step, (B, blocks × H); `feature`
-is (B, H) from `RefinedGate.map_feature`, or None; states are (B, H).
+The blocks of stacked weights are in torch's order. `projected` is W_ih x + b_ih of one step, (B, blocks × H); `feature`
+is (B, H), from `RefinedGate.map_feature`, or None; states are (B, H).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ Step = Callable[[RefinedGate, Tensor, State, Tensor | None, Tensor, Tensor | Non
 
 @dataclass(frozen=True)
 class Unit:
-    """One kind of recurrent unit.
+    """A kind of recurrent unit.
 
     Attributes:
-        name: for messages.
-        gates: names of its gates, those that can be refined.
+        name: LSTM, GRU or MGU.
+        gates: names of its gates.
         blocks: names of the blocks of its stacked weights, gates and candidate, in order.
-        default_refine: when the caller says nothing; chosen by docs/studies.md.
-        default_gates: refined when the caller names none.
+        default_refine: default of `refine`; measured in docs/studies.md.
+        default_gates: default of `gates`.
         states: names of its states.
         step: (gate, projected, states, feature, weight_hh, bias_hh) → the next states.
     """
@@ -42,7 +42,7 @@ class Unit:
     states: tuple[str, ...]
     step: Step
 
-    def choose(
+    def make_gate(
         self,
         refine: Refine | None,
         gates: tuple[str, ...] | None,
@@ -50,21 +50,18 @@ class Unit:
         activation: Activation,
         squash: Activation | None = None,
     ) -> RefinedGate:
-        """The gate choices of a cell or layer; for `refine` and `gates`, None is this unit's default.
-
-        `squash` is the deprecated name of `activation`.
-        """
+        """The gate of a cell or layer. None is the unit's default; `squash` is the deprecated name of `activation`."""
         if squash is not None:
             warnings.warn("squash is deprecated: use activation", DeprecationWarning, stacklevel=3)
             activation = squash
-        chosen = self.default_gates if gates is None else tuple(gates)
-        return RefinedGate(refine or self.default_refine, chosen, feature, activation)
+        gates = self.default_gates if gates is None else tuple(gates)
+        return RefinedGate(refine or self.default_refine, gates, feature, activation)
 
     def blocks_of(self, gate: RefinedGate) -> tuple[str, ...]:
-        """Blocks of the stacked weights: uniform-refine gates need a `"refine"` block.
+        """The blocks of the stacked weights with this gate: uniform-refine gates need a `"refine"` block.
 
-        The LSTM's stands in the place of the input gate, which is then 1 − g (as Gu et al. have it, with the vanilla
-        LSTM's number of parameters); GRU and MGU get one more.
+        In the LSTM it replaces the input gate's block, since the input gate is 1 − g (as in Gu et al.: the parameter
+        count of a vanilla LSTM). GRU and MGU have one block more.
         """
         if gate.refine != "ur":
             return self.blocks
@@ -103,7 +100,7 @@ def gru_step(
     weight_hh: Tensor,
     bias_hh: Tensor | None,
 ) -> State:
-    """n = tanh(ã + r' (U h + b)); h = (1 − z') n + z' h: torch's GRU, whose reset gate comes after the product."""
+    """n = tanh(ã + r' (U h + b)); h = (1 − z') n + z' h: torch's GRU, with the reset gate after the product."""
     (h,) = state
     a, u = projected.chunk(4 if gate.refine == "ur" else 3, dim=-1), F.linear(h, weight_hh, bias_hh)
     v = u.chunk(len(a), dim=-1)
@@ -149,6 +146,6 @@ LSTM = Unit(
     ("h", "c"),
     lstm_step,
 )
-# × on the update gate would start by wiping the memory: a fresh feature is near 0, and z' = 0 keeps nothing of h.
+# × on the update gate would erase the state at first: an untrained feature is near 0, and z' = 0 keeps nothing of h.
 GRU = Unit("GRU", ("reset", "update"), ("reset", "update", "new"), "add", ("reset",), ("h",), gru_step)
 MGU = Unit("MGU", ("forget",), ("forget", "new"), "mul", ("forget",), ("h",), mgu_step)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from str_app.evaluation.plots import Axis, Series, plot
-from str_app.models.gates.statistics import EFFECTIVE, Histogram, Record
+from str_app.models.gates.statistics import EFFECTIVE_RANGE, Histogram, Record
 from str_app.models.gates.units import GRU, LSTM, MGU
 from str_app.study.experiment import Experiment, Metric, Run
 from str_app.study.gate_plots import gate_histogram, gradient_norms
@@ -167,7 +167,7 @@ def _gates(runs: list[Run], unit: str) -> str | None:
         kind = run.variant.partition("-")[2]
         for gates in list(run.gates.values())[:1] if kind in ("none", "add", "mul") else []:
             counts = torch.tensor(gates[_FIRST_GATE[unit]]["effective"])
-            chosen[kind] = Histogram(*EFFECTIVE, counts)
+            chosen[kind] = Histogram(*EFFECTIVE_RANGE, counts)
     return (
         gate_histogram(f"{unit}: {_FIRST_GATE[unit]} gate, effective values after training", chosen) if chosen else None
     )
