@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from str_app.datasets.folder import LABELS, FolderSource
-from str_app.datasets.lmdb_store import LmdbSource
+from str_app.datasets.lmdb_source import LmdbSource
 from str_app.datasets.sample import DataError
 
 AnySource = FolderSource | LmdbSource

@@ -10,7 +10,7 @@ from str_app.datasets.converters import READERS
 from str_app.datasets.converters.record import Record, Skipped
 from str_app.datasets.image_decoding import decode_image
 from str_app.datasets.lexicon import LEXICON, find_subsets, read_lexicons, read_subset
-from str_app.datasets.lmdb_store import LmdbWriter
+from str_app.datasets.lmdb_writer import LmdbWriter
 from str_app.datasets.sample import DataError
 
 
@@ -58,6 +58,8 @@ def convert(
     source = Path(source)
     if not source.exists():
         raise DataError(f"{source}: no such file or folder")
+    if Path(out).exists() and not overwrite:
+        raise DataError(f"{out} exists already: choose another name, or replace it with --overwrite")
     total, records = READERS[kind](source, split)
     skipped: dict[str, list[str]] = {}
     lexicons: dict[str, tuple[str, ...]] = {}

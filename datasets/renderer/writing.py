@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from str_app.datasets.lmdb_store import LmdbWriter
+from str_app.datasets.lmdb_writer import LmdbWriter
 from str_app.datasets.renderer.render import Renderer, encode
 from str_app.datasets.sample import DataError
 

@@ -211,7 +211,7 @@ def images_in(path: Path) -> Iterator[Named]:
 def _records_of(path: Path) -> Iterator[Named]:
     from functools import partial
 
-    from str_app.datasets.lmdb_store import LmdbSource
+    from str_app.datasets.lmdb_source import LmdbSource
 
     source = LmdbSource(path)
     for index in range(len(source)):

@@ -34,7 +34,8 @@ def select(
     """
     import torch
 
-    from str_app.datasets.lmdb_store import LmdbSource, LmdbWriter
+    from str_app.datasets.lmdb_source import LmdbSource
+    from str_app.datasets.lmdb_writer import LmdbWriter
     from str_app.engines.load import checkpoint_file
     from str_app.models.checkpoint import load_checkpoint
     from str_app.training.selection import KINDS, Rule, Selected

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from str_app.datasets.lmdb_store import LmdbSource, LmdbWriter
+from str_app.datasets.lmdb_source import LmdbSource
+from str_app.datasets.lmdb_writer import LmdbWriter
 from str_app.datasets.sample import Sample, UnreadableSample
 from str_app.engines.precision import has_bf16
 from str_app.models.backbones.conv_norm import fold_batch_norms

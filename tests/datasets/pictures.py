@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from str_app.datasets.lmdb_source import LmdbSource
+from str_app.datasets.sample import UnreadableSample
+
 ODD_LABELS = ["TO", 'say "hi"', "tab\there", "Café", "日本", "it's", "a,b", " x ", "#1", "x" * 200]
 
 
@@ -31,3 +34,15 @@ def write_folder(path: Path, labels: list[str]) -> Path:
     lines = [f"images/{number}.png\t{label}\n" for number, label in enumerate(labels, 1)]
     (path / "labels.tsv").write_text("".join(lines), encoding="utf-8", newline="\n")
     return path
+
+
+def unreadable_records(path: Path) -> list[str]:
+    """One message for each sample of an LMDB that is missing or cannot be decoded."""
+    source = LmdbSource(path)
+    messages: list[str] = []
+    for index in range(len(source)):
+        try:
+            source[index]
+        except UnreadableSample as error:
+            messages.append(str(error))
+    return messages

@@ -16,7 +16,7 @@ from str_app.datasets.converters.conversion import convert
 from str_app.datasets.converters.record import Record, Skipped
 from str_app.datasets.image_decoding import decode_image
 from str_app.datasets.lexicon import read_lexicons, read_subset
-from str_app.datasets.lmdb_store import LmdbSource
+from str_app.datasets.lmdb_source import LmdbSource
 from str_app.datasets.sample import DataError
 from tests.datasets.pictures import ODD_LABELS, encoded, picture, write_folder
 

@@ -9,7 +9,8 @@ import pytest
 
 from str_app.datasets.folder import FolderSource
 from str_app.datasets.lexicon import find_subsets, read_lexicons, read_subset
-from str_app.datasets.lmdb_store import LmdbSource, LmdbWriter
+from str_app.datasets.lmdb_source import LmdbSource
+from str_app.datasets.lmdb_writer import LmdbWriter
 from str_app.datasets.opening import find_sources, open_source
 from str_app.datasets.sample import DataError, UnreadableSample
 from tests.datasets.pictures import ODD_LABELS, encoded, picture, write_folder

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from str_app.datasets.lmdb_store import LmdbSource
+from str_app.datasets.lmdb_source import LmdbSource
 from str_app.datasets.renderer import (
     FontError,
     FontSet,
@@ -144,7 +144,7 @@ def test_an_interrupted_data_set_goes_on_where_it_was(fonts: FontSet, tmp_path: 
     with pytest.raises(KeyboardInterrupt):
         render_to_lmdb(out, (fonts, WORDS, 5), count=130, workers=2, progress=stop)
     assert not out.exists()
-    with pytest.raises(DataError, match="a part of another data set"):
+    with pytest.raises(DataError, match="a partial copy of another data set"):
         render_to_lmdb(out, (fonts, WORDS, 6), count=130)
     steps: list[int] = []
     render_to_lmdb(out, (fonts, WORDS, 5), count=130, progress=steps.append)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from str_app.datasets.lmdb_store import LmdbWriter
+from str_app.datasets.lmdb_writer import LmdbWriter
 from str_app.datasets.sample import Sample, UnreadableSample
 from tests.str_app.fake_engine import paint
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from str_app.cli import app
-from str_app.datasets.lmdb_store import LmdbSource
+from str_app.datasets.lmdb_source import LmdbSource
 from tests.datasets.pictures import write_folder
 
 

@@ -15,7 +15,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from str_app.cli import app
-from str_app.datasets.lmdb_store import LmdbSource, verify
+from str_app.datasets.lmdb_source import LmdbSource
+from tests.datasets.pictures import unreadable_records
 from tests.datasets.renderer_fonts import write_font
 
 
@@ -41,7 +42,7 @@ def test_writes_a_whole_lmdb_and_a_preview(tmp_path: Path, fonts: Path, words: P
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith("1 fonts (")
     assert f"{out}: 60 crops in " in result.stdout
-    assert verify(out).broken == []
+    assert unreadable_records(out) == []
     source = LmdbSource(out)
     assert {source.label(index) for index in range(len(source))} == {"open", "exit", "WE"}
     assert source[0].boxes is not None

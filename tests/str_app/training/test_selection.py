@@ -11,7 +11,8 @@ import torch
 from typer.testing import CliRunner
 
 from str_app.cli import app
-from str_app.datasets.lmdb_store import LmdbSource, LmdbWriter
+from str_app.datasets.lmdb_source import LmdbSource
+from str_app.datasets.lmdb_writer import LmdbWriter
 from str_app.datasets.sample import Sample
 from str_app.models.charset import Charset
 from str_app.models.checkpoint import save_checkpoint

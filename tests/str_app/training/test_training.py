@@ -16,7 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from str_app.datasets.lmdb_store import LmdbWriter
+from str_app.datasets.lmdb_writer import LmdbWriter
 from str_app.datasets.opening import open_source
 from str_app.engines.torch_engine import TorchEngine
 from str_app.errors import StrAppError
