@@ -20,7 +20,8 @@ def train(
         list[Path] | None, typer.Option(help="LMDB or folder to choose the best weights by; repeatable.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Architecture: a name that `str-app models` lists [default: small].")
+        str | None,
+        typer.Option(help="Network to train from scratch: a name that `str-app models` lists [default: small]."),
     ] = None,
     start_from: Annotated[
         str | None, typer.Option("--from", help="Fine-tune: start from the weights of a preset or a checkpoint file.")

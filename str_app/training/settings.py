@@ -197,8 +197,11 @@ def _starting_point(given: dict[str, Any]) -> dict[str, Any]:
     """Settings that follow from the preset or the checkpoint of a new run."""
     if not given.get("start_from"):
         preset = get_preset(given.get("preset", TrainSettings.preset))
-        parts = (preset.architecture, preset.preprocessing, preset.charset)
-        return dict(zip(("architecture", "preprocessing", "charset"), parts, strict=True))
+        return {
+            "architecture": preset.architecture,
+            "preprocessing": preset.preprocessing,
+            "charset": preset.charset,
+        }
     model, _ = load_checkpoint(checkpoint_file(given["start_from"]))
     return FINE_TUNING | {
         "architecture": model.architecture,
