@@ -1,4 +1,4 @@
-"""Everything an operator can set: an environment variable `STR_APP_<NAME>` or an option of `str-app serve`."""
+"""The settings of the server: environment variables `STR_APP_<NAME>`, some of them options of `str-app serve`."""
 
 from __future__ import annotations
 
@@ -16,98 +16,98 @@ from str_app.inputs.images import ImageLimits
 
 
 class Settings(BaseSettings):
-    """Settings of the server. Arguments win over the environment, the environment over the defaults."""
+    """Settings of the server. Arguments override the environment, the environment overrides the defaults."""
 
     model_config = SettingsConfigDict(env_prefix="STR_APP_", extra="ignore", frozen=True)
 
-    model: str = Field(default="small", description="Name of a model, or path of a checkpoint.")
-    device: str = Field(default="cpu", description="Where the model runs: cpu, cuda, cuda:1 …")
+    model: str = Field(default="small", description="Name of a model, or path to a checkpoint.")
+    device: str = Field(default="cpu", description="Device of the model: cpu, cuda, cuda:1, …")
     precision: Precision = Field(default="auto", description=PRECISION)
-    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
-    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all interfaces.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 for any free port.")
     threads: int = Field(
         default_factory=usable_cores,
         ge=1,
-        description="Threads of the model; default: the CPU cores this process may use (affinity, quota).",
+        description="CPU threads of the model; by default the cores this process may use (affinity, cgroup quota).",
     )
     decode_threads: int = Field(default=2, ge=1, le=64, description="Threads that decode images.")
-    prior: bool = Field(default=True, description="Prefer known words and numbers where the picture leaves a doubt.")
+    prior: bool = Field(default=True, description="Prefer known words and numbers where the image is ambiguous.")
 
     max_batch: int = Field(
-        default=32, ge=1, le=1024, description="Images read at once; more than 32 gains nothing on a CPU."
+        default=32, ge=1, le=1024, description="Maximum batch size; above 32 a CPU gains nothing."
     )
     max_wait_ms: float = Field(
         default=0.0,
         ge=0,
         le=1000,
-        description="Milliseconds an idle model waits for more images; 0 starts at once, and batches form while busy.",
+        description="Milliseconds an idle model waits to fill a batch; with 0 it starts at once, and batches form while it is busy.",
     )
     max_pending: int = Field(
-        default=512, ge=1, description="Images accepted and not yet answered, over all clients; beyond that 429."
+        default=512, ge=1, description="Limit of images accepted and not yet answered, over all clients; above it requests get 429."
     )
-    deadline_s: float = Field(default=10.0, gt=0, description="Seconds from upload to reading; beyond that 504.")
+    deadline_s: float = Field(default=10.0, gt=0, description="Seconds from the end of the upload to the reading; later requests get 504.")
     upload_timeout_s: float = Field(
-        default=30.0, gt=0, description="Seconds a client may take to send its body; then 408."
+        default=30.0, gt=0, description="Seconds a client may take to send a request body, then 408, or to receive an answer."
     )
     header_timeout_s: float = Field(
-        default=10.0, gt=0, description="Seconds for the head of a request, from the connection or its first byte."
+        default=10.0, gt=0, description="Seconds for the head of a request, from its first byte or from the opening of the connection."
     )
     keep_alive_s: float = Field(
         default=75.0,
         gt=0,
-        description="Seconds an answered connection may idle; above a balancer's own, which must be first to close.",
+        description="Seconds a connection may be idle between requests; longer than the load balancer's, which must close first.",
     )
     drain_delay_s: float = Field(
         default=5.0,
         ge=0,
-        description="Seconds between SIGTERM (readiness 503) and closing the listener, to leave a balancer.",
+        description="Seconds between SIGTERM (readiness turns 503) and closing the listener; load balancers need them.",
     )
 
-    max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="Size of a request's body; beyond that 413.")
+    max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="Maximum size of a request body; above it 413.")
     max_upload_bytes: int = Field(
-        default=256 * 2**20, ge=1, description="Memory of the bodies of all clients together; beyond that 429."
+        default=256 * 2**20, ge=1, description="Memory limit for the bodies of all requests together; above it 429."
     )
-    max_images: int = Field(default=64, ge=1, description="Images in a request; beyond that 413.")
-    max_regions: int = Field(default=128, ge=1, description="Regions marked in one photograph; beyond that 413.")
-    max_pixels: int = Field(default=LIMITS.max_pixels, ge=1, description="Width × height of an image.")
-    max_side: int = Field(default=LIMITS.max_side, ge=1, description="Longer side of an image, in pixels.")
+    max_images: int = Field(default=64, ge=1, description="Maximum number of images in a request; above it 413.")
+    max_regions: int = Field(default=128, ge=1, description="Maximum number of regions in a photograph; above it 413.")
+    max_pixels: int = Field(default=LIMITS.max_pixels, ge=1, description="Maximum width × height of an image.")
+    max_side: int = Field(default=LIMITS.max_side, ge=1, description="Maximum longer side of an image, in pixels.")
 
-    max_aspect: float = Field(default=LIMITS.max_aspect, ge=1, description="Longer over shorter side of an image.")
-    first_frames: bool = Field(default=False, description="Also read the first frame of GIF and TIFF files.")
+    max_aspect: float = Field(default=LIMITS.max_aspect, ge=1, description="Maximum ratio of the longer to the shorter side of an image.")
+    first_frames: bool = Field(default=False, description="Also accept GIF and TIFF files; their first frame is read.")
 
     api_keys_file: Path | None = Field(
-        default=None, description="Lines of a name and the SHA-256 of a key; only who has a key is served then."
+        default=None, description="File of API keys: a name and the SHA-256 of a key on each line; all other clients get 401."
     )
     cors_origins: str = Field(
-        default="", description="Other sites whose pages may call this server: origins with commas between, or *."
+        default="", description="Comma-separated origins whose pages may call this server, or *."
     )
 
-    log_format: Literal["json", "text"] = Field(default="json", description="One JSON object a line, or plain lines.")
+    log_format: Literal["json", "text"] = Field(default="json", description="One JSON object per line, or plain text.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least severity logged."
+        default="info", description="Minimum severity that is logged."
     )
-    log_texts: bool = Field(default=False, description="Log what was read; off, since it is the users' own.")
+    log_texts: bool = Field(default=False, description="Log the texts that were read; off for privacy.")
     traces_endpoint: str | None = Field(
-        default=None, description="OTLP/HTTP address that OpenTelemetry spans are sent to, e.g. http://collector:4318."
+        default=None, description="OTLP/HTTP endpoint for OpenTelemetry spans, e.g. http://collector:4318."
     )
 
     @model_validator(mode="after")
-    def _one_request_fits(self) -> Settings:
+    def _largest_request_fits(self) -> Settings:
         if self.max_pending < self.max_images:
             raise ValueError(
                 f"max_pending ({self.max_pending}) is below max_images ({self.max_images}): "
-                "a full request could never be accepted; raise the one or lower the other"
+                "the largest request could never be accepted; raise max_pending or lower max_images"
             )
         if self.max_upload_bytes < self.max_body_bytes:
             raise ValueError(
                 f"max_upload_bytes ({self.max_upload_bytes}) is below max_body_bytes ({self.max_body_bytes}): "
-                "a full body could never be received; raise the one or lower the other"
+                "the largest body could never be received; raise max_upload_bytes or lower max_body_bytes"
             )
         return self
 
     @property
     def image_limits(self) -> ImageLimits:
-        """What is refused as no picture of words."""
+        """Limits of a single image."""
         return ImageLimits(
             max_bytes=self.max_body_bytes,
             max_pixels=self.max_pixels,

@@ -1,4 +1,4 @@
-"""API keys: who may use the server at all."""
+"""API keys."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from str_app.errors import StrAppError
 from str_app.serve.http.problems import ProblemError, problem_response
 
-# Balancers and kubelets have no keys.
-OPEN = {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
+# Load balancers and kubelets have no keys.
+PUBLIC_PATHS = {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
 _HEX_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def read_keys(path: Path) -> list[bytes]:
-    """SHA-256 digests of the keys in a file with lines `NAME DIGEST`; `#` begins a comment.
+    """Read SHA-256 digests of keys from a file with lines `NAME DIGEST`; `#` begins a comment.
 
-    Only digests are kept, so that a copy of the file opens nothing. They are unsalted: keys must be random, as
-    `openssl rand -hex 32` makes them, and not words.
+    The file holds digests only, so a leaked copy grants no access. They are unsalted: keys must be random, as from
+    `openssl rand -hex 32`, not words.
 
     Raises:
-        StrAppError: the file cannot be read, a line is something else, or there is no key in it.
+        StrAppError: the file cannot be read, has a malformed line, or has no key.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -39,19 +39,19 @@ def read_keys(path: Path) -> list[bytes]:
             continue
         if len(words) != 2 or not _HEX_DIGEST.fullmatch(words[1]):
             raise StrAppError(
-                f"{path} line {number}: not a name and the SHA-256 of a key: printf %s KEY | sha256sum gives it"
+                f"{path} line {number}: expected a name and the SHA-256 of a key (printf %s KEY | sha256sum)"
             )
         digests.append(bytes.fromhex(words[1]))
     if not digests:
-        raise StrAppError(f"api_keys_file {path}: no key in it, so that nobody could be served")
+        raise StrAppError(f"api_keys_file {path}: it has no key, so every request would be refused")
     return digests
 
 
 class Access:
-    """ASGI middleware: 401 unless the request has one of the keys, whatever its path, health and readiness apart.
+    """ASGI middleware: 401 for every request without a valid key, on all paths but health and readiness.
 
-    A key comes as `Authorization: Bearer KEY`, as `X-API-Key: KEY`, or as the password of HTTP basic authentication,
-    which lets a browser ask for it.
+    A key is sent as `Authorization: Bearer KEY`, as `X-API-Key: KEY`, or as the password of HTTP basic authentication,
+    for which browsers prompt.
     """
 
     def __init__(self, app: ASGIApp, digests: list[bytes]) -> None:
@@ -59,24 +59,24 @@ class Access:
         self._digests = digests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # The scope's path is the one that is routed by; what a URL made of the Host header says is the client's.
-        if scope["type"] != "http" or scope["path"] in OPEN or self._known(_key_of(Headers(scope=scope))):
+        # `scope["path"]` is what the router sees; `request.url` depends on the Host header, which the client controls.
+        if scope["type"] != "http" or scope["path"] in PUBLIC_PATHS or self._known(_key_of(Headers(scope=scope))):
             await self._app(scope, receive, send)
             return
-        problem = ProblemError(401, "unauthorized", "Send a key of this server as 'Authorization: Bearer KEY'.")
-        answer = problem_response(problem, scope)
-        for scheme in ("Bearer", "Basic"):  # a line each: Chromium knows the first of a line alone, and would not ask
-            answer.headers.append("WWW-Authenticate", f'{scheme} realm="str-app"')
-        await answer(scope, receive, send)
+        problem = ProblemError(401, "unauthorized", "Send an API key of this server as 'Authorization: Bearer KEY'.")
+        response = problem_response(problem, scope)
+        for scheme in ("Bearer", "Basic"):  # one header each: Chromium reads the first of a list only, and would not prompt
+            response.headers.append("WWW-Authenticate", f'{scheme} realm="str-app"')
+        await response(scope, receive, send)
 
     def _known(self, key: bytes) -> bool:
         given = hashlib.sha256(key).digest()
-        # All are compared, each in constant time.
+        # Every digest is compared, each in constant time.
         return sum(hmac.compare_digest(given, digest) for digest in self._digests) > 0
 
 
 def _key_of(headers: Headers) -> bytes:
-    """The key as it was sent; empty if there is none."""
+    """The key that was sent; empty if there is none."""
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip().encode("latin-1")

@@ -18,16 +18,16 @@ from starlette.types import Scope
 from str_app.serve.http import schema
 
 MEDIA_TYPE = "application/problem+json"
-CLIENT_GONE = 499  # what proxies log for it; nobody is left to receive it
+CLIENT_GONE = 499  # nginx's status for a client that disconnected; only logs and metrics see it
 
 
 class ProblemError(Exception):
-    """A request that cannot be answered.
+    """An error that becomes the answer to a request.
 
     Args:
         status: HTTP status.
-        code: stable snake_case word for programs; also the `reason` label of the rejection counter.
-        detail: one sentence for people: what, where, and the way out.
+        code: stable snake_case identifier for programs; also the `reason` label of the rejection counter.
+        detail: one sentence for people: what is wrong, where, and how to fix it.
         headers: extra response headers.
     """
 
@@ -40,7 +40,7 @@ class ProblemError(Exception):
 
 
 def problem_body(problem: ProblemError, request_id: str) -> dict[str, Any]:
-    """The members of RFC 9457 with two more, `code` and `request_id`."""
+    """The members of RFC 9457 and two extensions, `code` and `request_id`."""
     return {
         "type": "about:blank",
         "title": http.HTTPStatus(problem.status).phrase,
@@ -52,16 +52,16 @@ def problem_body(problem: ProblemError, request_id: str) -> dict[str, Any]:
 
 
 def problem_response(problem: ProblemError, scope: Scope) -> Response:
-    """The answer to a request, in the form its door has; noted for the rejection counter."""
+    """The response for a problem, in the form of the API that was called; the code is kept for the rejection counter."""
     scope["str_app.problem"] = problem.code
-    if scope["path"].startswith("/v2/"):  # the Open Inference Protocol has its own form
+    if scope["path"].startswith("/v2/"):  # the Open Inference Protocol has its own error format
         return JSONResponse({"error": problem.detail}, problem.status, problem.headers)
     body = problem_body(problem, scope.get("str_app.request_id", ""))
     return JSONResponse(body, problem.status, problem.headers, media_type=MEDIA_TYPE)
 
 
 def problem_bytes(problem: ProblemError) -> bytes:
-    """A whole HTTP/1.1 answer for a request that the application has not seen; the connection ends with it."""
+    """A complete HTTP/1.1 response for a request that never reached the application; it closes the connection."""
     body = json.dumps(problem_body(problem, "")).encode()
     head = (
         f"HTTP/1.1 {problem.status} {http.HTTPStatus(problem.status).phrase}\r\n"
@@ -78,7 +78,7 @@ def documented(descriptions: dict[int, str]) -> dict[int | str, dict[str, Any]]:
 
 
 def install(app: FastAPI) -> None:
-    """Answer the framework's own errors (404, 405, validation) in the same form."""
+    """Return the framework's own errors (404, 405, validation) in the same format."""
 
     async def on_problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, ProblemError)
@@ -91,8 +91,8 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         phrase = http.HTTPStatus(error.status_code).phrase
         detail = {
-            404: "There is nothing at this path; GET /docs lists what there is.",
-            405: "This path does not take this method; the Allow header lists those it takes.",
+            404: "Not found; GET /docs lists all paths.",
+            405: "Method not allowed; the Allow header lists those of this path.",
         }.get(error.status_code, str(error.detail))
         return await on_problem(
             request, ProblemError(error.status_code, phrase.lower().replace(" ", "_"), detail, error.headers)
@@ -100,8 +100,8 @@ def install(app: FastAPI) -> None:
 
     async def on_validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        places = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        return await on_problem(request, ProblemError(422, "invalid_request", places))
+        errors = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        return await on_problem(request, ProblemError(422, "invalid_request", errors))
 
     app.add_exception_handler(ProblemError, on_problem)
     app.add_exception_handler(ClientDisconnect, on_client_gone)

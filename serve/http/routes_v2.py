@@ -1,4 +1,4 @@
-"""The second door: the Open Inference Protocol (KServe v2, Triton) over HTTP, with its binary tensor extension.
+"""The Open Inference Protocol (KServe v2, Triton) over HTTP, with its binary tensor extension.
 
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 """
@@ -40,13 +40,13 @@ OUTPUTS = {"text": "BYTES", "confidence": "FP32", "error": "BYTES", "reading": "
 
 
 class Inference(NamedTuple):
-    """A request for readings.
+    """A parsed inference request.
 
     Attributes:
-        id: echoed.
-        shape: of the input, and so of every output.
+        id: echoed in the response.
+        shape: of the input, and thus of every output.
         uploads: the images.
-        outputs: names, each with whether it is sent as binary data.
+        outputs: requested output names → whether sent as binary data.
     """
 
     id: str | None
@@ -56,11 +56,11 @@ class Inference(NamedTuple):
 
 
 def routes(service: Service) -> APIRouter:
-    """The routes, around one application's parts."""
+    """The router of the protocol's endpoints."""
     router = APIRouter(prefix="/v2", tags=["open inference protocol"])
     batcher = service.batcher
 
-    def known(request: Request, name: str) -> None:
+    def check_model(request: Request, name: str) -> None:
         if name != batcher.reader.name or request.path_params.get("version", "1") != "1":
             raise ProblemError(404, "unknown_model", f"This server has the model {batcher.reader.name!r}, version 1.")
 
@@ -79,14 +79,14 @@ def routes(service: Service) -> APIRouter:
     @router.get("/models/{name}", summary="Model metadata", responses=_errors(404))
     @router.get("/models/{name}/versions/{version}", include_in_schema=False)
     async def model(request: Request, name: str) -> dict[str, Any]:
-        known(request, name)
+        check_model(request, name)
         outputs = [{"name": output, "datatype": kind, "shape": [-1]} for output, kind in OUTPUTS.items()]
         return {"name": name, "versions": ["1"], "platform": "str-app", "inputs": [INPUT], "outputs": outputs}
 
     @router.get("/models/{name}/ready", summary="Model readiness", responses=_errors(404, 503))
     @router.get("/models/{name}/versions/{version}/ready", include_in_schema=False)
     async def model_ready(request: Request, name: str) -> Response:
-        known(request, name)
+        check_model(request, name)
         return JSONResponse({"name": name, "ready": service.ready}, 200 if service.ready else 503)
 
     @router.post(
@@ -97,11 +97,11 @@ def routes(service: Service) -> APIRouter:
     )
     @router.post("/models/{name}/versions/{version}/infer", include_in_schema=False)
     async def infer(request: Request, name: str) -> Response:
-        """Input `image`: crops of words, encoded as JPEG, PNG, …; base64 where the tensor is in JSON.
+        """Input `image`: word crops encoded as JPEG, PNG, …; in base64 if the tensor is in JSON.
 
-        Outputs `text`, `confidence` and `error` (empty, or why an image has no reading); on demand `reading` (JSON).
+        Outputs `text`, `confidence` and `error` (empty, or why an image has no reading); on request `reading` (JSON).
         """
-        known(request, name)
+        check_model(request, name)
         with service.receive(request) as body:
             content = await body.raw()
             length = request.headers.get(HEADER_LENGTH)
@@ -109,7 +109,7 @@ def routes(service: Service) -> APIRouter:
 
             async def work(job: Work) -> Response:
                 readings = await job.read_crops(inference.uploads, rotate=False)
-                return _answer(name, inference, readings, job.timing)
+                return _response(name, inference, readings, job.timing)
 
             return await service.answer(request, len(inference.uploads), work)
 
@@ -117,15 +117,20 @@ def routes(service: Service) -> APIRouter:
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses=` of a route: errors in the protocol's own form, and 401 everywhere."""
+    """`responses=` of a route: errors in the protocol's own format, 401 included."""
     return {status: {"description": http.HTTPStatus(status).phrase} for status in (401, *statuses)}
 
 
 def _parsed(body: bytes, length: str | None, max_images: int) -> Inference:
-    """A request's body; `length` is that of its JSON where binary tensors follow.
+    """Parse a request body.
+
+    Args:
+        body: JSON, possibly followed by binary tensors.
+        length: of the JSON, from the `Inference-Header-Content-Length` header; None: all of the body.
+        max_images: limit.
 
     Raises:
-        ProblemError: 400 with what is wrong, 413 too many images.
+        ProblemError: 400 malformed, 413 too many images.
     """
     if length is not None and not (length.isdecimal() and int(length) <= len(body)):
         raise _bad(f"{HEADER_LENGTH} is not a length within the body")
@@ -139,22 +144,22 @@ def _parsed(body: bytes, length: str | None, max_images: int) -> Inference:
         identifier = request.get("id")
         outputs = _outputs(request)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise _bad("send JSON with one input: name, shape, datatype and data") from None
+        raise _bad("send JSON with exactly one input: name, shape, datatype and data") from None
     if name != "image" or datatype != "BYTES":
-        raise _bad("the input is 'image' of datatype BYTES")
+        raise _bad("the input must be 'image' of datatype BYTES")
     if identifier is not None and not isinstance(identifier, str):
-        raise _bad("the id is a string")
+        raise _bad("the id must be a string")
     if not isinstance(shape, list) or not all(type(side) is int and 0 < side <= 2**16 for side in shape):
-        raise _bad("the shape is a list of positive integers")
+        raise _bad("the shape must be a list of positive integers")
     count = 1
     for side in shape:
         count *= side
     if count > max_images:
-        raise ProblemError(413, "too_many_images", f"A request may hold {max_images} images; send several requests.")
+        raise ProblemError(413, "too_many_images", f"A request may have {max_images} images; send several requests.")
     elements: list[bytes | ImageError]
     if size is not None:
         if type(size) is not int or size != len(body) - end:
-            raise _bad("binary_data_size is not the length of what follows the JSON")
+            raise _bad("binary_data_size is not the number of bytes after the JSON")
         try:
             elements = list(islice(split_bytes(body[end:]), max_images + 1))
         except ValueError as error:
@@ -162,32 +167,32 @@ def _parsed(body: bytes, length: str | None, max_images: int) -> Inference:
     else:
         data = _flat(tensor.get("data"), max_images)
         if not all(isinstance(item, str) for item in data):
-            raise _bad("data is a list of base64 strings")
+            raise _bad("data must be a list of base64 strings")
         elements = [from_base64(item) for item in data]
     if len(elements) != count:
-        raise _bad(f"the shape says {count} images and {len(elements)} were sent")
-    uploads = [Upload(str(place), element) for place, element in enumerate(elements)]
+        raise _bad(f"the shape has {count} elements but {len(elements)} were sent")
+    uploads = [Upload(str(index), element) for index, element in enumerate(elements)]
     return Inference(identifier, shape, uploads, outputs)
 
 
 def _outputs(request: dict[str, Any]) -> dict[str, bool]:
-    """Names of the outputs asked for, each with whether it goes out as binary data."""
+    """Requested output names → whether sent as binary data."""
     binary = bool(request.get("parameters", {}).get("binary_data_output", False))
-    asked = request.get("outputs")
-    if not asked:
+    requested = request.get("outputs")
+    if not requested:
         return dict.fromkeys(("text", "confidence", "error"), binary)
-    outputs = {str(o["name"]): bool(o.get("parameters", {}).get("binary_data", binary)) for o in asked}
+    outputs = {str(o["name"]): bool(o.get("parameters", {}).get("binary_data", binary)) for o in requested}
     unknown = [name for name in outputs if name not in OUTPUTS]
     if unknown:
-        raise _bad(f"the outputs are {', '.join(OUTPUTS)}")
+        raise _bad(f"unknown output {unknown[0][:80]!r}: there are {', '.join(OUTPUTS)}")
     return outputs
 
 
-def _flat(data: Any, most: int) -> list[Any]:
-    """Elements of a tensor in JSON, which may be nested; not many more than `most`."""
+def _flat(data: Any, limit: int) -> list[Any]:
+    """Elements of a JSON tensor, which may be nested; stops soon after `limit`."""
     flat: list[Any] = []
     stack = [data]
-    while stack and len(flat) <= most:
+    while stack and len(flat) <= limit:
         item = stack.pop()
         if isinstance(item, list):
             stack.extend(reversed(item))
@@ -196,7 +201,7 @@ def _flat(data: Any, most: int) -> list[Any]:
     return flat
 
 
-def _answer(name: str, inference: Inference, readings: list[Reading | ImageError], timing: str) -> Response:
+def _response(name: str, inference: Inference, readings: list[Reading | ImageError], timing: str) -> Response:
     columns: dict[str, list[Any]] = {
         "text": ["" if isinstance(r, ImageError) else r.text for r in readings],
         "confidence": [0.0 if isinstance(r, ImageError) else round(r.confidence, 4) for r in readings],
@@ -216,13 +221,13 @@ def _answer(name: str, inference: Inference, readings: list[Reading | ImageError
         else:
             tensor["data"] = columns[output]
         outputs.append(tensor)
-    answer = {"model_name": name, "model_version": "1", "outputs": outputs}
+    content = {"model_name": name, "model_version": "1", "outputs": outputs}
     if inference.id is not None:
-        answer["id"] = inference.id
+        content["id"] = inference.id
     headers = {"Server-Timing": timing}
     if not tail:
-        return JSONResponse(answer, headers=headers)
-    head = json.dumps(answer).encode()
+        return JSONResponse(content, headers=headers)
+    head = json.dumps(content).encode()
     return Response(
         head + tail, media_type="application/octet-stream", headers=headers | {HEADER_LENGTH: str(len(head))}
     )

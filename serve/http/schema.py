@@ -1,4 +1,4 @@
-"""What the endpoints answer."""
+"""Response bodies of the endpoints."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-CONFIDENCE = "Probability that the reading is right, 0 to 1, calibrated on validation data."
+CONFIDENCE = "Probability that the text is correct, 0 to 1, calibrated on validation data."
 
 
 class Character(BaseModel):
@@ -15,45 +15,45 @@ class Character(BaseModel):
     text: str
     confidence: float = Field(ge=0, le=1)
     box: list[float] = Field(
-        min_length=4, max_length=4, description="x0, y0, x1, y1 in pixels of the image as displayed."
+        min_length=4, max_length=4, description="x0, y0, x1, y1 in pixels of the upright image."
     )
 
 
 class Attention(BaseModel):
-    """Where the network looked."""
+    """Attention maps: where the network looked."""
 
-    covered: float = Field(description="Share of the maps' width that the crop covers, from the left.")
+    covered: float = Field(description="Fraction of the maps' width that the crop covers, from the left; the rest is padding.")
     maps: list[list[list[float]]] = Field(
-        description="For each character, and last for the end, rows of columns that sum to 1 over the crop's canvas."
+        description="For each character, and last for the end token, rows of columns that sum to 1 over the canvas."
     )
 
 
 class Read(BaseModel):
-    """A reading."""
+    """The text of an image with its confidence."""
 
     text: str
     confidence: float = Field(ge=0, le=1, description=CONFIDENCE)
     characters: list[Character]
-    rotation: int = Field(default=0, description="Degrees the word was turned counter-clockwise to be read, if any.")
+    rotation: int = Field(default=0, description="Degrees by which the word was turned counter-clockwise to be read.")
     attention: Attention | None = Field(default=None, description="With `attention=true`.")
 
 
 class Recognized(Read):
     """An image that was read."""
 
-    image: str = Field(description="File name given with the image, or its place in the request.")
+    image: str = Field(description="File name sent with the image, or its index in the request.")
 
 
 class RegionRead(Read):
     """A region that was read."""
 
-    region: list[list[float]] = Field(description="Its four corners, a box cut off at the photograph's edges.")
+    region: list[list[float]] = Field(description="Its four corners; boxes are clipped to the photograph.")
 
 
 class ImageFailure(BaseModel):
-    """Why one image could not be read."""
+    """Why an image could not be read."""
 
-    code: str = Field(examples=["truncated"], description="Stable word for programs.")
+    code: str = Field(examples=["truncated"], description="Stable identifier for programs.")
     message: str = Field(description="One sentence for people.")
 
 
@@ -65,7 +65,7 @@ class Failed(BaseModel):
 
 
 class Recognition(BaseModel):
-    """Answer of `POST /v1/recognize`: one result for each image, in the order sent."""
+    """Response of `POST /v1/recognize`: one result per image, in the order sent."""
 
     model: str
     results: list[Recognized | Failed]
@@ -78,28 +78,28 @@ class RegionFailed(BaseModel):
 
 
 class RegionsRead(BaseModel):
-    """Answer of `POST /v1/regions`: one result for each region, in the order sent."""
+    """Response of `POST /v1/regions`: one result per region, in the order sent."""
 
     model: str
     results: list[RegionRead | RegionFailed]
 
 
 class Model(BaseModel):
-    """A model this server answers with."""
+    """The model of this server."""
 
     name: str
-    charset: str = Field(description="Characters it can read.")
-    info: dict[str, Any] = Field(description="What the checkpoint says of itself: parameters, training, metrics.")
+    charset: str = Field(description="Characters it can recognise.")
+    info: dict[str, Any] = Field(description="Metadata of the checkpoint: parameters, training, metrics.")
 
 
 class Models(BaseModel):
-    """Answer of `GET /v1/models`."""
+    """Response of `GET /v1/models`."""
 
     models: list[Model]
 
 
 class Status(BaseModel):
-    """Answer of the health endpoints."""
+    """Response of the health endpoints."""
 
     status: str
 
@@ -110,6 +110,6 @@ class ProblemDetails(BaseModel):
     type: str = "about:blank"
     title: str
     status: int
-    detail: str = Field(description="What is wrong and the way out.")
-    code: str = Field(description="Stable word for programs.")
-    request_id: str = Field(description="The X-Request-ID of this request, as the logs have it.")
+    detail: str = Field(description="What is wrong and how to fix it.")
+    code: str = Field(description="Stable identifier for programs.")
+    request_id: str = Field(description="The X-Request-ID of this request, which is also in the log.")

@@ -1,4 +1,4 @@
-"""From a request's body to the images in it, within limits that are checked while it is read."""
+"""Reads request bodies into images; limits are enforced while the body arrives."""
 
 from __future__ import annotations
 
@@ -19,70 +19,69 @@ from str_app.serve.http.problems import ProblemError
 from str_app.serve.settings import Settings
 
 T = TypeVar("T")
-Take = Callable[[int], None]
+Reserve = Callable[[int], None]
 MULTIPART, JSON = "multipart/form-data", "application/json"
-NAME_LENGTH = 255
+MAX_NAME_LENGTH = 255
 
 
 class Upload(NamedTuple):
-    """One image as it was sent, not yet decoded; or why there is none."""
+    """An image file that was sent, or why it could not be extracted from the body."""
 
     name: str
     data: bytes | ImageError
 
 
 class UploadMemory:
-    """Bounds the bytes of bodies that are held at once, over all clients."""
+    """Limits the total size of the request bodies in memory."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self.held = 0
+        self.reserved = 0
 
     @contextmanager
-    def of_request(self) -> Iterator[Take]:
-        """A function that takes bytes, or raises the 429 problem; all are given back when the block ends."""
-        taken = 0
+    def for_request(self) -> Iterator[Reserve]:
+        """Yields a function that reserves bytes or raises the 429 problem; the block's end releases them."""
+        total = 0
 
-        def take(count: int) -> None:
-            nonlocal taken
-            if self.held + count > self._limit:
+        def reserve(count: int) -> None:
+            nonlocal total
+            if self.reserved + count > self._limit:
                 raise ProblemError(
-                    429, "overloaded", "Too many bodies are being received; try again in 1 s.", {"Retry-After": "1"}
+                    429, "overloaded", "Too many request bodies are being received; try again in 1 s.", {"Retry-After": "1"}
                 )
-            self.held += count
-            taken += count
+            self.reserved += count
+            total += count
 
         try:
-            yield take
+            yield reserve
         finally:
-            self.held -= taken
+            self.reserved -= total
 
 
 class Body:
-    """Reads the body of one request in one of the forms that it may have.
+    """Reads the body of one request in any of the supported content types.
 
-    Every method may raise a `ProblemError`: 400 it cannot be parsed, 408 too slow, 413 too large or too many images,
-    415 another content type, 422 no image in it, 429 too much memory is taken; or
-    `starlette.requests.ClientDisconnect`, when the client goes away while sending.
+    Every method may raise a `ProblemError` (400 cannot be parsed, 408 too slow, 413 too large or too many images, 415
+    unsupported content type, 422 no image in it, 429 no memory left) or `starlette.requests.ClientDisconnect`.
 
     Args:
-        request: its body has not been read.
+        request: its body must not have been read.
         settings: the limits.
-        take: called with the size of each chunk that has arrived; see `UploadMemory`.
-        aside: runs parsing that takes long beside the event loop.
+        reserve: called with the size of each chunk; see `UploadMemory`.
+        run_in_thread: runs parsing that would block the event loop.
     """
 
     def __init__(
         self,
         request: Request,
         settings: Settings,
-        take: Take,
-        aside: Callable[[Callable[[], Any]], Awaitable[Any]],
+        reserve: Reserve,
+        run_in_thread: Callable[[Callable[[], Any]], Awaitable[Any]],
     ) -> None:
         self._request = request
         self._settings = settings
-        self._take = take
-        self._aside = aside
+        self._reserve = reserve
+        self._run_in_thread = run_in_thread
 
     async def images(self) -> list[Upload]:
         """The files of the multipart field `images`, those of a JSON array, or the whole of an `image/*` body."""
@@ -91,16 +90,16 @@ class Body:
             return await self._files(await self.form(), "images")
         if kind == JSON:
             fields = await self.json()
-            listed = fields.get("images") if isinstance(fields, dict) else None
-            if not isinstance(listed, list) or not listed:
-                raise _nothing('Send {"images": [{"name": …, "data": "<base64>"}, …]}.')
-            if len(listed) > self._settings.max_images:
+            items = fields.get("images") if isinstance(fields, dict) else None
+            if not isinstance(items, list) or not items:
+                raise _no_images('Send {"images": [{"name": …, "data": "<base64>"}, …]}.')
+            if len(items) > self._settings.max_images:
                 raise self._too_many_images()
-            return [await self._from_json(item, f"images[{place}]") for place, item in enumerate(listed)]
+            return [await self._from_json(item, f"images[{index}]") for index, item in enumerate(items)]
         return [Upload("body", await self.raw())]
 
     async def photo(self) -> tuple[Upload, list[Any]]:
-        """The one `image` and its `regions`, of a form or of JSON."""
+        """The `image` and its `regions`, from a form or from JSON."""
         if self._content_type(MULTIPART, JSON) == MULTIPART:
             form = await self.form()
             uploads = await self._files(form, "image")
@@ -110,22 +109,22 @@ class Body:
             fields = await self.json()
             fields = fields if isinstance(fields, dict) else {}
             if "image" not in fields:
-                raise _nothing('Send {"image": {"data": "<base64>"}, "regions": […]}.')
+                raise _no_images('Send {"image": {"data": "<base64>"}, "regions": […]}.')
             uploads, regions = [await self._from_json(fields["image"], "image")], fields.get("regions")
         if len(uploads) > 1:
-            raise ProblemError(413, "too_many_images", "Send one photograph a request.")
+            raise ProblemError(413, "too_many_images", "Send one photograph per request.")
         if not isinstance(regions, list) or not regions:
             raise ProblemError(
                 422, "no_regions", "Send 'regions', a JSON array of boxes [x0, y0, x1, y1] or quadrilaterals."
             )
         if len(regions) > self._settings.max_regions:
             raise ProblemError(
-                413, "too_many_regions", f"A request may mark {self._settings.max_regions} regions; send several."
+                413, "too_many_regions", f"A request may have {self._settings.max_regions} regions; send several requests."
             )
         return uploads[0], regions
 
     async def form(self) -> FormData:
-        """A multipart form, its files in memory."""
+        """A multipart form with its files in memory."""
         parser = MultiPartParser(
             self._request.headers,
             self._chunks(),
@@ -133,7 +132,7 @@ class Body:
             max_fields=16,
             max_part_size=2**18,
         )
-        # In memory: the body is bounded, a temporary disk may be full.
+        # Keep files in memory: the body is limited, and the temporary directory may be full or read-only.
         parser.spool_max_size = self._settings.max_body_bytes
         try:
             return await self._in_time(parser.parse())
@@ -154,16 +153,22 @@ class Body:
 
         return await self._in_time(read())
 
-    def _content_type(self, *known: str) -> str:
-        """The one of `known` that the request has; checked before anything is read."""
+    def _content_type(self, *supported: str) -> str:
+        """The request's content type, checked before the body is read.
+
+        Args:
+            supported: what the endpoint accepts.
+        """
         headers = self._request.headers
-        given = headers.get("content-type", "").split(";")[0].strip().lower()
-        kind = "image/*" if given.startswith("image/") else given
+        declared = headers.get("content-type", "").split(";")[0].strip().lower()
+        kind = "image/*" if declared.startswith("image/") else declared
         encoding = headers.get("content-encoding", "identity").strip().lower()
-        if kind not in known or encoding != "identity":
-            said = f"{given[:80]!r}, {encoding[:80]!r}" if encoding != "identity" else f"{given[:80] or 'nothing'!r}"
+        if kind not in supported or encoding != "identity":
+            actual = f"{declared[:80] or 'no content type'!r}"
+            if encoding != "identity":
+                actual += f", encoding {encoding[:80]!r}"
             raise ProblemError(
-                415, "unsupported_media_type", f"Send {', '.join(known)} uncompressed (the request says {said})."
+                415, "unsupported_media_type", f"Send {', '.join(supported)}, uncompressed; the request has {actual}."
             )
         return kind
 
@@ -173,32 +178,34 @@ class Body:
             files = [value for value in values if isinstance(value, UploadFile)]
             if not files or len(files) < len(values):
                 names = ", ".join(repr(name[:80]) for name in form) or "none"
-                raise _nothing(f"Send each image as a file, with a filename, in the field '{field}' (it has: {names}).")
+                raise _no_images(
+                    f"Send each image as a file, with a filename, in the field '{field}'; the form has: {names}."
+                )
             return [
-                Upload((file.filename or f"{field}[{place}]")[:NAME_LENGTH], await file.read())
-                for place, file in enumerate(files)
+                Upload((file.filename or f"{field}[{index}]")[:MAX_NAME_LENGTH], await file.read())
+                for index, file in enumerate(files)
             ]
         finally:
             await form.close()
 
-    async def _from_json(self, item: Any, place: str) -> Upload:
+    async def _from_json(self, item: Any, field: str) -> Upload:
         fields = item if isinstance(item, dict) else {}
-        data, name = fields.get("data"), fields.get("name", place)
+        data, name = fields.get("data"), fields.get("name", field)
         if not isinstance(data, str) or not isinstance(name, str):
-            raise ProblemError(422, "bad_image", f'{place}: send {{"name": "optional", "data": "<base64>"}}.')
-        self._take(len(data) * 3 // 4)
-        # JSON may hold half a surrogate pair, which no answer could be written with.
-        name = name[:NAME_LENGTH].encode("utf-8", "replace").decode()
-        return Upload(name, await self._aside(lambda: from_base64(data)))
+            raise ProblemError(422, "bad_image", f'{field}: send {{"name": "optional", "data": "<base64>"}}.')
+        self._reserve(len(data) * 3 // 4)
+        # JSON may contain a lone surrogate, which UTF-8 cannot encode.
+        name = name[:MAX_NAME_LENGTH].encode("utf-8", "replace").decode()
+        return Upload(name, await self._run_in_thread(lambda: from_base64(data)))
 
     async def _parsed(self, text: str | bytes) -> Any:
         def parse() -> Any:
             try:
                 return json.loads(text)
             except (ValueError, RecursionError):
-                raise ProblemError(400, "bad_json", "The JSON cannot be parsed.") from None
+                raise ProblemError(400, "bad_json", "The body is not valid JSON.") from None
 
-        return await self._aside(parse)
+        return await self._run_in_thread(parse)
 
     async def _in_time(self, reading: Awaitable[T]) -> T:
         try:
@@ -213,30 +220,30 @@ class Body:
             ) from None
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body; one without a declared length (chunked) is cut off once it is too large."""
-        most = self._settings.max_body_bytes
+        """The body in chunks; without a Content-Length it is cut off when it gets too large."""
+        limit = self._settings.max_body_bytes
         too_large = ProblemError(
-            413, "body_too_large", f"The body is over {most} bytes; send smaller images, or fewer at once."
+            413, "body_too_large", f"The body is larger than {limit} bytes; send smaller images, or fewer per request."
         )
         declared = self._request.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > most:
-            raise too_large  # nothing has been read; a client that sent Expect: 100-continue keeps its bytes
+        if declared.isdigit() and int(declared) > limit:
+            raise too_large  # before reading: a client that sent Expect: 100-continue need not send the body
         total = 0
         async for chunk in self._request.stream():
             total += len(chunk)
-            if total > most:
+            if total > limit:
                 raise too_large
-            self._take(len(chunk))
+            self._reserve(len(chunk))
             yield chunk
 
     def _too_many_images(self) -> ProblemError:
         return ProblemError(
-            413, "too_many_images", f"A request may hold {self._settings.max_images} images; send several requests."
+            413, "too_many_images", f"A request may have {self._settings.max_images} images; send several requests."
         )
 
 
 def from_base64(text: str) -> bytes | ImageError:
-    """The bytes, or the error of the one image; a `data:` address may stand before them."""
+    """Decode base64, with or without a `data:` URL prefix, or return the error of this image."""
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
@@ -245,5 +252,5 @@ def from_base64(text: str) -> bytes | ImageError:
         return ImageError("bad_base64", "not base64")
 
 
-def _nothing(detail: str) -> ProblemError:
+def _no_images(detail: str) -> ProblemError:
     return ProblemError(422, "no_images", detail)

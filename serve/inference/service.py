@@ -57,8 +57,8 @@ class Service:
             ProblemError: 429 or 503 if nothing can be read now.
         """
         self.batcher.check_room()
-        with self.upload_memory.of_request() as take:
-            yield Body(request, self.settings, take, self.decoder.run)
+        with self.upload_memory.for_request() as reserve:
+            yield Body(request, self.settings, reserve, self.decoder.run)
 
     async def answer(self, request: Request, count: int, work: Callable[[Work], Awaitable[T]]) -> T:
         """What `work` returns, once `count` readings are admitted.
