@@ -33,9 +33,7 @@ class Settings(BaseSettings):
     decode_threads: int = Field(default=2, ge=1, le=64, description="Threads that decode images.")
     prior: bool = Field(default=True, description="Prefer known words and numbers where the image is ambiguous.")
 
-    max_batch: int = Field(
-        default=32, ge=1, le=1024, description="Maximum batch size; above 32 a CPU gains nothing."
-    )
+    max_batch: int = Field(default=32, ge=1, le=1024, description="Maximum batch size; above 32 a CPU gains nothing.")
     max_wait_ms: float = Field(
         default=0.0,
         ge=0,
@@ -43,14 +41,22 @@ class Settings(BaseSettings):
         description="Milliseconds an idle model waits to fill a batch; with 0 it starts at once, and batches form while it is busy.",
     )
     max_pending: int = Field(
-        default=512, ge=1, description="Limit of images accepted and not yet answered, over all clients; above it requests get 429."
+        default=512,
+        ge=1,
+        description="Limit of images accepted and not yet answered, over all clients; above it requests get 429.",
     )
-    deadline_s: float = Field(default=10.0, gt=0, description="Seconds from the end of the upload to the reading; later requests get 504.")
+    deadline_s: float = Field(
+        default=10.0, gt=0, description="Seconds from the end of the upload to the reading; later requests get 504."
+    )
     upload_timeout_s: float = Field(
-        default=30.0, gt=0, description="Seconds a client may take to send a request body, then 408, or to receive an answer."
+        default=30.0,
+        gt=0,
+        description="Seconds a client may take to send a request body, then 408, or to receive an answer.",
     )
     header_timeout_s: float = Field(
-        default=10.0, gt=0, description="Seconds for the head of a request, from its first byte or from the opening of the connection."
+        default=10.0,
+        gt=0,
+        description="Seconds for the head of a request, from its first byte or from the opening of the connection.",
     )
     keep_alive_s: float = Field(
         default=75.0,
@@ -72,15 +78,16 @@ class Settings(BaseSettings):
     max_pixels: int = Field(default=LIMITS.max_pixels, ge=1, description="Maximum width × height of an image.")
     max_side: int = Field(default=LIMITS.max_side, ge=1, description="Maximum longer side of an image, in pixels.")
 
-    max_aspect: float = Field(default=LIMITS.max_aspect, ge=1, description="Maximum ratio of the longer to the shorter side of an image.")
+    max_aspect: float = Field(
+        default=LIMITS.max_aspect, ge=1, description="Maximum ratio of the longer to the shorter side of an image."
+    )
     first_frames: bool = Field(default=False, description="Also accept GIF and TIFF files; their first frame is read.")
 
     api_keys_file: Path | None = Field(
-        default=None, description="File of API keys: a name and the SHA-256 of a key on each line; all other clients get 401."
+        default=None,
+        description="File of API keys: a name and the SHA-256 of a key on each line; all other clients get 401.",
     )
-    cors_origins: str = Field(
-        default="", description="Comma-separated origins whose pages may call this server, or *."
-    )
+    cors_origins: str = Field(default="", description="Comma-separated origins whose pages may call this server, or *.")
 
     log_format: Literal["json", "text"] = Field(default="json", description="One JSON object per line, or plain text.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(

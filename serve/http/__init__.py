@@ -1,1 +1,1 @@
-"""HTTP: routes, uploads, errors, connections."""
+"""HTTP: endpoints, uploads, errors, connections."""

@@ -12,7 +12,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from str_app.errors import StrAppError
-from str_app.serve.http.problems import ProblemError, problem_response
+from str_app.serve.errors import ProblemError
+from str_app.serve.http.problems import problem_response
 
 # Load balancers and kubelets have no keys.
 PUBLIC_PATHS = {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
@@ -65,7 +66,10 @@ class Access:
             return
         problem = ProblemError(401, "unauthorized", "Send an API key of this server as 'Authorization: Bearer KEY'.")
         response = problem_response(problem, scope)
-        for scheme in ("Bearer", "Basic"):  # one header each: Chromium reads the first of a list only, and would not prompt
+        for scheme in (
+            "Bearer",
+            "Basic",
+        ):  # one header each: Chromium reads the first of a list only, and would not prompt
             response.headers.append("WWW-Authenticate", f'{scheme} realm="str-app"')
         await response(scope, receive, send)
 

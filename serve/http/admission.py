@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from str_app.serve.http.problems import ProblemError, problem_response
+from str_app.serve.errors import ProblemError
+from str_app.serve.http.problems import problem_response
 
 READING_PATHS = {"/v1/recognize", "/v1/regions"}
 

@@ -1,4 +1,4 @@
-"""The application: its parts, the life of the model behind them, and the routes that are not about reading."""
+"""The ASGI application: its parts, its lifespan, and the endpoints for operations and pages."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
 
+from str_app.serve.errors import ProblemError
 from str_app.serve.http import problems, routes_v1, routes_v2, schema
 from str_app.serve.http.access import Access, read_keys
 from str_app.serve.http.admission import Admission
-from str_app.serve.http.problems import ProblemError
+from str_app.serve.http.service import Service
+from str_app.serve.http.telemetry import Lifecycle, Telemetry
 from str_app.serve.http.uploads import UploadMemory
-from str_app.serve.inference.batcher import Batcher, shares
-from str_app.serve.inference.decoder import Decoder
-from str_app.serve.inference.service import Service
-from str_app.serve.operations.telemetry import Lifecycle, Metrics, Recorder, Telemetry
+from str_app.serve.inference.batcher import Batcher, split_cores
+from str_app.serve.inference.image_decoder import ImageDecoder
+from str_app.serve.operations.metrics import Metrics
 from str_app.serve.operations.tracing import Tracer
 from str_app.serve.settings import Settings
 
@@ -29,32 +30,32 @@ if TYPE_CHECKING:
     from str_app.pipeline import CanvasReader
 
 STATIC = Path(__file__).parent.parent / "static"
-# Browsers ask each time whether a file has changed: a new server's page must not run an old one's scripts.
+# Browsers must revalidate, or the page of a new version would run scripts of the old one.
 REVALIDATE = {"Cache-Control": "no-cache"}
 NOT_READY = problems.documented({503: "Warming up, or stopping."})
-NOT_ALIVE = problems.documented({503: "The model's thread has ended."})
+NOT_ALIVE = problems.documented({503: "The inference thread has ended."})
 
 
 def load_reader(settings: Settings) -> CanvasReader:
-    """The reader that `settings` name, in as many processes as the batcher has threads; on a GPU in one."""
-    from str_app.serve.inference.model_processes import RemoteReader
+    """Load the model in as many processes as the batcher has threads; on a GPU in one."""
+    from str_app.serve.inference.model_processes import ModelProcesses
 
-    processes, threads = shares(settings.threads)
-    return RemoteReader(settings, 1 if settings.device.startswith("cuda") else processes, threads)
+    processes, threads = split_cores(settings.threads)
+    return ModelProcesses(settings, 1 if settings.device.startswith("cuda") else processes, threads)
 
 
 def create_app(settings: Settings | None = None, load: Callable[[], CanvasReader] | None = None) -> FastAPI:
-    """The ASGI application.
+    """Create the ASGI application.
 
-    The model is loaded when the application starts and warmed up while it already answers: liveness at once,
-    readiness when every batch size has been computed at every canvas width. Nothing is shared between two applications.
+    The model is loaded at startup and warmed up while the application already answers: `/healthz` is 200 at once,
+    `/readyz` after every batch size has been computed at every canvas width. Applications share no state.
 
     Args:
-        settings: by default those of the environment.
-        load: makes the reader, at the start and at each reload, instead of loading `settings.model`.
+        settings: by default from the environment.
+        load: makes the reader, at startup and at each reload, instead of loading `settings.model`.
 
     Raises:
-        StrAppError: a setting names something that is not there.
+        StrAppError: a file named in the settings cannot be read, or an extra is not installed.
     """
     settings = settings or Settings()
     metrics, lifecycle = Metrics(), Lifecycle()
@@ -66,7 +67,7 @@ def create_app(settings: Settings | None = None, load: Callable[[], CanvasReader
         threads=settings.threads,
         metrics=metrics,
     )
-    decoder = Decoder(settings.decode_threads, metrics)
+    decoder = ImageDecoder(settings.decode_threads, metrics)
     service = Service(settings, metrics, lifecycle, batcher, decoder, UploadMemory(settings.max_upload_bytes))
     tracer = Tracer.to_endpoint(settings.traces_endpoint) if settings.traces_endpoint else None
 
@@ -83,17 +84,17 @@ def create_app(settings: Settings | None = None, load: Callable[[], CanvasReader
 
     app = FastAPI(
         title="str-app",
-        summary="Reads words in pictures.",
+        summary="Scene-text recognition.",
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's pages load scripts from elsewhere; ours is static/docs.html
+        docs_url=None,  # FastAPI's pages load scripts from a CDN; ours is static/docs.html
         redoc_url=None,
         redirect_slashes=False,
-        # FastAPI's own looks for OpenTelemetry at each request; ours is `Tracer`.
+        # FastAPI's own looks up OpenTelemetry at each request; ours is `Tracer`.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
-    # The last one added is the first to see a request.
-    app.add_middleware(Admission, check=batcher.check_room)
+    # The last middleware added is the first to see a request.
+    app.add_middleware(Admission, check=batcher.check_capacity)
     if settings.api_keys_file:
         app.add_middleware(Access, digests=read_keys(settings.api_keys_file))
     if settings.cors_origins:
@@ -104,10 +105,10 @@ def create_app(settings: Settings | None = None, load: Callable[[], CanvasReader
             allow_headers=["Authorization", "X-API-Key", "Content-Type", "X-Request-ID"],
             expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
         )
-    app.add_middleware(Telemetry, recorder=Recorder(metrics), lifecycle=lifecycle, tracer=tracer)
+    app.add_middleware(Telemetry, metrics=metrics, lifecycle=lifecycle, tracer=tracer)
     problems.install(app)
     metrics.ready.set_function(lambda: float(service.ready))
-    app.include_router(routes_v1.routes(service))  # first, since routes are tried in turn
+    app.include_router(routes_v1.routes(service))  # first, since routes are matched in order
     app.include_router(routes_v2.routes(service))
     _add_operations(app, service)
     _add_pages(app)
@@ -119,7 +120,7 @@ def _add_operations(app: FastAPI, service: Service) -> None:
     @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", tags=["health"], summary="Liveness", response_model=schema.Status, responses=NOT_ALIVE)
     async def healthz() -> dict[str, str]:
-        """200 while the process works, also under load, while warming up and while draining."""
+        """200 while the process works, also under load, during warm-up and while draining."""
         if not service.batcher.alive:
             raise ProblemError(503, "inference_stopped", "The inference thread has ended; restart the server.")
         return {"status": "alive"}
@@ -129,7 +130,7 @@ def _add_operations(app: FastAPI, service: Service) -> None:
     async def readyz() -> dict[str, str]:
         """200 when the model is warm and the server has not been told to stop, otherwise 503."""
         if service.lifecycle.draining:
-            raise ProblemError(503, "draining", "The server is stopping; send requests to another one.")
+            raise ProblemError(503, "draining", "The server is stopping; send requests to another replica.")
         if not service.ready:
             raise ProblemError(503, "warming_up", "The model is warming up; it will be ready in seconds.")
         return {"status": "ready"}

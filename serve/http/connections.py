@@ -8,8 +8,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from str_app.serve.http.problems import ProblemError, problem_bytes
-from str_app.serve.operations.telemetry import Metrics
+from str_app.serve.errors import ProblemError
+from str_app.serve.http.problems import problem_bytes
+from str_app.serve.operations.metrics import Metrics
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_PIPELINED = 100  # requests sent ahead of their answers; uvicorn would queue any number

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http
 import json
-from collections.abc import Mapping
 from email.utils import formatdate
 from typing import Any
 
@@ -15,28 +14,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
+from str_app.serve.errors import ProblemError
 from str_app.serve.http import schema
 
 MEDIA_TYPE = "application/problem+json"
 CLIENT_GONE = 499  # nginx's status for a client that disconnected; only logs and metrics see it
-
-
-class ProblemError(Exception):
-    """An error that becomes the answer to a request.
-
-    Args:
-        status: HTTP status.
-        code: stable snake_case identifier for programs; also the `reason` label of the rejection counter.
-        detail: one sentence for people: what is wrong, where, and how to fix it.
-        headers: extra response headers.
-    """
-
-    def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.code = code
-        self.detail = detail
-        self.headers = dict(headers or {})
 
 
 def problem_body(problem: ProblemError, request_id: str) -> dict[str, Any]:

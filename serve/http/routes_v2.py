@@ -16,13 +16,14 @@ from fastapi.responses import JSONResponse
 
 from str_app import __version__
 from str_app.errors import ImageError
-from str_app.serve.http.problems import ProblemError
+from str_app.serve.errors import ProblemError
+from str_app.serve.http.service import Service
 from str_app.serve.http.tensors import binary_bytes, binary_floats, split_bytes
-from str_app.serve.http.uploads import Upload, from_base64
-from str_app.serve.inference.service import Service, Work
+from str_app.serve.http.uploads import from_base64
+from str_app.serve.inference.request_reader import RequestReader
 
 if TYPE_CHECKING:
-    from str_app.reader import Reading
+    from str_app.reading import Reading
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 INPUT = {"name": "image", "datatype": "BYTES", "shape": [-1]}
@@ -45,13 +46,13 @@ class Inference(NamedTuple):
     Attributes:
         id: echoed in the response.
         shape: of the input, and thus of every output.
-        uploads: the images.
+        images: encoded, or why the base64 of one cannot be decoded.
         outputs: requested output names → whether sent as binary data.
     """
 
     id: str | None
     shape: list[int]
-    uploads: list[Upload]
+    images: list[bytes | ImageError]
     outputs: dict[str, bool]
 
 
@@ -107,11 +108,11 @@ def routes(service: Service) -> APIRouter:
             length = request.headers.get(HEADER_LENGTH)
             inference = await service.decoder.run(lambda: _parsed(content, length, service.settings.max_images))
 
-            async def work(job: Work) -> Response:
-                readings = await job.read_crops(inference.uploads, rotate=False)
-                return _response(name, inference, readings, job.timing)
+            async def read(reader: RequestReader) -> Response:
+                readings = await reader.read_crops(inference.images, rotate=False)
+                return _response(name, inference, readings, reader.server_timing)
 
-            return await service.answer(request, len(inference.uploads), work)
+            return await service.answer(request, len(inference.images), read)
 
     return router
 
@@ -156,23 +157,22 @@ def _parsed(body: bytes, length: str | None, max_images: int) -> Inference:
         count *= side
     if count > max_images:
         raise ProblemError(413, "too_many_images", f"A request may have {max_images} images; send several requests.")
-    elements: list[bytes | ImageError]
+    images: list[bytes | ImageError]
     if size is not None:
         if type(size) is not int or size != len(body) - end:
             raise _bad("binary_data_size is not the number of bytes after the JSON")
         try:
-            elements = list(islice(split_bytes(body[end:]), max_images + 1))
+            images = list(islice(split_bytes(body[end:]), max_images + 1))
         except ValueError as error:
             raise _bad(str(error)) from None
     else:
         data = _flat(tensor.get("data"), max_images)
         if not all(isinstance(item, str) for item in data):
             raise _bad("data must be a list of base64 strings")
-        elements = [from_base64(item) for item in data]
-    if len(elements) != count:
-        raise _bad(f"the shape has {count} elements but {len(elements)} were sent")
-    uploads = [Upload(str(index), element) for index, element in enumerate(elements)]
-    return Inference(identifier, shape, uploads, outputs)
+        images = [from_base64(item) for item in data]
+    if len(images) != count:
+        raise _bad(f"the shape has {count} elements but {len(images)} were sent")
+    return Inference(identifier, shape, images, outputs)
 
 
 def _outputs(request: dict[str, Any]) -> dict[str, bool]:

@@ -14,15 +14,15 @@ class Character(BaseModel):
 
     text: str
     confidence: float = Field(ge=0, le=1)
-    box: list[float] = Field(
-        min_length=4, max_length=4, description="x0, y0, x1, y1 in pixels of the upright image."
-    )
+    box: list[float] = Field(min_length=4, max_length=4, description="x0, y0, x1, y1 in pixels of the upright image.")
 
 
 class Attention(BaseModel):
     """Attention maps: where the network looked."""
 
-    covered: float = Field(description="Fraction of the maps' width that the crop covers, from the left; the rest is padding.")
+    covered: float = Field(
+        description="Fraction of the maps' width that the crop covers, from the left; the rest is padding."
+    )
     maps: list[list[list[float]]] = Field(
         description="For each character, and last for the end token, rows of columns that sum to 1 over the canvas."
     )

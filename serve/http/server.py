@@ -1,4 +1,4 @@
-"""Running the application: socket, signals, orderly end."""
+"""Runs the application: socket, signals, graceful shutdown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import uvicorn
 from str_app.errors import StrAppError
 from str_app.serve.http.app import create_app
 from str_app.serve.http.connections import Connection
-from str_app.serve.inference.service import Service
+from str_app.serve.http.service import Service
 from str_app.serve.operations.logs import log_config, logger
 from str_app.serve.settings import Settings
 
@@ -29,32 +29,32 @@ if TYPE_CHECKING:
 
 
 class Server(uvicorn.Server):
-    """uvicorn that goes on serving for a while after SIGTERM, so that balancers see the 503 of readiness first.
+    """uvicorn that keeps serving for a while after SIGTERM, so that load balancers see readiness turn 503 first.
 
-    SIGHUP makes it load the weights again.
+    SIGHUP reloads the weights.
     """
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
         self._stop_at = float("inf")
-        self._reload_wanted = False
+        self._reload_requested = False
         self._reloading: asyncio.Task[None] | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """First SIGTERM or SIGINT: drain, finish what was accepted, exit 0. Second: exit at once."""
+        """First SIGTERM or SIGINT: drain, finish accepted requests, exit with 0. Second: exit at once."""
         if self._service.lifecycle.draining:
             os._exit(128 + sig)
         self._service.lifecycle.draining = True
         self._stop_at = time.monotonic() + self._service.settings.drain_delay_s
 
     def handle_hangup(self, sig: int, frame: FrameType | None) -> None:
-        """SIGHUP; while a reload runs, another one follows it."""
-        self._reload_wanted = True
+        """SIGHUP: reload; if a reload is running, once more after it."""
+        self._reload_requested = True
 
     async def on_tick(self, counter: int) -> bool:
-        if self._reload_wanted and (self._reloading is None or self._reloading.done()):
-            self._reload_wanted = False
+        if self._reload_requested and (self._reloading is None or self._reloading.done()):
+            self._reload_requested = False
             self._reloading = asyncio.create_task(self._service.reload())
         if not self.should_exit and time.monotonic() >= self._stop_at:
             self.should_exit = True
@@ -62,19 +62,19 @@ class Server(uvicorn.Server):
 
 
 def run(settings: Settings, load: Callable[[], CanvasReader] | None = None) -> None:
-    """Serve until told to stop.
+    """Serve until SIGTERM or SIGINT.
 
     Args:
-        settings: all of them.
-        load: makes the reader, at the start and at each reload, instead of loading `settings.model`.
+        settings: of the server.
+        load: makes the reader, at startup and at each reload, instead of loading `settings.model`.
 
     Raises:
-        StrAppError: the address cannot be listened on, or the start failed; errors of loading the model pass through.
+        StrAppError: the address is not available, or startup failed; exceptions from loading the model pass through.
     """
-    # All before the server starts, so that what is wrong is said in one line and not in a log.
+    # Bind and load before uvicorn starts, so that failures become one line and an exit code.
     listener = _listen(settings.host, settings.port)
     with listener:
-        # As process 1 of a container SIGTERM would be ignored until the server has its own handler.
+        # Process 1 of a container ignores SIGTERM unless it has a handler; uvicorn's comes later.
         signal.signal(signal.SIGTERM, lambda sig, frame: os._exit(128 + sig))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         _allow_many_connections()
@@ -82,9 +82,8 @@ def run(settings: Settings, load: Callable[[], CanvasReader] | None = None) -> N
         service: Service = app.state.service
         service.batcher.start()
         service.batcher.loaded.result()
-        # What lives as long as the process is not looked through again and again: a full collection stops it for 0.3 s.
-        # Nor what waits, as soon as it is a few hundred objects: under overload that took a tenth of the event loop's
-        # time, up to 0.2 s at once, and found next to nothing.
+        # Long-lived objects are exempt from garbage collection: a full one would stop the process for 0.3 s. A higher
+        # threshold, since under overload collecting took a tenth of the event loop's time and freed next to nothing.
         gc.collect()
         gc.freeze()
         gc.set_threshold(10_000, 10, 10)
@@ -100,7 +99,7 @@ def run(settings: Settings, load: Callable[[], CanvasReader] | None = None) -> N
             ),
             ws="none",
             log_config=log_config(settings.log_format, settings.log_level),
-            access_log=False,  # one line a request comes from the telemetry
+            access_log=False,  # Telemetry logs requests
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=ceil(settings.keep_alive_s),
@@ -113,19 +112,19 @@ def run(settings: Settings, load: Callable[[], CanvasReader] | None = None) -> N
         try:
             server.run([listener])
         except SystemExit:
-            raise StrAppError("the server could not start; its log has the reason") from None
+            raise StrAppError("the server could not start; see its log") from None
         logger.info("stopped")
 
 
 def _allow_many_connections() -> None:
-    """As many open files as the system lets us have: idle connections must not use up the usual 1024."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    """Raise the limit of open files to the hard limit: idle connections must not use up the usual 1024."""
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio switches Nagle's algorithm off only where the protocol is named; with it each answer comes 40 ms late.
+    # asyncio sets TCP_NODELAY only if the protocol is given explicitly; without it each response is 40 ms late.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -15,7 +15,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from str_app.errors import ImageError
-from str_app.serve.http.problems import ProblemError
+from str_app.serve.errors import ProblemError
 from str_app.serve.settings import Settings
 
 T = TypeVar("T")
@@ -47,7 +47,10 @@ class UploadMemory:
             nonlocal total
             if self.reserved + count > self._limit:
                 raise ProblemError(
-                    429, "overloaded", "Too many request bodies are being received; try again in 1 s.", {"Retry-After": "1"}
+                    429,
+                    "overloaded",
+                    "Too many request bodies are being received; try again in 1 s.",
+                    {"Retry-After": "1"},
                 )
             self.reserved += count
             total += count
@@ -119,7 +122,9 @@ class Body:
             )
         if len(regions) > self._settings.max_regions:
             raise ProblemError(
-                413, "too_many_regions", f"A request may have {self._settings.max_regions} regions; send several requests."
+                413,
+                "too_many_regions",
+                f"A request may have {self._settings.max_regions} regions; send several requests.",
             )
         return uploads[0], regions
 

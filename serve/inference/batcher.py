@@ -14,52 +14,54 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from str_app.buckets import bucket_sizes
-from str_app.serve.http.problems import ProblemError
-from str_app.serve.inference.jobs import Crop, Outcome, deliver
-from str_app.serve.operations.telemetry import Metrics
+from str_app.serve.errors import ProblemError
+from str_app.serve.inference.jobs import CropJob, ViewResult, set_results
+from str_app.serve.operations.metrics import MeasuresUsage, Metrics, Usage
 
 if TYPE_CHECKING:
     from str_app.pipeline import CanvasReader
     from str_app.views import Canvas
 
 logger = logging.getLogger("str_app.serve")
-# A fuller batch of another canvas width may go first, but nobody waits longer for that.
-OVERTAKEN_S = 0.25
+# The canvas width with most images goes first, unless an image has waited this long.
+MAX_OVERTAKEN_S = 0.25
 
 
-def shares(threads: int) -> tuple[int, int]:
-    """How many passes are made at once on as many cores, and the cores of each."""
-    return min(2, threads), max(1, threads // 2)
+def split_cores(cores: int) -> tuple[int, int]:
+    """How many batches run at the same time, and the cores of each."""
+    return min(2, cores), max(1, cores // 2)
 
 
 @dataclass
-class _Item:
+class _QueuedView:
     canvas: Canvas
     reader: CanvasReader
-    outcome: asyncio.Future[Outcome]
+    result: asyncio.Future[ViewResult]
     since: float = field(default_factory=time.perf_counter)
 
 
 class Batcher:
-    """Collects images and reads them in batches on threads of its own: two, or one where there is one core.
+    """Collects images and reads them in batches on its own threads: two, or one if there is one core.
 
-    Each has half the cores, also while the other has nothing to do. Two batches at once lose less than one with all
-    cores: what the event loop takes for a moment stops only its own batch, and OpenMP spins while it waits for a core
-    only as long as there are no more threads than cores.
+    Each thread has half the cores even while the other is idle. Two concurrent batches lose less than one with all
+    cores: the event loop interrupts only one of them, and OpenMP threads spin while waiting only as long as there are
+    no more threads than cores.
 
-    A batch starts at once when a thread is free: of the images of the canvas width that most are of, the largest
-    bucket that is full; after `OVERTAKEN_S` the width of the image that has waited longest. So an idle server adds no
-    waiting, a busy one fills its batches by itself, and no width starves. Cancelling the future of an image that has
-    not been started (late, or its client has gone) takes it out of the queue uncomputed. The event loop is woken once
-    for a whole batch.
+    A batch starts as soon as a thread is free, with the images of the most frequent canvas width, in the largest bucket
+    they fill; after `MAX_OVERTAKEN_S` with the width of the oldest image. An idle server thus adds no latency, a busy
+    one fills its batches, and no width starves. An image whose future is cancelled before its batch starts (too late,
+    or its client has disconnected) is not computed. The event loop is woken once per batch.
 
     Args:
         load: makes the reader; called on a thread of the batcher.
         threads: cores for the model.
-        max_batch: images read at once.
-        max_pending: images admitted at once.
-        max_wait_s: how long a batch that is not full waits for more images.
+        max_batch: most images in a batch.
+        max_pending: most images admitted at the same time.
+        max_wait_s: how long an idle thread waits to fill a batch.
         metrics: where queue, batches and times are recorded.
+
+    Attributes:
+        loaded: done when the model is loaded; has the exception if that failed.
     """
 
     def __init__(
@@ -78,22 +80,23 @@ class Batcher:
         self._max_pending = max_pending
         self._max_wait_s = max_wait_s
         self._metrics = metrics
-        self._pending = 0  # touched by the event loop only
-        self._waiting: list[_Item] = []
+        self._pending = 0  # used on the event loop only
+        self._queue: list[_QueuedView] = []
         self._changed = threading.Condition()
         self._closed = False
         self._warm = threading.Event()
         self._seconds_per_image = 0.01
         self._reader: CanvasReader | None = None
-        self._workers, self._share = shares(threads)
+        self._workers, self._cores_each = split_cores(threads)
         self._all_warm = threading.Barrier(self._workers)
-        self._first = threading.Thread(target=self._run, name="inference", daemon=True)
+        self._first = threading.Thread(target=self._load_and_work, name="inference", daemon=True)
         self._second = threading.Thread(target=self._work, name="inference-2", daemon=True)
-        metrics.queue_depth.set_function(lambda: len(self._waiting))
+        metrics.queue_depth.set_function(lambda: len(self._queue))
         metrics.pending.set_function(lambda: self._pending)
+        metrics.model_usage = self._usage
 
     def start(self) -> None:
-        """Load the model on one of the threads, then warm up; `loaded` and `ready` tell how far it is."""
+        """Load the model on one of the threads, then warm up; see `loaded` and `ready`."""
         if self._first.ident is None:
             self._first.start()
 
@@ -117,65 +120,68 @@ class Batcher:
 
     @property
     def reader(self) -> CanvasReader:
-        """What fits and reads the images of a request that begins now."""
+        """The model for requests that begin now."""
         assert self._reader is not None, "not loaded yet"
         return self._reader
 
     def reload(self) -> None:
-        """Load and warm up a new reader beside the old one, then read new requests with it. Blocks.
+        """Load and warm up a new reader beside the old one, then use it for new requests. Blocks.
 
         Raises:
-            Exception: as `load` does; the old reader then stays.
+            Exception: from `load`; the old reader is kept.
         """
         reader = self._load()
         self._warm_up(reader)
         self._reader = reader
 
-    def check_room(self, images: int = 1) -> None:
-        """Raise the 429 problem when `images` more cannot be admitted, 503 when nothing can be read at all."""
+    def check_capacity(self, images: int = 1) -> None:
+        """Check whether `images` more could be admitted now.
+
+        Raises:
+            ProblemError: 429 if not; 503 while the model is not ready.
+        """
         if not self.ready:
-            raise ProblemError(
-                503, "warming_up", "The model is not ready to read; try again in 1 s.", {"Retry-After": "1"}
-            )
+            raise ProblemError(503, "warming_up", "The model is not ready yet; try again in 1 s.", {"Retry-After": "1"})
         if self._pending + images > self._max_pending:
             wait = max(1, ceil(self._pending * self._seconds_per_image))
             raise ProblemError(
                 429,
                 "overloaded",
-                f"{self._pending} images are being read and {self._max_pending} are the limit; try again in {wait} s.",
+                f"{self._pending} images are being read and the limit is {self._max_pending}; try again in {wait} s.",
                 {"Retry-After": str(wait)},
             )
 
     @contextmanager
     def admit(self, images: int) -> Iterator[None]:
-        """Room for `images`, all or none, until the block ends.
+        """Count `images` as pending until the block ends; all or none are admitted.
 
         Raises:
-            ProblemError: 413 if there never is room for as many, 429 with Retry-After by the measured speed.
+            ProblemError: 413 if there are more than could ever be admitted; 429 with Retry-After by measured speed.
         """
         if images > self._max_pending:
             raise ProblemError(
-                413, "too_many_images", f"That is {images} readings; a request may take {self._max_pending}."
+                413, "too_many_images", f"The request needs {images} readings; the limit is {self._max_pending}."
             )
-        self.check_room(images)
+        self.check_capacity(images)
         self._pending += images
         try:
             yield
         finally:
             self._pending -= images
 
-    def submit(self, crop: Crop, reader: CanvasReader) -> None:
-        """Queue a crop whose views are on the reader's canvases; from any thread."""
-        items = [_Item(canvas, reader, outcome) for canvas, outcome in zip(crop.views, crop.outcomes, strict=False)]
+    def submit(self, job: CropJob, reader: CanvasReader) -> None:
+        """Queue the views of a decoded crop to be read by `reader`. Thread-safe."""
+        views = [_QueuedView(canvas, reader, result) for canvas, result in zip(job.views, job.results, strict=False)]
         with self._changed:
-            self._waiting += items
-            self._changed.notify(len(items))
+            self._queue += views
+            self._changed.notify(len(views))
 
-    def _run(self) -> None:
+    def _usage(self) -> Usage:
+        return self._reader.usage if isinstance(self._reader, MeasuresUsage) else Usage(0, 0.0)
+
+    def _load_and_work(self) -> None:
         try:
             self._reader = self._load()
-            if hasattr(self._reader, "usage"):
-                self._metrics.model_usage = lambda: self._reader.usage  # of the one that reads then
         except BaseException as error:
             self.loaded.set_exception(error)
             return
@@ -186,84 +192,84 @@ class Batcher:
 
     def _work(self) -> None:
         try:
-            self._warm_up(self.reader)  # each thread by itself, since it has memory of its own
+            self._warm_up(self.reader)  # on each thread, since caches may be per thread
             self._all_warm.wait()
         except BaseException:
-            self._all_warm.abort()  # or the other one would wait for ever
+            self._all_warm.abort()  # or the other thread would wait forever
             raise
         self._warm.set()
         while self._read_next():
             pass
 
     def _read_next(self) -> bool:
-        """The next batch. Nothing of it stays: after a reload its reader may be the last that anyone remembers."""
-        batch = self._take()
+        """Read the next batch; False when closed. A function, so that no local keeps a reader alive after a reload."""
+        batch = self._next_batch()
         if batch:
-            batch[0].reader.use_threads(self._share)
-            self._compute(batch)
+            batch[0].reader.use_threads(self._cores_each)
+            self._read(batch)
         return bool(batch)
 
     def _warm_up(self, reader: CanvasReader) -> None:
-        reader.use_threads(self._share)
+        reader.use_threads(self._cores_each)
         reader.warm_up(self._buckets)
 
-    def _take(self) -> list[_Item]:
-        """The next batch; blocks while there is nothing to do. Empty when closed and all is done."""
+    def _next_batch(self) -> list[_QueuedView]:
+        """Wait for the next batch and take it from the queue; empty when closed and the queue is empty."""
         with self._changed:
             while True:
-                self._drop_abandoned()
-                fellows = self._fellows()
-                patience = self._max_wait_s if fellows and len(fellows) < self._buckets[-1] else 0.0
-                if fellows and not self._closed:
-                    patience -= time.perf_counter() - fellows[0].since
-                if self._closed or (fellows and patience <= 0):
+                self._drop_cancelled()
+                candidates = self._candidates()
+                wait = self._max_wait_s if candidates and len(candidates) < self._buckets[-1] else 0.0
+                if candidates and not self._closed:
+                    wait -= time.perf_counter() - candidates[0].since
+                if self._closed or (candidates and wait <= 0):
                     break
-                self._changed.wait(patience if fellows else None)
-            size = max((bucket for bucket in self._buckets if bucket <= len(fellows)), default=0)
-            batch = fellows[:size]
+                self._changed.wait(wait if candidates else None)
+            size = max((bucket for bucket in self._buckets if bucket <= len(candidates)), default=0)
+            batch = candidates[:size]
             taken = set(map(id, batch))
-            self._waiting = [item for item in self._waiting if id(item) not in taken]
+            self._queue = [view for view in self._queue if id(view) not in taken]
         return batch
 
-    def _fellows(self) -> list[_Item]:
-        """What waits and can be read together, the oldest first, as many as a batch may have."""
-        if not self._waiting:
+    def _candidates(self) -> list[_QueuedView]:
+        """Queued views for one batch: of one reader and canvas width, oldest first, at most the largest bucket."""
+        if not self._queue:
             return []
-        groups: dict[tuple[int, tuple[int, ...]], list[_Item]] = {}
-        for item in self._waiting:
-            groups.setdefault((id(item.reader), item.canvas.pixels.shape), []).append(item)
+        groups: dict[tuple[int, tuple[int, ...]], list[_QueuedView]] = {}
+        for view in self._queue:
+            groups.setdefault((id(view.reader), view.canvas.pixels.shape), []).append(view)
         oldest, *_ = groups.values()
-        overdue = time.perf_counter() - oldest[0].since > OVERTAKEN_S
-        chosen = oldest if overdue else max(groups.values(), key=len)
-        return chosen[: self._buckets[-1]]
+        overdue = time.perf_counter() - oldest[0].since > MAX_OVERTAKEN_S
+        group = oldest if overdue else max(groups.values(), key=len)
+        return group[: self._buckets[-1]]
 
-    def _drop_abandoned(self) -> None:
-        wanted = [item for item in self._waiting if not item.outcome.cancelled()]
-        if len(wanted) < len(self._waiting):
-            self._metrics.images.labels("abandoned").inc(len(self._waiting) - len(wanted))
-            self._waiting = wanted
+    def _drop_cancelled(self) -> None:
+        remaining = [view for view in self._queue if not view.result.cancelled()]
+        if len(remaining) < len(self._queue):
+            self._metrics.images.labels("abandoned").inc(len(self._queue) - len(remaining))
+            self._queue = remaining
 
-    def _compute(self, batch: list[_Item]) -> None:
+    def _read(self, batch: list[_QueuedView]) -> None:
         start = time.perf_counter()
         try:
-            readings = batch[0].reader.read_canvases([item.canvas for item in batch], attention=True)
+            readings = batch[0].reader.read_canvases([view.canvas for view in batch], attention=True)
         except Exception as error:
             if len(batch) == 1:
-                deliver([(batch[0].outcome, error)])
+                set_results([(batch[0].result, error)])
             else:
-                logger.warning("a batch of %d failed (%r): reading its images one by one", len(batch), error)
-                for item in batch:
-                    self._compute([item])
+                logger.warning("batch of %d images failed (%r): reading them one by one", len(batch), error)
+                for view in batch:
+                    self._read([view])
             return
-        took = time.perf_counter() - start
-        self._seconds_per_image += 0.1 * (took / len(batch) / self._workers - self._seconds_per_image)
+        seconds = time.perf_counter() - start
+        self._seconds_per_image += 0.1 * (seconds / len(batch) / self._workers - self._seconds_per_image)
         self._metrics.batch_size.observe(len(batch))
-        self._metrics.inference_seconds.observe(took)
-        for item in batch:
-            self._metrics.queue_seconds.observe(start - item.since)
-        deliver(
+        self._metrics.inference_seconds.observe(seconds)
+        for view in batch:
+            self._metrics.queue_seconds.observe(start - view.since)
+        set_results(
             [
-                (item.outcome, Outcome(reading, start - item.since, took))
-                for item, reading in zip(batch, readings, strict=True)
+                (view.result, ViewResult(reading, start - view.since, seconds))
+                for view, reading in zip(batch, readings, strict=True)
             ]
         )

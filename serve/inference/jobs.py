@@ -1,4 +1,4 @@
-"""What travels between the event loop and the threads that decode and read."""
+"""What passes between the event loop and the threads that decode and read."""
 
 from __future__ import annotations
 
@@ -13,55 +13,54 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Outcome(NamedTuple):
-    """A reading and where its time went."""
+class ViewResult(NamedTuple):
+    """The reading of one view of a crop, and the seconds it waited and its batch took."""
 
     reading: Reading
     queue_s: float
     inference_s: float
 
 
-class Crop:
-    """One crop on its way to its reading.
+class CropJob:
+    """One crop to read, created on the event loop that waits for it.
 
     Args:
-        count: on how many canvases it may be read.
+        max_views: views that the crop may have.
 
     Attributes:
-        outcomes: for each canvas, set on the event loop that made the crop; there may be fewer canvases. Cancelled, a
-            canvas that has not been started is not computed.
-        views: the canvases, once they are decoded.
-        decode_s: how long that took.
+        results: one future per possible view, set on the event loop. There may be fewer views. A view whose future is
+            cancelled before its batch starts is not computed.
+        views: of the crop, once it is decoded.
+        decode_s: seconds that decoding took.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, max_views: int) -> None:
         loop = asyncio.get_running_loop()
-        self.outcomes: list[asyncio.Future[Outcome]] = [loop.create_future() for _ in range(count)]
+        self.results: list[asyncio.Future[ViewResult]] = [loop.create_future() for _ in range(max_views)]
         self.views: Sequence[Canvas] = ()
         self.decode_s = 0.0
 
     def cancel(self) -> None:
-        """Nobody waits for it any more."""
-        for outcome in self.outcomes:
-            if not outcome.cancel() and not outcome.cancelled():
-                outcome.exception()  # or asyncio would complain that nobody has seen it
+        """Drop what has not been computed."""
+        for result in self.results:
+            if not result.cancel() and not result.cancelled():
+                result.exception()  # retrieved, or asyncio logs that it never was
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits for it any more."""
-        return all(outcome.cancelled() for outcome in self.outcomes)
+        return all(result.cancelled() for result in self.results)
 
 
-def deliver(outcomes: Sequence[tuple[asyncio.Future[T], T | Exception]]) -> None:
-    """Set futures of one event loop from another thread, waking the loop once; cancelled ones are left alone."""
+def set_results(results: Sequence[tuple[asyncio.Future[T], T | Exception]]) -> None:
+    """Set futures of one event loop from another thread, waking the loop once; cancelled futures are skipped."""
 
-    def arrive() -> None:
-        for future, outcome in outcomes:
+    def set_on_loop() -> None:
+        for future, result in results:
             if future.done():
                 continue
-            if isinstance(outcome, Exception):
-                future.set_exception(outcome)
+            if isinstance(result, Exception):
+                future.set_exception(result)
             else:
-                future.set_result(outcome)
+                future.set_result(result)
 
-    outcomes[0][0].get_loop().call_soon_threadsafe(arrive)
+    results[0][0].get_loop().call_soon_threadsafe(set_on_loop)

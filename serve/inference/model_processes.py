@@ -1,14 +1,13 @@
-"""The model in processes of its own, so that it and the event loop never wait for one another's Python lock."""
+"""The model in separate processes, so that it and the event loop never wait for each other's interpreter lock."""
 
 from __future__ import annotations
 
+import atexit
 import logging.config
+import multiprocessing
 import os
 import pickle
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import weakref
 from collections.abc import Sequence
@@ -18,46 +17,46 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-import str_app
 from str_app.errors import StrAppError
 from str_app.pipeline import CanvasReader, Description
-from str_app.reader import Reader
 from str_app.reading import Reading
 from str_app.serve.operations.logs import log_config, logger
-from str_app.serve.operations.telemetry import Usage
+from str_app.serve.operations.metrics import Usage
 from str_app.serve.settings import Settings
 from str_app.views import Canvas
 
-HERE = Path(str_app.__file__).resolve().parent.parent
-START = "import sys; sys.path.insert(0, sys.argv[2]); from str_app.serve.inference.model_processes import main; main()"
-STARTS = 3  # of a replacement that ends while it loads, before the pass fails
-BEHIND = 10  # nice value: the event loop goes first, since what it does is short
+# Spawned, not forked: forking a process with threads is unsafe, and the children share nothing with the server.
+CONTEXT = multiprocessing.get_context("spawn")
+MAX_STARTS = 3  # of a replacement that ends while it loads, before its batch fails
+NICENESS = 10  # the event loop goes first, since its work is short
 
 
-class RemoteReader(CanvasReader):
-    """Reads canvases in processes of their own, each with a model and one batch at a time.
+class ModelProcesses(CanvasReader):
+    """Reads canvases in processes, each with its own model and one batch at a time.
 
-    A process that ends (killed for memory, say) is replaced, and its pass made again. All end when the reader is closed
-    or forgotten, and when this process ends in whatever way.
+    A process that ends unexpectedly (killed for memory, say) is replaced, and its batch is read again. All processes
+    end when this object is closed or garbage-collected, and when the server ends in any way.
 
     Args:
-        settings: name the model and how it reads.
+        settings: the model and how it reads.
         processes: how many.
         threads: cores of each.
 
     Raises:
-        Exception: as `Reader.load` does; StrAppError, too, if a process ends while it loads.
+        Exception: from loading the model; StrAppError also if a process ends while it loads.
     """
 
     def __init__(self, settings: Settings, processes: int, threads: int) -> None:
-        self._idle: SimpleQueue[_Process] = SimpleQueue()
-        self._warming = threading.Lock()
+        self._idle: SimpleQueue[_ModelProcess] = SimpleQueue()
+        self._warm_up_lock = threading.Lock()
         self._warm = False
-        self._members = members = [_Process(settings, threads) for _ in range(processes)]
-        self.close = weakref.finalize(self, _end, members)
-        self.close.atexit = False  # then they end anyway
+        self._members = members = [_ModelProcess(settings, threads) for _ in range(processes)]
+        self.close = weakref.finalize(self, _end_all, members)
+        # multiprocessing joins its children at exit, and they end only when their pipe is closed: close it before.
+        self.close.atexit = False
+        atexit.register(self.close)
         try:
-            description, *_ = [member.description() for member in members]
+            description, *_ = [member.wait_until_loaded() for member in members]
         except BaseException:
             self.close()
             raise
@@ -67,44 +66,44 @@ class RemoteReader(CanvasReader):
 
     @property
     def usage(self) -> Usage:
-        """Of all processes that run now."""
-        used = [member.usage for member in self._members]
-        return Usage(sum(one.resident_bytes for one in used), sum(one.cpu_seconds for one in used))
+        """Memory and CPU time of the processes that run now."""
+        usages = [member.usage for member in self._members]
+        return Usage(sum(usage.resident_bytes for usage in usages), sum(usage.cpu_seconds for usage in usages))
 
     def warm_up(self, sizes: Sequence[int]) -> None:
-        """See `CanvasReader`: every process, once."""
-        with self._warming:
+        """See `CanvasReader`; done once, in all processes."""
+        with self._warm_up_lock:
             if not self._warm:
                 members = [self._idle.get() for _ in self._members]
                 for member in members:
-                    member.send("warm_up", (sizes,), {})
+                    member.call("warm_up", sizes)
                 for member in members:
-                    member.answer()
+                    member.result()
                     self._idle.put(member)
                 self._warm = True
 
-    def read_canvases(self, canvases: Sequence[Canvas], *, attention: bool = True) -> list[Reading]:
-        """See `CanvasReader`; always with attention."""
+    def read_canvases(self, canvases: Sequence[Canvas], *, attention: bool = False) -> list[Reading]:
+        """See `CanvasReader`."""
         member = self._idle.get()
         try:
             try:
-                return member.read(canvases)
-            except _EndedError:
+                return member.read_canvases(canvases, attention)
+            except _ProcessEndedError:
                 member.replace()
-                return member.read(canvases)
+                return member.read_canvases(canvases, attention)
         finally:
             self._idle.put(member)
 
     def use_threads(self, count: int) -> None:
-        """Nothing: the processes have theirs."""
+        """Does nothing: the processes keep the threads they were started with."""
 
 
-class _EndedError(Exception):
+class _ProcessEndedError(Exception):
     """The process is gone."""
 
 
-class _Process:
-    """One process, and what is said to it."""
+class _ModelProcess:
+    """One process and the pipe to it."""
 
     def __init__(self, settings: Settings, threads: int) -> None:
         self._settings = settings
@@ -112,60 +111,56 @@ class _Process:
         self.start()
 
     def start(self) -> None:
-        """Start the process; it loads the model while others start."""
-        ours, theirs = socket.socketpair()
+        """Start the process, which begins to load the model; `wait_until_loaded` waits for that."""
+        self._connection, theirs = CONTEXT.Pipe()
         with theirs:
-            # -P: what lies in the working directory is nobody's module.
-            command = [sys.executable, "-P", "-c", START, str(theirs.fileno()), str(HERE)]
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-        self._connection = Connection(ours.detach())
-        with suppress(_EndedError):  # which `description` tells
-            self.send(self._settings, self._threads)
+            self._process = CONTEXT.Process(target=_run, args=(theirs, self._settings, self._threads), daemon=True)
+            self._process.start()
 
-    def replace(self) -> None:
-        """Start another in its place, and wait until it has loaded.
-
-        One that ends before that has read nothing: no pass is to blame, so that there is another try.
+    def wait_until_loaded(self) -> Description:
+        """Wait for the model.
 
         Raises:
-            Exception: as `description` does.
-        """
-        for _ in range(STARTS):
-            logger.error("the model's process %d ended (%s): starting another", self.pid, self.end())
-            self.start()
-            with suppress(_EndedError):
-                self.answer()
-                return
-        raise self._unloaded()
-
-    def description(self) -> Description:
-        """What it has loaded; blocks until then.
-
-        Raises:
-            Exception: what loading raised there. StrAppError if the process has ended.
+            Exception: from loading it. StrAppError: the process has ended.
         """
         try:
-            description: Description = self.answer()
-        except _EndedError:
-            raise self._unloaded() from None
+            description: Description = self.result()
+        except _ProcessEndedError:
+            raise self._load_failure() from None
         return description
 
-    def _unloaded(self) -> StrAppError:
-        return StrAppError(f"the model's process ended while it loaded ({self.end()})")
+    def replace(self) -> None:
+        """Start another process in its place and wait until it has loaded.
 
-    def read(self, canvases: Sequence[Canvas]) -> list[Reading]:
-        """As `answer` to the canvases."""
-        self.send("read_canvases", (canvases,), {"attention": True})
-        readings: list[Reading] = self.answer()
+        A replacement that ends while it loads has not seen the batch, so the batch is not to blame: try again.
+
+        Raises:
+            Exception: as from `wait_until_loaded`.
+        """
+        for _ in range(MAX_STARTS):
+            logger.error("model process %s ended (%s): starting another", self.pid, self.end())
+            self.start()
+            with suppress(_ProcessEndedError):
+                self.result()
+                return
+        raise self._load_failure()
+
+    def _load_failure(self) -> StrAppError:
+        return StrAppError(f"the model process ended while it loaded ({self.end()})")
+
+    def read_canvases(self, canvases: Sequence[Canvas], attention: bool) -> list[Reading]:
+        """See `CanvasReader`, and `result` for errors."""
+        self.call("read_canvases", canvases, attention=attention)
+        readings: list[Reading] = self.result()
         return readings
 
     @property
-    def pid(self) -> int:
+    def pid(self) -> int | None:
         return self._process.pid
 
     @property
     def usage(self) -> Usage:
-        """Nothing where the system does not tell."""
+        """Memory and CPU time; zeros where /proc does not tell."""
         try:
             pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
             ticks = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
@@ -173,57 +168,58 @@ class _Process:
             return Usage(0, 0.0)
         return Usage(pages * os.sysconf("SC_PAGE_SIZE"), sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"))
 
-    def send(self, *message: Any) -> None:
-        """A method of `Reader`, its arguments and its options; `answer` then gets what comes of it.
+    def call(self, method: str, *arguments: Any, **options: Any) -> None:
+        """Call a method of the `CanvasReader` there; `result` waits for what it returns.
 
         Raises:
-            _EndedError: the process is gone.
+            _ProcessEndedError: the process is gone.
         """
         try:
-            self._connection.send(message)
+            self._connection.send((method, arguments, options))
         except OSError:
-            raise _EndedError from None
+            raise _ProcessEndedError from None
 
-    def answer(self) -> Any:
-        """What comes of what was sent.
+    def result(self) -> Any:
+        """What the last call returned, or at first the `Description`.
 
         Raises:
-            Exception: what was raised there. _EndedError: the process is gone.
+            Exception: what was raised there. _ProcessEndedError: the process is gone.
         """
         try:
             outcome = self._connection.recv()
         except (EOFError, OSError):
-            raise _EndedError from None
+            raise _ProcessEndedError from None
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
     def end(self) -> str:
-        """End it, if need be; how it ended."""
+        """End the process if it still runs; says how it ended."""
         self._connection.close()
-        try:
-            code = self._process.wait(10)
-        except subprocess.TimeoutExpired:
+        self._process.join(10)
+        if self._process.exitcode is None:
             self._process.kill()
-            code = self._process.wait()
-        return f"signal {-code}" if code < 0 else f"exit code {code}"
+            self._process.join()
+        code = self._process.exitcode
+        return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
 
-def _end(members: list[_Process]) -> None:
-    """Each ends by itself when nothing can come any more. Who forgets a reader does not wait for that."""
+def _end_all(members: list[_ModelProcess]) -> None:
+    """Close the pipes, by which the processes end; threads wait for that, so that garbage collection does not."""
     for member in members:
         threading.Thread(target=member.end, daemon=True).start()
 
 
-def main() -> None:
-    """The process: load the model, say what it is, and read until there is nobody to read for."""
-    for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # sent to the whole group; the server ends this one
+def _run(connection: Connection, settings: Settings, threads: int) -> None:
+    """The process: load the model, send its `Description`, then answer calls until the pipe is closed."""
+    # Signals are sent to the whole process group, but only the server decides when to stop.
+    for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop, signal.SIG_IGN)
-    os.nice(BEHIND)
-    connection = Connection(int(sys.argv[1]))
+    os.nice(NICENESS)
+    logging.config.dictConfig(log_config(settings.log_format, settings.log_level))
+    from str_app.reader import Reader
+
     with suppress(EOFError, OSError):  # the server is gone
-        settings, threads = connection.recv()
-        logging.config.dictConfig(log_config(settings.log_format, settings.log_level))
         try:
             reader = Reader.load(
                 settings.model,

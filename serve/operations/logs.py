@@ -1,4 +1,4 @@
-"""Log lines: JSON for machines, plain for people."""
+"""Log format: JSON or plain text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FIELDS = ("request_id", "method", "route", "status", "ms", "refused", "texts")
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and the fields of a request."""
+    """One JSON object per line: time, level, logger, message, and the fields of a request."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
@@ -29,7 +29,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """The same for people."""
+    """The same as plain text."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
@@ -40,7 +40,7 @@ class TextFormatter(logging.Formatter):
 
 
 def log_config(log_format: str, level: str) -> dict[str, Any]:
-    """`logging.config` dictionary: this package's and uvicorn's lines to stderr, in one format."""
+    """`logging.config` dictionary: the logs of this package and of uvicorn go to stderr in one format."""
     formatter = JsonFormatter if log_format == "json" else TextFormatter
     logger_config = {"handlers": ["stderr"], "level": level.upper(), "propagate": False}
     return {
@@ -50,7 +50,7 @@ def log_config(log_format: str, level: str) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
         "loggers": {
             "str_app.serve": logger_config,
-            # Not its warnings: each malformed request and each offered upgrade would write one.
+            # No warnings: every malformed request would write one.
             "uvicorn": logger_config | {"level": "ERROR"},
         },
     }

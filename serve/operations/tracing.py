@@ -1,4 +1,4 @@
-"""OpenTelemetry spans, one for each request, sent where `traces_endpoint` says. Off unless that is set."""
+"""OpenTelemetry spans, one per request, sent to `traces_endpoint`; off unless that is set."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Tracer:
-    """Records finished requests. A `traceparent` header of the client, or of a proxy, makes its span the parent.
+    """Records finished requests as spans, children of the span in the `traceparent` header if there is one.
 
     Args:
-        processor: where finished spans go.
+        processor: receives finished spans.
     """
 
     def __init__(self, processor: SpanProcessor) -> None:
@@ -34,7 +34,7 @@ class Tracer:
 
     @classmethod
     def to_endpoint(cls, endpoint: str) -> Tracer:
-        """Spans go out in batches, beside the requests, as OTLP over HTTP.
+        """A tracer that exports in the background, in batches, as OTLP over HTTP.
 
         Raises:
             StrAppError: OpenTelemetry is not installed.
@@ -49,7 +49,7 @@ class Tracer:
         return cls(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces")))
 
     def record(self, scope: Scope, route: str, status: int, seconds: float) -> None:
-        """One span for a request that ended now and took `seconds`, with the seconds of its slowest image's stages."""
+        """Record a request that has just ended after `seconds`, with the times of its slowest image per stage."""
         end = time.time_ns()
         attributes: dict[str, Any] = {
             "http.request.method": scope["method"],
@@ -57,8 +57,8 @@ class Tracer:
             "http.response.status_code": status,
             "str_app.request_id": scope["str_app.request_id"],
         }
-        for stage, took in scope.get("str_app.stages", {}).items():
-            attributes[f"str_app.{stage}_s"] = took
+        for stage, stage_seconds in scope.get("str_app.stages", {}).items():
+            attributes[f"str_app.{stage}_s"] = stage_seconds
         span = self._tracer.start_span(
             f"{scope['method']} {route}",
             context=self._extract(dict(Headers(scope=scope))),
@@ -71,5 +71,5 @@ class Tracer:
         span.end(end)
 
     def close(self) -> None:
-        """Send what has not been sent."""
+        """Send the remaining spans."""
         self._provider.shutdown()

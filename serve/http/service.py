@@ -1,0 +1,110 @@
+"""What the endpoints share: receiving a body, admission, reading with a deadline, reloading the model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from str_app.serve.errors import ProblemError
+from str_app.serve.http.telemetry import Lifecycle
+from str_app.serve.http.uploads import Body, UploadMemory
+from str_app.serve.inference.batcher import Batcher
+from str_app.serve.inference.image_decoder import ImageDecoder
+from str_app.serve.inference.request_reader import RequestReader
+from str_app.serve.operations.logs import logger
+from str_app.serve.operations.metrics import Metrics
+from str_app.serve.settings import Settings
+
+T = TypeVar("T")
+
+
+@dataclass
+class Service:
+    """The parts of one application that its endpoints share."""
+
+    settings: Settings
+    metrics: Metrics
+    lifecycle: Lifecycle
+    batcher: Batcher
+    decoder: ImageDecoder
+    upload_memory: UploadMemory
+
+    @property
+    def ready(self) -> bool:
+        """The model is warm and the server has not been told to stop."""
+        return self.batcher.ready and not self.lifecycle.draining
+
+    @contextmanager
+    def receive(self, request: Request) -> Iterator[Body]:
+        """The body of a request, not yet read; its memory is released when the block ends.
+
+        Raises:
+            ProblemError: 429 or 503 if nothing can be read now.
+        """
+        self.batcher.check_capacity()
+        with self.upload_memory.for_request() as reserve:
+            yield Body(request, self.settings, reserve, self.decoder.run)
+
+    async def answer(self, request: Request, count: int, read: Callable[[RequestReader], Awaitable[T]]) -> T:
+        """Admit `count` readings, then return what `read` makes of them.
+
+        Raises:
+            ProblemError: 413 or 429 if they cannot be admitted, 504 after the deadline.
+            ClientDisconnect: the client has closed the connection.
+        """
+        with self.batcher.admit(count):
+            reader = RequestReader(self.batcher, self.decoder, self.settings.image_limits, self.metrics)
+            request.scope["str_app.stages"] = reader.stages
+            if self.settings.log_texts:
+                request.scope["str_app.texts"] = reader.texts
+            return await _unless_late_or_gone(read(reader), request, self.settings.deadline_s)
+
+    async def reload(self) -> None:
+        """Load the weights again, beside those in use; a failure is logged and changes nothing."""
+        # A thread of its own that ends: the OpenMP threads of the warm-up end with it.
+        with ThreadPoolExecutor(1, "reload") as thread:
+            try:
+                await asyncio.get_running_loop().run_in_executor(thread, self.batcher.reload)
+            except Exception as error:
+                self.metrics.reloads.labels("failed").inc()
+                logger.error("reload failed, the old weights stay in use: %s", error)
+                return
+        self.metrics.reloads.labels("done").inc()
+        self.metrics.model.info({"name": self.batcher.reader.name})
+        logger.info("reloaded %s", self.batcher.reader.name)
+
+
+async def _unless_late_or_gone(reading: Awaitable[T], request: Request, deadline_s: float) -> T:
+    """Await `reading`; cancel it at the deadline, or when the client disconnects."""
+    disconnect = asyncio.create_task(_wait_for_disconnect(request))
+    try:
+        async with asyncio.timeout(deadline_s) as timeout:
+
+            def expire(task: asyncio.Task[None]) -> None:
+                with suppress(RuntimeError):  # the reading finished at the same moment
+                    timeout.reschedule(0.0)
+
+            disconnect.add_done_callback(expire)
+            try:
+                return await reading
+            finally:
+                disconnect.remove_done_callback(expire)
+    except TimeoutError:
+        if disconnect.done():
+            raise ClientDisconnect from None
+        raise ProblemError(
+            504, "deadline_exceeded", f"Not read within {deadline_s:g} s; send fewer images, or try again later."
+        ) from None
+    finally:
+        disconnect.cancel()
+
+
+async def _wait_for_disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,132 @@
+"""Reads the images of one request: decode, enqueue, wait for the batches, merge the views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from str_app.errors import ImageError
+from str_app.inputs.images import ImageLimits
+from str_app.serve.errors import ProblemError
+from str_app.serve.inference.batcher import Batcher
+from str_app.serve.inference.image_decoder import ImageDecoder, decode_crop, decode_regions
+from str_app.serve.inference.jobs import CropJob
+from str_app.serve.operations.metrics import Metrics
+from str_app.views import MAX_VIEWS, merge
+
+if TYPE_CHECKING:
+    from str_app.inputs.regions import Region
+    from str_app.reading import Reading
+    from str_app.views import Canvas
+
+STAGES = ("decode", "queue", "inference")
+
+
+class RequestReader:
+    """Reads the images of one request, all with the same model even if it is reloaded meanwhile.
+
+    Args:
+        batcher: where views are read.
+        decoder: where uploads are decoded.
+        limits: of each image.
+        metrics: where images are counted.
+
+    Attributes:
+        reader: the model.
+        stages: seconds of the slowest image in each of `STAGES`.
+        texts: what was read, None for an image without reading.
+    """
+
+    def __init__(self, batcher: Batcher, decoder: ImageDecoder, limits: ImageLimits, metrics: Metrics) -> None:
+        self.reader = batcher.reader
+        self.stages = dict.fromkeys(STAGES, 0.0)
+        self.texts: list[str | None] = []
+        self._batcher = batcher
+        self._decoder = decoder
+        self._limits = limits
+        self._metrics = metrics
+
+    @property
+    def server_timing(self) -> str:
+        """Value of the Server-Timing header."""
+        return ", ".join(f"{stage};dur={seconds * 1e3:.2f}" for stage, seconds in self.stages.items())
+
+    async def read_crops(self, images: Sequence[bytes | ImageError], rotate: bool) -> list[Reading | ImageError]:
+        """Read encoded crops: for each, in order, its reading or why there is none."""
+        jobs = [image if isinstance(image, ImageError) else self._decode(image, rotate) for image in images]
+        return self._counted(await self._results(jobs))
+
+    async def read_regions(
+        self, photo: bytes | ImageError, regions: Sequence[Any], rotate: bool
+    ) -> list[tuple[Region, Reading] | ImageError]:
+        """Read regions of an encoded photograph, in order; boxes of characters are in pixels of the photograph.
+
+        Raises:
+            ProblemError: 422, the photograph cannot be decoded.
+        """
+        from str_app.inputs.regions import to_photo
+
+        try:
+            if isinstance(photo, ImageError):
+                raise photo
+            decode = partial(decode_regions, photo, regions, self._limits, self.reader, rotate)
+            decoded, seconds = await self._decoder.run_timed(decode)
+        except ImageError as error:
+            self._metrics.images.labels(error.code).inc()
+            raise ProblemError(422, error.code, f"The photograph cannot be read: {error.message}.") from None
+        self._record("decode", seconds)
+        jobs = [item if isinstance(item, ImageError) else self._enqueue(item[1]) for item in decoded.regions]
+        readings = self._counted(await self._results(jobs))
+        results: list[tuple[Region, Reading] | ImageError] = []
+        for item, reading in zip(decoded.regions, readings, strict=True):
+            if isinstance(item, ImageError):
+                results.append(item)
+            elif isinstance(reading, ImageError):
+                results.append(reading)
+            else:
+                region = item[0]
+                results.append((region, reading.moved(partial(to_photo, region=region, photo_size=decoded.size))))
+        return results
+
+    def _decode(self, image: bytes, rotate: bool) -> CropJob:
+        job = CropJob(MAX_VIEWS)  # how many there are is known once it is decoded
+        decode = partial(decode_crop, image, self._limits, self.reader, rotate)
+        self._decoder.submit(job, decode, partial(self._batcher.submit, reader=self.reader))
+        return job
+
+    def _enqueue(self, views: Sequence[Canvas]) -> CropJob:
+        job = CropJob(len(views))
+        job.views = views
+        self._batcher.submit(job, self.reader)
+        return job
+
+    async def _results(self, jobs: Sequence[CropJob | ImageError]) -> list[Reading | ImageError]:
+        """In order. If one fails or this is cancelled, the jobs that have not started are dropped."""
+        try:
+            return [job if isinstance(job, ImageError) else await self._result(job) for job in jobs]
+        finally:
+            for job in jobs:
+                if isinstance(job, CropJob):
+                    job.cancel()
+
+    async def _result(self, job: CropJob) -> Reading | ImageError:
+        try:
+            results = [await job.results[0]]  # then `views` is set
+            results += [await result for result in job.results[1 : len(job.views)]]
+        except ImageError as error:
+            return error
+        self._record("decode", job.decode_s)
+        for result in results:
+            self._record("queue", result.queue_s)
+            self._record("inference", result.inference_s)
+        return merge(job.views, [result.reading for result in results], self.reader.policy)
+
+    def _record(self, stage: str, seconds: float) -> None:
+        self.stages[stage] = max(self.stages[stage], seconds)
+
+    def _counted(self, results: list[Reading | ImageError]) -> list[Reading | ImageError]:
+        for result in results:
+            self._metrics.images.labels(result.code if isinstance(result, ImageError) else "read").inc()
+        self.texts += [None if isinstance(result, ImageError) else result.text for result in results]
+        return results

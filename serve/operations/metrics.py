@@ -1,0 +1,90 @@
+"""Prometheus metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Usage(NamedTuple):
+    """Memory and CPU time of processes; memory that they share counts for each."""
+
+    resident_bytes: int
+    cpu_seconds: float
+
+
+@runtime_checkable
+class MeasuresUsage(Protocol):
+    """A reader with processes of its own."""
+
+    @property
+    def usage(self) -> Usage: ...
+
+
+class Metrics:
+    """The metrics of one application, in their own registry."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "str_app_requests", "Requests answered.", ["route", "method", "code"], registry=registry
+        )
+        self.in_flight = Gauge("str_app_requests_in_flight", "Requests being answered.", registry=registry)
+        self.rejections = Counter(
+            "str_app_rejections", "Requests rejected, by error code.", ["reason"], registry=registry
+        )
+        self.images = Counter(
+            "str_app_images", "Images by outcome: read, abandoned, or an error code.", ["outcome"], registry=registry
+        )
+        self.queue_depth = Gauge("str_app_queue_depth", "Images waiting for the model.", registry=registry)
+        self.pending = Gauge("str_app_pending_images", "Images accepted and not yet answered.", registry=registry)
+        self.ready = Gauge(
+            "str_app_ready", "1 when the model is warm and the server is not draining.", registry=registry
+        )
+        self.request_seconds = Histogram(
+            "str_app_request_seconds", "Time from request to response.", ["route"], buckets=SECONDS, registry=registry
+        )
+        self.decode_seconds = Histogram(
+            "str_app_decode_seconds", "Time to decode one image.", buckets=SECONDS, registry=registry
+        )
+        self.queue_seconds = Histogram(
+            "str_app_queue_seconds", "Time one image waits for the model.", buckets=SECONDS, registry=registry
+        )
+        self.inference_seconds = Histogram(
+            "str_app_inference_seconds", "Time to read one batch.", buckets=SECONDS, registry=registry
+        )
+        self.batch_size = Histogram(
+            "str_app_batch_size", "Images in a batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=registry
+        )
+        self.reloads = Counter("str_app_reloads", "Reloads of the weights, by outcome.", ["outcome"], registry=registry)
+        for outcome in ("done", "failed"):
+            self.reloads.labels(outcome)  # start at 0, so that `increase` sees the first one
+        self.model = Info("str_app_model", "The model in use.", registry=registry)
+        self.model_usage: Callable[[], Usage] = lambda: Usage(0, 0.0)
+        ProcessCollector(registry=registry)
+        registry.register(_UsageCollector(self))
+
+    def text(self) -> bytes:
+        """Prometheus text format."""
+        return generate_latest(self.registry)
+
+
+class _UsageCollector(Collector):
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        usage = self._metrics.model_usage()
+        yield GaugeMetricFamily(
+            "str_app_model_resident_bytes", "Resident memory of the model processes.", value=usage.resident_bytes
+        )
+        yield CounterMetricFamily(
+            "str_app_model_cpu_seconds", "CPU time of the model processes.", value=usage.cpu_seconds
+        )
