@@ -38,7 +38,7 @@ class Settings(BaseSettings):
         default=0.0,
         ge=0,
         le=1000,
-        description="Milliseconds an idle model waits to fill a batch; with 0 it starts at once, and batches form while it is busy.",
+        description="Milliseconds an idle model waits to fill a batch; by default none: batches form while it is busy.",
     )
     max_pending: int = Field(
         default=512,
@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     keep_alive_s: float = Field(
         default=75.0,
         gt=0,
-        description="Seconds a connection may be idle between requests; longer than the load balancer's, which must close first.",
+        description="Seconds a connection may idle between requests; longer than the load balancer's limit.",
     )
     drain_delay_s: float = Field(
         default=5.0,

@@ -34,7 +34,7 @@ def problem_body(problem: ProblemError, request_id: str) -> dict[str, Any]:
 
 
 def problem_response(problem: ProblemError, scope: Scope) -> Response:
-    """The response for a problem, in the form of the API that was called; the code is kept for the rejection counter."""
+    """The response for a problem, in the format of the API that was called; notes the code for the metrics."""
     scope["str_app.problem"] = problem.code
     if scope["path"].startswith("/v2/"):  # the Open Inference Protocol has its own error format
         return JSONResponse({"error": problem.detail}, problem.status, problem.headers)

@@ -77,6 +77,8 @@ def run(settings: Settings, load: Callable[[], CanvasReader] | None = None) -> N
         # Process 1 of a container ignores SIGTERM unless it has a handler; uvicorn's comes later.
         signal.signal(signal.SIGTERM, lambda sig, frame: os._exit(128 + sig))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # Model processes are spawned; nothing in the working directory may shadow what they import.
+        os.environ.setdefault("PYTHONSAFEPATH", "1")
         _allow_many_connections()
         app = create_app(settings, load)
         service: Service = app.state.service

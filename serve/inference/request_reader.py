@@ -86,7 +86,7 @@ class RequestReader:
                 results.append(reading)
             else:
                 region = item[0]
-                results.append((region, reading.moved(partial(to_photo, region=region, photo_size=decoded.size))))
+                results.append((region, reading.with_boxes(partial(to_photo, region=region, photo_size=decoded.size))))
         return results
 
     def _decode(self, image: bytes, rotate: bool) -> CropJob:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from str_app.serve.operations.telemetry import Metrics
+from str_app.serve.operations.metrics import Metrics
 from str_app.serve.settings import Settings
 
 DEPLOY = Path("deploy")

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from str_app.serve.http.problems import ProblemError, problem_body
-from str_app.serve.operations.telemetry import REQUEST_ID
+from str_app.serve.errors import ProblemError
+from str_app.serve.http.problems import problem_body
+from str_app.serve.http.telemetry import REQUEST_ID
 from tests.deploy.shipped import DEFAULTS, DEPLOY, LONGEST_STOP_S, VARIABLES, directives, document, seconds
 
 CONF = (DEPLOY / "nginx/nginx.conf").read_text()

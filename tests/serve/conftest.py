@@ -159,5 +159,5 @@ async def entered(reader: HeldReader) -> None:
 async def queued(app: FastAPI, count: int) -> None:
     """Return when `count` images wait for the model."""
     async with asyncio.timeout(30):
-        while len(app.state.service.batcher._waiting) != count:
+        while len(app.state.service.batcher._queue) != count:
             await asyncio.sleep(0)

@@ -37,7 +37,7 @@ def test_each_thread_computes_every_bucket_at_every_width_before_ready(threads: 
 def test_batches_are_of_one_width_and_none_starves(
     patience: float, batches: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batcher, "OVERTAKEN_S", patience)
+    monkeypatch.setattr(batcher, "MAX_OVERTAKEN_S", patience)
     reader = HeldReader(TwoWidths())
     texts = ["averylongword", "a", "anotherlongone", "b", "c", "d"]
 

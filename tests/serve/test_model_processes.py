@@ -21,7 +21,7 @@ from str_app.models.preprocessing import Preprocessing
 from str_app.models.recognizer import Recognizer
 from str_app.pipeline import CanvasReader
 from str_app.reader import Reader
-from str_app.serve.inference.model_processes import STARTS, RemoteReader, _Process
+from str_app.serve.inference.model_processes import MAX_STARTS, ModelProcesses, _ModelProcess
 from str_app.serve.settings import Settings
 from str_app.views import Canvas, to_canvas
 from tests.tiny_recognizer import tiny_config
@@ -42,17 +42,17 @@ def settings(weights: Path) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def remote(settings: Settings) -> Iterator[RemoteReader]:
-    reader = RemoteReader(settings, 2, 1)
+def remote(settings: Settings) -> Iterator[ModelProcesses]:
+    reader = ModelProcesses(settings, 2, 1)
     yield reader
     reader.close()
 
 
-def pids(reader: RemoteReader) -> list[int]:
+def pids(reader: ModelProcesses) -> list[int]:
     return [member.pid for member in reader._members]
 
 
-def kill(reader: RemoteReader) -> None:
+def kill(reader: ModelProcesses) -> None:
     for pid in pids(reader):
         os.kill(pid, signal.SIGKILL)
 
@@ -78,22 +78,23 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_it_reads_as_a_reader_in_this_process(remote: RemoteReader, settings: Settings) -> None:
+def test_it_reads_as_a_reader_in_this_process(remote: ModelProcesses, settings: Settings) -> None:
     local = Reader.load(settings.model, batch_size=4)
     assert (remote.name, remote.charset.characters, remote.preprocessing.widths) == ("tiny", "abAB", (64, 128))
     assert remote.info == local.info
     remote.warm_up([1, 2, 4])
     canvases = crops(local, 6)
-    for one, other in zip(remote.read_canvases(canvases), local.read_canvases(canvases, attention=True), strict=True):
-        assert one.text == other.text
-        assert one.confidence == pytest.approx(other.confidence, abs=1e-4)
-        assert one.attention is not None
-        np.testing.assert_allclose(one.attention, other.attention, atol=1e-4)
-        for character, expected in zip(one.characters, other.characters, strict=True):
+    results, references = (reader.read_canvases(canvases, attention=True) for reader in (remote, local))
+    for result, reference in zip(results, references, strict=True):
+        assert result.text == reference.text
+        assert result.confidence == pytest.approx(reference.confidence, abs=1e-4)
+        assert result.attention is not None
+        np.testing.assert_allclose(result.attention, reference.attention, atol=1e-4)
+        for character, expected in zip(result.characters, reference.characters, strict=True):
             assert character.box == pytest.approx(expected.box, abs=0.05)
 
 
-def test_passes_of_two_threads_are_made_at_once(remote: RemoteReader) -> None:
+def test_passes_of_two_threads_are_made_at_once(remote: ModelProcesses) -> None:
     assert len(set(pids(remote))) == 2
     busy = [remote._idle.get()]  # one process is at work for somebody
     try:
@@ -103,7 +104,7 @@ def test_passes_of_two_threads_are_made_at_once(remote: RemoteReader) -> None:
 
 
 def test_a_process_that_ends_is_replaced_and_its_pass_made_again(
-    remote: RemoteReader, caplog: pytest.LogCaptureFixture
+    remote: ModelProcesses, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = pids(remote)
     canvases = crops(remote, 3)
@@ -118,24 +119,24 @@ def test_a_process_that_ends_is_replaced_and_its_pass_made_again(
 
 
 def test_replacements_that_end_while_they_load_are_replaced_too(
-    remote: RemoteReader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    remote: ModelProcesses, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     canvases = crops(remote, 3)
     expected = [reading.text for reading in remote.read_canvases(canvases)]
-    start, doomed = _Process.start, STARTS - 1
+    start, doomed = _ModelProcess.start, MAX_STARTS - 1
 
-    def doom_some(member: _Process) -> None:
+    def doom_some(member: _ModelProcess) -> None:
         nonlocal doomed
         start(member)
         if doomed:
             doomed -= 1
             member._process.kill()
 
-    monkeypatch.setattr(_Process, "start", doom_some)
+    monkeypatch.setattr(_ModelProcess, "start", doom_some)
     kill(remote)
     assert [reading.text for reading in remote.read_canvases(canvases)] == expected
-    assert caplog.text.count("starting another") == STARTS
-    doomed = STARTS
+    assert caplog.text.count("starting another") == MAX_STARTS
+    doomed = MAX_STARTS
     kill(remote)
     with pytest.raises(StrAppError, match=r"ended while it loaded \(signal 9\)"):
         remote.read_canvases(canvases)
@@ -143,7 +144,7 @@ def test_replacements_that_end_while_they_load_are_replaced_too(
         assert [reading.text for reading in remote.read_canvases(canvases)] == expected, "it goes on"
 
 
-def test_what_a_pass_raises_is_raised_here_and_the_process_goes_on(remote: RemoteReader) -> None:
+def test_what_a_pass_raises_is_raised_here_and_the_process_goes_on(remote: ModelProcesses) -> None:
     before = pids(remote)
     broken = crops(remote, 1)[0]
     with pytest.raises(AttributeError, match="shape"):
@@ -152,7 +153,7 @@ def test_what_a_pass_raises_is_raised_here_and_the_process_goes_on(remote: Remot
     assert pids(remote) == before
 
 
-def test_signals_to_the_group_are_the_servers_business(remote: RemoteReader) -> None:
+def test_signals_to_the_group_are_the_servers_business(remote: ModelProcesses) -> None:
     before = pids(remote)
     for pid in before:
         for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -164,19 +165,19 @@ def test_signals_to_the_group_are_the_servers_business(remote: RemoteReader) -> 
 def test_weights_that_do_not_load_say_so_here(tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match=r"bad\.safetensors"):
-        RemoteReader(Settings(model=str(tmp_path / "bad.safetensors")), 2, 1)
+        ModelProcesses(Settings(model=str(tmp_path / "bad.safetensors")), 2, 1)
     with pytest.raises(StrAppError, match="neither one of"):
-        RemoteReader(Settings(model="huge"), 1, 1)
+        ModelProcesses(Settings(model="huge"), 1, 1)
 
 
 def test_a_process_that_ends_while_it_loads_is_an_error(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.executable", "/bin/false")
+    monkeypatch.setattr("multiprocessing.spawn._python_exe", b"/bin/false")
     with pytest.raises(StrAppError, match=r"ended while it loaded \(exit code 1\)"):
-        RemoteReader(settings, 1, 1)
+        ModelProcesses(settings, 1, 1)
 
 
 def test_processes_end_with_the_reader(settings: Settings) -> None:
-    reader = RemoteReader(settings, 1, 1)
+    reader = ModelProcesses(settings, 1, 1)
     (pid,) = pids(reader)
     threads = threading.active_count()
     del reader  # as after a reload

@@ -181,7 +181,7 @@ def test_memory_of_all_bodies_together_is_bounded(reader: HeldReader) -> None:
             reader.gate.set()
             assert (await first).status_code == 200
             assert (await client.post("/v1/recognize", content=png("word"), headers=headers)).status_code == 200
-            assert app.state.service.upload_memory.held == 0
+            assert app.state.service.upload_memory.reserved == 0
 
     asyncio.run(scenario())
 

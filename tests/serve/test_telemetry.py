@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from str_app.serve.http import telemetry
 from str_app.serve.http.app import create_app
-from str_app.serve.operations import telemetry
 from str_app.serve.operations.logs import JsonFormatter
-from str_app.serve.operations.telemetry import Metrics
+from str_app.serve.operations.metrics import Metrics
 from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, parts, warm_client
 
@@ -83,7 +83,7 @@ def test_refusals_are_logged_once_a_second(
         monkeypatch.setattr(client.app.state.service.batcher, "_max_pending", 0)
         for _ in range(5):
             assert client.post("/v1/recognize", files=parts("a")).status_code == 429
-        monkeypatch.setattr(telemetry, "REFUSALS_EVERY_S", 0.0)
+        monkeypatch.setattr(telemetry, "REJECTION_LOG_INTERVAL_S", 0.0)
         assert client.post("/v1/recognize", files=parts("a")).status_code == 429
         metrics = client.get("/metrics").text
     lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records if record.message == "request"]

@@ -11,7 +11,8 @@ from fastapi.testclient import TestClient
 
 from str_app.errors import StrAppError
 from str_app.serve.http.app import create_app
-from str_app.serve.operations.telemetry import Lifecycle, Metrics, Recorder, Telemetry
+from str_app.serve.http.telemetry import Lifecycle, Telemetry
+from str_app.serve.operations.metrics import Metrics
 from str_app.serve.operations.tracing import Tracer
 from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, parts, warm_client
@@ -44,7 +45,7 @@ def test_a_mistake_marks_its_span() -> None:
     spans = memory.InMemorySpanExporter()
     app = FastAPI()
     tracer = Tracer(export.SimpleSpanProcessor(spans))
-    app.add_middleware(Telemetry, recorder=Recorder(Metrics()), lifecycle=Lifecycle(), tracer=tracer)
+    app.add_middleware(Telemetry, metrics=Metrics(), lifecycle=Lifecycle(), tracer=tracer)
 
     @app.get("/broken")
     async def broken() -> None:
