@@ -1,4 +1,4 @@
-"""A picture of readings: each crop, what was read, and where the network looked for each character."""
+"""A sheet of readings: each crop, its text, and where the network looked for each character."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from str_app.models.preprocessing import Preprocessing
-from str_app.reader import Reading
+from str_app.reading import Reading
 
 CROP_HEIGHT = 64
 CROP_WIDTH = 256
@@ -23,15 +23,15 @@ def attention_overlay(crop: Pixels, attention: npt.NDArray[np.float32], preproce
     Args:
         crop: uint8 (H, W, 3), RGB.
         attention: (H', W') over the canvas, as in `Reading.attention`.
-        preprocessing: of the model, which says how much of the canvas the crop covers.
+        preprocessing: of the model; tells how much of the canvas the crop covers.
 
     Returns:
         uint8 (H, W, 3): bright and red where the network looked, dimmed elsewhere.
     """
     height, width = crop.shape[:2]
     covered = preprocessing.covered_width(height, width)
-    full = (preprocessing.canvas_width(covered), preprocessing.height)
-    canvas: npt.NDArray[np.float64] = np.asarray(cv2.resize(attention, full), dtype=np.float64)
+    canvas_size = (preprocessing.canvas_width(covered), preprocessing.height)
+    canvas: npt.NDArray[np.float64] = np.asarray(cv2.resize(attention, canvas_size), dtype=np.float64)
     heat: npt.NDArray[np.float64] = np.asarray(cv2.resize(canvas[:, :covered], (width, height)), dtype=np.float64)
     heat = heat[..., None] / max(float(heat.max()), 1e-9)
     red = np.array([255.0, 40.0, 0.0])
@@ -46,7 +46,7 @@ def draw_readings(
     Args:
         crops: uint8 (H, W, 3), RGB.
         readings: with attention.
-        labels: printed beside readings that differ; empty strings where unknown.
+        labels: printed beside texts that differ from them; empty strings where unknown.
         preprocessing: of the model that read.
 
     Returns:
@@ -68,16 +68,16 @@ def draw_readings(
         note = f"{reading.confidence:.1%}" if right else f"{reading.confidence:.1%}, is {label}"
         _write(row, note, (left, 62), 0.5, (90, 90, 90))
         if reading.attention is not None:
-            for place, char in enumerate(reading.text):
-                x = CROP_WIDTH + 260 + place * (tile[0] + 6)
-                overlay = attention_overlay(crop, reading.attention[place], preprocessing)
+            for index, char in enumerate(reading.text):
+                x = CROP_WIDTH + 260 + index * (tile[0] + 6)
+                overlay = attention_overlay(crop, reading.attention[index], preprocessing)
                 row[8 : 8 + tile[1], x : x + tile[0]] = cv2.resize(overlay, tile, interpolation=cv2.INTER_AREA)
                 _write(row, char, (x + tile[0] // 2 - 6, 70), 0.6, (60, 60, 60))
         rows.append(row)
     return np.concatenate(rows) if rows else np.full((1, width, 3), 255, dtype=np.uint8)
 
 
-def _write(image: Pixels, text: str, place: tuple[int, int], size: float, colour: tuple[int, int, int]) -> None:
-    # OpenCV's built-in face has ASCII alone and would draw question marks silently.
+def _write(image: Pixels, text: str, origin: tuple[int, int], size: float, colour: tuple[int, int, int]) -> None:
+    # OpenCV's built-in font has ASCII only.
     shown = "".join(char if char.isascii() else "?" for char in text)
-    cv2.putText(image, shown, place, FONT, size, colour, 1, cv2.LINE_AA)
+    cv2.putText(image, shown, origin, FONT, size, colour, 1, cv2.LINE_AA)

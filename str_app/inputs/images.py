@@ -1,4 +1,4 @@
-"""From whatever a caller hands over to one uint8 RGB array, with limits checked before any pixel is decoded."""
+"""Loading of images from paths, bytes, arrays or PIL images, with limits checked before any pixel is decoded."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _RECOGNISED_ONLY = (
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What is still taken for the crop of a word.
+    """Limits of one image; beyond them it is refused as no crop of a word.
 
     The word crops of IIIT5K, SVT, IC13, IC15 and SVTP have sides of 6 to 2836 pixels and go up to 18:1 and 1:13.
 
     Attributes:
         max_bytes: size of the file; larger ones are not read to the end.
-        max_pixels: width × height, since memory follows pixels and not bytes.
+        max_pixels: width × height; memory grows with pixels, not with bytes.
         max_side: longest side in pixels.
-        min_side: shortest side in pixels; below it no letter has a shape.
+        min_side: shortest side in pixels; letters smaller than this have no shape.
         max_aspect: longest side over shortest side.
-        first_frames: whether the first frame of GIF and TIFF files is taken. Their decoders are seldom needed and
-            have had many holes, so a server of strangers' files leaves them out.
+        first_frames: whether GIF and TIFF files are read (their first frame). Off by default: their decoders are seldom
+            needed and have had many vulnerabilities.
     """
 
     max_bytes: int = 16 * 2**20
@@ -60,12 +60,12 @@ def load_image(
 ) -> npt.NDArray[np.uint8]:
     """Decode one image: first frame, upright, transparency composited, 8 bits.
 
-    JPEG, PNG, WebP and BMP are read (GIF and TIFF if `limits.first_frames`), told by their first bytes and never by
+    JPEG, PNG, WebP and BMP are read (GIF and TIFF if `limits.first_frames`), recognised by their first bytes, never by
     the file's name.
 
     Args:
         source: a path, an encoded image, a PIL image, or an array: uint8 (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey.
-        limits: what is refused.
+        limits: images beyond them are refused.
         name: what error messages call the image; a path's own name by default.
 
     Returns:
@@ -93,7 +93,7 @@ def load_image(
         raise ImageError(error.code, f"{name}: {error.message}") from error.__cause__
     raise ImageError(
         "unsupported_type",
-        f"{name + ': ' if name else ''}a {type(source).__name__} is no image: "
+        f"{name + ': ' if name else ''}a {type(source).__name__} is not an image: "
         "give a path, bytes, a NumPy array or a PIL image",
     )
 
