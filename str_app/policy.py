@@ -15,8 +15,8 @@ class SearchPolicy:
 
     Attributes:
         beam: prefixes kept by the beam search ("Known words and numbers": 12 reads no better than 8).
-        sure: a greedy reading with more than this probability is not searched, however unusual its text ("What is
-            searched, and what is looked at again").
+        sure: a greedy reading with more than this probability is not searched, however unusual its text ("Which
+            readings are searched, and which get more looks").
         doubted: a reading that is still below this confidence after a search is decoded again from three looks (same
             section).
         faint: a greedy reading below this probability goes straight to the three looks (same section: the same
@@ -24,7 +24,7 @@ class SearchPolicy:
         slack: with a prior, texts whose log-probability is lower than the best's by at most this are kept, because
             confidences are shares of all texts found ("Known words and numbers").
         hopeless: prefixes whose log-probability is lower than the best's of the same step by more than this are dropped
-            ("A second look in negative": a sixth of the search's time, same readings).
+            ("A second look: the negative": a sixth of the search's time, same readings).
         margin: a searched text must be better than the greedy one by this log-probability. Sums of float32 depend on
             the batch; readings must not.
         tall: from this height over width on, a crop is also read lying on either side ("Narrow and tall crops").
@@ -36,8 +36,8 @@ class SearchPolicy:
         near: two parts mean the same character if its centres are this close, in heights of the crop: attention is
             imprecise where a part ends (same section).
         least_joined: characters from which on the joined parts may replace the whole line's reading (same section).
-        steepest: slopes beyond this are clipped when a line is levelled: text on its side, or a guess ("A third look,
-            laid level"; so are the next five).
+        steepest: slopes beyond this are clipped when a line is levelled: text on its side, or a guess ("A third look:
+            levelled"; so are the next five).
         thinnest: a levelled line keeps at least this share of the crop's height.
         room: height kept around a levelled line; boxes are often too tight.
         least_bend: sag of a bent line, in heights of the crop, below which it is taken as straight.
