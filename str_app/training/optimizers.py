@@ -144,7 +144,7 @@ class Optimizers:
             ValueError: a state of other optimisers or parameters.
         """
         if not isinstance(state, list) or len(state) != len(self._members):
-            raise ValueError("the state belongs to another setting of optimizer")
+            raise ValueError("the state belongs to another optimizer setting")
         for member, part in zip(self._members, state, strict=True):
             member.load_state_dict(part)
 
