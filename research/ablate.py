@@ -1,14 +1,14 @@
-"""What single choices teach: networks trained with and without each, read on real crops.
+"""What single choices contribute: networks trained with and without each of them, scored on real crops.
 
     python research/ablate.py renderer --out runs/ablation --val validation/IIIT5K_train --val validation/IC15_train
     python research/ablate.py continued --out runs/ablation --val …
     python research/ablate.py recipe --out runs/ablation-recipe --steps 1000 --val …
 
-`renderer` lets the released network go on without a group of the renderer's effects: what it unlearns is what they
-teach. (Short runs from scratch cannot show it: easier crops are learnt sooner.) `continued` lets it go on with one
-setting of training changed that keeps a network from learning too well what it is shown, which short runs from scratch
-cannot judge either; `recipe` changes one of a run from scratch, of a reduced network. Run again after an interruption,
-each goes on; the first two share a folder and their first row.
+`renderer` continues training the released network without a group of the renderer's effects: what it unlearns is what
+they teach. (Short runs from scratch cannot show this, because easier crops are learnt sooner.) `continued` continues it
+with one regularisation setting changed, which short runs from scratch cannot judge either. `recipe` changes one setting
+of a run from scratch, with a reduced network. After an interruption, run the same command again. The first two share a
+folder and their first row.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from str_app.study.studies import REDUCED
 from str_app.training.run_logger import read_metrics
 from str_app.training.selection import scores
 
-Found = dict[str, tuple[int, int, float, float]]  # by set: words right, crops, nats of the labels, characters with ends
+Scores = dict[str, tuple[int, int, float, float]]  # set → correct words, crops, nats of the labels, tokens
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Kind:
 
     Attributes:
         name: of the row.
-        off: effects that its crops are without.
-        settings: of training, where they differ.
+        off: effects that are switched off in its crops.
+        settings: training settings that it changes.
     """
 
     name: str
@@ -115,15 +115,15 @@ FROM_SCRATCH = COMMON | {
 
 
 def main(
-    what: Annotated[Literal["renderer", "continued", "recipe"], typer.Argument(help="What is varied.")],
-    out: Annotated[Path, typer.Option(help="Folder of the crops, the runs and their scores.")],
-    val: Annotated[list[Path], typer.Option(help="Real crops to read; repeatable.")],
-    crops: Annotated[int, typer.Option(help="Drawn for each kind.")] = 32_000,
-    steps: Annotated[int, typer.Option(help="Steps of each run, of 64 crops.")] = 200,
+    what: Annotated[Literal["renderer", "continued", "recipe"], typer.Argument(help="What to vary.")],
+    out: Annotated[Path, typer.Option(help="Folder for the crops, the runs and their scores.")],
+    val: Annotated[list[Path], typer.Option(help="Real crops to score on; repeatable.")],
+    crops: Annotated[int, typer.Option(help="Number of crops to render for each kind.")] = 32_000,
+    steps: Annotated[int, typer.Option(help="Steps of each run, with 64 crops each.")] = 200,
     seeds: Annotated[int, typer.Option(help="Runs of each kind.")] = 2,
-    jobs: Annotated[int, typer.Option(help="Runs side by side, a thread each.")] = 2,
+    jobs: Annotated[int, typer.Option(help="Runs in parallel, with one thread each.")] = 2,
 ) -> None:
-    """Draw, train, read, and print the table."""
+    """Render, train, score, and print the table."""
     out.mkdir(parents=True, exist_ok=True)
     kinds = STUDIES[what]
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -131,36 +131,38 @@ def main(
             pool.submit(draw, out, kind, crops) for kind in {data(out, kind): kind for kind in kinds}.values()
         ]:
             drawn.result()
-        tasks: dict[Future[Found], tuple[str, int]] = {
+        tasks: dict[Future[Scores], tuple[str, int]] = {
             pool.submit(learn_and_read, out, kind, what != "recipe", steps, seed, val): (kind.name, seed)
             for seed in range(1, seeds + 1)
             for kind in kinds
         }
-        found: dict[tuple[str, int], Found] = {}
+        scores_of: dict[tuple[str, int], Scores] = {}
         for task, key in tasks.items():
-            found[key] = task.result()
-            print(*key, {name: round(100 * right / n, 2) for name, (right, n, _, _) in found[key].items()}, flush=True)
-    print("\n" + table(out, kinds, found, seeds))
+            scores_of[key] = task.result()
+            print(
+                *key, {name: round(100 * right / n, 2) for name, (right, n, _, _) in scores_of[key].items()}, flush=True
+            )
+    print("\n" + table(out, kinds, scores_of, seeds))
 
 
 def data(out: Path, kind: Kind) -> Path:
-    """Where the crops of a kind lie; kinds that have every effect share theirs."""
+    """Path of a kind's crops; kinds with all effects share theirs."""
     return out / f"{(kind if kind.off else EVERYTHING).slug}.lmdb"
 
 
 def draw(out: Path, kind: Kind, crops: int) -> None:
-    """Crops without a kind's effects, from one seed: the words are the same for all."""
+    """Render crops without the kind's effects, from one seed, so that the words are the same for all kinds."""
     path = data(out, kind)
     if not path.exists():
         off = [option for effect in kind.off for option in ("--set", f"{effect}=0")]
         run("synth", "--out", str(path), "--count", str(crops), "--seed", "900", *off)
 
 
-def learn_and_read(out: Path, kind: Kind, going_on: bool, steps: int, seed: int, val: Sequence[Path]) -> Found:
-    """Train one kind, and read the real crops greedily with its last averaged weights."""
+def learn_and_read(out: Path, kind: Kind, going_on: bool, steps: int, seed: int, val: Sequence[Path]) -> Scores:
+    """Train one kind, and score its last averaged weights on the real crops with greedy decoding."""
     folder = out / f"{kind.slug}-{seed}"
-    kept, weights = folder.with_suffix(".json"), folder / "best.safetensors"
-    if not kept.exists():
+    result, weights = folder.with_suffix(".json"), folder / "best.safetensors"
+    if not result.exists():
         if not weights.exists():
             settings = {**(GOING_ON if going_on else FROM_SCRATCH), **kind.settings, "steps": steps, "seed": seed}
             options = ["--out", str(folder), "--train", str(data(out, kind))]
@@ -172,7 +174,7 @@ def learn_and_read(out: Path, kind: Kind, going_on: bool, steps: int, seed: int,
         network, _ = load_checkpoint(weights)
         reader, folded = Reader(make_engine(network, device="cpu"), batch_size=64), fold_batch_norms(network.eval())
         assert isinstance(folded, Recognizer)
-        read: Found = {}
+        measured: Scores = {}
         for path in val:
             source = open_source(path)
             score = evaluate_source(reader, source, beam=1).score()
@@ -183,45 +185,45 @@ def learn_and_read(out: Path, kind: Kind, going_on: bool, steps: int, seed: int,
                 if cost
             ]
             nats, characters = (sum(part) for part in zip(*costs, strict=True))
-            read[source.name] = (score.correct, score.n, -nats, characters)
-        kept.write_text(json.dumps(read))
-    found: Found = json.loads(kept.read_text())
-    return found
+            measured[source.name] = (score.correct, score.n, -nats, characters)
+        result.write_text(json.dumps(measured))
+    stored: Scores = json.loads(result.read_text())
+    return stored
 
 
 def seconds(run: Path) -> float:
-    """What a run's steps took, by its log: beside whatever else the machine did."""
+    """Seconds that a run's steps took, from its log."""
     rates = {line["step"]: line["samples_per_second"] for line in read_metrics(run) if "samples_per_second" in line}
     return sum((step - before) * BATCH / rates[step] for before, step in pairwise([0, *sorted(rates)]))
 
 
-def table(out: Path, kinds: Sequence[Kind], found: Mapping[tuple[str, int], Found], seeds: int) -> str:
-    """Means over seeds, and each kind's difference from the first with a 95 % interval.
+def table(out: Path, kinds: Sequence[Kind], scores_of: Mapping[tuple[str, int], Scores], seeds: int) -> str:
+    """Means over seeds, and the difference of each kind from the first with a 95 % interval.
 
-    The interval is Student's, with one variance for all kinds: of what is left of the scores when the means of each
-    kind and of each seed are taken away.
+    The interval is Student's t with a common variance: the residual variance of the scores after subtracting the means
+    of each kind and of each seed.
     """
-    names = list(next(iter(found.values())))
+    names = list(next(iter(scores_of.values())))
 
     def share(kind: Kind, seed: int, sets: Sequence[str] = names) -> float:
-        read = found[kind.name, seed]
-        return 100 * sum(read[name][0] for name in sets) / sum(read[name][1] for name in sets)
+        measured = scores_of[kind.name, seed]
+        return 100 * sum(measured[name][0] for name in sets) / sum(measured[name][1] for name in sets)
 
     def cost(kind: Kind, seed: int) -> float:
-        read = found[kind.name, seed]
-        return sum(read[name][2] for name in names) / sum(read[name][3] for name in names)
+        measured = scores_of[kind.name, seed]
+        return sum(measured[name][2] for name in names) / sum(measured[name][3] for name in names)
 
     def compared(measure: Callable[[Kind, int], float]) -> list[str]:
         rows = [[measure(kind, seed) for seed in range(1, seeds + 1)] for kind in kinds]
         means = [statistics.mean(row) for row in rows]
         columns = [statistics.mean(column) for column in zip(*rows, strict=True)]
         grand, freedom = statistics.mean(means), (len(rows) - 1) * (seeds - 1)
-        rest = sum(
+        residual = sum(
             (value - mean - column + grand) ** 2
             for row, mean in zip(rows, means, strict=True)
             for value, column in zip(row, columns, strict=True)
         )
-        half = f" ± {students_t(freedom) * math.sqrt(rest / freedom * 2 / seeds):.3f}" if freedom else ""
+        half = f" ± {students_t(freedom) * math.sqrt(residual / freedom * 2 / seeds):.3f}" if freedom else ""
         return [f"{means[0]:.3f} | ", *(f"{mean:.3f} | {mean - means[0]:+.3f}{half}" for mean in means[1:])]
 
     lines = [
@@ -229,16 +231,16 @@ def table(out: Path, kinds: Sequence[Kind], found: Mapping[tuple[str, int], Foun
         "|---|" + "---:|" * (len(names) + 5),
     ]
     for kind, right, nats in zip(kinds, compared(share), compared(cost), strict=True):
-        one = [f"{statistics.mean(share(kind, s, [name]) for s in range(1, seeds + 1)):.1f}" for name in names]
+        per_set = [f"{statistics.mean(share(kind, s, [name]) for s in range(1, seeds + 1)):.1f}" for name in names]
         spent = statistics.mean(seconds(out / f"{kind.slug}-{s}") for s in range(1, seeds + 1))
-        lines.append(f"| {kind.name} | {' | '.join(one)} | {right} | {nats} | {spent:.0f} |")
+        lines.append(f"| {kind.name} | {' | '.join(per_set)} | {right} | {nats} | {spent:.0f} |")
     return "\n".join(lines)
 
 
 def run(*arguments: str) -> None:
-    """One `str-app` command on one thread."""
+    """Run a `str-app` command on one thread."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    if arguments[0] == "train":  # keeps freed buffers, as scripts/recipe.sh does; drawing would take 4 GB so
+    if arguments[0] == "train":  # keep freed buffers, as scripts/recipe.sh does; rendering would need 4 GB with this
         environment |= {
             "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
             "MALLOC_TRIM_THRESHOLD_": "100000000000",

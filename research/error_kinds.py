@@ -1,9 +1,9 @@
-"""Which crops a model misreads, and how: Markdown tables of one or several data sets taken together.
+"""Which crops a model misreads, and how: Markdown tables over one or several data sets.
 
     python research/error_kinds.py --data validation/IC15_train --data validation/SVT_train --model small
 
-Properties are of the crop as it is given: height and shape in pixels, length of the label, and detail, the standard
-deviation of the Laplacian at the height the network sees (little: blurred, or scaled up from few pixels).
+Properties refer to the original crop: height in pixels, aspect ratio, length of the label, and detail, the standard
+deviation of the Laplacian at the network's input height (low if the crop is blurred or enlarged from few pixels).
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from str_app.reader import Reader
 
 
 class Case(NamedTuple):
-    """One crop, its label and its reading as the protocol compares them, and the edits between these."""
+    """One crop: its label and reading as the protocol compares them, their edit distance, and its properties."""
 
     label: str
     text: str
     edits: int
     height: int
-    shape: float
+    aspect: float
     detail: float
     bonus: float
 
 
 class Property(NamedTuple):
-    """A way to divide crops: values below each bound, and those from the last on."""
+    """A property and the bounds that divide its values into intervals."""
 
     name: str
     of: Callable[[Case], float]
@@ -47,7 +47,7 @@ class Property(NamedTuple):
 
 PROPERTIES = (
     Property("height, pixels", lambda case: case.height, (12, 16, 24, 40, 80)),
-    Property("width / height", lambda case: case.shape, (1, 2, 3, 4, 6)),
+    Property("width / height", lambda case: case.aspect, (1, 2, 3, 4, 6)),
     Property("letters and digits", lambda case: len(case.label), (4, 7, 10, 13)),
     Property("detail", lambda case: case.detail, (5, 10, 20, 40)),
     Property("ln(frequency / unknown)", lambda case: case.bonus / WEIGHT, (0.01, 12)),
@@ -59,7 +59,7 @@ def main(
     model: Annotated[str, typer.Option(help="A name of `str-app models`, or a checkpoint.")] = "small",
     prior: Annotated[bool, typer.Option(help="Prefer known words and numbers.")] = True,
 ) -> None:
-    """Read the sets and print the tables."""
+    """Read the data sets and print the tables."""
     reader, bonus = Reader.load(model, prior=prior), WordPrior.released()
     fold = protocol_of(reader.charset).fold
     network_height = reader.preprocessing.height
@@ -79,13 +79,13 @@ def main(
     for prop in PROPERTIES:
         print(f"\n| {prop.name} | crops | misread, % (95 %) | of all mistakes, % |\n|---|---:|---:|---:|")
         for low, high in zip((0.0, *prop.bounds), (*prop.bounds, float("inf")), strict=True):
-            some = [case for case in cases if low <= prop.of(case) < high]
-            if some:
-                count = sum(case.edits > 0 for case in some)
-                interval = "–".join(f"{100 * share:.0f}" for share in wilson_interval(count, len(some)))
+            members = [case for case in cases if low <= prop.of(case) < high]
+            if members:
+                count = sum(case.edits > 0 for case in members)
+                interval = "–".join(f"{100 * share:.0f}" for share in wilson_interval(count, len(members)))
                 name = f"{low:g}–{high:g}" if np.isfinite(high) else f"from {low:g}"
-                share = f"{100 * count / len(some):.0f} ({interval})"
-                print(f"| {name} | {len(some)} | {share} | {100 * count / len(wrong):.0f} |")
+                share = f"{100 * count / len(members):.0f} ({interval})"
+                print(f"| {name} | {len(members)} | {share} | {100 * count / len(wrong):.0f} |")
     print("\n| edits from reading to label | mistakes, % |\n|---|---:|")
     distances = Counter(min(case.edits, 4) for case in wrong)
     for edits, name in ((1, "1"), (2, "2"), (3, "3"), (4, "4 and more")):
@@ -103,7 +103,7 @@ def main(
 
 
 def detail(image: np.ndarray, network_height: int) -> float:
-    """Standard deviation of the Laplacian of the crop in grey at the network's height."""
+    """Standard deviation of the Laplacian of the grey crop at the network's input height."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     width = max(3, round(grey.shape[1] * network_height / grey.shape[0]))
     scaled = cv2.resize(grey, (width, network_height), interpolation=cv2.INTER_AREA)
@@ -111,7 +111,7 @@ def detail(image: np.ndarray, network_height: int) -> float:
 
 
 def single_edit(label: str, text: str) -> tuple[str, str]:
-    """The kind of the one edit between two texts, and its characters, `read → meant`."""
+    """The kind of the single edit between two texts, and its characters as `read → label`."""
     edits = [code for code in SequenceMatcher(None, text, label, autojunk=False).get_opcodes() if code[0] != "equal"]
     kind, i, j, k, m = edits[0]
     name = {"replace": "another character", "delete": "one too many", "insert": "one missing"}[kind]

@@ -1,10 +1,10 @@
-"""How well a small network tells renderings from real crops: 50 % is perfect realism, 100 % none.
+"""How well a small network tells renderings from real crops: 50 % means perfect realism, 100 % none.
 
     python research/realism.py --real validation/IIIT5K_train --real validation/IC15_train --rendered data/a.lmdb \
         --rendered data/b.lmdb --sheet telling.png
 
-Every rendered set is judged alone, by a network of its own, on crops held out from its training. The sheet shows the
-renderings most surely recognised as such: what to mend next.
+Each rendered set is judged separately, by a network of its own, on crops held out from its training. The sheet shows
+the renderings that are recognised most confidently: what to improve next.
 """
 
 from __future__ import annotations
@@ -32,13 +32,15 @@ EPOCHS, BATCH = 10, 50
 
 
 def main(
-    real: Annotated[list[Path], typer.Option(help="Real crops; repeatable, taken in equal shares.")],
-    rendered: Annotated[list[Path], typer.Option(help="Rendered crops; repeatable, judged one by one.")],
+    real: Annotated[list[Path], typer.Option(help="Real crops; repeatable, in equal shares.")],
+    rendered: Annotated[list[Path], typer.Option(help="Rendered crops; repeatable, judged separately.")],
     count: Annotated[int, typer.Option(help="Crops of each kind; a quarter is held out.")] = 2000,
-    seeds: Annotated[int, typer.Option(help="Networks trained for each set.")] = 3,
-    sheet: Annotated[Path | None, typer.Option(help="Picture of the renderings most easily told.")] = None,
+    seeds: Annotated[int, typer.Option(help="Number of networks trained for each set.")] = 3,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Image file for the renderings that are recognised most easily.")
+    ] = None,
 ) -> None:
-    """Train real against rendered, print the accuracy on held-out crops."""
+    """Train real against rendered, and print the accuracy on held-out crops."""
     part = count // len(real)
     truth = [sample for path in real for sample in draw(open_source(path), part)]
     random.Random(0).shuffle(truth)
@@ -47,24 +49,23 @@ def main(
         correct = total = 0
         scores = np.zeros(len(fakes))
         for seed in range(seeds):
-            right, tried, looks = judge(truth, fakes, seed)
-            correct, total = correct + right, total + tried
-            scores += looks
-        low, high = wilson_interval(correct, total)
-        told, low, high = (100 * share for share in (correct / total, *wilson_interval(correct, total)))
-        print(f"{path.name}: {told:.1f} % told from real ({low:.1f}–{high:.1f}, n = {total})", flush=True)
+            hits, judged, fake_scores = judge(truth, fakes, seed)
+            correct, total = correct + hits, total + judged
+            scores += fake_scores
+        accuracy, low, high = (100 * share for share in (correct / total, *wilson_interval(correct, total)))
+        print(f"{path.name}: {accuracy:.1f} % told from real ({low:.1f}–{high:.1f}, n = {total})", flush=True)
         if sheet is not None:
-            worst = [fakes[index] for index in np.argsort(-scores)[:96]]
-            contact_sheet(worst).save(sheet.with_stem(f"{sheet.stem}-{path.stem}"))
+            easiest = [fakes[index] for index in np.argsort(-scores)[:96]]
+            contact_sheet(easiest).save(sheet.with_stem(f"{sheet.stem}-{path.stem}"))
 
 
 def draw(source: Source, count: int) -> list[Sample]:
-    """`count` samples chosen evenly over the source."""
+    """`count` samples, evenly spaced over the source."""
     return [source[int(index)] for index in np.linspace(0, len(source) - 1, min(count, len(source)))]
 
 
 def judge(truth: Sequence[Sample], fakes: Sequence[Sample], seed: int) -> tuple[int, int, np.ndarray]:
-    """Right answers on the held-out quarter, their number, and how rendered renderings look (0 where trained on)."""
+    """Correct answers on the held-out quarter, its size, and each rendering's score as such (0 if trained on)."""
     torch.manual_seed(seed)
     preprocessing = Preprocessing()
     canvases = []
@@ -101,9 +102,9 @@ def judge(truth: Sequence[Sample], fakes: Sequence[Sample], seed: int) -> tuple[
     with torch.inference_mode():
         scores = torch.cat([network(part).squeeze(1) for part in images[held_out].split(100)])
     correct = int(((scores > 0) == (labels[held_out] > 0.5)).sum())
-    looks = torch.zeros(len(labels))
-    looks[held_out] = scores.sigmoid()
-    return correct, len(scores), looks[len(truth) :].numpy()
+    probabilities = torch.zeros(len(labels))
+    probabilities[held_out] = scores.sigmoid()
+    return correct, len(scores), probabilities[len(truth) :].numpy()
 
 
 if __name__ == "__main__":
