@@ -7,11 +7,13 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,13 @@ class World:
         if self.size > 1:
             values = values.clone()
             dist.all_reduce(values)
+        return values
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes; any picklable object."""
+        values: list[Any] = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
         return values
 
     def average_(self, tensors: Iterable[Tensor]) -> None:

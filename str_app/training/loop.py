@@ -1,4 +1,4 @@
-"""The training loop: one run from its first step, or from where it stopped, to its last."""
+"""The training loop: one run, from its first step or its last state to its last step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import itertools
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,24 @@ from str_app.training.finishing import calibrate_and_score
 from str_app.training.objective import Objective
 from str_app.training.optimizers import Optimizers
 from str_app.training.run_logger import RunLogger
-from str_app.training.samples import Batch, Positions, TrainingSamples
+from str_app.training.samples import (
+    Batch,
+    Positions,
+    SampleId,
+    TrainingSamples,
+    check_source,
+    why_unlearnable,
+    why_unscorable,
+)
 from str_app.training.settings import TrainSettings, save_settings
-from str_app.training.state import load_state, save_state
+from str_app.training.state import load_state, naming, save_state
+
+MAX_SKIPPED = 10  # consecutive steps without finite gradients after which a run stops
+FIRST_STATE = 30.0  # seconds of work after which the first state is written; then twice as long, up to the setting
 
 
-class Stopped(StrAppError):  # noqa: N818 - not a failure: the run was asked to stop and can go on
-    """A signal ended the run after its state was written."""
+class Stopped(StrAppError):  # noqa: N818 - not an error: the run was asked to stop and can be continued
+    """A signal ended the run after its state had been written."""
 
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(message)
@@ -48,19 +60,20 @@ class Stopped(StrAppError):  # noqa: N818 - not a failure: the run was asked to 
 
 
 def train(settings: TrainSettings, out: Path, *, resume: bool = False) -> None:
-    """Run the settings; write `last.pt` (state), `best.safetensors`, `last.safetensors` and metrics under `out`.
+    """Train; write `last.pt` (state), `best.safetensors`, `last.safetensors` and metrics to `out`.
 
-    Interrupted at any step and resumed, it ends with the weights of an uninterrupted run (on the CPU, with the same
-    number of threads). Under torchrun, `batch_size` is shared among the processes.
+    A run that is interrupted at any step and resumed ends with the weights of an uninterrupted run (on the CPU, with
+    the same number of threads). Under torchrun, `batch_size` is divided among the processes.
 
     Args:
         settings: see `TrainSettings`.
         out: the run's folder.
-        resume: go on from `out/last.pt`.
+        resume: continue from `out/last.pt`.
 
     Raises:
-        StrAppError: settings that do not fit each other, data that cannot be used, a loss that is no number.
-        Stopped: SIGINT or SIGTERM came; the state has been written.
+        StrAppError: settings that contradict each other, unusable data, a file that cannot be written, or a loss that
+            stays NaN or infinite.
+        Stopped: SIGINT or SIGTERM was received; the state has been written.
     """
     device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if settings.threads:
@@ -70,30 +83,35 @@ def train(settings: TrainSettings, out: Path, *, resume: bool = False) -> None:
             device = torch.device("cuda", world.local_rank)
             torch.cuda.set_device(device)
         if settings.batch_size % world.size:
-            raise StrAppError(f"batch_size={settings.batch_size} cannot be shared by {world.size} processes")
+            raise StrAppError(f"batch_size={settings.batch_size} is not a multiple of the {world.size} processes")
         _Run(settings, out, device, world, resume).go(stop)
 
 
 class _Run:
-    """The objects of one run. `go` is the loop; the rest is what it is made of."""
+    """The objects of one run. `go` is the loop, which calls the other methods."""
 
     def __init__(self, settings: TrainSettings, out: Path, device: torch.device, world: World, resume: bool) -> None:
         self.settings, self.out, self.device, self.world = settings, out, device, world
         self.state_path = out / "last.pt"
         self.precision = resolve_precision(settings.precision, has_bf16(device))
         if not resume and self.state_path.exists():
-            raise StrAppError(f"{out} holds a run already: add --resume to go on with it, or choose another --out")
+            raise StrAppError(f"{out} contains a run already: add --resume to continue it, or choose another --out")
         self.sources = [open_source(Path(path)) for path in settings.train]
         self.validation = [open_source(Path(path)) for path in settings.validation]
 
-        # Processes that step alone between means exchange nothing else either.
-        self.alone = world.size > 1 and settings.average_every > 0
-        self.partners = World() if self.alone else world
+        # With local SGD, processes exchange nothing between two averages: each is a world of its own.
+        self.local_sgd = world.size > 1 and settings.average_every > 0
+        self.sync_world = World() if self.local_sgd else world
         torch.manual_seed(settings.seed)
         self.model, self.before = _initial_model(settings, resume)
+        charset, max_length = self.model.charset, self.model.architecture.max_length
+        for source in self.sources:
+            check_source(source, lambda text: why_unlearnable(text, charset, max_length))
+        for source in self.validation:
+            check_source(source, lambda text: why_unscorable(text, charset))
         if settings.frozen_stages:
             self.model.backbone.freeze(settings.frozen_stages)
-        if self.partners.size > 1:
+        if self.sync_world.size > 1:
             share_batch_norms(self.model)
         self.objective = Objective(
             self.model,
@@ -106,59 +124,73 @@ class _Run:
         self.optimizers = Optimizers(self.objective, settings)
         self.step = 0
         self.best = -1.0
-        self.seen = 0
-        self.unusable = 0
+        self.usage = _Usage([len(source) for source in self.sources])
+        self.skipped = 0  # consecutive steps without an update
+        self.pending = False  # whether the validation of this step, or the end of the run, is still to come
         if resume:
             self._restore(load_state(self.state_path))
         elif world.is_main:
             out.mkdir(parents=True, exist_ok=True)
-            save_settings(self.settings, out / "settings.json")
+            with naming(out / "settings.json"):
+                save_settings(self.settings, out / "settings.json")
         self.wrapped: nn.Module = self.objective
-        if self.partners.size > 1:
+        if self.sync_world.size > 1:
             ids = [device.index] if device.type == "cuda" else None
-            # Batch statistics are the same everywhere (share_batch_norms), so there is nothing to broadcast.
+            # Batch statistics are the same in all processes (share_batch_norms): no need to broadcast them.
             self.wrapped = DistributedDataParallel(self.objective, device_ids=ids, broadcast_buffers=False)
 
     def go(self, stop: list[int]) -> None:
         settings = self.settings
         self.objective.train()
-        losses = torch.zeros(5, device=self.device)  # the objective's three sums, characters + ends, characters
-        logged = written = time.monotonic()
+        losses = torch.zeros(5, device=self.device)  # sums of the three losses, characters + ends, characters
         logged_step = self.step
-        with RunLogger(self.out, self.step, settings.steps, quiet=not self.world.is_main) as logger:
+        with RunLogger(
+            self.out, self.step, settings.steps, quiet=not self.world.is_main, revalidate=self.pending
+        ) as logger:
             logger.say(self._describe())
+            if self.pending:
+                self._validate(logger)
+            elif self.step == 0:
+                self._write()
+            logged = written = time.monotonic()
+            patience = FIRST_STATE
             for batch in self._batches():
-                losses += self._update(batch.to(self.device))
-                self._count(batch, logger)
+                losses += self._update(batch.to(self.device), logger)
+                self.usage.count(batch)
+                for reason in self.usage.first_reasons(batch):
+                    logger.say(f"skipped: {reason}")
                 self.step += 1
                 logger.advance(self.step)
                 last = self.step == settings.steps
-                if self.alone:
+                if self.local_sgd:
                     if self.step % settings.average_every and not last:
                         continue
                     self.world.average_([*self.objective.state_dict().values(), *self.optimizers.tensors()])
                 if self.step % settings.log_every == 0 or last:
                     now = time.monotonic()
-                    rate = (self.step - logged_step) * settings.batch_size / (now - logged)
-                    self._log(logger, losses, rate)
+                    self._check_usage()
+                    self._log(logger, losses, (self.step - logged_step) * settings.batch_size / (now - logged))
                     losses.zero_()
                     logged, logged_step = now, self.step
-                if self.validation and (self.step % settings.validate_every == 0 or last):
+                self.pending = last or (bool(self.validation) and self.step % settings.validate_every == 0)
+                stopping = self._any(bool(stop))
+                at_risk = min(patience, 60 * settings.checkpoint_minutes)
+                if self.pending or stopping or self._any(time.monotonic() - written > at_risk):
+                    self._write()
+                    written, patience = time.monotonic(), 2 * patience
+                if last or (self.pending and not stopping):
                     self._validate(logger)
                     logged, logged_step = time.monotonic(), self.step
-                stopping = self._any(bool(stop))
-                if last or stopping or self._any(time.monotonic() - written > 60 * settings.checkpoint_minutes):
-                    self._write()
-                    self._any(False)  # the others wait here
-                    written = time.monotonic()
                 if stopping and not last:
                     signum = stop[0] if stop else signal.SIGTERM
-                    raise Stopped(f"stopped after step {self.step}; go on with --out {self.out} --resume", signum)
+                    raise Stopped(f"stopped after step {self.step}; continue with --out {self.out} --resume", signum)
             if self.world.is_main:
                 self._finish(logger)
+            self.pending = False
+            self._write()
 
     def _batches(self) -> Iterator[Batch]:
-        """This process's batches from the present step on."""
+        """This process's batches from the current step on."""
         settings, model = self.settings, self.model
         samples = TrainingSamples(
             self.sources,
@@ -184,66 +216,87 @@ class _Run:
         batches = itertools.chain.from_iterable(groups)
         return itertools.islice(batches, first % settings.group, first % settings.group + settings.steps - first)
 
-    def _update(self, batch: Batch) -> Tensor:
-        """One optimiser step; the batch's loss sums and counts, (5,)."""
+    def _update(self, batch: Batch, logger: RunLogger) -> Tensor:
+        """One optimiser step. Returns the batch's sums of losses and its counts, (5,); zeros if it was skipped."""
         settings = self.settings
         self.optimizers.set_rate(schedule(self.step, settings))
-        # Dropout depends on the step alone, so a resumed run needs no generator state.
+        # Dropout depends on the step only, so that a resumed run needs no generator state.
         torch.manual_seed((settings.seed * 1_000_003 + self.step) * 1009 + self.world.rank)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             sums = self.wrapped(*batch[:5])
         characters = batch.lengths.sum()
-        counts = self.partners.sum(torch.stack([characters + len(batch.lengths), characters]).to(sums))
-        falling = min(1.0, 2 * self.step / settings.steps)
-        ctc = settings.ctc_weight + (settings.ctc_weight_end - settings.ctc_weight) * falling
-        outside = settings.attention_weight + (settings.attention_weight_end - settings.attention_weight) * falling
-        loss = sums[0] / counts[0] + (ctc * sums[1] + outside * sums[2]) / counts[1].clamp_min(1)
+        counts = self.sync_world.sum(torch.stack([characters + len(batch.lengths), characters]).to(sums))
+        progress = min(1.0, 2 * self.step / settings.steps)
+        ctc = settings.ctc_weight + (settings.ctc_weight_end - settings.ctc_weight) * progress
+        attention = settings.attention_weight + (settings.attention_weight_end - settings.attention_weight) * progress
+        loss = sums[0] / counts[0].clamp_min(1) + (ctc * sums[1] + attention * sums[2]) / counts[1].clamp_min(1)
         self.optimizers.zero_grad()
-        (loss * self.partners.size).backward()  # DDP takes the mean over processes; the sums are of the whole batch
-        nn.utils.clip_grad_norm_(self.objective.parameters(), settings.clip_norm)
+        # DDP averages gradients over the processes, while the loss is normalised by the whole batch.
+        (loss * self.sync_world.size).backward()
+        norm = nn.utils.clip_grad_norm_(self.objective.parameters(), settings.clip_norm)
+        sums = self.sync_world.sum(sums.detach())
+        if not (norm.isfinite() and sums.isfinite().all()):  # the same in all processes
+            self._skip(logger)
+            return torch.zeros(5, device=self.device)
+        self.skipped = 0
         self.optimizers.step()
         self.averaged.update_parameters(self.model)
-        return torch.cat([self.partners.sum(sums.detach()), counts])
+        return torch.cat([sums, counts])
 
-    def _count(self, batch: Batch, logger: RunLogger) -> None:
-        """Keep the share of unusable samples in view; stop when it is past the limit."""
-        seen, unusable = self.partners.sum(torch.tensor([batch.seen, len(batch.unusable)])).tolist()
-        for reason in batch.unusable[: max(0, 5 - self.unusable)]:
-            logger.say(f"skipped: {reason}")
-        self.seen += seen
-        self.unusable += unusable
-        limit = self.settings.unusable_limit
-        if self.seen >= 1000 and self.unusable > limit * self.seen:
+    def _skip(self, logger: RunLogger) -> None:
+        """Undo what a forward pass with NaN or infinite values changed; stop if there are too many in a row."""
+        for buffer, good in zip(self.model.buffers(), self.averaged.module.buffers(), strict=True):
+            buffer.copy_(good)  # batch norm statistics; `averaged` has those of the last update
+        self.skipped += 1
+        logger.say(
+            f"step {self.step + 1}: loss or gradients are NaN or infinite; step skipped ({self.skipped} in a row)"
+        )
+        if self.skipped == MAX_SKIPPED:
             raise StrAppError(
-                f"{self.unusable} of {self.seen} samples are unusable, more than unusable_limit={limit:g}; "
-                f"the last: {batch.unusable[-1] if batch.unusable else 'in another process'}"
+                f"loss is NaN or infinite at step {self.step + 1}: {MAX_SKIPPED} steps in a row were skipped. "
+                f"{self._kept()}; resume with a lower learning_rate"
+            )
+
+    def _check_usage(self) -> None:
+        """Merge the counts of all processes, and stop if too many samples are unusable."""
+        self.usage.merge(self.world)
+        seen, unusable = self.usage.seen, len(self.usage.unusable)
+        limit = self.settings.unusable_limit
+        if self.usage.positions >= 1000 and unusable > limit * seen:
+            raise StrAppError(
+                f"{unusable} of {seen} samples are unusable, more than unusable_limit={limit:g}; "
+                f"the last: {self.usage.last_reason or 'in another process'}"
             )
 
     def _log(self, logger: RunLogger, losses: Tensor, rate: float) -> None:
-        characters, ctc, outside, ends, count = losses.tolist()
+        characters, ctc, attention, ends, count = losses.tolist()
+        if not ends:  # no step of the interval had a usable sample or finite gradients
+            return
         values = {
             "loss/characters": characters / ends,
             "loss/ctc": ctc / max(count, 1),
-            "loss/attention": outside / max(count, 1),
+            "loss/attention": attention / max(count, 1),
             "learning_rate": self.settings.learning_rate * schedule(self.step - 1, self.settings),
             "samples_per_second": rate,
-            "unusable": float(self.unusable),
+            "unusable": float(len(self.usage.unusable)),
         }
-        if not all(map(math.isfinite, values.values())):
-            raise StrAppError(
-                f"step {self.step}: the loss is no number any more; {self.state_path} is from before: resume with a "
-                "lower learning_rate"
-            )
         parts = (f"loss {values['loss/characters']:.3f}", f"ctc {values['loss/ctc']:.3f}", f"{rate:.0f} crops/s")
         logger.metrics(self.step, values, "  ".join(parts))
 
     def _validate(self, logger: RunLogger) -> None:
-        """Score the averaged weights; keep them as best.safetensors when they are."""
-        if self.world.is_main:
+        """Score the averaged weights, and keep them as best.safetensors if they are the best so far."""
+        if self.validation and self.world.is_main:
             limit = self.settings.validation_limit or None
             reader = Reader(make_engine(self._averaged_model(), device=str(self.device)), batch_size=64)
-            # Without a search: young weights are sure of nothing, and all would be searched.
-            results = [evaluate_source(reader, source, limit=limit, beam=1) for source in self.validation]
+
+            def heartbeat(_: int) -> None:
+                logger.heartbeat(f"validating step {self.step} …")
+
+            # Greedy: early in training no reading is certain, and all of them would be searched.
+            results = [
+                evaluate_source(reader, source, limit=limit, beam=1, on_progress=heartbeat)
+                for source in self.validation
+            ]
             scores = [result.score() for result in results]
             accuracy = sum(score.correct for score in scores) / sum(score.n for score in scores) * 100
             values = {f"accuracy/{score.name}": score.accuracy for score in scores}
@@ -252,18 +305,23 @@ class _Run:
             if accuracy > self.best:
                 self.best = accuracy
                 self._release("best.safetensors", results)
-        self._any(False)  # the others wait here
+        self.pending = self.step == self.settings.steps  # the end is still to come
+        self._any(False)  # the other processes wait here
 
     def _finish(self, logger: RunLogger) -> None:
-        """Calibrate and score the best weights, or without validation data take the last as the best."""
+        """Calibrate and score the best weights; without validation data, the last weights are the best."""
         best = self.out / "best.safetensors"
         if not self.validation:
             self._release(best.name, [])
             return
-        scores = [result.score() for result in calibrate_and_score(best, self.validation, str(self.device))]
+        results = calibrate_and_score(
+            best, self.validation, str(self.device), lambda _: logger.heartbeat(f"scoring {best} …")
+        )
+        scores = [result.score() for result in results]
         logger.say(f"{best}: " + ", ".join(f"{s.name} {s.accuracy:.2f} (n = {s.n}, ECE {s.ece:.1f})" for s in scores))
 
     def _release(self, name: str, results: list[SetResult]) -> None:
+        self._check_finite()
         info = {
             "name": self.settings.preset,
             "training": {
@@ -275,30 +333,46 @@ class _Run:
             },
             "metrics": {"validation": [result.score().as_json() for result in results]},
         }
-        save_checkpoint(self.out / name, self._averaged_model(), info)
+        with naming(self.out / name):
+            save_checkpoint(self.out / name, self._averaged_model(), info)
 
     def _averaged_model(self) -> Recognizer:
         model = self.averaged.module
         assert isinstance(model, Recognizer)
         return model
 
+    def _check_finite(self) -> None:
+        """Raise StrAppError rather than overwrite good weights with NaN or infinite ones."""
+        for module in (self.objective, self.averaged):
+            for name, tensor in module.state_dict().items():
+                if not tensor.isfinite().all():
+                    raise StrAppError(
+                        f"weights are NaN or infinite at step {self.step}: {name}. {self._kept()}; resume with a lower "
+                        "learning_rate"
+                    )
+
+    def _kept(self) -> str:
+        """The files of the run that hold its last good weights, for messages."""
+        names = [name for name in ("last.pt", "last.safetensors", "best.safetensors") if (self.out / name).is_file()]
+        return f"{self.out} keeps {', '.join(names)} from before" if names else f"{self.out} holds no weights yet"
+
     def _write(self) -> None:
-        if not self.world.is_main:
-            return
-        self._release("last.safetensors", [])
-        save_state(
-            self.state_path,
-            {
+        """Write the state and the averaged weights; the other processes wait."""
+        self.usage.merge(self.world)
+        if self.world.is_main:
+            self._release("last.safetensors", [])
+            state = {
                 "step": self.step,
                 "best": self.best,
-                "seen": self.seen,
-                "unusable": self.unusable,
+                "pending": self.pending,
                 "before": self.before,
+                "usage": self.usage.state_dict(),
                 "objective": self.objective.state_dict(),
                 "averaged": self.averaged.state_dict(),
                 "optimizers": self.optimizers.state_dict(),
-            },
-        )
+            }
+            save_state(self.state_path, state)
+        self._any(False)
 
     def _restore(self, state: dict[str, Any]) -> None:
         try:
@@ -306,12 +380,14 @@ class _Run:
             self.averaged.load_state_dict(state["averaged"])
             self.optimizers.load_state_dict(state["optimizers"])
             self.step, self.best = state["step"], state["best"]
-            self.seen, self.unusable = state["seen"], state["unusable"]
+            # Older states lack these.
             self.before = state.get("before", {})
+            self.pending = state.get("pending", False)
+            self.usage.load_state_dict(state.get("usage", {}))
         except (KeyError, RuntimeError, ValueError) as error:
-            raise StrAppError(f"{self.state_path} does not fit these settings: {error}") from error
-        if self.step >= self.settings.steps:
-            raise StrAppError(f"{self.out}: all {self.settings.steps} steps are done; --set steps=N goes on to N")
+            raise StrAppError(f"{self.state_path} does not match these settings: {error}") from error
+        if self.step >= self.settings.steps and not self.pending:
+            raise StrAppError(f"{self.out}: all {self.settings.steps} steps are done; --set steps=N continues to N")
 
     def _any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
@@ -327,11 +403,67 @@ class _Run:
         )
 
 
-COOLING = 0.2  # share of a run in which a constant rate falls at last
+class _Usage:
+    """Counts distinct samples: how many the run has seen, and which of them are unusable.
+
+    Args:
+        sizes: number of samples in each source.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._sizes = sizes
+        self._requests: Counter[int] = Counter()  # source → samples requested, repetitions included
+        self._recent: Counter[int] = Counter()  # those of this process since the last merge
+        self.unusable: set[SampleId] = set()
+        self.last_reason = ""
+        self._named = 0
+
+    @property
+    def positions(self) -> int:
+        """Samples requested in all processes, with repetitions."""
+        return self._requests.total()
+
+    @property
+    def seen(self) -> int:
+        """Distinct samples requested: no sample of a source is repeated before all of it have been requested."""
+        return sum(min(size, self._requests[source]) for source, size in enumerate(self._sizes))
+
+    def count(self, batch: Batch) -> None:
+        """Count a batch of this process."""
+        self._recent.update(source for source, _ in batch.seen)
+
+    def first_reasons(self, batch: Batch) -> list[str]:
+        """Note the unusable samples of a batch; the reasons of new ones, as long as they are among the first five."""
+        reasons = [reason for key, reason in batch.unusable.items() if key not in self.unusable]
+        self.unusable.update(batch.unusable)
+        self.last_reason = reasons[-1] if reasons else self.last_reason
+        reasons = reasons[: max(0, 5 - self._named)]
+        self._named += len(reasons)
+        return reasons
+
+    def merge(self, world: World) -> None:
+        """Combine the counts of all processes."""
+        for recent, unusable in world.gather((self._recent, self.unusable)):
+            self._requests.update(recent)
+            self.unusable = self.unusable | unusable
+        self._recent = Counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """For `load_state_dict`, in types that `save_state` accepts."""
+        return {"requests": dict(self._requests), "unusable": sorted(self.unusable)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the counts; an empty dictionary leaves them at zero."""
+        self._requests = Counter(state.get("requests", {}))
+        self.unusable = {(source, index) for source, index in state.get("unusable", [])}
+        self._named = len(self.unusable)
+
+
+COOLING = 0.2  # share of the steps, at the end of a run, in which a constant rate falls
 
 
 def schedule(step: int, settings: TrainSettings) -> float:
-    """Learning rate as a share of its peak: linear warm-up, then `settings.schedule` to a hundredth."""
+    """Learning rate as a share of its peak: linear warm-up, then `settings.schedule`, down to a hundredth."""
     if step < settings.warmup_steps:
         return (step + 1) / settings.warmup_steps
     if settings.schedule == "constant":
@@ -341,7 +473,7 @@ def schedule(step: int, settings: TrainSettings) -> float:
 
 
 def _initial_model(settings: TrainSettings, resume: bool) -> tuple[Recognizer, dict[str, Any]]:
-    """The network before its first step, and the training that the weights it starts from have had."""
+    """The network before its first step, and the training record of the weights that it starts from."""
     model = Recognizer(settings.architecture, Charset(settings.charset or PRINTABLE_94), settings.preprocessing)
     before: dict[str, Any] = {}
     if settings.start_from and not resume:
@@ -354,7 +486,7 @@ def _initial_model(settings: TrainSettings, resume: bool) -> tuple[Recognizer, d
 def _averaging(decay: float) -> Any:
     @torch.no_grad()
     def average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        # The young average follows quickly, or it would carry the random start along.
+        # The average follows quickly at first; otherwise it would retain the random initial weights.
         weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
         torch._foreach_lerp_(averaged, current, weight)
 
@@ -364,24 +496,24 @@ def _averaging(decay: float) -> Any:
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    # Ctrl-C and service managers signal the whole group. The main process decides when to stop: a worker that died
-    # of the same signal would be an error there. Workers end with their parent in any case.
+    # Ctrl-C and service managers signal the whole process group. The main process decides when to stop, and a worker
+    # killed by the same signal would raise an error there. Workers end with their parent anyway.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying of the first; the second one of a kind acts as usual."""
+    """Collect SIGINT and SIGTERM; the second signal of a kind has its usual effect."""
     received: list[int] = []
     previous: dict[signal.Signals, Any] = {}
 
-    def note(signum: int, frame: object) -> None:
+    def record(signum: int, frame: object) -> None:
         received.append(signum)
         signal.signal(signum, previous[signal.Signals(signum)])
 
     for signum in (signal.SIGINT, signal.SIGTERM):
-        previous[signum] = signal.signal(signum, note)
+        previous[signum] = signal.signal(signum, record)
     try:
         yield received
     finally:

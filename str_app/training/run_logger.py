@@ -1,4 +1,4 @@
-"""What a run says while it goes: a progress bar or plain lines, metrics.jsonl, TensorBoard."""
+"""The log of a run: a progress bar or plain lines, metrics.jsonl, TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import contextlib
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from str_app.models.checkpoint import replace_file
+from str_app.training.state import naming
 
 METRICS = "metrics.jsonl"
+HEARTBEAT = 30.0  # seconds; without a terminal, no longer silence than this
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
-    """What the run under `out` has logged, a mapping for each line, oldest first; nothing where no run began.
+    """The metrics that the run in `out` has logged, oldest first; empty if there is no run.
 
-    The last line of a run that was killed may be half; it is left out.
+    An incomplete last line, which a killed run may leave, is skipped.
     """
     path = out / METRICS
     logged = []
@@ -30,21 +33,34 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
 
 
 class RunLogger:
-    """Writes metrics under `out`; use it as a context manager.
+    """Logs a run in `out`; a context manager.
 
     Args:
         out: the run's folder.
-        first_step: metrics from this step on are dropped from an earlier, interrupted part of the run.
-        steps: of the whole run.
-        quiet: say and write nothing (processes other than the main one).
+        first_step: step of the state from which the run continues, 0 for a new run. Metrics of later steps, from an
+            interrupted part of the run, are removed.
+        steps: number of steps of the whole run.
+        quiet: print and write nothing; for all processes but the main one.
+        revalidate: also remove the validation metrics of `first_step`, which will be validated again.
+        clock: seconds, for the time left and the heartbeat.
     """
 
-    def __init__(self, out: Path, first_step: int, steps: int, quiet: bool) -> None:
+    def __init__(
+        self,
+        out: Path,
+        first_step: int,
+        steps: int,
+        quiet: bool,
+        revalidate: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._out = out
         self._first_step = first_step
         self._steps = steps
         self._quiet = quiet
-        self._started = time.monotonic()
+        self._revalidate = revalidate
+        self._clock = clock
+        self._started = self._last_line = clock()
         self._stack = contextlib.ExitStack()
         self._progress: Progress | None = None
         self._writer: Any = None
@@ -56,9 +72,13 @@ class RunLogger:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            self.say("tensorboard is not installed (extra `train`): metrics go to metrics.jsonl alone")
+            self.say("tensorboard is not installed (extra `train`): metrics are written to metrics.jsonl only")
         else:
-            writer = SummaryWriter(str(self._out / "tensorboard"), purge_step=self._first_step)
+            folder = self._out / "tensorboard"
+            if self._first_step == 0:  # events of a run that was killed before its first step
+                for events in folder.glob("events.out.tfevents.*"):
+                    events.unlink()
+            writer = SummaryWriter(str(folder), purge_step=self._first_step + 1)
             self._writer = writer
             self._stack.callback(writer.close)
         if sys.stderr.isatty():
@@ -72,37 +92,53 @@ class RunLogger:
         self._stack.close()
 
     def _open_lines(self) -> TextIO:
-        kept = [values for values in read_metrics(self._out) if values["step"] <= self._first_step]
+        def is_kept(values: dict[str, Any]) -> bool:
+            repeated = self._revalidate and values["step"] == self._first_step and "accuracy" in values
+            return values["step"] <= self._first_step and not repeated
+
         path = self._out / METRICS
-        replace_file(path, "".join(json.dumps(values) + "\n" for values in kept).encode())  # a kill now loses nothing
-        return path.open("a", encoding="utf-8")
+        kept = "".join(json.dumps(values) + "\n" for values in read_metrics(self._out) if is_kept(values))
+        with naming(path):
+            replace_file(path, kept.encode())  # atomic: a kill at this moment loses nothing
+            return path.open("a", encoding="utf-8")
 
     def advance(self, step: int) -> None:
-        """Move the bar."""
+        """Report that `step` steps are done."""
         if self._progress is not None:
             self._progress.update(self._task, completed=step)
+        self.heartbeat(f"step {step}/{self._steps}  {self._minutes_left(step):.0f} min left")
 
     def metrics(self, step: int, values: dict[str, float], summary: str) -> None:
-        """Record numbers of a step, and say `summary` with the time left."""
+        """Record the metrics of a step, and print `summary` with the time left."""
         if self._quiet:
             return
-        self._lines.write(json.dumps({"step": step, **{key: round(value, 6) for key, value in values.items()}}) + "\n")
-        self._lines.flush()
+        line = {"step": step, **{key: round(value, 6) for key, value in values.items()}}
+        with naming(self._out / METRICS):
+            self._lines.write(json.dumps(line) + "\n")
+            self._lines.flush()
         if self._writer is not None:
             for key, value in values.items():
                 self._writer.add_scalar(key, value, step)
         if self._progress is not None:
             self._progress.update(self._task, description=summary)
         else:
-            elapsed = time.monotonic() - self._started
-            left = elapsed / max(step - self._first_step, 1) * (self._steps - step)
-            self.say(f"step {step}/{self._steps}  {summary}  {left / 60:.0f} min left")
+            self.say(f"step {step}/{self._steps}  {summary}  {self._minutes_left(step):.0f} min left")
+
+    def heartbeat(self, line: str) -> None:
+        """Print `line` if there is no progress bar and nothing has been printed for `HEARTBEAT` seconds."""
+        if self._progress is None and self._clock() - self._last_line >= HEARTBEAT:
+            self.say(line)
 
     def say(self, line: str) -> None:
-        """A line for people."""
+        """Print a line."""
         if self._quiet:
             return
+        self._last_line = self._clock()
         if self._progress is not None:
             self._progress.console.print(line, highlight=False, markup=False)
         else:
             print(line, file=sys.stderr, flush=True)
+
+    def _minutes_left(self, step: int) -> float:
+        elapsed = self._clock() - self._started
+        return elapsed / max(step - self._first_step, 1) * (self._steps - step) / 60

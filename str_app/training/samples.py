@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +14,16 @@ from torch.utils.data import Dataset, Sampler
 from str_app.datasets.augmentation import Augmentation
 from str_app.datasets.mixing import Mixture
 from str_app.datasets.sample import Sample, Source, UnreadableSample
+from str_app.errors import StrAppError
+from str_app.evaluation.protocol import protocol_of
 from str_app.models.charset import Charset
 from str_app.models.preprocessing import Preprocessing, widen
 
+SampleId = tuple[int, int]  # index of a source, and of a sample in it
+
 
 class Prepared(NamedTuple):
-    """One sample as the network reads it: canvas, covered columns, character indices, boxes (T, 4) in canvas pixels."""
+    """One preprocessed sample: canvas, covered columns, character indices, boxes (T, 4) in canvas pixels."""
 
     canvas: npt.NDArray[np.uint8]
     width: int
@@ -31,13 +35,13 @@ class Batch(NamedTuple):
     """A batch of B samples; T is the longest label's length plus one.
 
     Attributes:
-        canvases: uint8 (B, height, W, 3), W the canvas width that the widest of them needs.
+        canvases: uint8 (B, height, W, 3); W is the canvas width that the widest sample needs.
         widths: int64 (B,), covered canvas columns.
         targets: int64 (B, T), character indices, 0 from the end token on.
-        lengths: int64 (B,), characters of each label, end token not counted.
-        boxes: float32 (B, T, 4), x0, y0, x1, y1 in canvas pixels; NaN where not known.
-        seen: how many samples of the stream were asked for; the first batch of a group counts for all of it.
-        unusable: why each of the missing ones was left out.
+        lengths: int64 (B,), characters of each label without the end token.
+        boxes: float32 (B, T, 4), x0, y0, x1, y1 in canvas pixels; NaN where unknown.
+        seen: (source, index) of every sample requested; the first batch of a group carries those of the whole group.
+        unusable: (source, index) → reason, of the samples among them that are left out.
     """
 
     canvases: Tensor
@@ -45,8 +49,8 @@ class Batch(NamedTuple):
     targets: Tensor
     lengths: Tensor
     boxes: Tensor
-    seen: int = 0
-    unusable: list[str] = []  # noqa: RUF012 - never changed
+    seen: list[SampleId] = []  # noqa: RUF012 - never changed
+    unusable: dict[SampleId, str] = {}  # noqa: RUF012 - never changed
 
     def to(self, device: torch.device) -> Batch:
         """The batch with its tensors on `device`."""
@@ -56,8 +60,8 @@ class Batch(NamedTuple):
 class TrainingSamples(Dataset["list[Batch]"]):
     """The endless training stream: positions → batches of augmented, preprocessed samples.
 
-    A sample is a pure function of (sources, weights, seed, position), so order and augmentation are the same for any
-    number of workers, and resuming is to go on counting.
+    A sample is a pure function of (sources, weights, seed, position): order and augmentation do not depend on the
+    number of workers, and a resumed run continues at the next position.
     """
 
     def __init__(
@@ -81,31 +85,31 @@ class TrainingSamples(Dataset["list[Batch]"]):
         self._group = group
 
     def __getitems__(self, positions: list[int]) -> list[Batch]:
-        """`group` batches of the samples at `positions`: sorted by width, cut, and the batches shuffled.
+        """The samples at `positions` in `group` batches: sorted by width, divided, and the batches shuffled.
 
-        Crops of like width share a narrow canvas and labels of like length, which saves a third of the arithmetic.
+        Crops of similar width share a narrow canvas and have labels of similar length, which saves a third of the
+        arithmetic.
         """
-        samples = [self.prepare(position) for position in positions]
-        usable = sorted((one for one in samples if not isinstance(one, str)), key=lambda one: one.width)
-        unusable = [one for one in samples if isinstance(one, str)]
+        seen = [self._mixture.locate(position) for position in positions]
+        samples = [self.prepare(sample_id, position) for sample_id, position in zip(seen, positions, strict=True)]
+        usable = sorted((sample for sample in samples if not isinstance(sample, str)), key=lambda sample: sample.width)
+        unusable = {key: reason for key, reason in zip(seen, samples, strict=True) if isinstance(reason, str)}
         order = np.random.default_rng([self._seed, positions[0]]).permutation(self._group)
         cuts = [len(usable) * k // self._group for k in range(self._group + 1)]
         batches = [collate(usable[cuts[k] : cuts[k + 1]], self._preprocessing) for k in order]
-        batches[0] = batches[0]._replace(seen=len(samples), unusable=unusable)
+        batches[0] = batches[0]._replace(seen=seen, unusable=unusable)
         return batches
 
-    def prepare(self, position: int) -> Prepared | str:
-        """The sample at `position`, or the reason why it is unusable."""
-        which, index = self._mixture.locate(position)
-        source = self._sources[which]
-        place = f"{source.name}, {source.identifier(index)}"
+    def prepare(self, sample_id: SampleId, position: int) -> Prepared | str:
+        """The sample, augmented as at `position` of the stream, or the reason why it is unusable."""
+        source, index = self._sources[sample_id[0]], sample_id[1]
         try:
             sample = source[index]
         except UnreadableSample as error:
             return str(error)
         reason = why_unlearnable(sample.text, self._charset, self._max_length)
         if reason:
-            return f"{place}: {reason}"
+            return f"{source.name}, {source.identifier(index)}: {reason}"
         return self._prepare(self._augmentation(sample, (self._seed, position)))
 
     def _prepare(self, sample: Sample) -> Prepared:
@@ -119,13 +123,61 @@ class TrainingSamples(Dataset["list[Batch]"]):
 
 
 def why_unlearnable(text: str, charset: Charset, max_length: int) -> str:
-    """Why a network of this charset and length cannot learn a label; empty where it can."""
+    """Why a network with this charset and maximum length cannot learn a label; empty if it can."""
     if not text:
         return "empty label"
     if len(text) > max_length:
         return f"{len(text)} characters, the model reads at most {max_length}"
     missing = charset.missing(text)
     return f"{sorted(missing)[0]!r} of {text!r} is not in the charset" if missing else ""
+
+
+def why_unscorable(text: str, charset: Charset) -> str:
+    """Why no reading by a network of this charset can match a validation label; empty if one can."""
+    protocol = protocol_of(charset)
+    compared = protocol.fold(text)
+    if not compared:
+        return f"{text!r} has no character that is compared"
+    missing = set(compared) - set(protocol.fold(charset.characters))
+    return f"{min(missing)!r} of {text!r} is not in the charset" if missing else ""
+
+
+def check_source(source: Source, problem_of: Callable[[str], str], samples: int = 1000) -> None:
+    """Check, before a run starts, that `source` has usable labels and an image that can be decoded.
+
+    Args:
+        source: training or validation data.
+        problem_of: why a label is unusable; an empty text if it is usable.
+        samples: maximum number of samples to check, evenly spaced.
+
+    Raises:
+        StrAppError: none of the samples checked has a usable label, or none of the usable ones a readable image.
+    """
+    if not len(source):
+        raise StrAppError(f"{source.name}: the data set is empty")
+    count = min(samples, len(source))
+    usable, reason = [], ""
+    for index in (k * len(source) // count for k in range(count)):
+        try:
+            problem = problem_of(source.label(index))
+        except UnreadableSample as error:
+            problem = str(error)
+        if problem:
+            reason = reason or problem
+        else:
+            usable.append(index)
+    if not usable:
+        raise StrAppError(
+            f"{source.name}: none of the {count} labels checked is usable: {reason}; "
+            "--charset FILE sets the characters of the network"
+        )
+    for index in usable:
+        try:
+            source[index]
+            return
+        except UnreadableSample as error:
+            reason = str(error)
+    raise StrAppError(f"{source.name}: none of the {len(usable)} images checked can be decoded, the last: {reason}")
 
 
 class Positions(Sampler[list[int]]):
@@ -147,7 +199,7 @@ class Positions(Sampler[list[int]]):
 
 
 def collate(items: Sequence[Prepared], preprocessing: Preprocessing) -> Batch:
-    """Stack samples on the narrowest canvas that holds them all."""
+    """Stack samples on the narrowest canvas that fits all of them."""
     canvas_width = max((item.canvas.shape[1] for item in items), default=preprocessing.widths[0])
     steps = max((len(item.target) for item in items), default=1)
     canvases = np.zeros((len(items), preprocessing.height, canvas_width, 3), dtype=np.uint8)

@@ -1,8 +1,10 @@
-"""All that a run needs to go on where it stopped."""
+"""The training state: everything that a run needs to continue."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +14,40 @@ from str_app.errors import StrAppError
 from str_app.models.checkpoint import replace_file
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn an OSError while writing `path`, such as a full disk, into a StrAppError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StrAppError(f"{path}: {reason}; the previous version of the file, if any, is kept") from error
+
+
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors, numbers, strings and their containers, replacing `path` in one step."""
+    """Write tensors, numbers, strings and containers of them, replacing `path` atomically.
+
+    Raises:
+        StrAppError: the file cannot be written.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    replace_file(path, buffer.getvalue())
+    with naming(path):
+        replace_file(path, buffer.getvalue())
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """What `save_state` wrote; nothing in the file is executed.
+    """Load what `save_state` wrote. Nothing in the file is executed.
 
     Raises:
-        StrAppError: missing or damaged.
+        StrAppError: the file is missing or damaged.
     """
     if not path.is_file():
-        raise StrAppError(f"{path}: not there, so there is no run to resume; leave out --resume to start one")
+        raise StrAppError(f"{path}: no such file, so there is no run to resume; leave out --resume to start one")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many kinds for a broken file
-        raise StrAppError(f"{path}: damaged training state ({error}); start again from best.safetensors") from error
+    except Exception as error:  # torch.load raises many kinds of exceptions for a damaged file
+        raise StrAppError(
+            f"{path}: damaged training state ({error}); start a new run with --from best.safetensors"
+        ) from error
     return state

@@ -9,7 +9,7 @@ from str_app.models.charset import Charset
 from str_app.models.preprocessing import Preprocessing
 from str_app.models.recognizer import Recognizer
 from str_app.training.objective import Objective
-from tests.str_app.training.test_training import TINY
+from tests.str_app.training.tiny_run import TINY
 
 
 @pytest.mark.parametrize(("ctc", "attention"), [(True, True), (True, False), (False, True), (False, False)])
