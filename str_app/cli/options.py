@@ -19,8 +19,7 @@ Beam = Annotated[
     typer.Option(min=1, help="Beam width of the search where a reading is uncertain; 1: greedy only [default: 8]."),
 ]
 Prior = Annotated[bool, typer.Option(help="Prefer known words and numbers where the image is ambiguous.")]
-PRECISION_HELP = "Backbone precision: bf16, fp32, or auto (bf16 where the processor has instructions for it)."
-Precision = Annotated[precision.Precision, typer.Option(help=PRECISION_HELP)]
+Precision = Annotated[precision.Precision, typer.Option(help=precision.HELP)]
 
 Fonts = Annotated[
     Path | None, typer.Option(help="Folder with .ttf and .otf files. Default: the fonts installed on the system.")

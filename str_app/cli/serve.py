@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from str_app.cli import options
-from str_app.engines.precision import Precision as PrecisionName
+from str_app.engines import precision as precisions
 
 
 def serve(
@@ -20,7 +19,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one [default: 8000].")] = None,
     device: Annotated[str | None, typer.Option(help="Where the network runs: cpu or cuda [default: cpu].")] = None,
     precision: Annotated[
-        PrecisionName | None, typer.Option(help=f"{options.PRECISION_HELP[:-1]} [default: auto].")
+        precisions.Precision | None, typer.Option(help=f"{precisions.HELP[:-1]} [default: auto].")
     ] = None,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads of the network [default: the cores this process may use].")

@@ -29,6 +29,10 @@ def train(
     charset: Annotated[
         Path | None, typer.Option(help="Text file with the characters to learn; line breaks are ignored.")
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the checkpoints. Default: the preset, or with --from the name of the --out folder."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     set_: Annotated[
         list[str] | None,
@@ -44,16 +48,17 @@ def train(
     from str_app.training.settings import load_settings, make_settings, save_settings
 
     given: dict[str, object] = {}
-    for name, value in (
+    for field, value in (
         ("preset", preset),
         ("start_from", start_from),
+        ("name", name),
         ("train", tuple(map(str, train)) if train else None),
         ("weights", tuple(weights) if weights else None),
         ("validation", tuple(map(str, val)) if val else None),
         ("charset", _read_charset(charset) if charset else None),
     ):
         if value is not None:
-            given[name] = value
+            given[field] = value
     if resume and {"preset", "start_from", "charset"} & given.keys():
         raise StrAppError("--resume continues with the run's own model: leave out --preset, --from and --charset")
     base = load_settings(out / "settings.json") if resume else None

@@ -14,6 +14,7 @@ from str_app.datasets.sample import Source, UnreadableSample
 from str_app.errors import StrAppError
 from str_app.evaluation import metrics
 from str_app.evaluation.confidence import SelectiveMetrics, selective_metrics
+from str_app.evaluation.sources import evenly_spaced
 from str_app.models.charset import Charset
 from str_app.reader import Reader
 
@@ -201,8 +202,8 @@ def evaluate_source(
         raise StrAppError(
             f"{source.name}: none of its {len(labels)} labels has a digit or a letter: nothing to score{hint}"
         )
-    if limit is not None and limit < len(scorable):
-        scorable = [scorable[k * len(scorable) // limit] for k in range(limit)]
+    if limit is not None:
+        scorable = [scorable[k] for k in evenly_spaced(len(scorable), limit)]
     predictions: list[Prediction] = []
     for start in range(0, len(scorable), reader.batch_size):
         batch = scorable[start : start + reader.batch_size]

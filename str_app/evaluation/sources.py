@@ -28,6 +28,12 @@ class TestSet:
     lexicons: Mapping[int, Sequence[str]]
 
 
+def evenly_spaced(size: int, limit: int) -> list[int]:
+    """At most `limit` indices of a data set of this size, evenly spaced."""
+    count = min(limit, size)
+    return [k * size // count for k in range(count)]
+
+
 def open_test_sets(directories: Sequence[Path]) -> list[TestSet]:
     """Every data set in `directories`, each a data set or a folder of data sets, in the order given.
 

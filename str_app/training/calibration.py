@@ -1,4 +1,4 @@
-"""Fits the temperature that makes confidences honest."""
+"""Fits the temperature that calibrates confidences."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from str_app.decoding.scoring import ScoredGreedy, log_softmax, other_case_log_p
 from str_app.engines.load import make_engine
 from str_app.errors import StrAppError
 from str_app.evaluation.protocol import Protocol, protocol_of
+from str_app.evaluation.sources import evenly_spaced
 from str_app.models.preprocessing import Preprocessing
 from str_app.models.recognizer import Recognizer
 
@@ -24,17 +25,17 @@ TEMPERATURES = np.geomspace(0.5, 4.0, 141)  # steps of 1.5 %
 def fit_temperature(
     model: Recognizer, sources: Sequence[Source], *, device: str = "cpu", limit: int = 2000, batch_size: int = 64
 ) -> float:
-    """The temperature under which greedy readings' confidences explain best which of them are right.
+    """The temperature that calibrates the confidences of greedy readings (temperature scaling, arXiv 1706.04599).
 
-    Minimises the negative log-likelihood of right and wrong (by the protocol of the model's charset) given the
-    confidence of the whole reading. Temperature scaling: arXiv 1706.04599, applied to the sequence.
+    Minimises the negative log-likelihood of a reading being correct, under the protocol of the model's charset, where
+    the confidence of the whole reading is its probability.
 
     Args:
-        model: uncalibrated; its readings do not depend on the temperature.
+        model: the network; its greedy readings do not depend on the temperature.
         sources: labelled crops that were not trained on.
         device: where to run.
-        limit: crops of each source, evenly spaced.
-        batch_size: crops in one pass.
+        limit: maximum number of crops from each source, evenly spaced.
+        batch_size: crops per forward pass.
 
     Raises:
         StrAppError: no readable labelled crop.
@@ -42,11 +43,10 @@ def fit_temperature(
     engine = make_engine(model, device=device)
     tables: list[npt.NDArray[np.float64]] = []
     other_case = np.array(model.charset.other_case)
-    right: list[bool] = []
+    correct: list[bool] = []
     protocol = protocol_of(model.charset)
     for source in sources:
-        picked = [k * len(source) // min(limit, len(source)) for k in range(min(limit, len(source)))]
-        crops = _load(source, picked, engine.preprocessing, protocol)
+        crops = _load(source, evenly_spaced(len(source), limit), engine.preprocessing, protocol)
         for indices in batches_by_width([crop.canvas.shape[1] for crop in crops], batch_size):
             batch = [crops[index] for index in indices]
             covered = np.array([crop.covered for crop in batch], dtype=np.int64)
@@ -58,21 +58,21 @@ def fit_temperature(
                 tokens = np.array(model.charset.encode(result.text))[:, None]
                 others = other_case_log_probs(steps, tokens, other_case)
                 tables.append(np.column_stack([np.take_along_axis(steps, tokens, axis=1), others, steps]))
-                right.append(protocol.fold(result.text) == crop.label)
-    if not right:
-        raise StrAppError("no readable labelled crop to calibrate on")
-    return best_temperature(tables, np.array(right))
+                correct.append(protocol.fold(result.text) == crop.label)
+    if not correct:
+        raise StrAppError("no readable labelled crop to calibrate on; check the validation data")
+    return best_temperature(tables, np.array(correct))
 
 
-def best_temperature(readings: Sequence[npt.NDArray[np.float64]], right: npt.NDArray[np.bool_]) -> float:
-    """The temperature with the least negative log-likelihood of right and wrong.
+def best_temperature(readings: Sequence[npt.NDArray[np.float64]], correct: npt.NDArray[np.bool_]) -> float:
+    """The temperature of `TEMPERATURES` with the lowest negative log-likelihood.
 
     Args:
-        readings: (L, 2 + V) each, log-probabilities at each step: of the class chosen, of its other case (-inf where
-            there is none), of all classes.
-        right: bool (len(readings),).
+        readings: (L, 2 + V) each: log-probabilities at each step of the chosen class, of its other case (-inf if it has
+            none), and of all classes.
+        correct: bool (len(readings),).
     """
-    losses = [_loss(readings, right, temperature) for temperature in TEMPERATURES]
+    losses = [_loss(readings, correct, temperature) for temperature in TEMPERATURES]
     return float(TEMPERATURES[int(np.argmin(losses))])
 
 
@@ -83,7 +83,7 @@ class _Crop(NamedTuple):
 
 
 def _load(source: Source, indices: Sequence[int], preprocessing: Preprocessing, protocol: Protocol) -> list[_Crop]:
-    """The readable crops whose label has something to compare."""
+    """The readable crops whose label has a character that the protocol compares."""
     crops = []
     for index in indices:
         try:
@@ -95,12 +95,12 @@ def _load(source: Source, indices: Sequence[int], preprocessing: Preprocessing, 
     return crops
 
 
-def _loss(readings: Sequence[npt.NDArray[np.float64]], right: npt.NDArray[np.bool_], temperature: float) -> float:
-    """Mean negative log-likelihood of right and wrong at this temperature."""
+def _loss(readings: Sequence[npt.NDArray[np.float64]], correct: npt.NDArray[np.bool_], temperature: float) -> float:
+    """Mean negative log-likelihood of the readings being correct or not, at this temperature."""
     log_confidence = np.empty(len(readings))
-    for place, table in enumerate(readings):
+    for index, table in enumerate(readings):
         scaled = table / temperature
         chosen = np.logaddexp(scaled[:, 0], scaled[:, 1])
-        log_confidence[place] = (chosen - np.logaddexp.reduce(scaled[:, 2:], axis=1)).sum()
+        log_confidence[index] = (chosen - np.logaddexp.reduce(scaled[:, 2:], axis=1)).sum()
     confidence = np.clip(np.exp(log_confidence), 1e-6, 1 - 1e-6)
-    return float(-np.where(right, np.log(confidence), np.log1p(-confidence)).mean())
+    return float(-np.where(correct, np.log(confidence), np.log1p(-confidence)).mean())

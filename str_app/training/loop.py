@@ -93,6 +93,8 @@ class _Run:
     def __init__(self, settings: TrainSettings, out: Path, device: torch.device, world: World, resume: bool) -> None:
         self.settings, self.out, self.device, self.world = settings, out, device, world
         self.state_path = out / "last.pt"
+        # Fine-tuned weights are not those of the preset any more.
+        self.name = settings.name or (out.resolve().name if settings.start_from else settings.preset)
         self.precision = resolve_precision(settings.precision, has_bf16(device))
         if not resume and self.state_path.exists():
             raise StrAppError(f"{out} contains a run already: add --resume to continue it, or choose another --out")
@@ -248,9 +250,7 @@ class _Run:
         for buffer, good in zip(self.model.buffers(), self.averaged.module.buffers(), strict=True):
             buffer.copy_(good)  # batch norm statistics; `averaged` has those of the last update
         self.skipped += 1
-        logger.say(
-            f"step {self.step + 1}: loss or gradients are NaN or infinite; step skipped ({self.skipped} in a row)"
-        )
+        logger.say(f"step {self.step + 1} skipped: loss or gradients are NaN or infinite ({self.skipped} in a row)")
         if self.skipped == MAX_SKIPPED:
             raise StrAppError(
                 f"loss is NaN or infinite at step {self.step + 1}: {MAX_SKIPPED} steps in a row were skipped. "
@@ -323,7 +323,7 @@ class _Run:
     def _release(self, name: str, results: list[SetResult]) -> None:
         self._check_finite()
         info = {
-            "name": self.settings.preset,
+            "name": self.name,
             "training": {
                 "data": [source.name for source in self.sources],
                 "steps": self.step,
@@ -397,7 +397,7 @@ class _Run:
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         samples = sum(len(source) for source in self.sources)
         return (
-            f"{self.settings.preset}: {parameters / 1e6:.1f}M parameters, {samples:,} samples in "
+            f"{self.name}: {parameters / 1e6:.1f}M parameters, {samples:,} samples in "
             f"{len(self.sources)} sets, step {self.step} of {self.settings.steps}, {self.device}, "
             f"{self.precision}, {self.world.size} process(es), {torch.get_num_threads()} threads"
         )

@@ -16,6 +16,7 @@ from str_app.datasets.mixing import Mixture
 from str_app.datasets.sample import Sample, Source, UnreadableSample
 from str_app.errors import StrAppError
 from str_app.evaluation.protocol import protocol_of
+from str_app.evaluation.sources import evenly_spaced
 from str_app.models.charset import Charset
 from str_app.models.preprocessing import Preprocessing, widen
 
@@ -155,9 +156,9 @@ def check_source(source: Source, problem_of: Callable[[str], str], samples: int 
     """
     if not len(source):
         raise StrAppError(f"{source.name}: the data set is empty")
-    count = min(samples, len(source))
+    checked = evenly_spaced(len(source), samples)
     usable, reason = [], ""
-    for index in (k * len(source) // count for k in range(count)):
+    for index in checked:
         try:
             problem = problem_of(source.label(index))
         except UnreadableSample as error:
@@ -168,7 +169,7 @@ def check_source(source: Source, problem_of: Callable[[str], str], samples: int 
             usable.append(index)
     if not usable:
         raise StrAppError(
-            f"{source.name}: none of the {count} labels checked is usable: {reason}; "
+            f"{source.name}: none of the {len(checked)} labels checked is usable: {reason}; "
             "--charset FILE sets the characters of the network"
         )
     for index in usable:

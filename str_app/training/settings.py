@@ -40,6 +40,7 @@ class TrainSettings:
         charset: characters to learn, in order; empty is the 94 printable ASCII characters.
         start_from: name or path of a checkpoint to start from; empty is from scratch. Architecture, preprocessing and
             charset are the checkpoint's then, and some defaults are those of `FINE_TUNING`.
+        name: of the checkpoints; empty is the preset's name or, with `start_from`, the name of the run's folder.
         frozen_stages: with `start_from`, number of the backbone's first stages that are not trained, nor the stem; 0
             trains everything. 1 saves a seventh of a step's time, and with few crops there is less to forget.
         steps: optimiser steps.
@@ -85,6 +86,7 @@ class TrainSettings:
     validation: tuple[str, ...] = ()
     charset: str = ""
     start_from: str = ""
+    name: str = ""
     frozen_stages: int = 0
     steps: int = 20_000
     batch_size: int = 64

@@ -34,7 +34,7 @@ def test_a_step_without_finite_gradients_is_skipped(
     def spoil(step: int, objective: Objective, losses: torch.Tensor) -> torch.Tensor:
         if step != 3:
             return losses
-        next(iter(objective.model.buffers())).fill_(torch.nan)  # statistics of a batch norm
+        next(iter(objective.model.buffers())).data.fill_(torch.nan)  # statistics of a batch norm
         return losses * torch.nan
 
     each_step(monkeypatch, spoil)

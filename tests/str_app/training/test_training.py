@@ -195,6 +195,7 @@ def test_starting_from_other_weights(data, tmp_path):
     train(resumed, tmp_path / "second", resume=True)
     model, info = load_checkpoint(tmp_path / "second/last.safetensors")
     assert (info["training"]["steps"], info["training"]["before"]["steps"]) == (2, 2)
+    assert info["name"] == "second"  # of the folder; the weights are not the preset's any more
     assert "before" not in info["training"]["before"]
     assert model.architecture == TINY
     assert model.charset.characters == "abc"
