@@ -2,21 +2,21 @@
 # The recipe of the released weights: one command each for data, training and evaluation.
 #
 #   bash scripts/install_fonts.sh --more       # once, as root
-#   scripts/recipe.sh data                     # draw the crops; interrupted, it goes on
-#   scripts/recipe.sh select                   # optional: copy the crops that FROM does not read surely yet
-#   scripts/recipe.sh train [--set key=value]  # train; interrupted, it goes on
+#   scripts/recipe.sh data                     # render the crops; after an interruption, run it again
+#   scripts/recipe.sh select                   # optional: copy the crops that FROM does not read reliably yet
+#   scripts/recipe.sh train [--set key=value]  # train; after an interruption, run it again
 #   scripts/recipe.sh evaluate                 # score on the benchmarks; prints the table of the model card
 #
-# Environment, with its defaults:
-#   PRESET=small  FROM=                  FROM=small goes on from the released weights instead of from scratch
-#   RUN=runs/$PRESET  DATA=runs/data     where the run and the crops lie
-#   SETS=10  CROPS=100000  SEED=500      so many data sets of so many crops, seeds SEED, SEED + 1, …
-#   WORKERS=all cores                    processes that draw
-#   SELECTED=                            SELECTED=yes trains on what `select` has copied
-#   STEPS=125000                         of 64 crops: 8 million
-#   PROCESSES=1                          that train, each on its share of a batch; see average_every in docs/training.md
-#   VALIDATION=validation                folder of data sets that choose the checkpoint and calibrate it
-#   BENCHMARKS=benchmarks                folder of the test sets, read by `evaluate` alone
+# Environment variables, with their defaults:
+#   PRESET=small  FROM=                  FROM=small starts from the released weights instead of from scratch
+#   RUN=runs/$PRESET  DATA=runs/data     folders of the run and of the crops
+#   SETS=10  CROPS=100000  SEED=500      number of data sets, crops in each, and first seed
+#   WORKERS=all cores                    processes that render
+#   SELECTED=                            SELECTED=yes trains on the copies that `select` made
+#   STEPS=125000                         of 64 crops each: 8 million crops
+#   PROCESSES=1                          training processes, each with its share of a batch; see average_every in docs/training.md
+#   VALIDATION=validation                folder of the data sets that choose and calibrate the checkpoint
+#   BENCHMARKS=benchmarks                folder of the test sets, used by `evaluate` only
 set -euo pipefail
 preset=${PRESET:-small}
 run=${RUN:-runs/$preset} data=${DATA:-runs/data} from=${FROM:-}
@@ -42,11 +42,11 @@ train)
   if [ -e "$run/last.pt" ]; then options+=(--resume)
   elif [ -z "$from" ]; then options+=(--preset "$preset")
   else
-    # Weights that have learnt already: half of Muon's rate, attention still guided, no CTC head to begin anew.
-    options+=(--from "$from" --set optimizer=muon --set learning_rate=0.001 --set matrix_learning_rate=0.01
+    # Trained weights: half of Muon's rate, attention loss kept low, no new CTC head.
+    options+=(--from "$from" --name "$preset" --set optimizer=muon --set learning_rate=0.001 --set matrix_learning_rate=0.01
       --set warmup_steps=200 --set attention_weight=0.1 --set attention_weight_end=0.05 --set validate_every=500)
   fi
-  # glibc keeps freed buffers instead of faulting fresh pages in: a twelfth of a step's time on a CPU.
+  # glibc keeps freed buffers instead of mapping new pages: saves a twelfth of a step's time on a CPU.
   export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_MMAP_THRESHOLD_=100000000000
   if [ "$processes" = 1 ]; then exec str-app train "${options[@]}" "$@"; fi
   export OMP_NUM_THREADS=$((($(nproc) + processes - 1) / processes))

@@ -108,12 +108,6 @@ def test_validation_labels_may_differ_in_case(data: Path, tmp_path: Path) -> Non
     train(settings_for(data, steps=1, validation=(str(tmp_path / "capitals.lmdb"),)), tmp_path / "run")
 
 
-def test_unusable_samples_are_counted_once(data: Path, tmp_path: Path) -> None:
-    settings = settings_for(data, charset="a", validation=(), steps=500, batch_size=24, group=1)
-    with pytest.raises(StrAppError, match=r"12 of 24 samples are unusable.*'b' of 'ab' is not in the charset"):
-        train(settings, tmp_path / "run")
-
-
 def test_a_state_is_written_at_once_and_before_each_validation(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
