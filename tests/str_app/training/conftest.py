@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from str_app.datasets.lmdb_store import LmdbWriter
+from str_app.datasets.lmdb_writer import LmdbWriter
 from tests.str_app.training.tiny_run import encoded
 
 

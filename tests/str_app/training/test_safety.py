@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from str_app.datasets.lmdb_store import LmdbWriter
+from str_app.datasets.lmdb_writer import LmdbWriter
 from str_app.errors import StrAppError
 from str_app.models.checkpoint import load_checkpoint
 from str_app.training import loop
