@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,8 @@ def pids(reader: ModelProcesses) -> list[int]:
 
 def kill(reader: ModelProcesses) -> None:
     for pid in pids(reader):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def crops(reader: CanvasReader, count: int) -> list[Canvas]:

@@ -85,6 +85,7 @@ class RealServer:
 
     @property
     def models(self) -> list[int]:
-        """The model's processes."""
+        """The model processes; multiprocessing's resource tracker is a child of the server too."""
         tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
-        return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+        children = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+        return [pid for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
