@@ -29,6 +29,8 @@ from str_app.serve.settings import Settings
 if TYPE_CHECKING:
     from str_app.pipeline import CanvasReader
 
+# Each takes the `Service` and returns an `APIRouter`; matched in this order.
+ROUTERS = [routes_v1.routes, routes_v2.routes]
 STATIC = Path(__file__).parent.parent / "static"
 # Browsers must revalidate, or the page of a new version would run scripts of the old one.
 REVALIDATE = {"Cache-Control": "no-cache"}
@@ -108,8 +110,8 @@ def create_app(settings: Settings | None = None, load: Callable[[], CanvasReader
     app.add_middleware(Telemetry, metrics=metrics, lifecycle=lifecycle, tracer=tracer)
     problems.install(app)
     metrics.ready.set_function(lambda: float(service.ready))
-    app.include_router(routes_v1.routes(service))  # first, since routes are matched in order
-    app.include_router(routes_v2.routes(service))
+    for routes in ROUTERS:
+        app.include_router(routes(service))
     _add_operations(app, service)
     _add_pages(app)
     app.mount("/static", _Static(directory=STATIC), name="static")
