@@ -84,10 +84,10 @@ class Preprocessing:
         resized = cv2.resize(
             image, (covered, self.height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
         )
-        return widen(np.asarray(resized, dtype=np.uint8), self.canvas_width(covered)), covered
+        return pad_right(np.asarray(resized, dtype=np.uint8), self.canvas_width(covered)), covered
 
 
-def widen(canvas: npt.NDArray[np.uint8], width: int) -> npt.NDArray[np.uint8]:
+def pad_right(canvas: npt.NDArray[np.uint8], width: int) -> npt.NDArray[np.uint8]:
     """(H, W, 3) → (H, width, 3) by repeating the last column; black would leave an edge that looks like a stroke."""
     widened = np.empty((canvas.shape[0], width, 3), np.uint8)
     widened[:, : canvas.shape[1]] = canvas

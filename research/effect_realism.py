@@ -27,7 +27,7 @@ from str_app.datasets.sample import Sample
 from str_app.engines.load import checkpoint_file
 from str_app.engines.precision import has_bf16
 from str_app.models.checkpoint import load_checkpoint
-from str_app.models.preprocessing import widen
+from str_app.models.preprocessing import pad_right
 from str_app.models.recognizer import Recognizer
 
 SHRINKAGE = 3e-3  # L2 penalty on the judge's weights
@@ -102,7 +102,9 @@ def describe(network: Recognizer, samples: list[Sample], batch_size: int = 64) -
     described = []
     for first in range(0, len(samples), batch_size):
         canvases_and_widths = [preprocessing(sample.image) for sample in samples[first : first + batch_size]]
-        canvases = torch.from_numpy(np.stack([widen(canvas, preprocessing.width) for canvas, _ in canvases_and_widths]))
+        canvases = torch.from_numpy(
+            np.stack([pad_right(canvas, preprocessing.width) for canvas, _ in canvases_and_widths])
+        )
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(torch.device("cpu"))):
             features = network.features(network.normalize(canvases)).float()  # (B, C, H', W')
         covered = (

@@ -26,7 +26,7 @@ from str_app.datasets.sample import Sample, Source
 from str_app.engines.precision import has_bf16
 from str_app.evaluation.metrics import wilson_interval
 from str_app.models.backbones.resnet import ResNet
-from str_app.models.preprocessing import Preprocessing, widen
+from str_app.models.preprocessing import Preprocessing, pad_right
 
 EPOCHS, BATCH = 10, 50
 
@@ -71,7 +71,7 @@ def judge(truth: Sequence[Sample], fakes: Sequence[Sample], seed: int) -> tuple[
     canvases = []
     for sample in (*truth, *fakes):
         canvas, _ = preprocessing(sample.image)
-        canvases.append(widen(canvas, preprocessing.width))
+        canvases.append(pad_right(canvas, preprocessing.width))
     images = torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2).float() / 127.5 - 1
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.cat([torch.zeros(len(truth)), torch.ones(len(fakes))])

@@ -29,21 +29,26 @@ def models(
 
 
 def describe_models() -> list[dict[str, Any]]:
-    """One entry per preset: name, parameters, weights (the file or None), bytes, charset and metrics."""
+    """One entry per preset: name, description, parameters, weights (the file or None), bytes, licence, source, charset
+    and metrics.
+    """
     from str_app.models.checkpoint import read_header
-    from str_app.models.presets import create_model, list_models, weights_path
+    from str_app.models.presets import create_model, get_preset, list_models, weights_path
 
     entries = []
     for name in list_models():
-        path = weights_path(name)
+        preset, path = get_preset(name), weights_path(name)
         installed = path.is_file()
         header = read_header(path) if installed else {}
         entries.append(
             {
                 "name": name,
+                "description": preset.description,
                 "parameters": sum(parameter.numel() for parameter in create_model(name).parameters()),
                 "weights": str(path) if installed else None,
                 "bytes": path.stat().st_size if installed else 0,
+                "licence": preset.licence,
+                "source": preset.source,
                 "charset": header.get("charset"),
                 "metrics": header.get("info", {}).get("metrics", {}),
             }

@@ -18,7 +18,7 @@ from str_app.errors import StrAppError
 from str_app.evaluation.protocol import protocol_of
 from str_app.evaluation.sources import evenly_spaced
 from str_app.models.charset import Charset
-from str_app.models.preprocessing import Preprocessing, widen
+from str_app.models.preprocessing import Preprocessing, pad_right
 
 SampleId = tuple[int, int]  # index of a source, and of a sample in it
 
@@ -207,7 +207,7 @@ def collate(items: Sequence[Prepared], preprocessing: Preprocessing) -> Batch:
     targets = np.zeros((len(items), steps), dtype=np.int64)
     boxes = np.full((len(items), steps, 4), np.nan, dtype=np.float32)
     for row, item in enumerate(items):
-        canvases[row] = widen(item.canvas, canvas_width)
+        canvases[row] = pad_right(item.canvas, canvas_width)
         targets[row, : len(item.target)] = item.target
         if item.boxes is not None:
             boxes[row, : len(item.boxes)] = item.boxes

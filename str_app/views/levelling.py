@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from str_app.models.preprocessing import Preprocessing, widen
+from str_app.models.preprocessing import Preprocessing, pad_right
 from str_app.policy import DEFAULT_POLICY, SearchPolicy
 
 
@@ -44,7 +44,7 @@ def levelled_canvas(
     """
     line = fit_line(attention, canvas.shape[:2], policy)
     levelled, levelled_covered = preprocessing(level(canvas[:, :covered], line, policy))
-    return widen(levelled, preprocessing.width), levelled_covered
+    return pad_right(levelled, preprocessing.width), levelled_covered
 
 
 def fit_line(

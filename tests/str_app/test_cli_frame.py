@@ -132,6 +132,7 @@ def test_models_are_listed() -> None:
     described = {entry["name"]: entry for entry in json.loads(shown.stdout)}
     assert set(described) == {"small", "base"}
     assert 0 < described["small"]["parameters"] <= 25e6 / 4 < described["base"]["parameters"] <= 30e6
+    assert described["small"]["licence"] == "Apache-2.0"
     assert "| small |" in CliRunner().invoke(app, ["models"]).stdout
 
 

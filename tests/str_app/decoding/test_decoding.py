@@ -13,7 +13,7 @@ from str_app.buckets import bucket_sizes
 from str_app.decoding import Scorer, Trie, beam_search, greedy, lexicon_search
 from str_app.engines.torch_engine import TorchEngine
 from str_app.models.charset import Charset
-from str_app.models.preprocessing import Preprocessing, widen
+from str_app.models.preprocessing import Preprocessing, pad_right
 from str_app.models.recognizer import Recognizer
 from str_app.policy import SearchPolicy
 from str_app.reader import Reader
@@ -42,7 +42,7 @@ def levelled(scorer, canvas, width):
     (reading,) = greedy(scorer, canvas[None], np.array([width]))
     line = levelling.fit_line(reading.attention[: len(reading.text)], canvas.shape[:2])
     seen, covered = scorer.preprocessing(levelling.level(canvas[:, :width], line))
-    return widen(seen, scorer.preprocessing.width), covered
+    return pad_right(seen, scorer.preprocessing.width), covered
 
 
 def distributions(scorer, canvas, width, tokens, looks=1):
