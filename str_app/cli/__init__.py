@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from str_app.cli import average, bench, convert, evaluate, models, recognize, select, serve, study, synth, train
+from str_app.cli import average, bench, convert, doctor, evaluate, models, recognize, select, serve, study, synth, train
 from str_app.errors import StrAppError
 
 EXTRA_OF_MODULE = {
@@ -62,6 +62,7 @@ def build_app(debug: bool = False) -> typer.Typer:
         "serve": serve.serve,
         "models": models.models,
         "study": study.study,
+        "doctor": doctor.doctor,
     }
     for name, verb in verbs.items():
         app.command(name)(_guarded(verb, debug))

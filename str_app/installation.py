@@ -1,0 +1,143 @@
+"""What is installed here, and whether it works: versions, processor, compiled kernels, weights, extras."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import platform
+import re
+import sys
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from str_app.cpu import usable_cores
+from str_app.datasets.torchvision_import import import_torchvision
+
+# Distribution → module.
+REQUIRED = {
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "numpy": "numpy",
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "lmdb": "lmdb",
+    "safetensors": "safetensors",
+}
+OPTIONAL = ("onnxruntime", "triton")
+DEVELOPMENT = {"dev", "service-tests"}  # extras for work on the project itself, not reported
+
+
+def inspect_installation() -> dict[str, Any]:
+    """Findings as plain values, ready for JSON. `problems` lists, in words, what is required and does not work.
+
+    Sections: `versions` (None where not installed), `processor`, `kernels`, `weights` by model, `missing` (extra →
+    requirements that are not installed) and `problems`.
+    """
+    problems: list[str] = []
+    versions: dict[str, str | None] = {"python": platform.python_version(), "str-app": _version("str-app")}
+    for distribution, module in REQUIRED.items():
+        versions[distribution] = _import(distribution, module, problems)
+    versions |= {name: _version(name) for name in OPTIONAL}
+    if not (3, 11) <= sys.version_info < (3, 13):
+        problems.append(f"Python {versions['python']} is not supported: use 3.11 or 3.12")
+    findings: dict[str, Any] = {"versions": versions, "processor": _processor(versions["torch"])}
+    if versions["torch"] is not None and versions["safetensors"] is not None:
+        findings["kernels"] = _kernels()
+        findings["weights"] = _weights(problems)
+    return findings | {"missing": _missing_extras(), "problems": problems}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _import(distribution: str, module: str, problems: list[str]) -> str | None:
+    """The module's version; None, and an entry in `problems`, if it cannot be imported."""
+    try:
+        imported = import_torchvision() if module == "torchvision" else importlib.import_module(module)
+    except Exception as error:  # a broken binary package may raise anything
+        problems.append(f"{distribution} cannot be imported: {type(error).__name__}: {error}")
+        return None
+    return str(imported.__version__)
+
+
+def _processor(torch_version: str | None) -> dict[str, Any]:
+    """Machine, usable cores, instruction sets that matter here, and GPUs that torch sees."""
+    processor: dict[str, Any] = {"machine": platform.machine(), "usable cores": usable_cores()}
+    flags = _cpu_flags()
+    known = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8", "avx512_vnni", "asimd", "bf16", "sve")
+    processor["instructions"] = [flag for flag in known if flag in flags]
+    if torch_version is not None:
+        import torch
+
+        processor["torch kernels for"] = torch.backends.cpu.get_cpu_capability()
+        processor["GPUs"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return processor
+
+
+def _cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
+    """Feature flags of the first processor; empty where there is no /proc."""
+    try:
+        text = cpuinfo.read_text(encoding="utf-8")
+    except OSError:
+        return set()
+    match = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", text, re.MULTILINE)
+    return set(match[1].split()) if match else set()
+
+
+def _kernels() -> dict[str, Any]:
+    """Where the compiled kernels are, and whether they are used; they are optional."""
+    from str_app.models.kernels import library
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = library.find_library() is not None
+    path = library.path(library.this_processor())
+    if loaded:
+        state = "in use"
+    elif os.environ.get("STR_APP_NATIVE") == "0":
+        state = "turned off by STR_APP_NATIVE=0"
+    elif path.is_file():
+        state = "does not load: rebuild with python -m str_app.models.kernels"
+    else:
+        state = "not compiled: python -m str_app.models.kernels"
+    return {"state": state, "path": str(path)}
+
+
+def _weights(problems: list[str]) -> dict[str, Any]:
+    """File, bytes and SHA-256 of each preset's weights; None for a preset without. Damaged files are problems."""
+    from str_app.models.checkpoint import read_header
+    from str_app.models.presets import list_models, weights_path
+
+    weights: dict[str, Any] = {}
+    for name in list_models():
+        path = weights_path(name)
+        if not path.is_file():
+            weights[name] = None
+            continue
+        content = path.read_bytes()
+        weights[name] = {"path": str(path), "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        try:
+            read_header(path)
+        except ValueError as error:
+            problems.append(str(error))
+    if weights.get("small") is None:
+        problems.append("the weights of `small` are missing: install the package again")
+    return weights
+
+
+def _missing_extras() -> dict[str, list[str]]:
+    """Extra → its requirements that are not installed; empty if str-app itself is not installed."""
+    missing: dict[str, list[str]] = {}
+    requirements = (metadata.requires("str-app") or []) if _version("str-app") else []
+    for requirement in requirements:
+        match = re.match(r"""([\w.-]+).*;.*extra == ["']([\w-]+)["']""", requirement)
+        if match and match[2] not in DEVELOPMENT and _version(match[1]) is None:
+            missing.setdefault(match[2], []).append(match[1])
+    return missing

@@ -1,0 +1,86 @@
+"""`str-app doctor`: what is installed, and an exit code that says whether it works."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from str_app.cli import app
+from str_app.models import presets
+from str_app.models.presets import weights_path
+
+
+def doctor(*options: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, ["doctor", *options])
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def test_a_working_installation() -> None:
+    found = json.loads(doctor("--json"))
+    assert found["problems"] == []
+    assert found["versions"]["torch"].startswith("2.")
+    assert {"torchvision", "numpy", "opencv-python-headless", "onnxruntime"} <= set(found["versions"])
+    assert found["processor"]["usable cores"] >= 1
+    assert found["kernels"]["path"].endswith(".so")
+    small = found["weights"]["small"]
+    assert small["sha256"] == hashlib.sha256(weights_path("small").read_bytes()).hexdigest()
+    assert found["weights"]["base"] is None
+
+
+def test_the_same_for_people() -> None:
+    shown = doctor()
+    assert "problems:\n  none\n" in shown
+    assert "\n  torch " in shown
+
+
+def test_a_package_that_cannot_be_imported_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> Any:
+        if name == "cv2":
+            raise ImportError("libGL.so.1: cannot open shared object file")
+        return real(name)
+
+    real = importlib.import_module
+    monkeypatch.setattr(importlib, "import_module", broken)
+    assert "opencv-python-headless cannot be imported: ImportError: libGL.so.1" in doctor(code=1)
+
+
+@pytest.mark.parametrize("content", [None, b"not safetensors"])
+def test_missing_or_damaged_weights_are_a_problem(
+    content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presets, "WEIGHTS", tmp_path)
+    if content is not None:
+        (tmp_path / "small.safetensors").write_bytes(content)
+    (problem,) = json.loads(doctor("--json", code=1))["problems"]
+    assert "small" in problem
+
+
+def test_kernels_turned_off_are_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    from str_app.models.kernels import library
+
+    monkeypatch.setenv("STR_APP_NATIVE", "0")
+    library.find_library.cache_clear()
+    try:
+        assert json.loads(doctor("--json"))["kernels"]["state"] == "turned off by STR_APP_NATIVE=0"
+    finally:
+        library.find_library.cache_clear()
+
+
+def test_extras_that_are_not_installed_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "wordfreq":
+            raise metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    requirements = ["torch>=2.11", 'wordfreq>=3.1; extra == "synth"', 'scipy>=1.13; extra == "convert"']
+    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.setattr(metadata, "requires", lambda name: requirements)
+    assert json.loads(doctor("--json"))["missing"] == {"synth": ["wordfreq"]}
