@@ -1,0 +1,42 @@
+"""Links, headings and files that the pages name are there."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/weights/small.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+FOLDERS = "str_app|models|datasets|serve|research|scripts|docs|tests|deploy"
+
+
+def anchors(page):
+    """The fragments that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("http"):
+            continue
+        path, _, fragment = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        assert not fragment or fragment in anchors(linked), target
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "extending.md"], ids=lambda page: page.name)
+def test_files_and_modules_named_exist(page):
+    """But for those that docs/extending.md asks for; its recipes have tests of their own."""
+    text = page.read_text(encoding="utf-8")
+    for path in re.findall(rf"`((?:{FOLDERS})/[\w/.-]*\w)/?`", text):
+        assert (ROOT / path).exists(), path
+    for command in re.findall(rf"\b((?:research|scripts)/\w+\.(?:py|sh))", text):
+        assert (ROOT / command).is_file(), command
+    for module in re.findall(r"python -m (str_app[\w.]*)", text):
+        assert importlib.util.find_spec(module), module
