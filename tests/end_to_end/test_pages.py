@@ -36,7 +36,7 @@ def test_files_and_modules_named_exist(page):
     text = page.read_text(encoding="utf-8")
     for path in re.findall(rf"`((?:{FOLDERS})/[\w/.-]*\w)/?`", text):
         assert (ROOT / path).exists(), path
-    for command in re.findall(rf"\b((?:research|scripts)/\w+\.(?:py|sh))", text):
+    for command in re.findall(r"\b((?:research|scripts)/\w+\.(?:py|sh))", text):
         assert (ROOT / command).is_file(), command
     for module in re.findall(r"python -m (str_app[\w.]*)", text):
         assert importlib.util.find_spec(module), module
