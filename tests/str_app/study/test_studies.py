@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from typer.testing import CliRunner
 
 from str_app.cli import app
 from str_app.datasets.text_corpus import CorpusError, penn_treebank, tiny_shakespeare
+from str_app.study import studies
 from str_app.study.experiment import Metric, Run, Training, train_run
 from str_app.study.language import Language, LanguageSizes
 from str_app.study.report import interval, table, write_report
@@ -27,6 +27,7 @@ from str_app.study.studies import STUDIES
 from str_app.study.synthetic import Adding, CopyMemory, EqualNumbers, MarkedCount
 from str_app.study.variants import GATES, Variant, all_variants, count_parameters, equal_size
 from tests.str_app.painted_data import write_folder
+from tests.tiny_recognizer import tiny_config
 
 ROOT = Path(__file__).resolve().parents[3]
 SHORT = Training(6, 4, evaluate_every=3)
@@ -207,32 +208,27 @@ def made(folder: Path) -> Path:
 
 
 def test_a_killed_study_goes_on_and_reports_the_same(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "str_app", "study", "copy", "--quick", "--unit", "GRU", "--gates", "none"]
-    command += ["--gates", "add", "--seeds", "1", "--length", "5"]
-
-    def start(out: str, workers: int) -> subprocess.Popen[str]:
-        arguments = [*command, "--out", str(tmp_path / out), "--workers", str(workers)]
-        return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    killed = start("killed", 2)
-    runs = tmp_path / "killed/runs"
-    while not runs.is_dir():
-        assert killed.poll() is None, killed.communicate()
-        time.sleep(0.05)
+    write_corpora(tmp_path)
+    arguments = ["study", "shakespeare", "--data", str(tmp_path), "--quick", "--length", "5", "--seeds", "2"]
+    arguments += ["--unit", "GRU", "--gates", "none", "--gates", "add", "--out"]
+    command = [sys.executable, "-m", "str_app", *arguments, str(tmp_path / "killed"), "--workers", "2"]
+    killed = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert killed.stderr is not None
+    assert killed.stderr.readline().startswith("1 of 4: ")  # the others are unfinished
     killed.terminate()
     killed.communicate(timeout=60)
     assert killed.returncode == 130
     assert not (tmp_path / "killed/report.md").exists()
 
-    def report(process: subprocess.Popen[str], out: str) -> dict:
-        process.communicate(timeout=120)
-        assert process.returncode == 0
+    def report(out: str) -> dict:
+        result = CliRunner().invoke(app, [*arguments, str(tmp_path / out), "--workers", "1"])
+        assert result.exit_code == 0, result.output
         (experiment,) = json.loads((tmp_path / out / "report.json").read_text())["experiments"]
         for run in experiment["runs"]:
             del run["seconds"]
         return experiment
 
-    assert report(start("killed", 1), "killed") == report(start("whole", 1), "whole")
+    assert report("killed") == report("whole")
     text = (tmp_path / "whole/report.md").read_text()
     assert "GRU-add" in text
     for picture in (tmp_path / "whole").glob("*.svg"):
@@ -244,7 +240,8 @@ def whole_folder(path: Path) -> None:
     shutil.copy(path / "images/4.png", path / "images/5.png")  # which was no image
 
 
-def test_the_recogniser_is_compared_by_its_own_training(tmp_path: Path) -> None:
+def test_the_recogniser_is_compared_by_its_own_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "REDUCED", tiny_config())
     whole_folder(tmp_path / "train/painted")
     arguments = ["study", "scene-text", "--quick", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
     arguments += ["--workers", "1", "--gates", "none", "--gates", "mul"]
@@ -257,7 +254,7 @@ def test_the_recogniser_is_compared_by_its_own_training(tmp_path: Path) -> None:
     (experiment,) = json.loads((tmp_path / "out/report.json").read_text())["experiments"]
     none, refined = experiment["runs"]
     assert none["curve"][-1][0] == 20
-    assert refined["parameters"] - none["parameters"] == 128 * (32 + 128)  # the feature map: H × (embedding + glimpse)
+    assert refined["parameters"] - none["parameters"] == 16 * (6 + 12)  # the feature map: H × (embedding + glimpse)
     assert refined["gates"]["decoder.cell"]["input"]["negative"] > 0.3
     assert CliRunner().invoke(app, ["study", "scene-text", "--unit", "GRU"]).exit_code == 2
 

@@ -7,16 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from str_app.cli import app
 from str_app.errors import StrAppError
 from str_app.models.charset import Charset
 from str_app.models.checkpoint import load_checkpoint, save_checkpoint
 from str_app.models.preprocessing import Preprocessing
 from str_app.models.recognizer import Recognizer
 from str_app.training.averaging import average_checkpoints
-from tests.str_app.painted_data import write_folder
 from tests.tiny_recognizer import changed, tiny_config
 
 SIZES = tiny_config(stages=(8, 8, 8), hidden_size=8, attention_size=4, embedding_size=64, max_length=4)
@@ -74,14 +71,3 @@ def test_each_needs_a_share(tmp_path: Path, shares: list[float]) -> None:
     paths = [checkpoint(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
     with pytest.raises(StrAppError, match="give one share above 0 per checkpoint"):
         average_checkpoints(paths, shares)
-
-
-def test_the_command(tmp_path: Path) -> None:
-    paths = [checkpoint(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
-    arguments = ["average", *map(str, paths), "--out", str(tmp_path / "mean.safetensors")]
-    done = CliRunner().invoke(app, [*arguments, "--val", str(write_folder(tmp_path / "own"))])
-    assert done.exit_code == 0, done.output
-    assert "own: " in done.stdout
-    _, info = load_checkpoint(tmp_path / "mean.safetensors")
-    assert info["metrics"]["validation"][0]["name"] == "own"
-    assert info["temperature"] > 0

@@ -8,14 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from str_app.cli import app
 from str_app.datasets.lmdb_source import LmdbSource
 from str_app.datasets.lmdb_writer import LmdbWriter
 from str_app.datasets.sample import Sample
 from str_app.models.charset import Charset
-from str_app.models.checkpoint import save_checkpoint
 from str_app.models.preprocessing import Preprocessing
 from str_app.models.recognizer import Recognizer
 from str_app.training import selection
@@ -106,19 +103,3 @@ def test_a_share_of_the_easy_ones(
             kept.append(last.kept)
             writer.add(b"", "one at least")
     assert sum(kept) == count
-
-
-def test_the_command(network: Recognizer, tmp_path: Path) -> None:
-    checkpoint = tmp_path / "tiny.safetensors"
-    save_checkpoint(checkpoint, network, {"name": "tiny"})
-    write(tmp_path / "all.lmdb", ["a", "ab", "d"])
-    out = tmp_path / "kept.lmdb"
-    command = ["select", str(tmp_path / "all.lmdb"), "--out", str(out), "--model", str(checkpoint), "--hopeless", "inf"]
-    result = CliRunner().invoke(app, command)
-    assert result.exit_code == 0, result.output
-    assert "unusable: 33.3% of the crops" in result.output
-    assert f"{out}: 2 of 3 crops" in result.output
-    assert len(LmdbSource(out)) == 2
-    again = CliRunner().invoke(app, command)
-    assert again.exit_code == 1
-    assert "exists already" in again.output
