@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const MARGIN = 20; // around the photograph: of the stage in page.css
-const LEAST = 8; // sides of a box, on the screen
+const LEAST = 8; // minimum side of a box, in pixels of the screen
 const CORNERS = ["Top left", "Top right", "Bottom right", "Bottom left"];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -28,7 +28,7 @@ function isConvexAndClockwise(corners) {
   });
 }
 
-// As `POST /v1/regions` takes it.
+// A region as `POST /v1/regions` accepts it.
 export function region({ corners, upright }) {
   if (upright) return [...corners[0].map(Math.round), ...corners[2].map(Math.round)];
   return corners.map((corner) => corner.map((value) => Math.round(10 * value) / 10));
@@ -225,7 +225,7 @@ export class Boxes {
     box?.outline.focus({ preventScroll: true });
   }
 
-  // The browser took the finger for scrolling or zooming.
+  // The browser took over the touch to scroll or zoom.
   pointercancel(event) {
     if (this.drag?.id !== event.pointerId) return;
     const { box, corners } = this.drag;
@@ -239,7 +239,7 @@ export class Boxes {
     if (!box || event.altKey || event.ctrlKey || event.metaKey) return;
     const direction = ARROWS[event.key];
     const corner = event.target.dataset.corner;
-    // One press is a little, holding the key down goes far.
+    // A single press moves a little, holding the key down accelerates.
     const step = (event.repeat ? 12 : 2) / this.scale;
     if (direction) {
       const [dx, dy] = [direction[0] * step, direction[1] * step];

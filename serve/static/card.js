@@ -10,7 +10,7 @@ const template = document.getElementById("card");
 let made = 0;
 
 export class Card {
-  // `options.rotate` and `options.keyed` are looked at when they matter, `removed(card)` is called at the end.
+  // `options.rotate` and `options.keyed` are evaluated at each request; `removed(card)` is called on removal.
   constructor(file, options, removed) {
     Object.assign(this, { file, options, model: "", whole: null, rotated: false });
     this.item = template.content.firstElementChild.cloneNode(true);
@@ -39,7 +39,7 @@ export class Card {
     for (const [name, act] of Object.entries(clicks)) this.part(name).addEventListener("click", act);
   }
 
-  // Measures the picture and takes it for one word or for a photograph. False if there is no file.
+  // Measures the picture and decides whether it is one word or a photograph. False if the file cannot be opened.
   async open() {
     const first = await this.file.slice(0, 1).arrayBuffer().catch(() => null);
     if (!first) return false;
@@ -101,7 +101,7 @@ export class Card {
     this.boxes.svg.setAttribute("aria-label", `Words marked in ${this.file.name}`);
   }
 
-  // What has been read and not been changed since.
+  // The boxes that have been read and not changed since.
   boxesRead() {
     return this.boxes?.all.filter((box) => box.reading) ?? [];
   }

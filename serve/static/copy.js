@@ -1,4 +1,4 @@
-// Readings as text, as the server's JSON, and as the command that asks for them again.
+// Readings as text, as the server's JSON, and as a curl command that repeats the request.
 import { say } from "./dom.js";
 import { address } from "./server.js";
 
@@ -6,7 +6,7 @@ export function asText(results) {
   return results.map((result) => result.text ?? "").join("\n");
 }
 
-// The server's answer without attention, as curl below gets it.
+// The response without attention, as the curl command below gets it.
 export function asJson(model, results) {
   return JSON.stringify({ model, results: results.map((result) => ({ ...result, attention: undefined })) }, null, 2);
 }
@@ -15,7 +15,7 @@ function quoted(word) {
   return `'${word.replaceAll("'", "'\\''")}'`;
 }
 
-// For a POSIX shell, in the folder with the picture. `regions` is undefined where the picture is one word.
+// For a POSIX shell in the folder of the picture. `regions` is undefined if the picture is one word.
 export function asCurl(name, regions, rotate, keyed) {
   const file = `@"${name.replace(/["\\]/g, "\\$&")}"`; // curl's own quotes, for names with ; or ,
   const parts = ["curl"];
@@ -27,7 +27,7 @@ export function asCurl(name, regions, rotate, keyed) {
 
 export async function copy(text, what) {
   try {
-    // Browsers give a clipboard to pages from localhost or over TLS alone.
+    // Browsers give the clipboard only to pages from localhost or over TLS.
     if (navigator.clipboard) await navigator.clipboard.writeText(text);
     else if (!copiedBySelection(text)) throw new Error();
     say(`Copied as ${what}.`);

@@ -1,6 +1,6 @@
 import { element } from "./dom.js";
 
-// Text with `code` in it.
+// A paragraph in which `code` is marked up.
 function prose(className, text) {
   const pieces = (text || "").split("`").map((piece, i) => (i % 2 ? element("code", "", piece) : piece));
   return element("p", className, ...pieces);
@@ -33,7 +33,7 @@ function operation(path, method, about) {
     })));
   }
   const answers = Object.entries(about.responses).map(([status, answer]) => [status, answer.description, bodyNames(answer.content)]);
-  parts.push(table(["Status", "Meaning", "Answer"], answers));
+  parts.push(table(["Status", "Meaning", "Response"], answers));
   const section = element("section", "", ...parts);
   section.dataset.tag = about.tags[0];
   return section;
@@ -45,8 +45,8 @@ function object(name, schema) {
 }
 
 document.getElementById("examples").textContent = [
-  `curl -F images=@one.jpg -F images=@two.png ${location.origin}/v1/recognize`,
-  `curl -H 'Content-Type: image/jpeg' --data-binary @one.jpg ${location.origin}/v1/recognize`,
+  `curl -F images=@first.jpg -F images=@second.png ${location.origin}/v1/recognize`,
+  `curl -H 'Content-Type: image/jpeg' --data-binary @first.jpg ${location.origin}/v1/recognize`,
 ].join("\n");
 
 fetch("/openapi.json")
@@ -54,7 +54,7 @@ fetch("/openapi.json")
   .then((document_) => {
     const operations = Object.entries(document_.paths).flatMap(([path, methods]) =>
       Object.entries(methods).map(([method, about]) => operation(path, method, about)));
-    operations.sort((one, other) => (one.dataset.tag === "health") - (other.dataset.tag === "health"));
+    operations.sort((a, b) => (a.dataset.tag === "health") - (b.dataset.tag === "health"));
     document.getElementById("operations").append(...operations);
     const unwanted = new Set(["HTTPValidationError", "ValidationError"]);
     const schemas = Object.entries(document_.components.schemas).filter(([name]) => !unwanted.has(name));

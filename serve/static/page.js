@@ -1,4 +1,4 @@
-// Pictures come in here: chosen, photographed, dropped or pasted.
+// Entry point: pictures that are chosen, photographed, dropped or pasted.
 import { Card, readWhole } from "./card.js";
 import { say } from "./dom.js";
 import { about } from "./server.js";
@@ -19,7 +19,7 @@ async function take(chosen) {
   const words = [];
   const lost = [];
   for (const card of cards.toReversed()) {
-    // One after the other: a decoded photograph is large.
+    // Sequentially, since a decoded photograph is large.
     if (!(await card.open())) {
       lost.push(card.file.name);
       continue;
@@ -60,4 +60,4 @@ document.addEventListener("paste", (event) => take(event.clipboardData.files));
 about().then(({ keyed, models }) => {
   options.keyed = keyed;
   if (models.length) document.getElementById("model").textContent = `Model: ${models.join(", ")}.`;
-}).catch(() => {}); // reading will say what is wrong
+}).catch(() => {}); // the next request will show the error

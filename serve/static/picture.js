@@ -5,23 +5,23 @@ const HIGHEST = 192;
 const STRIP = 36;
 
 // A bitmap to be closed after use, or null where the browser cannot decode the file. An <img> would not do: its
-// naturalWidth is divided by a resolution that stands in EXIF.
+// naturalWidth depends on the resolution in EXIF.
 export function open(file) {
   return createImageBitmap(file).catch(() => null);
 }
 
-// The size up to which a picture is taken for one word's crop, either way up.
+// The size up to which a picture counts as the crop of one word, in either orientation.
 export function isOneWord({ width, height }) {
   return Math.max(width, height) <= 640 && Math.min(width, height) <= 240;
 }
 
-// The server turns WebP files as their EXIF says, browsers do not: marks would lie elsewhere.
+// The server applies the EXIF rotation of WebP files, browsers do not: boxes would be misplaced.
 export async function isTurnedWebp(file) {
   if (file.type !== "image/webp") return false;
   const bytes = new TextDecoder("latin1").decode(await file.arrayBuffer());
-  const place = bytes.lastIndexOf("EXIF"); // metadata follow the pixels
+  const offset = bytes.lastIndexOf("EXIF"); // metadata follow the pixels
   // Tag 0x0112, one 16-bit number, of 2 to 8; in either byte order.
-  return place >= 0 && /\x12\x01\x03\0\x01\0\0\0[\x02-\x08]|\x01\x12\0\x03\0\0\0\x01\0[\x02-\x08]/.test(bytes.slice(place));
+  return offset >= 0 && /\x12\x01\x03\0\x01\0\0\0[\x02-\x08]|\x01\x12\0\x03\0\0\0\x01\0[\x02-\x08]/.test(bytes.slice(offset));
 }
 
 function surface(width, height) {
@@ -39,7 +39,7 @@ function part(bitmap, x, y, width, height, scale) {
   return canvas;
 }
 
-// What the network was given: four corners of the picture, flattened if they are no box along its sides, then turned
+// What the network was given: a quadrilateral of the picture, rectified unless it is an upright box, then turned
 // counter-clockwise; scaled to be looked at.
 export function crop(bitmap, corners, upright, degrees = 0) {
   const xs = corners.map(([x]) => x);

@@ -3,7 +3,7 @@ import { element } from "./dom.js";
 import { crop, middle, view } from "./picture.js";
 
 export function percent(confidence) {
-  return `${Math.min(99, Math.round(100 * confidence))} %`; // never 100 %: nothing read is certain
+  return `${Math.min(99, Math.round(100 * confidence))} %`; // never 100 %: no reading is certain
 }
 
 function level(confidence) {
@@ -14,14 +14,14 @@ function hidden(text) {
   return element("span", "hidden", text);
 }
 
-// `bitmap` is null where the browser cannot show the picture; `corners` and `upright` say which part was read.
+// `bitmap` is null if the browser cannot decode the picture; `corners` and `upright` describe the part that was read.
 export function readingView(bitmap, corners, upright, result) {
   const box = element("div", "reading");
   const cropped = bitmap ? view(crop(bitmap, corners, upright, result.rotation)) : null;
   const picture = element("div", "picture", cropped?.canvas);
   const words = element("div", "words");
   box.append(picture, words);
-  if (cropped) cropped.canvas.setAttribute("aria-hidden", "true"); // its content is the text beside it
+  if (cropped) cropped.canvas.setAttribute("aria-hidden", "true"); // the text beside it says the same
   if (result.error) {
     words.append(element("p", "failure", result.error.message));
     return box;

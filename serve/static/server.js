@@ -1,10 +1,10 @@
-// What the page asks the server.
+// Requests to the server.
 
 const MOST_TRIES = 3;
 const LONGEST_WAIT_S = 10;
 const PICTURES_AT_ONCE = 32;
 
-// Not relative: fetch refuses that under a page which was opened with a key in its own address.
+// Absolute: fetch rejects relative URLs if the page was opened with credentials in its URL.
 export function address(path, rotate, attention) {
   const url = new URL(path, location.origin);
   if (rotate) url.searchParams.set("rotate", "true");
@@ -30,27 +30,27 @@ async function post(path, fields, rotate, tries = MOST_TRIES) {
     await new Promise((resolve) => { setTimeout(resolve, 1000 * seconds); });
     return post(path, fields, rotate, tries - 1);
   }
-  const body = await answer.json().catch(() => null); // a proxy's own refusals are no JSON
+  const body = await answer.json().catch(() => null); // a proxy's own errors are not JSON
   if (answer.ok && body) return body;
   const hint = answer.status === 401 ? " Reload the page and give the key as the password." : "";
   throw new Refusal(answer.status, (body?.detail || `The server answered ${answer.status}.`) + hint);
 }
 
-// Reads whole pictures and tells `done(place, model, result)` of each, or `failed(place, sentence)`.
+// Reads whole pictures; calls `done(index, model, result)` or `failed(index, message)` for each.
 export async function readWords(files, rotate, done, failed) {
-  const places = [...files.keys()];
+  const indices = [...files.keys()];
   const groups = [];
-  while (places.length) groups.push(places.splice(0, PICTURES_AT_ONCE));
+  while (indices.length) groups.push(indices.splice(0, PICTURES_AT_ONCE));
   while (groups.length) {
     const group = groups.shift();
     try {
-      const { model, results } = await post("/v1/recognize", group.map((place) => ["images", files[place]]), rotate);
-      for (const [i, place] of group.entries()) await done(place, model, results[i]);
+      const { model, results } = await post("/v1/recognize", group.map((index) => ["images", files[index]]), rotate);
+      for (const [i, index] of group.entries()) await done(index, model, results[i]);
     } catch (refusal) {
       const half = Math.ceil(group.length / 2);
-      // The server's limits are its operator's: fewer at once may pass.
+      // The limits are set by the operator: fewer pictures per request may pass.
       if (refusal.status === 413 && group.length > 1) groups.unshift(group.slice(0, half), group.slice(half));
-      else group.forEach((place) => failed(place, refusal.message));
+      else group.forEach((index) => failed(index, refusal.message));
     }
   }
 }
@@ -59,7 +59,7 @@ export function readRegions(file, regions, rotate) {
   return post("/v1/regions", [["image", file], ["regions", JSON.stringify(regions)]], rotate);
 }
 
-// The model's name, and whether the server asks for keys.
+// The name of the model, and whether the server requires keys.
 export async function about() {
   const url = address("/v1/models");
   let answer = await fetch(url, { credentials: "omit" });
