@@ -1,7 +1,7 @@
-"""The one place that imports torchvision, so that a CPU build of torch may stand beside a CUDA build of torchvision.
+"""The only module that imports torchvision, so that it works next to a CPU build of torch when it is a CUDA build.
 
-In such a pair torchvision's compiled operators fail to register and `import torchvision` ends in `operator
-torchvision::nms does not exist`. Its pure-Python parts need no more than the schemas of two operators.
+In such a pair torchvision's compiled operators are not registered, and `import torchvision` fails with `operator
+torchvision::nms does not exist`. Its pure-Python parts only need the schemas of two operators.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _SCHEMAS = {
 
 
 def import_torchvision(submodule: str = "") -> ModuleType:
-    """`torchvision`, or one of its submodules (`transforms.v2`, `tv_tensors`). On a matched pair a plain import.
+    """Import `torchvision` or one of its submodules (`transforms.v2`). With a matched torch, a plain import.
 
     Raises:
         ImportError: torchvision is not installed.
-        RuntimeError: it cannot be imported for another reason than the missing operators.
+        RuntimeError: importing it fails for another reason than the missing operators.
     """
     name = f"torchvision.{submodule}" if submodule else "torchvision"
     try:
@@ -33,12 +33,7 @@ def import_torchvision(submodule: str = "") -> ModuleType:
 
     for operator, schema in _SCHEMAS.items():
         torch.library.define(operator, schema)
-    # The failed import left some submodules behind that hold no package.
-    for left in [module for module in sys.modules if module.partition(".")[0] == "torchvision"]:
-        del sys.modules[left]
+    # Drop the submodules that the failed import left behind without their package.
+    for module in [module for module in sys.modules if module.partition(".")[0] == "torchvision"]:
+        del sys.modules[module]
     return importlib.import_module(name)
-
-
-def import_v2() -> ModuleType:
-    """`torchvision.transforms.v2`."""
-    return import_torchvision("transforms.v2")
