@@ -1,15 +1,15 @@
-"""What lies beside a benchmark's samples: lists of subsets and the words a reading may be chosen from.
+"""Lists beside a benchmark's samples: subsets, and the lexicon of each sample.
 
-`subset_NAME.txt` holds one identifier a line; `lexicon50.tsv` holds `identifier TAB word,word,…`. Both name samples as
-`Source.identifier` does, and both stand in the folder or in the LMDB's folder.
+`subset_NAME.txt` has one identifier per line; `lexicon50.tsv` has `identifier TAB word,word,…`. Identifiers are
+those of `Source.identifier`. Both files are in the folder of crops or in the LMDB's folder.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from str_app.datasets.folder import read_lines, read_tab_separated
 from str_app.datasets.sample import DataError
+from str_app.datasets.text_files import read_lines, read_tab_separated
 
 LEXICON = "lexicon50.tsv"
 
@@ -20,10 +20,10 @@ def find_subsets(directory: str | Path) -> dict[str, Path]:
 
 
 def read_subset(path: str | Path) -> list[str]:
-    """Identifiers of the samples that belong to a subset.
+    """Identifiers of a subset's samples.
 
     Raises:
-        DataError: no such file, not UTF-8, or empty.
+        DataError: see `read_text`; or the file is empty.
     """
     identifiers = [line for line in read_lines(path) if line]
     if not identifiers:
@@ -32,10 +32,10 @@ def read_subset(path: str | Path) -> list[str]:
 
 
 def read_lexicons(path: str | Path) -> dict[str, list[str]]:
-    """Words that each sample's reading may be chosen from, by identifier.
+    """The lexicon of each sample, by identifier.
 
     Raises:
-        DataError: no such file, not UTF-8, a line without a tab, or one without words.
+        DataError: see `read_tab_separated`; or a line without words.
     """
     lexicons: dict[str, list[str]] = {}
     for identifier, words in read_tab_separated(path):

@@ -11,21 +11,24 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from str_app.datasets.sample import DataError
+from str_app.datasets.text_files import read_lines
+
 
 class CorpusError(ValueError):
-    """A corpus that is not where it should be, or no text."""
+    """A corpus whose file is missing or not text."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus in ids.
+    """A corpus as token ids.
 
     Attributes:
-        name: for reports.
+        name: shown in reports.
         kind: what a token is.
         vocabulary: the tokens of the training text, in order of first appearance.
         train, validation, test: int64 (tokens,).
-        digest: of the three texts.
+        digest: short SHA-256 of the three texts.
     """
 
     name: str
@@ -40,11 +43,11 @@ class Corpus:
 def penn_treebank(root: Path, kind: Literal["words", "characters"]) -> Corpus:
     """Penn Treebank in Mikolov's form: lower case, 10,000 words, `<unk>`, `N` for numbers; `root/ptb/ptb.*.txt`.
 
-    As characters, a space stands between words and a line's end is a token, `<unk>` is spelt; the field's usual
-    character data were made from the same text with `_` for the space.
+    As characters, spaces and line ends are tokens and `<unk>` is spelled out. The usual character-level data set is the
+    same text with `_` instead of the space.
 
     Raises:
-        CorpusError: a file is missing or empty; the message says where it belongs.
+        CorpusError: a file is missing, empty or not text; the message says where to put it.
     """
     texts = [_read(root / "ptb" / f"ptb.{split}.txt", "Penn Treebank") for split in ("train", "valid", "test")]
     return _corpus(f"Penn Treebank, {kind}", kind, texts)
@@ -61,7 +64,7 @@ def wikitext_2(root: Path) -> Corpus:
 
 
 def tiny_shakespeare(root: Path) -> Corpus:
-    """Tiny Shakespeare (Karpathy 2015), characters: 90 % to learn from, 5 % each for validation and test.
+    """Tiny Shakespeare (Karpathy 2015), characters: 90 % for training, 5 % each for validation and test.
 
     Raises:
         CorpusError: see `penn_treebank`.
@@ -72,12 +75,12 @@ def tiny_shakespeare(root: Path) -> Corpus:
 
 
 def _read(path: Path, name: str) -> str:
+    if not path.is_file():
+        raise CorpusError(f"{path}: no such file; {name} is not distributed with str-app: put your copy there")
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise CorpusError(f"{path}: not there; {name} is not ours to ship: put your copy of this file there") from None
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: no UTF-8 text ({error.reason} at byte {error.start})") from None
+        text = "\n".join(read_lines(path))
+    except DataError as error:
+        raise CorpusError(str(error)) from error
     if not text.strip():
         raise CorpusError(f"{path}: empty; put the text of {name} there")
     return text
@@ -85,7 +88,7 @@ def _read(path: Path, name: str) -> str:
 
 def _corpus(name: str, kind: Literal["words", "characters"], texts: list[str]) -> Corpus:
     tokens = [list(_tokens(text, kind)) for text in texts]
-    ids = {token: place for place, token in enumerate(dict.fromkeys(tokens[0]))}
+    ids = {token: index for index, token in enumerate(dict.fromkeys(tokens[0]))}
     unknown = ids.get("<unk>") if kind == "words" else None
     train, validation, test = (_encode(split, ids, unknown, name) for split in tokens)
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]

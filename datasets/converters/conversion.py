@@ -1,4 +1,4 @@
-"""From a data set in its own layout to an LMDB."""
+"""Converts a data set from its original layout to an LMDB."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from str_app.datasets.converters import READERS
+from str_app.datasets.converters import CONVERTERS, load_converter
 from str_app.datasets.converters.record import Record, Skipped
 from str_app.datasets.image_decoding import decode_image
 from str_app.datasets.lexicon import LEXICON, find_subsets, read_lexicons, read_subset
@@ -15,11 +15,11 @@ from str_app.datasets.sample import DataError
 
 
 class Summary(NamedTuple):
-    """What a conversion did.
+    """Result of a conversion.
 
     Attributes:
         written: samples in the LMDB.
-        skipped: reason → the places of the records that were left out for it.
+        skipped: reason → the images or lines skipped for it.
     """
 
     written: int
@@ -36,41 +36,41 @@ def convert(
     max_skipped: float = 0.05,
     progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Summary:
-    """Write a data set to an LMDB, images byte for byte, each decoded once to be sure that it can be.
+    """Write a data set to an LMDB. Images are copied unchanged; each is decoded once to check it.
 
-    Subset lists and the 50-word lexicons that lie beside the source, or in it, are written into the LMDB's folder;
-    samples keep their names there as `path-%09d`.
+    Subset lists and 50-word lexicons in the source folder, or next to the source file, are copied to the LMDB's folder
+    for the samples written. Samples keep their identifiers as `path-%09d`.
 
     Args:
-        kind: one of `READERS`.
-        source: folder or file, as the kind's reader says.
+        kind: one of `CONVERTERS`.
+        source: folder or file, see the converter's `read`.
         out: the LMDB to write.
-        split: which part, where a data set has several.
+        split: `train`, `val` or `test`, for data sets with more than one.
         overwrite: replace an LMDB at `out`.
-        max_skipped: the share of unusable records above which nothing is written.
-        progress: called after each record with how many are done and how many are expected, if known.
+        max_skipped: the share of unusable records, in [0, 1], above which nothing is written.
+        progress: called after each record with the number done and the total, if known.
 
     Raises:
         DataError: unknown kind, unreadable source, too many unusable records, or a full disk.
     """
-    if kind not in READERS:
-        raise DataError(f"unknown kind of data set {kind!r}: one of {', '.join(READERS)}")
+    if kind not in CONVERTERS:
+        raise DataError(f"unknown kind of data set {kind!r}: one of {', '.join(CONVERTERS)}")
     source = Path(source)
     if not source.exists():
         raise DataError(f"{source}: no such file or folder")
     if Path(out).exists() and not overwrite:
         raise DataError(f"{out} exists already: choose another name, or replace it with --overwrite")
-    total, records = READERS[kind](source, split)
+    total, records = load_converter(kind)(source, split)
     skipped: dict[str, list[str]] = {}
     lexicons: dict[str, tuple[str, ...]] = {}
-    beside = source if source.is_dir() else source.parent
-    has_lists = bool(find_subsets(beside)) or (beside / LEXICON).is_file()
-    identifiers: set[str] = set()  # only where needed: nine million names fill a gigabyte
+    list_folder = source if source.is_dir() else source.parent
+    has_lists = bool(find_subsets(list_folder)) or (list_folder / LEXICON).is_file()
+    identifiers: set[str] = set()  # filled only if needed: nine million names take a gigabyte
     with LmdbWriter(out, overwrite=overwrite) as writer:
         for done, item in enumerate(records, 1):
             usable = _check(item)
             if isinstance(usable, Skipped):
-                skipped.setdefault(usable.reason, []).append(usable.place)
+                skipped.setdefault(usable.reason, []).append(usable.location)
             else:
                 writer.add(usable.image, usable.text, usable.boxes, usable.identifier)
                 if has_lists:
@@ -78,10 +78,10 @@ def convert(
                 if usable.lexicon:
                     lexicons[usable.identifier] = usable.lexicon
             progress(done, total)
-        left_out = sum(len(places) for places in skipped.values())
-        if left_out > max_skipped * (len(writer) + left_out) or not len(writer):
-            raise DataError(_too_many(source, left_out, len(writer), skipped))
-        _write_lists(beside, writer.folder, identifiers, lexicons)
+        skipped_count = sum(len(locations) for locations in skipped.values())
+        if skipped_count > max_skipped * (len(writer) + skipped_count) or not len(writer):
+            raise DataError(_too_many(source, skipped_count, len(writer), skipped))
+        _write_lists(list_folder, writer.folder, identifiers, lexicons)
     return Summary(len(writer), skipped)
 
 
@@ -100,26 +100,29 @@ def _check(item: Record | Skipped) -> Record | Skipped:
     return item
 
 
-def _too_many(source: Path, left_out: int, written: int, skipped: dict[str, list[str]]) -> str:
-    if not left_out:
+def _too_many(source: Path, skipped_count: int, written: int, skipped: dict[str, list[str]]) -> str:
+    if not skipped_count:
         return f"{source}: no records in it"
-    reasons = "; ".join(f"{reason}: {len(places)}, the first {places[0]}" for reason, places in skipped.items())
-    share = 100 * left_out / (left_out + written)
+    reasons = "; ".join(
+        f"{reason}: {len(locations)}, the first {locations[0]}" for reason, locations in skipped.items()
+    )
+    total = skipped_count + written
     return (
-        f"{source}: {left_out} of {left_out + written} records ({share:.1f} %) are unusable, nothing written. {reasons}"
+        f"{source}: {skipped_count} of {total} records ({100 * skipped_count / total:.1f} %) are unusable, "
+        f"nothing written. {reasons}"
     )
 
 
-def _write_lists(beside: Path, folder: Path, identifiers: set[str], lexicons: dict[str, tuple[str, ...]]) -> None:
-    """Subset lists and lexicons, restricted to the samples that were written."""
-    for name, path in find_subsets(beside).items():
+def _write_lists(list_folder: Path, folder: Path, identifiers: set[str], lexicons: dict[str, tuple[str, ...]]) -> None:
+    """Subset lists and lexicons, restricted to the samples written."""
+    for name, path in find_subsets(list_folder).items():
         kept = [identifier for identifier in read_subset(path) if identifier in identifiers]
         if kept:
             _write(folder / f"subset_{name}.txt", kept)
-    if not lexicons and (beside / LEXICON).is_file():
-        known = read_lexicons(beside / LEXICON)
-        lexicons = {identifier: tuple(words) for identifier, words in known.items() if identifier in identifiers}
-    # A word with a comma or a tab in it cannot be written in this format.
+    if not lexicons and (list_folder / LEXICON).is_file():
+        stored = read_lexicons(list_folder / LEXICON)
+        lexicons = {identifier: tuple(words) for identifier, words in stored.items() if identifier in identifiers}
+    # The format has no way to write a word with a comma or a tab in it.
     writable = {name: [word for word in words if not set(word) & set(",\t\n")] for name, words in lexicons.items()}
     lines = [f"{name}\t{','.join(words)}" for name, words in writable.items() if words]
     if lines:

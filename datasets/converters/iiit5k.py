@@ -1,6 +1,6 @@
 """IIIT 5K-word (Mishra et al., BMVC 2012): `traindata.mat`, `testdata.mat` beside `train/` and `test/`.
 
-The optional `trainCharBound.mat` and `testCharBound.mat` say where each character stands.
+The optional `trainCharBound.mat` and `testCharBound.mat` have a box for each character.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from str_app.datasets.converters.record import Reading, Record, Skipped, existing_file, labelled_file
+from str_app.datasets.converters.record import Record, Records, Skipped, existing_file, labelled_file
 from str_app.datasets.sample import DataError
 
 
-def read(source: Path, split: str | None = None) -> Reading:
-    """Samples of one split with their 50-word lexicons, and character boxes where the archive has them.
+def read(source: Path, split: str | None = None) -> Records:
+    """Samples of one split with their 50-word lexicons, and character boxes if the archive has them.
 
     Args:
         source: the folder `IIIT5K`.
-        split: `train` or `test`; may be left out where only one is there.
+        split: `train` or `test`; optional if there is only one.
 
     Raises:
         DataError: no such split, or the .mat file is damaged.
@@ -31,7 +31,7 @@ def read(source: Path, split: str | None = None) -> Reading:
     rows = _rows(path)
     bounds_path = path.with_name(path.name.replace("data.mat", "CharBound.mat"))
     bounds = {row["ImgName"]: row for row in _rows(bounds_path)} if bounds_path.is_file() else {}
-    return Reading(len(rows), _records(source, rows, bounds))
+    return Records(len(rows), _records(source, rows, bounds))
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

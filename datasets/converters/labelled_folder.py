@@ -7,91 +7,127 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from str_app.datasets.converters.record import Reading, Record, Skipped, existing_file, labelled_file
-from str_app.datasets.folder import read_lines
+from str_app.datasets.converters.record import Record, Records, Skipped, existing_file, labelled_file
+from str_app.datasets.text_files import IMAGE_NAMES, TEXT_NAMES, is_header, read_lines
 
 LISTS = ("labels.tsv", "labels.csv", "labels.jsonl", "metadata.csv", "metadata.jsonl", "gt.txt")
-IMAGE_NAMES = ("image", "path", "file", "filename", "file_name")
-TEXT_NAMES = ("text", "label", "word", "words", "transcription")
+TRDG_LIST = "labels.txt"  # TextRecognitionDataGenerator; used where none of the others exists
+ENDINGS = (".tsv", ".csv", ".jsonl", ".txt")
 
 Labelled = Iterator[tuple[str, str] | Skipped]
 
 
-def read(source: Path, split: str | None = None) -> Reading:
+def read(source: Path, split: str | None = None) -> Records:
     """Samples of a list of image paths and labels, in its order; paths are relative to the list's folder.
 
-    - `.tsv` and `.txt`: `path TAB text`, split on the first tab only; quotes belong to the text.
-    - `.csv`: comma-separated with the usual quoting; the columns are named (`image`, `path`, `file`, `filename` or
-      `file_name`; `text`, `label`, `word`, `words` or `transcription`) or are the first two.
-    - `.jsonl`: one object a line with keys of these names.
+    - `.tsv` and `.txt`: `path TAB text`, split on the first tab only; quotes belong to the text. A `.txt` file without
+      any tab: `path SPACE text`, split on the first space.
+    - `.csv`: comma-separated with the usual quoting, one record per line. The columns have names (`image`, `path`,
+      `file`, `filename` or `file_name`; `text`, `label`, `word`, `words` or `transcription`), or there are two.
+    - `.jsonl`: one object per line with keys of these names.
+
+    A header line is skipped. Labels are kept as written, blanks around them too. Lines that could be read in more than
+    one way are skipped and reported, never guessed.
 
     Args:
         source: the list itself, or a folder with one of `LISTS` in it.
-        split: taken for the list's name without its ending (`train` → `train.tsv`).
+        split: the list's name without its ending (`train` → `train.tsv`).
 
     Raises:
-        DataError: no list, several, or one that is not UTF-8.
+        DataError: no list, several, or one that is not text.
     """
     if source.is_file():
         path = source
     else:
-        names = [f"{split}{ending}" for ending in (".tsv", ".csv", ".jsonl", ".txt")] if split else list(LISTS)
+        names = [f"{split}{ending}" for ending in ENDINGS] if split else list(LISTS)
+        if not split and not any((source / name).is_file() for name in names):
+            names.append(TRDG_LIST)
         path = existing_file([source / name for name in names], f"{source}: the list of labels")
-    lines = read_lines(path)
     parse = {".csv": _comma_separated, ".jsonl": _json_lines}.get(path.suffix.lower(), _tab_separated)
-    # A CSV field may span lines, so only reading all of it would tell their number.
-    total = None if parse is _comma_separated else sum(1 for line in lines if line.strip())
-    return Reading(total, _records(path, parse(path, lines)))
+    labelled = list(parse(path, read_lines(path)))
+    return Records(len(labelled), _records(path, labelled))
 
 
-def _records(path: Path, labelled: Labelled) -> Iterator[Record | Skipped]:
+def _records(path: Path, labelled: list[tuple[str, str] | Skipped]) -> Iterator[Record | Skipped]:
     for item in labelled:
         yield item if isinstance(item, Skipped) else labelled_file(path.parent, *item)
 
 
 def _tab_separated(path: Path, lines: list[str]) -> Labelled:
+    has_tabs = path.suffix.lower() != ".txt" or any("\t" in line for line in lines)
+    separator, separator_name = ("\t", "tab") if has_tabs else (" ", "space")
+    first = True
     for number, line in enumerate(lines, 1):
-        if line.strip():
-            name, tab, text = line.partition("\t")
-            yield (name, text) if tab else Skipped(f"{path.name} line {number}", "no tab between path and text")
+        if not line.strip():
+            continue
+        name, found, text = line.partition(separator)
+        if not found:
+            yield Skipped(f"{path.name} line {number}", f"no {separator_name} between path and text")
+        elif not (first and is_header([name, text])):
+            yield name, text
+        first = False
 
 
 def _comma_separated(path: Path, lines: list[str]) -> Labelled:
-    rows = csv.reader(line + "\n" for line in lines)
+    """Each line by itself, so that a quote that is never closed costs one line and not the rest of the file."""
     columns: tuple[int, int] | None = None
-    for row in rows:
-        if not row:
+    width = 2
+    quote_opened = 0  # line of a quote not closed there
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        location = f"{path.name} line {number}"
+        try:
+            row = next(csv.reader([line], strict=True))
+        except csv.Error as error:
+            if "unexpected end of data" in str(error):
+                quote_opened = number
+                yield Skipped(location, "a quote that is not closed on its line")
+            else:
+                yield Skipped(location, f"not CSV: {error}")
+            continue
+        if quote_opened and line.count('"') % 2:
+            quote_opened = 0
+            yield Skipped(location, "a quote that may close one opened on an earlier line")
             continue
         if columns is None:
-            named = [cell.strip().lower() for cell in row]
-            image = next((named.index(name) for name in IMAGE_NAMES if name in named), None)
-            text = next((named.index(name) for name in TEXT_NAMES if name in named), None)
-            columns = (0, 1) if image is None or text is None else (image, text)
-            if image is not None and text is not None:
+            columns, width, is_first_record = _columns(row)
+            if not is_first_record:
                 continue
         if max(columns) >= len(row):
-            yield Skipped(f"{path.name} line {rows.line_num}", "too few columns")
+            yield Skipped(location, "too few columns")
+        elif len(row) > width:
+            yield Skipped(location, "too many columns: put quotes around a text with commas")
         else:
-            # The reader ends a field that spans lines with the line feed given to it.
             yield row[columns[0]], row[columns[1]]
+
+
+def _columns(row: list[str]) -> tuple[tuple[int, int], int, bool]:
+    """Columns of image and text, the number of columns, and whether the first row is a record and not a header."""
+    names = [cell.strip().lower() for cell in row]
+    image = next((names.index(name) for name in IMAGE_NAMES if name in names), None)
+    text = next((names.index(name) for name in TEXT_NAMES if name in names), None)
+    if image is None or text is None:
+        return (0, 1), 2, True
+    return (image, text), len(row), False
 
 
 def _json_lines(path: Path, lines: list[str]) -> Labelled:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        place = f"{path.name} line {number}"
+        location = f"{path.name} line {number}"
         try:
             row = json.loads(line)
         except ValueError:
-            yield Skipped(place, "not JSON")
+            yield Skipped(location, "not JSON")
             continue
         if not isinstance(row, dict):
-            yield Skipped(place, "not a JSON object")
+            yield Skipped(location, "not a JSON object")
             continue
         name = next((row[key] for key in IMAGE_NAMES if key in row), None)
         text = next((row[key] for key in TEXT_NAMES if key in row), None)
         if isinstance(name, str) and isinstance(text, str):
             yield name, text
         else:
-            yield Skipped(place, "no image or no text in the object")
+            yield Skipped(location, "no image or no text in the object")

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from str_app.datasets.converters.record import Reading, Record, Skipped, existing_file, labelled_file
-from str_app.datasets.folder import read_lines
+from str_app.datasets.converters.record import Record, Records, Skipped, existing_file, labelled_file
+from str_app.datasets.text_files import read_lines
 
 ARCHIVE_FOLDER = "mnt/ramdisk/max/90kDICT32px"  # as the official archive unpacks
 
 
-def read(source: Path, split: str | None = None) -> Reading:
-    """Samples of one split; the label is the middle of the file's name, the number after it is passed over.
+def read(source: Path, split: str | None = None) -> Records:
+    """Samples of one split; the label is the middle part of the file name; the number after it is ignored.
 
-    The archive is known to hold a few empty images; they are skipped and named when the samples are written.
+    The archive contains a few empty images; they are skipped and reported when the LMDB is written.
 
     Args:
-        source: the folder with `annotation_train.txt`, or the one the archive was unpacked in.
-        split: `train`, `val` or `test`; may be left out where only one is there.
+        source: the folder with `annotation_train.txt`, or the folder where the archive was unpacked.
+        split: `train`, `val` or `test`; optional if there is only one.
 
     Raises:
         DataError: no such split, or several.
@@ -27,7 +27,7 @@ def read(source: Path, split: str | None = None) -> Reading:
     splits = [split] if split else ["train", "val", "test"]
     path = existing_file([folder / f"annotation_{name}.txt" for name in splits], f"{source}: MJSynth's annotation")
     lines = [line for line in read_lines(path) if line.strip()]
-    return Reading(len(lines), _records(folder, lines))
+    return Records(len(lines), _records(folder, lines))
 
 
 def _records(folder: Path, lines: list[str]) -> Iterator[Record | Skipped]:
@@ -36,6 +36,6 @@ def _records(folder: Path, lines: list[str]) -> Iterator[Record | Skipped]:
         before, _, rest = name.stem.partition("_")
         text, _, after = rest.rpartition("_")
         if not (before.isdigit() and after.isdigit()):
-            yield Skipped(str(name), "the file's name is not NUMBER_WORD_NUMBER")
+            yield Skipped(str(name), "the file name is not NUMBER_WORD_NUMBER")
         else:
             yield labelled_file(folder, str(name), text)

@@ -1,4 +1,4 @@
-"""Street View Text (Wang and Belongie, ECCV 2010): `train.xml`, `test.xml` and whole pictures in `img/`."""
+"""Street View Text (Wang and Belongie, ECCV 2010): `train.xml`, `test.xml` and whole photographs in `img/`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from str_app.datasets.converters.cropping import crop
-from str_app.datasets.converters.record import Reading, Record, Skipped, existing_file
+from str_app.datasets.converters.record import Record, Records, Skipped, existing_file, label_problem
 from str_app.datasets.image_decoding import decode_image
 from str_app.datasets.sample import DataError
 
 
-def read(source: Path, split: str | None = None) -> Reading:
-    """Words of one split, cut out of their pictures by the tagged rectangles, each with its picture's lexicon.
+def read(source: Path, split: str | None = None) -> Records:
+    """Words of one split, cropped by their tagged rectangles, each with its photograph's lexicon.
 
     Args:
         source: the folder `svt1`.
-        split: `train` or `test`; may be left out where only one is there.
+        split: `train` or `test`; optional if there is only one.
 
     Raises:
         DataError: no such split, or the XML is damaged.
@@ -28,7 +28,7 @@ def read(source: Path, split: str | None = None) -> Reading:
         pictures = ElementTree.parse(path).getroot().findall("image")
     except ElementTree.ParseError as error:
         raise DataError(f"{path}: damaged XML: {error}") from error
-    return Reading(sum(len(picture.findall(".//taggedRectangle")) for picture in pictures), _records(source, pictures))
+    return Records(sum(len(picture.findall(".//taggedRectangle")) for picture in pictures), _records(source, pictures))
 
 
 def _records(source: Path, pictures: list[ElementTree.Element]) -> Iterator[Record | Skipped]:
@@ -39,14 +39,15 @@ def _records(source: Path, pictures: list[ElementTree.Element]) -> Iterator[Reco
         try:
             pixels = decode_image((source / name).read_bytes())
         except (OSError, DataError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "the picture cannot be decoded"
+            reason = error.strerror if isinstance(error, OSError) else "the photograph cannot be decoded"
             yield from (Skipped(f"{name}#{number}", str(reason)) for number in range(1, len(rectangles) + 1))
             continue
         for number, rectangle in enumerate(rectangles, 1):
             identifier = f"{name}#{number}"
             text = (rectangle.findtext("tag") or "").strip()
-            if not text:
-                yield Skipped(identifier, "empty label")
+            problem = label_problem(text)
+            if problem:
+                yield Skipped(identifier, problem)
                 continue
             try:
                 x, y, width, height = (float(rectangle.attrib[key]) for key in ("x", "y", "width", "height"))
@@ -55,6 +56,6 @@ def _records(source: Path, pictures: list[ElementTree.Element]) -> Iterator[Reco
                 yield Skipped(identifier, "no readable rectangle")
                 continue
             if image is None:
-                yield Skipped(identifier, "the box lies outside the picture or is empty")
+                yield Skipped(identifier, "the box is empty or outside the photograph")
             else:
                 yield Record(image, text, identifier, lexicon=lexicon)

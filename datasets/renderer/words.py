@@ -12,6 +12,7 @@ import numpy as np
 
 from str_app.datasets.renderer import patterns
 from str_app.datasets.sample import DataError
+from str_app.datasets.text_files import read_lines
 
 LONGEST = 32  # characters; what the recogniser's presets read at most
 # Words of signs and packages are less common in running text than on signs: flatten the frequencies.
@@ -104,9 +105,9 @@ def read_words(path: str | Path) -> WordList:
         WordError: the file cannot be read, has no usable word, or a count that is no number.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise WordError(f"{path}: cannot read the word list: {error}") from error
+        lines = read_lines(path)
+    except DataError as error:
+        raise WordError(f"cannot read the word list: {error}") from error
     counts: dict[str, float] = {}
     for number, line in enumerate(lines, 1):
         parts = line.split()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from str_app.cli.progress import ProgressBar
+from str_app.datasets.converters import CONVERTERS
 
-Layout = Literal["folder", "iiit5k", "svt", "ic13", "ic15", "svtp", "cute80", "mjsynth", "synthtext"]
+Layout = StrEnum("Layout", {name: name for name in CONVERTERS})  # type: ignore[misc] # names from the table
 NAMED_RECORDS = 3  # examples listed for each reason to skip
 
 
@@ -35,7 +37,7 @@ def convert(
 
     with ProgressBar("converting", unit="records") as progress:
         summary = convert_to_lmdb(
-            kind, source, out, split=split, overwrite=overwrite, max_skipped=max_skipped, progress=progress.update
+            str(kind), source, out, split=split, overwrite=overwrite, max_skipped=max_skipped, progress=progress.update
         )
     if as_json:
         typer.echo(json.dumps({"out": str(out), "written": summary.written, "skipped": summary.skipped}))

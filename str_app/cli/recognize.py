@@ -219,18 +219,15 @@ def _records_of(path: Path) -> Iterator[Named]:
 
 
 def read_words(path: Path) -> list[str]:
-    """The words of a lexicon file: UTF-8, one per line; lines that begin with `# ` are comments.
+    """The words of a lexicon file, one per line; lines that begin with `# ` are comments.
 
     Raises:
-        StrAppError: no word in it, or not UTF-8.
+        DataError: not a text file.
+        StrAppError: no word in it.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise StrAppError(
-            f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert the file to UTF-8"
-        ) from None
-    words = [line.strip() for line in lines if line.strip() and not line.startswith("# ")]
+    from str_app.datasets.text_files import read_lines
+
+    words = [line.strip() for line in read_lines(path) if line.strip() and not line.startswith("# ")]
     if not words:
         raise StrAppError(f"{path}: no word in this lexicon; write one word per line")
     return words

@@ -76,4 +76,6 @@ def train(
 
 
 def _read_charset(path: Path) -> str:
-    return "".join(path.read_text(encoding="utf-8").splitlines())
+    from str_app.datasets.text_files import read_lines
+
+    return "".join(read_lines(path))

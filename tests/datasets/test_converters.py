@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.io import savemat
 
-from str_app.datasets.converters import READERS
+from str_app.datasets.converters import CONVERTERS, load_converter
 from str_app.datasets.converters.conversion import convert
 from str_app.datasets.converters.record import Record, Skipped
 from str_app.datasets.image_decoding import decode_image
@@ -22,7 +26,7 @@ from tests.datasets.pictures import ODD_LABELS, encoded, picture, write_folder
 
 
 def read(kind: str, source: Path, split: str | None = None) -> tuple[list[Record], list[Skipped]]:
-    total, items = READERS[kind](source, split)
+    total, items = load_converter(kind)(source, split)
     found = list(items)
     assert total in (None, len(found))
     return [item for item in found if isinstance(item, Record)], [item for item in found if isinstance(item, Skipped)]
@@ -77,6 +81,95 @@ def test_comma_separated_with_a_short_line(tmp_path: Path) -> None:
     records, skipped = read("folder", tmp_path / "words.csv")
     assert texts(records) == {"a.png": "a"}
     assert skipped == [Skipped("words.csv line 2", "too few columns")]
+
+
+def labelled(tmp_path: Path, name: str, content: str) -> tuple[dict[str, str], list[Skipped]]:
+    """Texts and skipped lines of a list with this content beside `1.png` … `4.png`."""
+    write_images(tmp_path, *(f"images/{number}.png" for number in range(1, 5)))
+    (tmp_path / name).write_text(content, encoding="utf-8", newline="")
+    records, skipped = read("folder", tmp_path)
+    return texts(records), skipped
+
+
+def test_commas_without_quotes_cut_no_label(tmp_path: Path) -> None:
+    content = 'file,words\nimages/1.png,1,000\nimages/2.png,"1,000"\nimages/3.png,plain\n'
+    assert labelled(tmp_path, "labels.csv", content) == (
+        {"images/2.png": "1,000", "images/3.png": "plain"},
+        [Skipped("labels.csv line 2", "too many columns: put quotes around a text with commas")],
+    )
+
+
+def test_without_a_header_only_two_columns_are_read(tmp_path: Path) -> None:
+    content = "images/1.png,Hello, world\nimages/2.png,two\n"
+    assert labelled(tmp_path, "labels.csv", content) == (
+        {"images/2.png": "two"},
+        [Skipped("labels.csv line 1", "too many columns: put quotes around a text with commas")],
+    )
+
+
+def test_a_lone_quote_costs_its_own_line(tmp_path: Path) -> None:
+    content = 'file,words\nimages/1.png,"\nimages/2.png,two\nimages/3.png,3"\nimages/4.png,4"\n'
+    assert labelled(tmp_path, "labels.csv", content) == (
+        {"images/2.png": "two", "images/4.png": '4"'},
+        [
+            Skipped("labels.csv line 2", "a quote that is not closed on its line"),
+            Skipped("labels.csv line 4", "a quote that may close one opened on an earlier line"),
+        ],
+    )
+
+
+def test_what_is_not_csv_is_named_with_its_line(tmp_path: Path) -> None:
+    long_field = "x" * 200_000
+    content = f'file,words\nimages/1.png,"a"b\nimages/2.png,{long_field}\nimages/3.png,three\n'
+    found, skipped = labelled(tmp_path, "labels.csv", content)
+    assert found == {"images/3.png": "three"}
+    assert [location for location, _ in skipped] == ["labels.csv line 2", "labels.csv line 3"]
+    assert all(reason.startswith("not CSV: ") for _, reason in skipped)
+
+
+def test_labels_that_no_crop_can_have(tmp_path: Path) -> None:
+    rows = [{"image": f"images/{n}.png", "text": text} for n, text in enumerate(["a\nb", "\u2028", "a\x07", "  "], 1)]
+    assert labelled(tmp_path, "labels.jsonl", "\n".join(json.dumps(row) for row in rows)) == (
+        {},
+        [
+            Skipped("images/1.png", "line break in the label"),
+            Skipped("images/2.png", "blank label"),
+            Skipped("images/3.png", "control character in the label"),
+            Skipped("images/4.png", "blank label"),
+        ],
+    )
+
+
+def test_a_list_made_on_windows(tmp_path: Path) -> None:
+    content = "\ufeffimages\\1.png\tone\r\nimages\\2.png\ttwo\r\n"
+    assert labelled(tmp_path, "gt.txt", content) == ({"images/1.png": "one", "images/2.png": "two"}, [])
+
+
+def test_carriage_returns_alone_end_lines(tmp_path: Path) -> None:
+    content = "images/1.png\tone\rimages/2.png\ttwo"
+    assert labelled(tmp_path, "labels.tsv", content) == ({"images/1.png": "one", "images/2.png": "two"}, [])
+
+
+def test_a_header_line_in_a_tsv(tmp_path: Path) -> None:
+    content = "filename\twords\nimages/1.png\tone\n"
+    assert labelled(tmp_path, "labels.tsv", content) == ({"images/1.png": "one"}, [])
+
+
+def test_labels_of_trdg(tmp_path: Path) -> None:
+    content = "images/1.png one\nimages/2.png two words\nimages/3.png\n"
+    assert labelled(tmp_path, "labels.txt", content) == (
+        {"images/1.png": "one", "images/2.png": "two words"},
+        [Skipped("labels.txt line 3", "no space between path and text")],
+    )
+
+
+def test_utf_16(tmp_path: Path) -> None:
+    write_images(tmp_path, "a.png")
+    (tmp_path / "labels.tsv").write_text("a.png\tCafé\n", encoding="utf-16")
+    assert texts(read("folder", tmp_path)[0]) == {"a.png": "Café"}
+    (tmp_path / "labels.tsv").write_bytes("a.png\tCafé\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"labels\.tsv line 1: not UTF-8 \(.* at byte 9\): save the file as UTF-8"):
+        read("folder", tmp_path)
 
 
 def test_json_lines(tmp_path: Path) -> None:
@@ -193,7 +286,7 @@ def test_svt(tmp_path: Path) -> None:
     assert np.array_equal(decode_image(records[1].image), pixels[50:60, 0:26])
     assert records[0].lexicon == ("LIVING", "ROOM", "THEATERS")
     assert [(place[-2:], reason) for place, reason in skipped] == [
-        ("#3", "the box lies outside the picture or is empty"),
+        ("#3", "the box is empty or outside the photograph"),
         ("#4", "empty label"),
         ("#5", "no readable rectangle"),
         ("#1", "No such file or directory"),
@@ -276,7 +369,7 @@ def test_mjsynth(tmp_path: Path, below: str) -> None:
     records, skipped = read("mjsynth", tmp_path, "train")
     assert texts(records) == {"2425/1/115_Lube_45484.jpg": "Lube", "1/2/7_don_t_9.jpg": "don_t"}
     assert skipped == [
-        Skipped("1/2/odd.jpg", "the file's name is not NUMBER_WORD_NUMBER"),
+        Skipped("1/2/odd.jpg", "the file name is not NUMBER_WORD_NUMBER"),
         Skipped("1/2/3_gone_4.jpg", "No such file or directory"),
     ]
 
@@ -328,8 +421,8 @@ def test_synthtext(tmp_path: Path) -> None:
     shapes = [decode_image(record.image).shape[:2] for record in records]
     assert shapes == [(18, 29), (18, 30), (20, 40), (20, 40)]
     assert skipped == [
-        Skipped("8/ballet_1.jpg#4", "the box lies outside the picture or is empty"),
-        Skipped("8/ballet_3.jpg", "words and boxes differ in number"),
+        Skipped("8/ballet_1.jpg#4", "the box is empty or outside the image"),
+        Skipped("8/ballet_3.jpg", "different numbers of words and boxes"),
         Skipped("8/gone.jpg#1", "No such file or directory"),
     ]
     (tmp_path / "gt.mat").write_bytes(b"MATLAB")
@@ -403,7 +496,33 @@ def test_nothing_to_convert(tmp_path: Path) -> None:
 
 def test_records_are_read_lazily(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "words", ["a", "b"])
-    records: Iterator[Record | Skipped] = READERS["folder"](folder, None).records
+    records: Iterator[Record | Skipped] = load_converter("folder")(folder, None).records
     assert isinstance(next(records), Record)
     (folder / "images" / "2.png").unlink()
     assert isinstance(next(records), Skipped)
+
+
+# Registration
+
+
+def test_a_converter_added_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = Path("docs/extending.md").read_text(encoding="utf-8").split("## Add a converter")[1].split("\n## ")[0]
+    source, registration = map(dedent, re.findall(r"```python\n(.*?)```", section, re.DOTALL))
+    module = ModuleType("str_app.datasets.converters.my_layout")
+    exec(source, vars(module))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    layout, function = re.findall(r'"(.*?)"', registration)
+    monkeypatch.setitem(CONVERTERS, layout, function)
+    write_images(tmp_path / "downloads", "crops/1_exit.png", "crops/2_.png", "crops/3_A.png")
+    summary = convert("mine", tmp_path / "downloads", tmp_path / "mine.lmdb", max_skipped=0.5)
+    assert summary == (2, {"empty label": ["crops/2_.png"]})
+    written = LmdbSource(tmp_path / "mine.lmdb")
+    assert [(written.identifier(i), written.label(i)) for i in range(2)] == [
+        ("crops/1_exit.png", "exit"),
+        ("crops/3_A.png", "A"),
+    ]
+
+
+@pytest.mark.parametrize("layout", CONVERTERS)
+def test_every_registered_converter_loads(layout: str) -> None:
+    assert callable(load_converter(layout))

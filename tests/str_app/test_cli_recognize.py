@@ -105,11 +105,19 @@ def test_a_lexicon_and_a_beam(crops: Path, tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("# Greek\nBetb\n\n  delta  \n", encoding="utf-8")
     assert recognize(crops / "beta.png", "--lexicon", words).stdout.split("\t")[1] == "Betb"
+    words.write_text("Betb\r\ndelta\r\n", encoding="utf-8-sig", newline="")
+    assert recognize(crops / "beta.png", "--lexicon", words).stdout.split("\t")[1] == "Betb"
     assert recognize(crops / "beta.png", "--beam", 4).stdout.split("\t")[1] == "beta"
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"", "no word"), (b"\xff\xfe\x00", "not UTF-8"), ("na\u00efve\n".encode(), "charset")]
+    ("content", "reason"),
+    [
+        (b"", "no word"),
+        (b"\xff\xfe\x00", "damaged UTF-16"),
+        (b"caf\xe9", "line 1: not UTF-8"),
+        ("na\u00efve\n".encode(), "charset"),
+    ],
 )
 def test_a_lexicon_that_cannot_be_used(crops: Path, tmp_path: Path, content: bytes, reason: str) -> None:
     words = tmp_path / "words.txt"
