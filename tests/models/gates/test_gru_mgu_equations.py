@@ -1,4 +1,4 @@
-"""GRU and MGU with refined gates, and uniform-refine gates, against their equations written down literally."""
+"""GRU and MGU with refined gates, and uniform-refine gates, against their equations, written out."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""RefinedLSTM: the paper's equation literally."""
+"""RefinedLSTM against the paper's equation, written out."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from str_app.models.gates.layers import RefinedLSTM
 
 
 def literal_lstm(x, h, c, weights, refine, gates, feature, activation):
-    """One layer, one direction, one sequence, one step after the other, as the equation is written."""
+    """One layer and direction over one sequence, step by step, as the equation is written."""
     w_ih, w_hh, b_ih, b_hh, w_x = weights
     H = h.shape[0]
     outputs = []

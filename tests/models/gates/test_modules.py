@@ -1,4 +1,4 @@
-"""The layers and cells are well-behaved modules: copies, compilers, exporters, odd shapes, clear errors."""
+"""Layers and cells as modules: copies, compilers, exporters, unusual shapes, errors."""
 
 import copy
 import io

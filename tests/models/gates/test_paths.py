@@ -1,4 +1,4 @@
-"""Every path of the layers gives the values and gradients of the plain float64 loop of cells."""
+"""Every path of the layers gives the values and gradients of a float64 loop of cells."""
 
 import pytest
 import torch

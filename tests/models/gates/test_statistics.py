@@ -1,4 +1,4 @@
-"""watch_gates sees what the gates did, in every cell and layer, and leaves no trace."""
+"""watch_gates records the gates of every cell and layer, and restores the modules."""
 
 import pytest
 import torch
@@ -23,14 +23,14 @@ def test_open_and_closed_gates_are_told_apart():
     layer = bias(RefinedLSTM(3, 4, refine="none"), input=-9, forget=9, output=0)
     x = torch.randn(5, 2, 3) / 10
     before = layer(x)[0]
-    with watch_gates(layer) as watched:
+    with watch_gates(layer) as records:
         torch.testing.assert_close(layer(x)[0], before)
-    shares = watched["l0"].summary()
+    shares = records["l0"].summary()
     assert shares["input"]["closed"] == 1
     assert shares["forget"]["open"] == 1
     assert shares["output"]["saturated"] == 0
     assert all(share["negative"] == 0 for share in shares.values())
-    assert watched["l0"].gates["input"].vanilla.counts.sum() == 5 * 2 * 4
+    assert records["l0"].gates["input"].vanilla.counts.sum() == 5 * 2 * 4
     assert torch.equal(layer(x)[0], before)
     assert not layer.gate.watched
 
@@ -42,20 +42,20 @@ def test_refining_moves_the_gate_out_of_zero_to_one(refine, negative, above):
     x = torch.ones(5, 2, 3)
     with torch.no_grad():
         layer.weight_feature_l0.fill_(-1 if refine == "mul" else 1)
-    with watch_gates(layer) as watched:
+    with watch_gates(layer) as records:
         layer(x)
-    reset = watched["l0"].summary()["reset"]
+    reset = records["l0"].summary()["reset"]
     assert (reset["negative"], reset["above_one"], reset["open"]) == (negative, above, 1.0)
-    assert watched["l0"].summary()["update"]["negative"] == 0
+    assert records["l0"].summary()["update"]["negative"] == 0
 
 
 def test_every_layer_direction_and_cell_has_its_record():
     model = nn.ModuleDict({"rnn": RefinedMGU(3, 4, 2, bidirectional=True), "cell": RefinedGRUCell(3, 4, refine="ur")})
-    with watch_gates(model) as watched:
+    with watch_gates(model) as records:
         model["rnn"](torch.randn(5, 2, 3))
         model["cell"](torch.randn(2, 3))
-    assert set(watched) == {"rnn.l0", "rnn.l0_reverse", "rnn.l1", "rnn.l1_reverse", "cell"}
-    assert set(watched["cell"].gates) == {"reset", "update"}
+    assert set(records) == {"rnn.l0", "rnn.l0_reverse", "rnn.l1", "rnn.l1_reverse", "cell"}
+    assert set(records["cell"].gates) == {"reset", "update"}
 
 
 @pytest.mark.parametrize("kind", [RefinedLSTM, RefinedGRU, RefinedMGU])
@@ -64,9 +64,9 @@ def test_gradient_norms_through_time(kind):
     torch.manual_seed(0)
     layer = kind(3, 4, dtype=torch.float64)
     x = torch.randn(6, 2, 3, dtype=torch.float64)
-    with watch_gates(layer) as watched:
+    with watch_gates(layer) as records:
         layer(x)[0][-1].sum().backward()
-    curve = watched["l0"].gradient_curve()
+    curve = records["l0"].gradient_curve()
     assert [step for step, _ in curve] == list(range(6))
     assert curve[-1][1] == pytest.approx(2.0)  # ∂ sum / ∂h_T is a vector of four ones
 
@@ -79,20 +79,20 @@ def test_gradient_norms_through_time(kind):
     expected = [g.norm(dim=-1).mean().item() for g in torch.autograd.grad(last.sum(), shifts)]
     assert [norm for _, norm in curve] == pytest.approx(expected, rel=1e-5)
 
-    with watch_gates(layer) as watched:
+    with watch_gates(layer) as records:
         layer(pack_padded_sequence(x, [6, 3]))[0].data.sum().backward()
-    assert [step for step, _ in watched["l0"].gradient_curve()] == list(range(6))
+    assert [step for step, _ in records["l0"].gradient_curve()] == list(range(6))
 
 
 def test_steps_of_a_cell_are_counted_from_its_first_state():
     cell = RefinedLSTMCell(3, 4)
-    with watch_gates(cell) as watched:
+    with watch_gates(cell) as records:
         for steps in (3, 5):
             state = None
             for _ in range(steps):
                 state = cell(torch.randn(2, 3), state)
             state[0].sum().backward()
-    assert {step: len(norms) for step, norms in watched["cell"].gradient_norms.items()} == {
+    assert {step: len(norms) for step, norms in records["cell"].gradient_norms.items()} == {
         0: 2,
         1: 2,
         2: 2,
@@ -103,9 +103,9 @@ def test_steps_of_a_cell_are_counted_from_its_first_state():
 
 def test_a_wholly_open_gate_is_not_above_one():
     layer = bias(RefinedLSTM(3, 4, refine="none"), forget=99)
-    with watch_gates(layer) as watched:
+    with watch_gates(layer) as records:
         layer(torch.randn(5, 2, 3))
-    assert watched["l0"].summary()["forget"] == {
+    assert records["l0"].summary()["forget"] == {
         "closed": 0.0,
         "open": 1.0,
         "saturated": 1.0,

@@ -1,4 +1,4 @@
-"""The compiled steps of recurrent layers: when they are taken, and what they compute at the edges.
+"""The compiled steps of recurrent layers: when they run, and what they compute in edge cases.
 
 Their values and gradients are compared with the loop of cells in tests/models/gates/test_paths.py.
 """
@@ -29,7 +29,7 @@ def values_and_gradients(layer, x, state=None):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_a_fused_layer_takes_them(calls, kind):
+def test_a_fused_layer_uses_the_compiled_functions(calls, kind):
     layer = kind(3, 4)
     x = torch.randn(20, 2, 3)
     layer(x)[0].sum().backward()
@@ -59,7 +59,7 @@ def test_any_width_equals_the_plain_loop(calls, kind, hidden, refine):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_the_backward_pass_takes_the_way_of_the_forward_pass(calls, kind):
+def test_the_backward_pass_runs_as_the_forward_pass_did(calls, kind):
     torch.manual_seed(1)
     layer = kind(6, 6, feature="identity", dtype=torch.float64)
     x = torch.randn(8, 3, 6, dtype=torch.float64)
@@ -99,7 +99,7 @@ def test_strides_do_not_matter(calls, kind):
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("kind", LAYERS)
-def test_neither_threads_nor_company_change_a_bit(calls, kind, dtype):
+def test_threads_and_the_rest_of_the_batch_do_not_change_a_bit(calls, kind, dtype):
     torch.manual_seed(3)
     layer = kind(64, 96, dtype=dtype)  # work enough for three threads
     x = torch.randn(40, 50, 64, dtype=dtype)
@@ -111,8 +111,8 @@ def test_neither_threads_nor_company_change_a_bit(calls, kind, dtype):
             results.append(values_and_gradients(layer, x))
     finally:
         torch.set_num_threads(threads)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+    for repeated in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], repeated, strict=True))
     assert torch.equal(layer(x[:, 7:18])[0], results[0][0][:, 7:18])
 
 
@@ -134,7 +134,7 @@ def test_gates_are_exact_to_a_few_roundings(calls, dtype):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_a_nan_spoils_its_own_sequence_alone(calls, kind):
+def test_a_nan_affects_only_its_own_sequence(calls, kind):
     x = torch.randn(20, 3, 4)
     x[5, 1] = torch.nan
     output = kind(4, 4)(x)[0].isnan()
@@ -156,13 +156,13 @@ class Recorder(TorchDispatchMode):
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit.trace:DeprecationWarning")
-def test_what_follows_operations_gets_operations(calls):
+def test_tracers_and_dispatch_modes_see_torch_operations(calls):
     layer = RefinedLSTM(3, 4)
-    x, other = torch.randn(2, 20, 2, 3)
-    expected = layer(other)[0]
+    x, another = torch.randn(2, 20, 2, 3)
+    expected = layer(another)[0]
     calls.clear()
     traced = torch.jit.trace(layer, x, check_trace=False)
-    torch.testing.assert_close(traced(other)[0], expected)
+    torch.testing.assert_close(traced(another)[0], expected)
     with Recorder() as recorder:
         layer(x)
     assert recorder.seen.count(torch.ops.aten.tanh.default) == 41  # two a step, and the feature's

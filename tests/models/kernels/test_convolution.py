@@ -1,4 +1,4 @@
-"""Convolutions by minimal filtering: what they compute, when they are taken, and that nothing else notices."""
+"""Compiled convolutions: values and gradients, when they run, and that they do not change anything else."""
 
 import copy
 import pickle
@@ -63,12 +63,12 @@ def test_values_and_gradients_are_those_of_the_definition(
 
 
 @pytest.mark.parametrize("height", [2, 8])
-def test_a_convolution_takes_them(calls, height):
+def test_a_convolution_uses_the_compiled_functions(calls, height):
     torch.manual_seed(0)
     convolution = filters(5, 7)
     x = torch.randn(2, 5, height, 9, requires_grad=True)
-    found = convolution(x)
-    found.square().sum().backward()
+    output = convolution(x)
+    output.square().sum().backward()
     assert calls == ["transformed_size", "transform_weight", "convolve"] * 2 + ["weight_gradient"]
     gradients = x.grad, convolution.weight.grad
     x.grad = None
@@ -76,11 +76,11 @@ def test_a_convolution_takes_them(calls, height):
     with torch_operations_only():
         expected = convolution(x)
         expected.square().sum().backward()
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(gradients, (x.grad, convolution.weight.grad), rtol=1e-4, atol=1e-3)
 
 
-def test_only_wanted_gradients_are_computed(calls):
+def test_only_needed_gradients_are_computed(calls):
     convolution = filters(5, 7)
     convolution(torch.randn(2, 5, 8, 9)).sum().backward()
     assert calls == ["transformed_size", "transform_weight", "convolve", "weight_gradient"]
@@ -91,7 +91,7 @@ def test_only_wanted_gradients_are_computed(calls):
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")
-def test_torch_takes_what_they_cannot(calls):
+def test_torch_runs_what_they_do_not_support(calls):
     convolution, x = filters(5, 7), torch.randn(2, 5, 8, 9)
     with torch_operations_only():
         expected = convolution(x)
@@ -112,22 +112,22 @@ def test_heights_that_fill_tiles(height):
 
 
 @pytest.mark.parametrize("height", [2, 4])
-def test_neither_threads_nor_company_change_a_bit(calls, height):
+def test_threads_and_the_rest_of_the_batch_do_not_change_a_bit(calls, height):
     torch.manual_seed(3)
     convolution, x = filters(64, 96), torch.randn(40, 64, height, 32)  # work enough for three threads
     threads = torch.get_num_threads()
     try:
         with torch.no_grad():
             torch.set_num_threads(1)
-            one = convolution(x)
+            expected = convolution(x)
             torch.set_num_threads(3)
-            assert torch.equal(convolution(x), one)
-            assert torch.equal(convolution(x[7:8]), one[7:8])
+            assert torch.equal(convolution(x), expected)
+            assert torch.equal(convolution(x[7:8]), expected[7:8])
     finally:
         torch.set_num_threads(threads)
 
 
-def test_a_nan_spoils_its_own_image_alone(calls):
+def test_a_nan_affects_only_its_own_image(calls):
     x = torch.randn(9, 4, 8, 8)
     x[5, 1, 3, 3] = torch.nan
     spoiled = filters(4, 4)(x).isnan().flatten(1)
@@ -142,9 +142,9 @@ def test_weights_are_transformed_once_and_again_when_they_change(calls):
 
     def check():
         with torch.inference_mode():
-            found = convolution(x)
+            output = convolution(x)
         with torch_operations_only():
-            torch.testing.assert_close(found, convolution(x).detach(), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(output, convolution(x).detach(), rtol=1e-4, atol=1e-4)
 
     check()
     check()
@@ -167,9 +167,9 @@ def test_weights_are_transformed_once_and_again_when_they_change(calls):
 
 def test_second_derivatives_are_refused(calls):
     x = torch.randn(1, 3, 4, 4, requires_grad=True)
-    found = filters(3, 3)(x).square().sum()
+    output = filters(3, 3)(x).square().sum()
     with pytest.raises(RuntimeError, match="torch_operations_only"):
-        torch.autograd.grad(found, x, create_graph=True)
+        torch.autograd.grad(output, x, create_graph=True)
 
 
 def test_a_backbone_computes_the_same(calls):
@@ -180,8 +180,8 @@ def test_a_backbone_computes_the_same(calls):
     with torch_operations_only():
         backbone(x)  # batch statistics
         expected = backbone.eval()(x)
-    found = backbone(x)
+    output = backbone(x)
     assert calls.count("convolve") == 7
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(output, expected, rtol=1e-3, atol=1e-4)
     with torch.inference_mode():
         torch.testing.assert_close(fold_batch_norms(backbone)(x), expected, rtol=1e-3, atol=1e-4)

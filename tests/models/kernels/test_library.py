@@ -12,7 +12,7 @@ from str_app.models.kernels import library as native
 
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
-    """An empty cache folder, in which the library is looked for anew."""
+    """An empty cache folder; the library is looked up again."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("STR_APP_NATIVE", raising=False)
     native.find_library.cache_clear()
@@ -20,7 +20,7 @@ def cache(monkeypatch, tmp_path):
     native.find_library.cache_clear()
 
 
-def test_without_a_library_nothing_is_said(cache):
+def test_without_a_library_there_is_no_warning(cache):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert native.find_library() is None
@@ -28,7 +28,7 @@ def test_without_a_library_nothing_is_said(cache):
 
 
 @pytest.mark.parametrize("content", ["no library", "another's", "of another key"])
-def test_a_foreign_file_is_warned_of_once_and_left(cache, monkeypatch, native_library, content):
+def test_a_file_that_does_not_load_is_ignored_with_one_warning(cache, monkeypatch, native_library, content):
     file = native.path(native.this_processor())
     file.parent.mkdir(parents=True)
     if content == "no library":
