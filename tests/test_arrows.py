@@ -81,3 +81,13 @@ def test_torchvision_comes_through_one_door():
         for path in files(room):
             if path.name != "torchvision_import.py":
                 assert not any(name.split(".")[0] == "torchvision" for name in imports(path)), path
+
+
+def test_kernels_import_no_layers():
+    """Kernels take tensors and integer codes, and backbones need no recurrent code."""
+    for path in sorted((ROOT / "models/kernels").rglob("*.py")):
+        used = [name for name in imports(path) if name.startswith("str_app.")]
+        assert all(name.startswith("str_app.models.kernels") for name in used), path
+    recurrent = ("str_app.models.gates", "str_app.models.kernels.recurrence", "str_app.models.kernels.triton_steps")
+    for path in sorted((ROOT / "models/backbones").rglob("*.py")):
+        assert not [name for name in imports(path) if name.startswith(recurrent)], path
