@@ -6,8 +6,7 @@ import itertools
 import math
 import signal
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,10 +34,10 @@ from str_app.training.finishing import calibrate_and_score
 from str_app.training.objective import Objective
 from str_app.training.optimizers import Optimizers
 from str_app.training.run_logger import RunLogger
+from str_app.training.sample_usage import SampleUsage
 from str_app.training.samples import (
     Batch,
     Positions,
-    SampleId,
     TrainingSamples,
     check_source,
     why_unlearnable,
@@ -126,7 +125,7 @@ class _Run:
         self.optimizers = Optimizers(self.objective, settings)
         self.step = 0
         self.best = -1.0
-        self.usage = _Usage([len(source) for source in self.sources])
+        self.usage = SampleUsage([len(source) for source in self.sources])
         self.skipped = 0  # consecutive steps without an update
         self.pending = False  # whether the validation of this step, or the end of the run, is still to come
         if resume:
@@ -158,8 +157,7 @@ class _Run:
             patience = FIRST_STATE
             for batch in self._batches():
                 losses += self._update(batch.to(self.device), logger)
-                self.usage.count(batch)
-                for reason in self.usage.first_reasons(batch):
+                for reason in self.usage.count(batch):
                     logger.say(f"skipped: {reason}")
                 self.step += 1
                 logger.advance(self.step)
@@ -401,62 +399,6 @@ class _Run:
             f"{len(self.sources)} sets, step {self.step} of {self.settings.steps}, {self.device}, "
             f"{self.precision}, {self.world.size} process(es), {torch.get_num_threads()} threads"
         )
-
-
-class _Usage:
-    """Counts distinct samples: how many the run has seen, and which of them are unusable.
-
-    Args:
-        sizes: number of samples in each source.
-    """
-
-    def __init__(self, sizes: Sequence[int]) -> None:
-        self._sizes = sizes
-        self._requests: Counter[int] = Counter()  # source → samples requested, repetitions included
-        self._recent: Counter[int] = Counter()  # those of this process since the last merge
-        self.unusable: set[SampleId] = set()
-        self.last_reason = ""
-        self._named = 0
-
-    @property
-    def positions(self) -> int:
-        """Samples requested in all processes, with repetitions."""
-        return self._requests.total()
-
-    @property
-    def seen(self) -> int:
-        """Distinct samples requested: no sample of a source is repeated before all of it have been requested."""
-        return sum(min(size, self._requests[source]) for source, size in enumerate(self._sizes))
-
-    def count(self, batch: Batch) -> None:
-        """Count a batch of this process."""
-        self._recent.update(source for source, _ in batch.seen)
-
-    def first_reasons(self, batch: Batch) -> list[str]:
-        """Note the unusable samples of a batch; the reasons of new ones, as long as they are among the first five."""
-        reasons = [reason for key, reason in batch.unusable.items() if key not in self.unusable]
-        self.unusable.update(batch.unusable)
-        self.last_reason = reasons[-1] if reasons else self.last_reason
-        reasons = reasons[: max(0, 5 - self._named)]
-        self._named += len(reasons)
-        return reasons
-
-    def merge(self, world: World) -> None:
-        """Combine the counts of all processes."""
-        for recent, unusable in world.gather((self._recent, self.unusable)):
-            self._requests.update(recent)
-            self.unusable = self.unusable | unusable
-        self._recent = Counter()
-
-    def state_dict(self) -> dict[str, Any]:
-        """For `load_state_dict`, in types that `save_state` accepts."""
-        return {"requests": dict(self._requests), "unusable": sorted(self.unusable)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the counts; an empty dictionary leaves them at zero."""
-        self._requests = Counter(state.get("requests", {}))
-        self.unusable = {(source, index) for source, index in state.get("unusable", [])}
-        self._named = len(self.unusable)
 
 
 COOLING = 0.2  # share of the steps, at the end of a run, in which a constant rate falls
