@@ -41,7 +41,7 @@ def _backbone_can_grow(source: BackboneConfig, target: BackboneConfig) -> bool:
     return (
         dataclasses.replace(source, blocks=target.blocks, fpn=target.fpn) == target
         and len(source.blocks) == len(target.blocks)
-        and all(ours >= theirs for ours, theirs in zip(target.blocks, source.blocks, strict=True))
+        and all(after >= before for after, before in zip(target.blocks, source.blocks, strict=True))
         and target.fpn >= source.fpn
     )
 
@@ -66,24 +66,24 @@ def transfer_weights(source: Recognizer, target: Recognizer) -> list[str]:
         Names of the target's tensors that kept their fresh values, entirely (new, or of another shape) or in part
         (rows of characters that the source does not know).
     """
-    theirs = _by_targets_names(source, target)
+    weights = _with_target_names(source, target)
     fresh: list[str] = []
     shared = [char for char in target.charset.characters if char in source.charset]
-    ours_rows = [0, *(target.charset.encode(char)[0] for char in shared)]
-    their_rows = [0, *(source.charset.encode(char)[0] for char in shared)]
+    target_rows = [0, *(target.charset.encode(char)[0] for char in shared)]
+    source_rows = [0, *(source.charset.encode(char)[0] for char in shared)]
     for name, tensor in target.state_dict().items():
-        if name not in theirs:
+        if name not in weights:
             fresh.append(name)
-        elif name in _PER_CLASS and tensor.shape[1:] == theirs[name].shape[1:]:
-            tensor[ours_rows] = theirs[name][their_rows]
-            if len(ours_rows) < len(tensor):
+        elif name in _PER_CLASS and tensor.shape[1:] == weights[name].shape[1:]:
+            tensor[target_rows] = weights[name][source_rows]
+            if len(target_rows) < len(tensor):
                 fresh.append(name)
-        elif name == _POSITIONS and len(tensor) % len(theirs[name]) == 0:  # (H', W', A)
-            rows = torch.arange(len(tensor)) * len(theirs[name]) // len(tensor)
-            columns = torch.arange(tensor.shape[1]).clamp_max(theirs[name].shape[1] - 1)
-            tensor.copy_(theirs[name][rows][:, columns])
-        elif tensor.shape == theirs[name].shape:
-            tensor.copy_(theirs[name])
+        elif name == _POSITIONS and len(tensor) % len(weights[name]) == 0:  # (H', W', A)
+            rows = torch.arange(len(tensor)) * len(weights[name]) // len(tensor)
+            columns = torch.arange(tensor.shape[1]).clamp_max(weights[name].shape[1] - 1)
+            tensor.copy_(weights[name][rows][:, columns])
+        elif tensor.shape == weights[name].shape:
+            tensor.copy_(weights[name])
         else:
             fresh.append(name)
     if can_grow(source.architecture, target.architecture) and isinstance(target.backbone, ResNet):
@@ -91,7 +91,7 @@ def transfer_weights(source: Recognizer, target: Recognizer) -> list[str]:
     return fresh
 
 
-def _by_targets_names(source: Recognizer, target: Recognizer) -> dict[str, Tensor]:
+def _with_target_names(source: Recognizer, target: Recognizer) -> dict[str, Tensor]:
     """The source's state dict with the target's names and shapes.
 
     Additional blocks are the last of their stage, and the position part is the last part of a glimpse.
@@ -120,10 +120,10 @@ def _blocks(model: Recognizer) -> list[tuple[int, int]]:
 
 def _added_to_glimpse(source: RecognizerConfig, target: RecognizerConfig) -> int:
     """By how much a glimpse of `target` is longer because it has a position part."""
-    ours, theirs = target.decoder, source.decoder
-    if not (isinstance(ours, AttentionDecoderConfig) and isinstance(theirs, AttentionDecoderConfig)):
+    before, after = source.decoder, target.decoder
+    if not (isinstance(before, AttentionDecoderConfig) and isinstance(after, AttentionDecoderConfig)):
         return 0
-    return theirs.attention_size if ours.positional_glimpse and not theirs.positional_glimpse else 0
+    return before.attention_size if after.positional_glimpse and not before.positional_glimpse else 0
 
 
 def _silence(backbone: ResNet, fresh: list[str]) -> None:

@@ -56,6 +56,13 @@ def test_each_thing_has_one_import_path():
             assert not {name.split(".")[0] for name in imports(path)} & set(ROOMS), path
 
 
+def test_backbones_know_nothing_of_decoders_and_gates():
+    for path in files("models/backbones"):
+        assert not any(
+            name.startswith(("str_app.models.decoders", "str_app.models.gates")) for name in imports(path)
+        ), path
+
+
 def test_serving_never_imports_training():
     for path in files("serve"):
         assert not any(name.startswith("str_app.training") for name in imports(path)), path

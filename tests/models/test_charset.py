@@ -65,4 +65,4 @@ def test_the_other_case_of_each_class():
     assert charset.other_case == (0, 2, 1, 3, 4, 5, 6, 7)
     both = Charset(PRINTABLE_94).other_case
     assert all(both[both[index]] == index for index in range(95))
-    assert sum(other != index for index, other in enumerate(both)) == 52
+    assert sum(swapped != index for index, swapped in enumerate(both)) == 52

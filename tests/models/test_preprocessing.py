@@ -1,4 +1,4 @@
-"""The canvas keeps the aspect ratio and says how much of it is picture."""
+"""The canvas keeps the aspect ratio and says how many columns the crop covers."""
 
 import numpy as np
 import pytest

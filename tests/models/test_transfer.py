@@ -17,10 +17,10 @@ def test_transfer_copies_rows_of_shared_characters():
     target = Recognizer(TINY, Charset("xdba"), Preprocessing())
     fresh = transfer_weights(source, target)
     assert sorted(fresh) == ["decoder.classifier.bias", "decoder.classifier.weight", "decoder.embedding.weight"]
-    theirs, ours = source.decoder.classifier.weight, target.decoder.classifier.weight
+    before, after = source.decoder.classifier.weight, target.decoder.classifier.weight
     for char in "abd":
-        assert torch.equal(ours[target.charset.encode(char)[0]], theirs[source.charset.encode(char)[0]])
-    assert torch.equal(ours[0], theirs[0])  # the end token
+        assert torch.equal(after[target.charset.encode(char)[0]], before[source.charset.encode(char)[0]])
+    assert torch.equal(after[0], before[0])  # the end token
     assert torch.equal(target.backbone.stem[0][0].weight, source.backbone.stem[0][0].weight)
     assert transfer_weights(source, tiny_recognizer()) == []
 
@@ -29,11 +29,11 @@ def test_transfer_to_a_wider_canvas():
     source = tiny_recognizer()
     target = Recognizer(TINY, source.charset, Preprocessing(widths=(64, 256)))
     assert transfer_weights(source, target) == []
-    theirs, ours = source.decoder.attention.position, target.decoder.attention.position
-    columns = theirs.shape[1]
-    assert ours.shape[1] == 2 * columns
-    assert torch.equal(ours[:, :columns], theirs)
-    assert torch.equal(ours[:, columns:], theirs[:, -1:].expand(-1, columns, -1))
+    before, after = source.decoder.attention.position, target.decoder.attention.position
+    columns = before.shape[1]
+    assert after.shape[1] == 2 * columns
+    assert torch.equal(after[:, :columns], before)
+    assert torch.equal(after[:, columns:], before[:, -1:].expand(-1, columns, -1))
 
 
 @pytest.mark.parametrize(
@@ -78,5 +78,5 @@ def test_transfer_to_fewer_blocks_copies_the_first_of_each_stage():
     deep = Recognizer(changed(TINY, blocks=(2, 1, 1)), Charset("abc"), Preprocessing())
     flat = Recognizer(TINY, Charset("abc"), Preprocessing())
     assert transfer_weights(deep, flat) == []
-    for ours, theirs in ((0, 0), (1, 2), (2, 3)):
-        assert torch.equal(flat.backbone.stages[ours].conv1[0].weight, deep.backbone.stages[theirs].conv1[0].weight)
+    for after, before in ((0, 0), (1, 2), (2, 3)):
+        assert torch.equal(flat.backbone.stages[after].conv1[0].weight, deep.backbone.stages[before].conv1[0].weight)
