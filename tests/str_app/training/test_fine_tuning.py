@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from str_app.engines import torch_engine
+from str_app.engines import load
 from str_app.errors import StrAppError
 from str_app.models.charset import PRINTABLE_94, Charset
 from str_app.training.loop import train
@@ -34,7 +34,7 @@ def test_a_resumed_run_keeps_its_settings() -> None:
 
 
 def test_weights_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_engine, "weights_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(load, "weights_path", lambda name: tmp_path / name)
     data = str(write_folder(tmp_path / "data"))
     for start_from, message in (("base", "has no released weights yet"), ("no/such", "neither one of base, small nor")):
         with pytest.raises(StrAppError, match=f"'{start_from}'.*{message}"):
