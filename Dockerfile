@@ -1,10 +1,10 @@
-# The server with its weights, on CPU; starts without any network.
+# The server with its weights, for CPUs; needs no network to start.
 #   docker build -t str-app .  &&  docker run --rm -p 8000:8000 str-app
-# On x86-64 the default index has torch with CUDA inside, some gigabytes of it. For the small CPU build pass
+# On x86-64 the default index has torch with CUDA, some gigabytes. For the small CPU build pass
 #   --build-arg EXTRA_INDEX=<PyTorch's index of CPU wheels>
-# Debian's g++ compiles the convolutions, by which the server reads a quarter more crops in float32; --build-arg NATIVE=no leaves that.
+# Convolutions are compiled with Debian's g++: in float32 the server reads 1.3 times as many crops. --build-arg NATIVE=no skips that.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
-# The stage that installs may start from another image, one whose pip knows a company's index or a folder of wheels.
+# The build stage may use another base image, e.g. one whose pip is configured for a company's index.
 ARG BUILD_IMAGE=${PYTHON_IMAGE}
 
 FROM ${BUILD_IMAGE} AS build
@@ -15,9 +15,9 @@ RUN [ "$NATIVE" = no ] || { apt-get update && apt-get install -y --no-install-re
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_EXTRA_INDEX_URL=${EXTRA_INDEX}
 RUN python -m venv /opt/venv
 WORKDIR /src
-# Dependencies first: they change seldom, and this layer is the large one.
+# Dependencies first: they change rarely, and their layer is large.
 COPY pyproject.toml constraints.txt README.md LICENSE ./
-# torch's C++ tests and headers, 150 MB, serve nobody here.
+# torch's C++ tests and headers, 150 MB, are not needed.
 RUN /opt/venv/bin/pip install -c constraints.txt '.[serve]' && /opt/venv/bin/pip uninstall -y str-app \
     && rm -rf /opt/venv/lib/python3*/site-packages/torch/test /opt/venv/lib/python3*/site-packages/torch/include
 COPY . .
