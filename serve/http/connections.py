@@ -25,8 +25,8 @@ class Connection(HttpToolsProtocol):
     of a body whose request has been answered; and how long a client may leave an answer in the socket. The body of a
     request in progress is limited by the application, idling between requests by uvicorn's `timeout_keep_alive`.
 
-    Only uvicorn's protocol methods and parser callbacks are overridden; of its state, `transport`, `parser`, `headers` and
-    `loop` are used.
+    Only uvicorn's protocol methods and parser callbacks are overridden. Of its state, `transport`, `parser`, `headers`
+    and `loop` are used.
 
     Args:
         header_timeout_s: for a head, and for the rest of a body that nobody reads.
@@ -58,7 +58,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        # The parser does not limit heads. Slices keep the error small when other data precedes a head in the same piece.
+        # The parser does not limit heads. Slices keep the count right when other data precedes a head in a piece.
         for start in range(0, len(data), SLICE_BYTES):
             if self.transport.is_closing():
                 return
