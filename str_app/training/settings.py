@@ -71,7 +71,8 @@ class TrainSettings:
         workers: processes that load and augment samples; 0 does it in the training process.
         validate_every: steps between validations.
         validation_limit: crops of each validation set that are used, evenly spaced; 0 is all.
-        checkpoint_minutes: minutes between writes of the training state.
+        checkpoint_minutes: maximum time between writes of the training state. The first intervals are shorter, from 30
+            seconds on; it is also written at the start and before each validation.
         log_every: steps between lines of metrics.
         unusable_limit: share of unreadable or unlearnable samples above which the run stops.
         device: `cpu`, `cuda`, …; empty is a GPU if there is one.
