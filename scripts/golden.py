@@ -8,6 +8,7 @@ there, with the code that Python imports as `str_app`.
 
 from __future__ import annotations
 
+import enum
 import json
 import sys
 import types
@@ -104,6 +105,8 @@ def _type(annotation: Any) -> str:
     origin = typing.get_origin(annotation)
     if origin is typing.Literal:
         return f"one of {', '.join(map(str, arguments))}"
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return f"one of {', '.join(choice.value for choice in annotation)}"
     if origin in (typing.Union, types.UnionType):
         return " or ".join(map(_type, arguments))
     return f"{origin.__name__} of {_type(arguments[0])}" if origin else str(annotation.__name__)

@@ -95,7 +95,7 @@ def test_train_and_resume(tiny_checkpoint: Path, data: Path, tmp_path: Path) -> 
         (["--train", "gone.lmdb"], "gone.lmdb"),
         (["--train", "x", "--preset", "huge"], "base, small"),
         (["--train", "x", "--from", "gone.safetensors"], "'gone.safetensors' is neither one of base, small"),
-        (["--train", "x", "--charset", "gone.txt"], "No such file or directory: gone.txt"),
+        (["--train", "x", "--charset", "gone.txt"], "gone.txt: No such file or directory"),
         (["--train", "x", "--set", "stepz=3"], "unknown key"),
         (["--resume"], "no run to resume"),
         (["--resume", "--preset", "small"], "leave out --preset, --from and --charset"),
