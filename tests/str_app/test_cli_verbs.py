@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from str_app.models.checkpoint import load_checkpoint, read_header
 from tests.str_app.fake_engine import paint
 from tests.str_app.painted_data import png, write_folder, write_lmdb
 
+ROOT = Path(__file__).resolve().parents[2]
 WORDS = [("open", "open"), ("EXIT", "EXIT"), ("$4.54", "$4.54"), ("far too long a line", "far")]
 
 
@@ -150,8 +153,10 @@ def test_serve_names_the_wrong_option(arguments: list[str], name: str) -> None:
 
 def test_serve_names_a_missing_model() -> None:
     pytest.importorskip("uvicorn")
-    result = run("serve", "--model", "gone.safetensors", "--port", "0")
-    assert result.exit_code == 1
+    # In a process of its own: the server sets signal handlers before it loads the model.
+    command = [sys.executable, "-m", "str_app", "serve", "--model", "gone.safetensors", "--port", "0"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 1
     assert "gone.safetensors" in result.stderr
 
 
