@@ -1,4 +1,4 @@
-"""A folder of crops with their labels: images and `labels.tsv`, one `path TAB text` a line."""
+"""A folder of crops: images, and `labels.tsv` with lines of `path TAB text`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def image_path(root: Path, name: str) -> Path:
 
 
 class FolderSource:
-    """Random access to a folder's crops.
+    """Random access to the crops of a folder.
 
     Args:
         path: the folder; `labels.tsv` in it holds paths relative to it.
 
     Raises:
-        DataError: no `labels.tsv`, a line without a tab, or no line at all.
+        DataError: no `labels.tsv`, no samples in it, or see `read_tab_separated`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -38,7 +38,7 @@ class FolderSource:
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
+        """The name of the folder."""
         return self.path.absolute().name
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ class FolderSource:
             raise UnreadableSample(f"{self.path / self.identifier(index)}: {error}") from error
 
     def image_bytes(self, index: int) -> bytes:
-        """The encoded image. Raises UnreadableSample if the file cannot be read."""
+        """The encoded image as stored. Raises UnreadableSample if the file cannot be read."""
         path = image_path(self.path, self.identifier(index))
         try:
             return path.read_bytes()

@@ -1,4 +1,4 @@
-"""From encoded bytes, or an opened picture, to one uint8 RGB array: the same pixels wherever the picture comes from."""
+"""Decodes image bytes or a PIL image to a uint8 RGB array, the same way for training, evaluation and serving."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ORIENTATION = 0x0112
 
 
 def decode_image(encoded: bytes) -> npt.NDArray[np.uint8]:
-    """Decode one image of any kind that Pillow knows; see `upright_rgb`.
+    """Decode an image in any format that Pillow reads; see `upright_rgb`.
 
     Args:
         encoded: the bytes of a JPEG, PNG, WebP, BMP, TIFF, …
@@ -24,7 +24,7 @@ def decode_image(encoded: bytes) -> npt.NDArray[np.uint8]:
         uint8 (H, W, 3), RGB, C-contiguous.
 
     Raises:
-        DataError: the bytes are empty, no image, or cut short.
+        DataError: the bytes are empty, not an image, or truncated.
     """
     if not encoded:
         raise DataError("the image is empty (0 bytes)")
@@ -38,17 +38,17 @@ def decode_image(encoded: bytes) -> npt.NDArray[np.uint8]:
 
 
 def upright_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Pixels upright by the EXIF tag, 8 bits a channel, transparency laid on a contrasting ground, CMYK converted.
+    """Pixels rotated by the EXIF tag, 8 bits per channel, on a contrasting background where transparent, CMYK as RGB.
 
     Returns:
         uint8 (H, W, 3), RGB, C-contiguous.
 
     Raises:
-        Whatever Pillow raises where the picture is damaged or cut short.
+        Exception: whatever Pillow raises if the image is damaged or truncated.
         ValueError: floating-point pixels.
     """
     image.load()
-    # Both steps copy even where there is nothing to do, and a large picture takes 100 MB each time.
+    # Both steps copy even if there is nothing to do, and a large image takes 100 MB each time.
     upright = image if image.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
     if upright.mode == "F":
         raise ValueError("floating-point pixels are not read: convert to 8 bits")
@@ -65,10 +65,10 @@ def grey_to_rgb(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def composite(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Lay uint8 (H, W, 4) on white or black, whichever lies farther from the visible pixels' luminance.
+    """Composite uint8 (H, W, 4) on white or black, whichever has more contrast to the visible pixels.
 
-    Black letters on transparency stay readable, and so do white ones. Where nothing at all is visible, alpha is
-    taken for a mistake of the writer (as in many 32-bit BMP files) and the colours are shown.
+    Black letters on transparency stay legible, and so do white ones. If all pixels are transparent, as in many 32-bit
+    BMP files, alpha is ignored.
     """
     weights = np.array([0.299, 0.587, 0.114], dtype=np.float32)
     visible = luminance = 0.0
@@ -77,17 +77,17 @@ def composite(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         luminance += float(((colour @ weights) * alpha[:, :, 0]).sum(dtype=np.float64))
     if visible == 0.0:
         return np.ascontiguousarray(rgba[:, :, :3])
-    ground = 0.0 if luminance / visible > 127.5 else 255.0
-    flat = np.empty((*rgba.shape[:2], 3), dtype=np.uint8)
+    background = 0.0 if luminance / visible > 127.5 else 255.0
+    opaque = np.empty((*rgba.shape[:2], 3), dtype=np.uint8)
     for rows, colour, alpha in _strips(rgba):
-        flat[rows] = np.rint(colour * alpha + ground * (1.0 - alpha))
-    return flat
+        opaque[rows] = np.rint(colour * alpha + background * (1.0 - alpha))
+    return opaque
 
 
 def _strips(
     rgba: npt.NDArray[np.uint8],
 ) -> Iterator[tuple[slice, npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-    """Some rows at a time with their colours and alpha (0 to 1): as float a large picture would take a gigabyte."""
+    """Some rows at a time with their colours and alpha in [0, 1]: as floats, a large image would take a gigabyte."""
     step = max(1, 2**18 // max(1, rgba.shape[1]))
     for start in range(0, rgba.shape[0], step):
         rows = slice(start, start + step)
@@ -95,7 +95,7 @@ def _strips(
 
 
 def _eight_bits(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Grey values of a deep image scaled, where Pillow's own conversion would clip them to white."""
+    """Grey values of a 16-bit image, scaled; Pillow's own conversion would clip them to white."""
     values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-    # Eight bits kept in a deep image, as some scanners write them, would all be black after scaling.
+    # Eight-bit values in a 16-bit image, as some scanners write them, would become black by scaling.
     return (values if values.max() <= 255 else values // 257).astype(np.uint8)

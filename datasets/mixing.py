@@ -1,4 +1,4 @@
-"""Which sample of which data set stands at a position of the training stream."""
+"""The training stream: which sample of which data set is at each position."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from str_app.datasets.sample import DataError, Source
 
 class _Block(NamedTuple):
     number: int
-    sources: npt.NDArray[np.int64]  # (BLOCK,) which source stands at each position
-    turns: npt.NDArray[np.int64]  # (BLOCK,) how many of the same source stand before it in the block
+    sources: npt.NDArray[np.int64]  # (BLOCK,) index of the source at each position
+    occurrences: npt.NDArray[np.int64]  # (BLOCK,) earlier positions with the same source
 
 
 class _Round(NamedTuple):
@@ -23,21 +23,21 @@ class _Round(NamedTuple):
 
 
 class Mixture:
-    """A weighted, shuffled, endless mixture of data sets: a pure function from position to sample.
+    """A weighted, shuffled, infinite mixture of data sets: a pure function from position to sample.
 
-    Every block of 10,000 positions holds the same whole number of samples of each source, in an order drawn from
-    (seed, block). A source's own samples come in rounds, each a permutation drawn from (seed, source, round), so that
-    none comes again before all have come. Nothing depends on what was asked before: training resumes at any step, and
-    any number of ranks or workers share the stream by position alone.
+    Every block of 10,000 positions has a fixed number of samples of each source, ordered by a function of (seed,
+    block). The samples of a source come in rounds; each round is a permutation that depends on (seed, source, round),
+    so no sample repeats before all have been used. There is no other state: training resumes at any step, and any
+    number of ranks or workers share the stream by position.
 
     Args:
-        sources: what is mixed; the order matters for what stands where.
-        weights: how much of the stream comes from each, in any unit; 0 leaves a source out. By default proportional to
-            the sources' sizes. Rounded to ten-thousandths, but never to nothing.
+        sources: the data sets; their order matters.
+        weights: shares of the stream, in any unit; 0 leaves a source out. Default: the sources' sizes. Rounded
+            to ten-thousandths, but a positive weight never to 0.
         seed: non-negative.
 
     Raises:
-        DataError: no sources, an empty one, or weights that do not fit.
+        DataError: no sources, an empty source, or unusable weights.
     """
 
     BLOCK = 10_000
@@ -55,59 +55,63 @@ class Mixture:
             raise DataError(f"{len(weights)} weights for {len(sources)} data sets: give one each")
         for source, weight in zip(sources, weights, strict=True):
             if not (np.isfinite(weight) and weight >= 0):
-                raise DataError(f"{source.name}: the weight is {weight}: it must be 0 or more")
+                raise DataError(f"{source.name}: the weight is {weight}: it must be finite and at least 0")
         if not any(weights):
-            raise DataError("all weights are 0: there is nothing to draw from")
+            raise DataError("all weights are 0: give at least one positive weight")
         if seed < 0:
-            raise DataError(f"the seed is {seed}: it must be 0 or more")
+            raise DataError(f"the seed is {seed}: it must be at least 0")
         self._seed = seed
         self.counts = _shares(np.asarray(weights, dtype=np.float64), self.BLOCK)
         self._block: _Block | None = None
         self._rounds: dict[int, _Round] = {}
 
     def __len__(self) -> int:
-        """Samples in all sources together; the stream itself has no end."""
+        """Samples of all sources together; the stream itself is infinite."""
         return sum(self._sizes)
 
     def locate(self, position: int) -> tuple[int, int]:
-        """Source and index in it of the sample at `position`, from 0 without end."""
+        """Index of the source, and index in it, of the sample at `position` ≥ 0."""
         if position < 0:
             raise IndexError(f"position {position} of the training stream")
-        number, place = divmod(position, self.BLOCK)
+        number, offset = divmod(position, self.BLOCK)
         block = self._block_at(number)
-        which = int(block.sources[place])
-        round_number, turn = divmod(number * int(self.counts[which]) + int(block.turns[place]), self._sizes[which])
-        return which, int(self._round_of(which, round_number).order[turn])
+        source_index = int(block.sources[offset])
+        round_number, occurrence = divmod(
+            number * int(self.counts[source_index]) + int(block.occurrences[offset]), self._sizes[source_index]
+        )
+        return source_index, int(self._round_of(source_index, round_number).order[occurrence])
 
-    # The last block and each source's last round are kept, since positions are asked for nearly in order.
+    # The latest block and each source's latest round are cached: positions come almost in order.
 
     def _block_at(self, number: int) -> _Block:
         block = self._block
         if block is None or block.number != number:
             rng = np.random.default_rng([self._seed, 0, number])
             sources = rng.permutation(np.repeat(np.arange(len(self.counts)), self.counts))
-            turns = np.empty_like(sources)
-            for which, count in enumerate(self.counts):
-                turns[sources == which] = np.arange(count)
-            block = self._block = _Block(number, sources, turns)
+            occurrences = np.empty_like(sources)
+            for source_index, count in enumerate(self.counts):
+                occurrences[sources == source_index] = np.arange(count)
+            block = self._block = _Block(number, sources, occurrences)
         return block
 
-    def _round_of(self, which: int, number: int) -> _Round:
-        known = self._rounds.get(which)
-        if known is None or known.number != number:
-            rng = np.random.default_rng([self._seed, 1, which, number])
-            known = self._rounds[which] = _Round(number, rng.permutation(self._sizes[which]).astype(np.uint32))
-        return known
+    def _round_of(self, source_index: int, number: int) -> _Round:
+        cached = self._rounds.get(source_index)
+        if cached is None or cached.number != number:
+            rng = np.random.default_rng([self._seed, 1, source_index, number])
+            cached = self._rounds[source_index] = _Round(
+                number, rng.permutation(self._sizes[source_index]).astype(np.uint32)
+            )
+        return cached
 
 
 def _shares(weights: npt.NDArray[np.float64], total: int) -> npt.NDArray[np.int64]:
     """Whole numbers proportional to `weights` that sum to `total`, at least one for every positive weight."""
-    wanted = int((weights > 0).sum())
-    if wanted > total:
-        raise DataError(f"{wanted} data sets cannot be mixed: at most {total}")
-    spare = weights / weights.sum() * (total - wanted)
-    # Largest remainders; one is set aside for each first, so that rounding cannot take a small source away.
-    shares = np.floor(spare).astype(np.int64)
-    missing = total - wanted - int(shares.sum())
-    shares[np.argsort(shares - spare, kind="stable")[:missing]] += 1
+    positive = int((weights > 0).sum())
+    if positive > total:
+        raise DataError(f"{positive} data sets are too many to mix: at most {total}")
+    quotas = weights / weights.sum() * (total - positive)
+    # Largest remainder method, after one for each positive weight, so that rounding leaves no source out.
+    shares = np.floor(quotas).astype(np.int64)
+    missing = total - positive - int(shares.sum())
+    shares[np.argsort(shares - quotas, kind="stable")[:missing]] += 1
     return shares + (weights > 0)

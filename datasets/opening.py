@@ -1,7 +1,8 @@
-"""From a path to a source, whatever kind of data set lies there."""
+"""Opens data sets by their path."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from str_app.datasets.folder import LABELS, FolderSource
@@ -15,7 +16,7 @@ def open_source(path: str | Path) -> AnySource:
     """Open an LMDB or a folder of crops.
 
     Raises:
-        DataError: nothing there, or neither of the two.
+        DataError: no such path, or neither of the two; the data sets below `path`, if any, are named.
     """
     path = Path(path)
     if not path.exists():
@@ -24,11 +25,13 @@ def open_source(path: str | Path) -> AnySource:
         return FolderSource(path)
     if path.is_file() or (path / "data.mdb").is_file():
         return LmdbSource(path)
-    raise DataError(f"{path}: neither an LMDB (data.mdb) nor a folder of crops ({LABELS})")
+    below = ", ".join(str(source) for source in _sources_below(path))
+    hint = f"; give one of the data sets in it: {below}" if below else ""
+    raise DataError(f"{path}: neither an LMDB (data.mdb) nor a folder of crops ({LABELS}){hint}")
 
 
 def find_sources(directory: str | Path) -> list[Path]:
-    """The data sets at `directory`: itself if it is one, else those directly in it, sorted by name.
+    """`directory` if it is a data set, else all data sets below it, sorted by path.
 
     Raises:
         DataError: no such folder, or no data set in it.
@@ -38,13 +41,20 @@ def find_sources(directory: str | Path) -> list[Path]:
         return [directory]
     if not directory.is_dir():
         raise DataError(f"{directory}: no such folder")
-    # Hidden folders are LMDBs still being written.
-    found = sorted(entry for entry in directory.iterdir() if not entry.name.startswith(".") and _is_source(entry))
-    if not found:
-        raise DataError(
-            f"{directory}: no data set here or directly below: expected LMDBs (data.mdb) or folders with {LABELS}"
-        )
-    return found
+    sources = list(_sources_below(directory))
+    if not sources:
+        raise DataError(f"{directory}: no data set here or below: expected LMDBs (data.mdb) or folders with {LABELS}")
+    return sources
+
+
+def _sources_below(directory: Path) -> Iterator[Path]:
+    for entry in sorted(directory.iterdir()):
+        if entry.name.startswith("."):  # hidden folders are LMDBs that are being written
+            continue
+        if _is_source(entry):
+            yield entry
+        elif entry.is_dir() and not entry.is_symlink():  # links may form circles
+            yield from _sources_below(entry)
 
 
 def _is_source(path: Path) -> bool:

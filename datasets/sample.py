@@ -1,4 +1,4 @@
-"""What every source of training and test data yields."""
+"""Samples, sources of samples, and their errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Sample(NamedTuple):
         image: uint8 (H, W, 3), RGB.
         text: the label, as written in the data set (case and punctuation kept).
         boxes: float32 (len(text), 4): x0, y0, x1, y1 of each character in pixels of `image`,
-            or None where the source does not know them.
+            or None if unknown.
     """
 
     image: npt.NDArray[np.uint8]
@@ -24,11 +24,11 @@ class Sample(NamedTuple):
 
 
 class DataError(ValueError):
-    """A data set that cannot be used as it is; the message names the place and the way out."""
+    """A data set that cannot be used as it is; the message says where and what to do."""
 
 
-class UnreadableSample(DataError):  # noqa: N818 (a property of the sample, not of the program)
-    """One sample that cannot be decoded. Training skips and counts it, evaluation scores it as wrong."""
+class UnreadableSample(DataError):  # noqa: N818 (a property of the sample)
+    """One sample that cannot be decoded. Training skips and counts it; evaluation counts it as wrong."""
 
 
 class Source(Protocol):
@@ -47,4 +47,4 @@ class Source(Protocol):
         """The label alone, without decoding the image (an unreadable image still has one)."""
 
     def identifier(self, index: int) -> str:
-        """What subset lists and lexicons call the sample: its path in a folder, or what an LMDB stored of it."""
+        """The sample's name in subset lists and lexicons: its path in a folder, or the path stored in an LMDB."""

@@ -1,4 +1,4 @@
-"""Draws word crops with real fonts: `Renderer(find_fonts(), frequent_words(), seed).render(index)`."""
+"""Renders word crops with real fonts: `Renderer(find_fonts(), frequent_words(), seed).render(index)`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is behind the letters: flat paint, gradients, textures, cluttered scenes."""
+"""Backgrounds: flat colours, gradients, textures, cluttered scenes, photographs."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy.typing as npt
 from str_app.datasets.renderer.colours import Colour, Palette
 from str_app.datasets.renderer.style import Style
 
-Picture = npt.NDArray[np.float32]  # (H, W, 3), RGB, 0 to 255
-TEXTURE_SIZE = (200, 440)  # rows, columns; larger than any crop is likely to be
+Picture = npt.NDArray[np.float32]  # (H, W, 3), RGB, 0 to 255, before it is rounded to an image
+TEXTURE_SIZE = (200, 440)  # rows, columns; larger than almost any crop
 
 
 class TexturePool:
-    """Textures and scenes drawn once per process from a fixed seed, so that every worker has the same.
+    """Textures and scenes generated once per process from a fixed seed, so that all workers have the same.
 
     Attributes:
         surfaces: uint8 (H, W), mean ≈ 128: plaster, wood, brick, stripes …
-        scenes: uint8 (H, W, 3): clutter that resembles out-of-focus photographs.
+        scenes: uint8 (H, W, 3): clutter that resembles photographs out of focus.
         photographs: uint8 (H, W, 3), as given.
     """
 
@@ -32,58 +32,58 @@ class TexturePool:
         self.photographs = tuple(photographs)
 
     def surface(self, rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.float32]:
-        """A window of a surface at a random scale, (height, width), mean ≈ 0, within about ±1."""
+        """A window of a random surface at a random scale, (height, width), mean ≈ 0, within about ±1."""
         texture = self.surfaces[int(rng.integers(len(self.surfaces)))]
         return (_window(rng, texture, height, width).astype(np.float32) - 128) * np.float32(1 / 110)
 
     def scene(self, rng: np.random.Generator, height: int, width: int) -> Picture:
-        """A window of a scene, or of a photograph where there are any, at a random scale."""
+        """A window of a random scene or photograph, if there are any, at a random scale."""
         if self.photographs and rng.random() < 0.5:
             return self.photograph(rng, height, width)
         return _window(rng, self.scenes[int(rng.integers(len(self.scenes)))], height, width).astype(np.float32)
 
     def photograph(self, rng: np.random.Generator, height: int, width: int) -> Picture:
         """A window of a photograph at a random scale."""
-        chosen = self.photographs[int(rng.integers(len(self.photographs)))]
-        return _window(rng, chosen, height, width).astype(np.float32)
+        source = self.photographs[int(rng.integers(len(self.photographs)))]
+        return _window(rng, source, height, width).astype(np.float32)
 
 
 def make_background(
     rng: np.random.Generator, pool: TexturePool, palette: Palette, height: int, width: int, style: Style
 ) -> Picture:
-    """A ground of about the palette's colour, busy in proportion to the contrast so that the word stays readable."""
+    """A background of about the palette's colour, with less texture where the contrast is low."""
     picture = np.empty((height, width, 3), np.float32)
-    picture[:] = palette.ground
-    busy = palette.contrast / 255
+    picture[:] = palette.background
+    amplitude = palette.contrast / 255
     if pool.photographs and rng.random() < style.photographs:
-        # Its own light and colours, moved to the ground's brightness and calmed until the word stands out.
-        seen = pool.photograph(rng, height, width)
-        mean = seen.mean(axis=(0, 1))
-        calm = np.float32(min(1.0, palette.contrast * rng.uniform(0.1, 0.4) / max(1.0, float(seen.std()))))
+        # Its own shading and colours, shifted to the background's brightness, with its contrast reduced.
+        photo = pool.photograph(rng, height, width)
+        mean = photo.mean(axis=(0, 1))
+        gain = np.float32(min(1.0, palette.contrast * rng.uniform(0.1, 0.4) / max(1.0, float(photo.std()))))
         tint = np.float32(rng.uniform(0, 1))
-        colour = mean * (float(palette.ground.mean()) / max(1.0, float(mean.mean())))
-        return picture + (colour - palette.ground) * tint + (seen - mean) * calm
+        colour = mean * (float(palette.background.mean()) / max(1.0, float(mean.mean())))
+        return picture + (colour - palette.background) * tint + (photo - mean) * gain
     kind = rng.random()
     if kind < 0.30:
         return picture
     if kind < 0.52:
-        other = _near(rng, palette.ground, 12 + 0.35 * palette.contrast)
-        return blend(picture, ramp(rng, height, width), other)
+        second = _similar_colour(rng, palette.background, 12 + 0.35 * palette.contrast)
+        return blend(picture, ramp(rng, height, width), second)
     if kind < 0.80:
-        strength = 255 * busy * rng.uniform(0.06, 0.42)
+        strength = 255 * amplitude * rng.uniform(0.06, 0.42)
         picture += pool.surface(rng, height, width)[:, :, None] * np.float32(strength)
         return picture
     if kind < 0.92:
-        share = np.float32(rng.uniform(0.12, 0.2 + 0.45 * busy))
+        share = np.float32(rng.uniform(0.12, 0.2 + 0.45 * amplitude))
         return picture * (1 - share) + pool.scene(rng, height, width) * share
-    # two areas: a door beside a wall, a sign's lower band
-    other = _near(rng, palette.ground, 10 + 0.4 * palette.contrast)
+    # two areas: a door beside a wall, the lower band of a sign
+    second = _similar_colour(rng, palette.background, 10 + 0.4 * palette.contrast)
     edge = np.clip((ramp(rng, height, width) - np.float32(rng.uniform(0.1, 0.9))) * 40, 0, 1)
-    return blend(picture, edge, other)
+    return blend(picture, edge, second)
 
 
 def ramp(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.float32]:
-    """A linear ramp from 0 to 1 in a random direction, upright and level more often than not."""
+    """A linear ramp from 0 to 1, (height, width), in a random direction, most often horizontal or vertical."""
     angle = rng.integers(4) * np.pi / 2 + (rng.normal(0, 0.3) if rng.random() < 0.5 else 0.0)
     x = np.linspace(-0.5, 0.5, width, dtype=np.float32) * np.float32(np.cos(angle))
     y = np.linspace(-0.5, 0.5, height, dtype=np.float32) * np.float32(np.sin(angle))
@@ -91,14 +91,14 @@ def ramp(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.fl
     return np.asarray((slope - slope.min()) / max(float(np.ptp(slope)), 1e-6), dtype=np.float32)
 
 
-def blend(picture: Picture, alpha: npt.NDArray[np.float32], over: npt.NDArray[np.float32]) -> Picture:
-    """`over`, a colour or a picture, laid on `picture` where `alpha` (H, W) in [0, 1] says so."""
-    return picture + (over - picture) * alpha[:, :, None]
+def blend(picture: Picture, alpha: npt.NDArray[np.float32], foreground: npt.NDArray[np.float32]) -> Picture:
+    """Alpha blending: `foreground`, a colour (3,) or a picture, on `picture` with `alpha` (H, W) in [0, 1]."""
+    return picture + (foreground - picture) * alpha[:, :, None]
 
 
-def _near(rng: np.random.Generator, ground: Colour, spread: float) -> Colour:
+def _similar_colour(rng: np.random.Generator, background: Colour, spread: float) -> Colour:
     shift = rng.normal(0, 0.6 * spread) + rng.normal(0, 0.35 * spread, 3)
-    return np.clip(ground + np.clip(shift, -1.3 * spread, 1.3 * spread), 0, 255).astype(np.float32)
+    return np.clip(background + np.clip(shift, -1.3 * spread, 1.3 * spread), 0, 255).astype(np.float32)
 
 
 def _window(rng: np.random.Generator, texture: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -126,13 +126,13 @@ def _normalised(texture: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     return np.clip(scaled, 0, 255).astype(np.uint8)
 
 
-def _octaves(rng: np.random.Generator, cells: tuple[int, int], octaves: int, fall: float) -> npt.NDArray[np.float32]:
+def _octaves(rng: np.random.Generator, cells: tuple[int, int], octaves: int, falloff: float) -> npt.NDArray[np.float32]:
     rows, columns = TEXTURE_SIZE
     total = np.zeros(TEXTURE_SIZE, np.float32)
     for octave in range(octaves):
         grid = (min(columns, cells[0] << octave), min(rows, cells[1] << octave))
         noise = rng.standard_normal((grid[1], grid[0]), dtype=np.float32)
-        total += cv2.resize(noise, (columns, rows), interpolation=cv2.INTER_CUBIC) * np.float32(fall**octave)
+        total += cv2.resize(noise, (columns, rows), interpolation=cv2.INTER_CUBIC) * np.float32(falloff**octave)
     return total
 
 
@@ -149,13 +149,13 @@ def _wood(rng: np.random.Generator) -> npt.NDArray[np.float32]:
 def _bricks(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     rows, columns = TEXTURE_SIZE
     wall = _octaves(rng, (30, 15), 3, 0.8) * 0.15
-    tall = int(rng.integers(14, 40))
-    wide = int(tall * rng.uniform(1.0, 3.0))
+    brick_height = int(rng.integers(14, 40))
+    brick_width = int(brick_height * rng.uniform(1.0, 3.0))
     joint = int(rng.integers(1, 4))
-    for course, y in enumerate(range(0, rows, tall)):
-        for x in range(-(course % 2) * wide // 2, columns, wide):
-            wall[y : y + tall, max(0, x) : x + wide] += rng.normal(0, 0.25)
-            cv2.rectangle(wall, (x, y), (x + wide, y + tall), float(rng.uniform(-1.5, -0.6)), joint)
+    for course, y in enumerate(range(0, rows, brick_height)):
+        for x in range(-(course % 2) * brick_width // 2, columns, brick_width):
+            wall[y : y + brick_height, max(0, x) : x + brick_width] += rng.normal(0, 0.25)
+            cv2.rectangle(wall, (x, y), (x + brick_width, y + brick_height), float(rng.uniform(-1.5, -0.6)), joint)
     return wall
 
 
@@ -173,7 +173,7 @@ def _blobs(rng: np.random.Generator) -> npt.NDArray[np.float32]:
 
 
 def _scene(rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Areas, edges, lines and round things in colours of one light, blurred: an unsharp street or shelf."""
+    """Rectangles, ellipses, lines and polygons in related colours, blurred: a street or shelf out of focus."""
     rows, columns = TEXTURE_SIZE
     light = rng.uniform(40, 235, 3)
     picture = np.clip(light + 40 * _octaves(rng, (4, 2), 5, 0.7)[:, :, None], 0, 255).astype(np.float32)

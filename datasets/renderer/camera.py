@@ -1,4 +1,4 @@
-"""From a clean crop to a photograph of it: light, focus, motion, resolution, noise, compression."""
+"""Camera simulation: light, focus, motion, resolution, noise, compression."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import numpy.typing as npt
 from str_app.datasets.renderer.backgrounds import Picture, ramp
 from str_app.datasets.renderer.style import Style
 
-FEWEST_PIXELS = 7.0  # height of a capital after the loss of resolution
+MIN_CAPITAL_HEIGHT = 7.0  # pixels, after the loss of resolution
 
 
-def photograph(rng: np.random.Generator, picture: Picture, capital: float, style: Style) -> npt.NDArray[np.uint8]:
-    """The crop as a camera gives it.
+def photograph(
+    rng: np.random.Generator, picture: Picture, capital_height: float, style: Style
+) -> npt.NDArray[np.uint8]:
+    """The crop as a camera would record it.
 
     Args:
-        rng: draws what goes wrong.
+        rng: chooses the effects.
         picture: float32 (H, W, 3), 0 to 255.
-        capital: height of a capital in it, in pixels; blur and loss of resolution stay in proportion to it.
-        style: how often.
+        capital_height: height of a capital_height letter in pixels; blur and loss of resolution are relative to it.
+        style: frequency of each effect.
 
     Returns:
         uint8 (H, W, 3).
@@ -27,11 +29,11 @@ def photograph(rng: np.random.Generator, picture: Picture, capital: float, style
     height, width = picture.shape[:2]
     if rng.random() < style.light:
         picture = _light(rng, picture)
-    if rng.random() < style.bloom and picture.mean() < 120:  # where all is bright, letters would drown
-        picture = _bloom(rng, picture, capital)
-    picture = _blur(rng, picture, capital, style)
-    if rng.random() < style.low_resolution and capital > FEWEST_PIXELS * 1.2:
-        factor = rng.uniform(max(0.3, FEWEST_PIXELS / capital), 0.9)
+    if rng.random() < style.bloom and picture.mean() < 120:  # on a bright crop the letters would disappear
+        picture = _bloom(rng, picture, capital_height)
+    picture = _blur(rng, picture, capital_height, style)
+    if rng.random() < style.low_resolution and capital_height > MIN_CAPITAL_HEIGHT * 1.2:
+        factor = rng.uniform(max(0.3, MIN_CAPITAL_HEIGHT / capital_height), 0.9)
         small = cv2.resize(
             picture,
             (max(2, round(width * factor)), max(2, round(height * factor))),
@@ -39,10 +41,10 @@ def photograph(rng: np.random.Generator, picture: Picture, capital: float, style
         )
         if rng.random() < 0.5:
             small = _noise(rng, np.asarray(small, np.float32))
-        how = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4, cv2.INTER_NEAREST)
-        kind = int(rng.integers(len(how))) if factor > 0.6 else int(rng.integers(4))
-        picture = np.asarray(cv2.resize(small, (width, height), interpolation=how[kind]), np.float32)
-    if rng.random() < style.sharpen:  # phones sharpen: halos
+        interpolations = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4, cv2.INTER_NEAREST)
+        kind = int(rng.integers(len(interpolations))) if factor > 0.6 else int(rng.integers(4))
+        picture = np.asarray(cv2.resize(small, (width, height), interpolation=interpolations[kind]), np.float32)
+    if rng.random() < style.sharpen:  # as phones do: halos
         soft = cv2.GaussianBlur(picture, (0, 0), 1.2)
         picture = picture + (picture - soft) * np.float32(rng.uniform(0.4, 1.8))
     if rng.random() < style.noise:
@@ -51,14 +53,14 @@ def photograph(rng: np.random.Generator, picture: Picture, capital: float, style
         picture = _tone(rng, picture)
     image = np.clip(picture + 0.5, 0, 255).astype(np.uint8)
     if rng.random() < style.jpeg:
-        quality = int(rng.integers(25 if capital > 14 else 45, 80))
+        quality = int(rng.integers(25 if capital_height > 14 else 45, 80))
         _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
         image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
     return image
 
 
 def _light(rng: np.random.Generator, picture: Picture) -> Picture:
-    """Uneven light: a fall-off, a cast shadow's edge, or the reflection of a lamp."""
+    """Uneven light: a gradient, the edge of a cast shadow, or the reflection of a lamp."""
     height, width = picture.shape[:2]
     kind = rng.random()
     if kind < 0.6:
@@ -79,35 +81,35 @@ def _light(rng: np.random.Generator, picture: Picture) -> Picture:
     return picture + (255 - picture) * spot[:, :, None]
 
 
-def _bloom(rng: np.random.Generator, picture: Picture, capital: float) -> Picture:
-    """Lit letters at night: what is brighter than the sensor holds spreads around."""
+def _bloom(rng: np.random.Generator, picture: Picture, capital_height: float) -> Picture:
+    """Illuminated letters at night: overexposed areas spread into their surroundings."""
     bright = picture * np.float32(rng.uniform(1.0, 1.8))
     threshold = np.float32(rng.uniform(140, 220))
-    spread = cv2.GaussianBlur(np.maximum(bright - threshold, 0), (0, 0), capital * rng.uniform(0.05, 0.25) + 0.3)
+    spread = cv2.GaussianBlur(np.maximum(bright - threshold, 0), (0, 0), capital_height * rng.uniform(0.05, 0.25) + 0.3)
     return np.minimum(bright + spread * np.float32(rng.uniform(0.5, 1.8)), 255)
 
 
-def _blur(rng: np.random.Generator, picture: Picture, capital: float, style: Style) -> Picture:
+def _blur(rng: np.random.Generator, picture: Picture, capital_height: float, style: Style) -> Picture:
     kind = rng.random()
     if kind < style.soft:
-        # Few are so soft that it shows; a lens and a Bayer pattern leave no crop perfectly sharp.
-        sigma = capital * (0.03 * rng.beta(1, 2) if rng.random() < 0.8 else rng.uniform(0.03, 0.09)) + 0.15
+        # Rarely strong enough to notice, but a lens and a Bayer filter leave no crop perfectly sharp.
+        sigma = capital_height * (0.03 * rng.beta(1, 2) if rng.random() < 0.8 else rng.uniform(0.03, 0.09)) + 0.15
         return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.float32) if sigma > 0.3 else picture
     kind -= style.soft
     if kind >= style.defocus + style.motion:
         return picture
     if kind < style.defocus:  # out of focus: a disc
-        radius = max(1, round(capital * rng.uniform(0.04, 0.11)))
+        radius = max(1, round(capital_height * rng.uniform(0.04, 0.11)))
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)).astype(np.float32)
         return np.asarray(cv2.filter2D(picture, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE), np.float32)
-    length = max(2.0, capital * rng.uniform(0.06, 0.2))
+    length = max(2.0, capital_height * rng.uniform(0.06, 0.2))
     angle = rng.uniform(0, np.pi)
     half = int(np.ceil(length / 2))
     kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
     dx, dy = length / 2 * np.cos(angle), length / 2 * np.sin(angle)
     shift = 4  # fractional bits of cv2.line's coordinates
-    one, two = ((round((half + s * dx) * 2**shift), round((half + s * dy) * 2**shift)) for s in (-1, 1))
-    cv2.line(kernel, one, two, 1.0, 1, cv2.LINE_8, shift)
+    start, end = ((round((half + s * dx) * 2**shift), round((half + s * dy) * 2**shift)) for s in (-1, 1))
+    cv2.line(kernel, start, end, 1.0, 1, cv2.LINE_8, shift)
     return np.asarray(cv2.filter2D(picture, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE), np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Colours of ink and ground with a chosen difference in brightness."""
+"""Colours of letters and background with a chosen difference in luma."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ class Palette(NamedTuple):
 
     Attributes:
         ink: of the letters.
-        ground: behind them.
-        second: another that goes with both: outline, depth, frame.
-        contrast: difference in luma between ink and ground, 0 to 255.
+        background: behind the letters.
+        second: for outline, depth and frame.
+        contrast: difference in luma between ink and background, 0 to 255.
     """
 
     ink: Colour
-    ground: Colour
+    background: Colour
     second: Colour
     contrast: float
 
 
 def choose_palette(rng: np.random.Generator) -> Palette:
-    """A random palette: mostly clear, sometimes hardly legible, light on dark as often as dark on light."""
+    """A random palette: mostly high contrast, sometimes hardly legible; 55 % are light on dark."""
     kind = rng.random()
     if kind < 0.03:
         contrast = rng.uniform(20, 35)
@@ -47,41 +47,41 @@ def choose_palette(rng: np.random.Generator) -> Palette:
     else:
         low = rng.uniform(0, 255 - contrast)
         high = low + contrast
-    ink_luma, ground_luma = (high, low) if rng.random() < 0.55 else (low, high)
-    ink, ground = (
-        colour(luma, hue, _calm(luma, hue, _saturation(rng, grey)))
-        for luma, hue, grey in ((ink_luma, _hue(rng), 0.36), (ground_luma, _hue(rng), 0.22))
+    ink_luma, background_luma = (high, low) if rng.random() < 0.55 else (low, high)
+    ink, background = (
+        colour(luma, hue, _reduced_for_brightness(luma, hue, _saturation(rng, grey)))
+        for luma, hue, grey in ((ink_luma, _hue(rng), 0.36), (background_luma, _hue(rng), 0.22))
     )
-    if rng.random() < 0.5:  # a second that is a darker or lighter relative of the ground
-        second = np.clip(ground * rng.uniform(0.3, 1.6) + rng.uniform(-15, 15), 0, 255).astype(np.float32)
+    if rng.random() < 0.5:  # the second colour is a darker or lighter shade of the background
+        second = np.clip(background * rng.uniform(0.3, 1.6) + rng.uniform(-15, 15), 0, 255).astype(np.float32)
     else:
         second = colour(float(rng.uniform(0, 255)), _hue(rng), _saturation(rng, 0.4))
-    return Palette(ink, ground, second, float(contrast))
+    return Palette(ink, background, second, float(contrast))
 
 
 HUES = (0.0, 0.0, 0.01, 0.03, 0.07, 0.10, 0.13, 0.15, 0.40, 0.53, 0.58, 0.60, 0.62, 0.63)
 
 
 def _hue(rng: np.random.Generator) -> float:
-    """Red, yellow and blue far more often than green, violet and pink, as paint and light on streets are."""
+    """A hue in [0, 1): red, yellow and blue far more often than green, violet and pink, as on streets."""
     if rng.random() < 0.14:
         return float(rng.random())
     return float((HUES[int(rng.integers(len(HUES)))] + rng.normal(0, 0.025)) % 1.0)
 
 
-def _saturation(rng: np.random.Generator, grey_share: float) -> float:
-    return float(rng.uniform(0, 0.12) if rng.random() < grey_share else rng.beta(2, 1.4))
+def _saturation(rng: np.random.Generator, grey_probability: float) -> float:
+    return float(rng.uniform(0, 0.12) if rng.random() < grey_probability else rng.beta(2, 1.4))
 
 
-def _calm(luma: float, hue: float, saturation: float) -> float:
-    """What is bright is pale, unless it is yellow or orange: there is hardly any pink, mint or violet paint."""
+def _reduced_for_brightness(luma: float, hue: float, saturation: float) -> float:
+    """Lower saturation for bright colours, except yellow and orange: pink, mint and violet are rare."""
     if 0.05 < hue < 0.18:
         return saturation
     return saturation * float(np.clip((1.5 if hue > 0.95 or hue < 0.05 else 1.25) - luma / 170, 0.1, 1))
 
 
 def colour(luma: float, hue: float, saturation: float) -> Colour:
-    """RGB of the given luma, 0 to 255; saturation gives way where that luma cannot be had with it."""
+    """RGB of the given luma, 0 to 255. Saturation is reduced if the luma cannot be reached with it."""
     rgb = np.array(colorsys.hsv_to_rgb(hue, saturation, 1.0), np.float32)
     rgb *= luma / float(rgb @ LUMA)
     peak = float(rgb.max())

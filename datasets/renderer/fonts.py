@@ -1,4 +1,4 @@
-"""Finds the fonts a machine has and what each of them can write."""
+"""Finds the installed fonts and the characters that each of them can draw."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ SYSTEM_FOLDERS = (
 SUFFIXES = {".ttf", ".otf", ".woff"}
 PRINTABLE = "".join(chr(code) for code in range(33, 127))
 LETTERS = string.digits + string.ascii_letters
-SHAPE = 16  # side of the bitmaps by which glyphs are compared
+SHAPE = 16  # side in pixels of the bitmaps that are compared
 DECORATIVE_SHARE = 0.16
-# Signs are set bolder and more upright than books; style names in file names, and how much more or less of them.
+# Signs use bolder and more upright fonts than books: factors of the weight by style names in file names.
 STYLE_FACTORS = (
     ("bold|black|heavy|extrabold|-[79]00-", 1.6),
     ("thin|light|hairline|-300-", 0.5),
     ("italic|oblique|slanted", 0.55),
-    ("mono|code|courier|typewriter|terminal", 0.3),  # hardly ever on signs, and each a large family
+    ("mono|code|courier|typewriter|terminal", 0.3),  # rare on signs, and large families
 )
-# A font with fewer of its letters nearest to the mean shape of that letter is not readable as Latin text ...
+# Share of letters nearest to the mean shape of the same letter: below this, not legible as Latin text ...
 UNREADABLE_BELOW = 0.46
-# ... and one below this reads, but only as decoration.
+# ... and below this, a decorative font.
 DECORATIVE_BELOW = 0.8
-# Too few fonts give no meaningful mean shapes.
+# Mean shapes of fewer fonts mean nothing.
 FEWEST_FONTS_TO_COMPARE = 40
 
 
 class FontError(DataError):
-    """No font can do what is asked."""
+    """No font has the glyphs that are needed."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class Font:
 
     Attributes:
         path: the file.
-        glyphs: the printable ASCII characters it draws. Lower-case letters drawn as capitals do not count, since a
-            crop of them would carry a label with the wrong case.
-        family: family name, from the name table.
-        weight: share of the samples that ask for this font.
+        glyphs: the printable ASCII characters it has. Lower-case letters drawn as capitals do not count, because the
+            label of such a crop would have the wrong case.
+        family: from the name table.
+        weight: probability of this font.
     """
 
     path: str
@@ -74,7 +74,7 @@ class Font:
 
 
 class FontSet:
-    """Fonts to draw from, in a fixed order. Small, and cheap to send to worker processes."""
+    """Fonts in a fixed order, with weights. Small enough to send to worker processes."""
 
     def __init__(self, fonts: Sequence[Font]) -> None:
         if not fonts:
@@ -87,39 +87,39 @@ class FontSet:
         return len(self.fonts)
 
     def choose(self, rng: np.random.Generator, text: str) -> Font:
-        """A font drawn by weight among those that have every glyph of `text`.
+        """A random font, by weight, among those with every glyph of `text`.
 
         Raises:
-            FontError: no font of the set has them all.
+            FontError: no font has all of them.
         """
         needed = frozenset(text)
         for _ in range(12):
             index = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
             if needed <= self.fonts[index].glyphs:
                 return self.fonts[index]
-        able = [font for font in self.fonts if needed <= font.glyphs]
-        if not able:
+        capable = [font for font in self.fonts if needed <= font.glyphs]
+        if not capable:
             raise FontError(f"none of the {len(self)} fonts has all the glyphs of {text!r}")
-        cumulative = np.cumsum([font.weight for font in able])
-        return able[int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))]
+        cumulative = np.cumsum([font.weight for font in capable])
+        return capable[int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))]
 
 
 def find_fonts(folder: str | Path | None = None, cache: Path | None = None) -> FontSet:
-    """All usable Latin fonts below `folder`, or on the system when None.
+    """All usable Latin fonts in `folder` and below, or of the system if None.
 
-    The files are scanned once; what was found is kept in the user's cache folder, keyed by path, time and size.
+    Files are scanned once: results are kept in the user's cache folder, by path, modification time and size.
 
     Raises:
-        FontError: no such folder, or no usable font in it.
+        FontError: no such folder, or no usable font.
     """
     folders = [Path(folder)] if folder is not None else [Path(name).expanduser() for name in SYSTEM_FOLDERS]
     if folder is not None and not folders[0].is_dir():
         raise FontError(f"{folder}: no such folder of fonts")
     files = sorted(
         path
-        for place in folders
-        if place.is_dir()
-        for path in place.rglob("*")
+        for directory in folders
+        if directory.is_dir()
+        for path in directory.rglob("*")
         if path.suffix.lower() in SUFFIXES and path.is_file()
     )
     scans = _scan_all(files, cache if cache is not None else _cache_file())
@@ -127,19 +127,19 @@ def find_fonts(folder: str | Path | None = None, cache: Path | None = None) -> F
     if not usable:
         where = str(folder) if folder is not None else "the system's font folders"
         raise FontError(
-            f"no usable Latin font in {where} ({len(files)} font files looked at): "
+            f"no usable Latin font in {where} ({len(files)} font files scanned): "
             "run scripts/install_fonts.sh, or give a folder of .ttf or .otf files with --fonts"
         )
-    return FontSet(_weigh(usable))
+    return FontSet(_weighted(usable))
 
 
-def _weigh(usable: list[tuple[Path, dict[str, Any]]]) -> list[Font]:
-    """Drop what cannot be read as Latin, and balance families so that neither size nor oddity dominates."""
+def _weighted(usable: list[tuple[Path, dict[str, Any]]]) -> list[Font]:
+    """Fonts legible as Latin text, weighted so that neither large families nor decorative fonts dominate."""
     readable = _readability([scan["shapes"] for _, scan in usable])
     kept = [
         (path, scan, score) for (path, scan), score in zip(usable, readable, strict=True) if score >= UNREADABLE_BELOW
     ]
-    # Packages keep a family with all its weights and widths in a folder of its own.
+    # Packages install a family, with all its weights and widths, in one folder.
     groups = [path.parent for path, _, _ in kept]
     sizes = Counter(groups)
     decorative = [bool(score < DECORATIVE_BELOW) or "aenigma" in path.parts for path, _, score in kept]
@@ -149,8 +149,13 @@ def _weigh(usable: list[tuple[Path, dict[str, Any]]]) -> list[Font]:
     if not total[True]:
         share[False] = 1.0
     return [
-        Font(str(path), frozenset(scan["glyphs"]), str(scan["family"]), weight / total[odd] * share[odd])
-        for (path, scan, _), weight, odd in zip(kept, raw, decorative, strict=True)
+        Font(
+            str(path),
+            frozenset(scan["glyphs"]),
+            str(scan["family"]),
+            weight / total[is_decorative] * share[is_decorative],
+        )
+        for (path, scan, _), weight, is_decorative in zip(kept, raw, decorative, strict=True)
     ]
 
 
@@ -163,13 +168,13 @@ def _style_factor(name: str) -> float:
 
 
 def _readability(shapes: list[str]) -> npt.NDArray[np.float64]:
-    """Share of each font's letters whose nearest mean shape, over all fonts, is the same letter in either case."""
+    """Share of each font's letters whose nearest mean shape over all fonts is the same letter in either case."""
     if len(shapes) < FEWEST_FONTS_TO_COMPARE:
         return np.ones(len(shapes))
     packed = np.frombuffer(b"".join(base64.b64decode(text) for text in shapes), np.uint8)
     bits = np.unpackbits(packed).reshape(len(shapes), len(LETTERS), SHAPE * SHAPE).astype(np.float32)
     present = np.asarray(bits.any(axis=2))  # (fonts, letters)
-    # Light, regular and bold faces, upright and slanted, have mean shapes of their own.
+    # Mean shapes are separate for light, regular and bold fonts, upright and slanted.
     columns = np.tile(np.arange(SHAPE) - (SHAPE - 1) / 2, SHAPE).astype(np.float32)
     rows = np.repeat(np.arange(SHAPE) - (SHAPE - 1) / 2, SHAPE).astype(np.float32)
     weight = bits.sum(axis=(1, 2)) / np.maximum(present.sum(axis=1), 1)
@@ -182,7 +187,7 @@ def _readability(shapes: list[str]) -> npt.NDArray[np.float64]:
     )
     distances = (means**2).sum(axis=1) - 2 * (bits.reshape(-1, SHAPE * SHAPE) @ means.T)
     nearest = distances.argmin(axis=1).reshape(present.shape) % len(LETTERS)
-    # Without their size o and O, s and S, 0 and O are one shape.
+    # Bitmaps have no size: o and O, s and S, 0 and O are alike.
     alike = np.array([ord(char) for char in LETTERS.lower().translate(str.maketrans("01", "oi"))])
     right = (alike[nearest] == alike[None, :]) & present
     return np.asarray(right.sum(axis=1) / np.maximum(present.sum(axis=1), 1), dtype=np.float64)
@@ -199,7 +204,7 @@ def _scan_all(files: list[Path], cache: Path) -> list[dict[str, Any] | None]:
         stored = json.loads(cache.read_text())
         known = stored if isinstance(stored, dict) else {}
     except (OSError, ValueError):
-        pass  # no cache yet, or a damaged one: written anew
+        pass  # no cache yet, or a damaged one: it is rewritten
     keys = []
     for path in files:
         status = path.stat()
@@ -209,16 +214,16 @@ def _scan_all(files: list[Path], cache: Path) -> list[dict[str, Any] | None]:
         paths = [str(path) for _, path in new]
         if len(new) > 64:
             with ProcessPoolExecutor() as pool:
-                found: Iterable[dict[str, Any] | None] = list(pool.map(scan_font, paths, chunksize=16))
+                scans: Iterable[dict[str, Any] | None] = list(pool.map(scan_font, paths, chunksize=16))
         else:
-            found = map(scan_font, paths)
-        known.update({key: scan for (key, _), scan in zip(new, found, strict=True)})
+            scans = map(scan_font, paths)
+        known.update({key: scan for (key, _), scan in zip(new, scans, strict=True)})
         _replace(cache, json.dumps(known))
     return [known[key] for key in keys]
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write beside and rename, so that no other process ever reads half a cache; a read-only home is no error."""
+    """Write atomically, for other processes; a read-only home is not an error."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -229,7 +234,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def scan_font(path: str) -> dict[str, Any] | None:
-    """What one font file can write, or None where it is no font for Latin text."""
+    """Family, glyphs and shapes of a font file, or None if it is not a usable Latin font."""
     from fontTools.ttLib import TTFont
 
     try:
@@ -238,7 +243,7 @@ def scan_font(path: str) -> dict[str, Any] | None:
             names = font["name"]
             family = names.getDebugName(16) or names.getDebugName(1) or Path(path).stem
         drawn = _draw_all(path, [char for char in PRINTABLE if ord(char) in mapped])
-    except Exception:  # a broken font file can fail in any way inside the font libraries: it is not usable
+    except Exception:  # the font libraries may raise anything on a damaged file
         return None
     _drop_placeholders(drawn)
     if not set(string.ascii_uppercase) <= set(drawn):
@@ -256,7 +261,7 @@ def scan_font(path: str) -> dict[str, Any] | None:
 
 
 def _draw_all(path: str, chars: list[str]) -> dict[str, tuple[int, npt.NDArray[np.uint8]]]:
-    """Height in pixels and SHAPE×SHAPE bitmap of each glyph that leaves ink of a sane size."""
+    """Height in pixels and SHAPE×SHAPE bitmap of each glyph that is not empty and not oversized."""
     from PIL import ImageFont
 
     font = ImageFont.truetype(path, 48, layout_engine=ImageFont.Layout.BASIC)
@@ -277,17 +282,17 @@ def _draw_all(path: str, chars: list[str]) -> dict[str, tuple[int, npt.NDArray[n
 
 
 def _drop_placeholders(drawn: dict[str, tuple[int, npt.NDArray[np.uint8]]]) -> None:
-    """Remove the glyphs that some fonts repeat, a box or a cross, for all characters they do not have."""
-    # A solid bitmap is what I, l, |, - and . look like once their size is taken away.
+    """Remove placeholders: the box or cross that some fonts have for every missing character."""
+    # Scaled to a square, I, l, |, - and . are solid bitmaps.
     shapes = {char: shape.tobytes() for char, (_, shape) in drawn.items() if shape.mean() < 0.97}
-    often = Counter(shapes.values())
+    counts = Counter(shapes.values())
     for char, shape in shapes.items():
-        if often[shape] >= 3:
+        if counts[shape] >= 3:
             del drawn[char]
 
 
 def _draws_capitals_for_small(drawn: dict[str, tuple[int, npt.NDArray[np.uint8]]]) -> bool:
-    """True for fonts, or small-capital fonts, whose a, e, g … are A, E, G …"""
+    """Whether a, e, g … look like A, E, G …, as in all-capital and small-capital fonts."""
     pairs = [(char, char.upper()) for char in "abdefghnqrty" if char in drawn and char.upper() in drawn]
     if not pairs:
         return False
@@ -296,7 +301,7 @@ def _draws_capitals_for_small(drawn: dict[str, tuple[int, npt.NDArray[np.uint8]]
 
 
 def fingerprint(fonts: FontSet) -> str:
-    """Short hash of the files' names and glyphs: what a data set says about the fonts it was drawn with."""
+    """Short hash of file names, glyphs and weights, to record with a data set."""
     digest = hashlib.sha256()
     for font in fonts.fonts:
         digest.update(f"{Path(font.path).name}|{''.join(sorted(font.glyphs))}|{font.weight:.12g}\n".encode())

@@ -1,4 +1,4 @@
-"""From the flat plane where text is set to the crop: curve, slant, rotation, perspective, cut."""
+"""Projection from the text plane to the crop: curve, slant, rotation, perspective, cut."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from str_app.datasets.renderer.glyphs import CAP_HEIGHT
 from str_app.datasets.renderer.style import Style
 
 Floats = npt.NDArray[np.float32]
-SMALLEST_CAPITAL = 8.0  # pixels in the crop
-WIDEST = 360  # pixels of crop
+MIN_CAPITAL_HEIGHT = 8.0  # pixels of the crop
+MAX_WIDTH = 360  # pixels of crop
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A bend of the baseline.
+    """A curved baseline.
 
     Attributes:
-        kind: `"arch"` and `"smile"` lay the line on a circle, `"bow"` on a parabola with upright letters, `"wave"` on
-            a sine.
-        centre: x and y of the line's middle on the baseline.
-        radius: of the circle; half length of the parabola; wave length / 2π of the sine.
+        kind: `"arch"` and `"smile"`: on a circle; `"bow"`: on a parabola, letters upright; `"wave"`: on a sine.
+        centre: x and y of the middle of the baseline.
+        radius: of the circle; half the length of the parabola; wavelength / 2π of the sine.
         rise: amplitude of parabola and sine, in pixels.
         phase: of the sine.
     """
@@ -64,12 +63,12 @@ class Curve:
 
 
 class View:
-    """How a plane is seen in a crop.
+    """A projection from plane to crop.
 
     Attributes:
         width: of the crop in pixels.
         height: of the crop in pixels.
-        scale: crop pixels per plane pixel, about.
+        scale: approximate crop pixels per plane pixel.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class View:
         return _project(self.curve, self.homography, x, y)
 
     def boxes(self, boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Upright boxes in the crop around plane boxes (n, 4), not clipped."""
+        """Axis-aligned bounding boxes in the crop of plane boxes (n, 4), not clipped."""
         x0, y0, x1, y1 = boxes.T
         mx, my = (x0 + x1) / 2, (y0 + y1) / 2
         xs = np.stack([x0, mx, x1, x1, x1, mx, x0, x0])
@@ -95,10 +94,10 @@ class View:
         return np.concatenate([points.min(axis=0), points.max(axis=0)], axis=1)
 
     def sample(self, plane: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """The plane (H, W) or (H, W, C ≤ 4) as it appears in the crop; 0 outside it."""
+        """The plane (H, W) or (H, W, C ≤ 4) warped to the crop; 0 outside the plane."""
         homography = self.homography
         shrink = 1.0
-        if self.scale < 0.6:  # bilinear sampling would alias: halve first
+        if self.scale < 0.6:  # bilinear sampling would alias: halve the plane first
             size = (max(1, plane.shape[1] // 2), max(1, plane.shape[0] // 2))
             shrink_x, shrink_y = plane.shape[1] / size[0], plane.shape[0] / size[1]
             plane = np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.uint8)
@@ -128,14 +127,14 @@ def _project(curve: Curve, homography: npt.NDArray[np.float64], x: Floats, y: Fl
 def choose_view(
     rng: np.random.Generator, boxes: npt.NDArray[np.float32], baseline: float, style: Style, plain: bool = False
 ) -> View:
-    """A random view of the word whose characters have the plane boxes (n, 4).
+    """A random view of a word.
 
     Args:
-        rng: draws the view.
-        boxes: of the characters, in plane pixels.
+        rng: chooses the view.
+        boxes: float32 (n, 4) of the characters, in plane pixels.
         baseline: y of the baseline in the plane.
-        style: how often words are bent, turned and cut.
-        plain: seen straight, with a margin (the way out when other views keep failing).
+        style: frequency of each effect.
+        plain: undistorted, with a margin: the fallback after failed attempts.
     """
     left, top = boxes[:, :2].min(axis=0)
     right, bottom = boxes[:, 2:].max(axis=0)
@@ -150,32 +149,32 @@ def choose_view(
     flat = View(curve, homography, 1, 1, 1.0).boxes(boxes)
     x0, y0 = flat[:, :2].min(axis=0)
     x1, y1 = flat[:, 2:].max(axis=0)
-    tall = max(float(y1 - y0), 0.5 * CAP_HEIGHT)  # a dot or a dash is seen as small as it is
-    spare = (tall - float(y1 - y0)) / 2
+    text_height = max(float(y1 - y0), 0.5 * CAP_HEIGHT)  # a dot or a dash stays small
+    padding = (text_height - float(y1 - y0)) / 2
     m_left, m_top, m_right, m_bottom = (0.15, 0.15, 0.15, 0.15) if plain else _choose_margins(rng, style.cut)
     first, last = float(flat[0, 2] - flat[0, 0]), float(flat[-1, 2] - flat[-1, 0])
-    # Never cut more than a third of a letter: the label must stay readable.
-    m_left, m_right = max(m_left, -0.3 * first / tall), max(m_right, -0.3 * last / tall)
-    x0, x1 = float(x0) - m_left * tall, float(x1) + m_right * tall
-    y0, y1 = float(y0) - m_top * tall - spare, float(y1) + m_bottom * tall + spare
+    # Never cut more than a third of a letter: the text must stay legible.
+    m_left, m_right = max(m_left, -0.3 * first / text_height), max(m_right, -0.3 * last / text_height)
+    x0, x1 = float(x0) - m_left * text_height, float(x1) + m_right * text_height
+    y0, y1 = float(y0) - m_top * text_height - padding, float(y1) + m_bottom * text_height + padding
 
     height = float(np.clip(np.exp(rng.normal(3.5, 0.35)), 15, 72))
-    scale = max(height / (y1 - y0), SMALLEST_CAPITAL / CAP_HEIGHT)
-    scale = min(scale, WIDEST / (x1 - x0))
+    scale = max(height / (y1 - y0), MIN_CAPITAL_HEIGHT / CAP_HEIGHT)
+    scale = min(scale, MAX_WIDTH / (x1 - x0))
     to_crop = np.array([[scale, 0, -scale * x0], [0, scale, -scale * y0], [0, 0, 1]])
     width, rows = max(4, round(scale * (x1 - x0))), max(8, round(scale * (y1 - y0)))
     return View(curve, to_crop @ homography, width, rows, scale)
 
 
 def _choose_curve(
-    rng: np.random.Generator, cx: float, baseline: float, length: float, tall: float, share: float
+    rng: np.random.Generator, cx: float, baseline: float, length: float, text_height: float, probability: float
 ) -> Curve:
-    if rng.random() >= share or length < 1.5 * tall:
+    if rng.random() >= probability or length < 1.5 * text_height:
         return Curve()
     kind = rng.random()
     if kind < 0.56:
         radius = length / np.deg2rad(rng.uniform(15, 110))
-        return Curve("arch" if rng.random() < 0.65 else "smile", (cx, baseline), float(max(radius, 2.0 * tall)))
+        return Curve("arch" if rng.random() < 0.65 else "smile", (cx, baseline), float(max(radius, 2.0 * text_height)))
     if kind < 0.84:
         rise = rng.uniform(-0.6, 0.6) * CAP_HEIGHT
         return Curve("bow", (cx, baseline), length / 2, float(rise))
@@ -189,7 +188,7 @@ def _choose_curve(
 def _choose_homography(
     rng: np.random.Generator, centre: tuple[float, float], length: float, style: Style
 ) -> npt.NDArray[np.float64]:
-    """Width, slant, perspective and rotation about the word's middle."""
+    """Width, slant, perspective and rotation around the centre of the word."""
     stretch = float(np.exp(rng.normal(-0.45, 0.2) if rng.random() < style.narrow else rng.normal(-0.05, 0.2)))
     slant = rng.normal(0.12, 0.25) if rng.random() < style.slant else rng.normal(0, 0.05)
     if rng.random() < style.rotation:
@@ -198,19 +197,19 @@ def _choose_homography(
         angle = rng.normal(0, 1.5) if rng.random() < 0.62 else rng.normal(0, 8)
     shape = np.array([[stretch, stretch * np.clip(slant, -0.6, 0.6), 0], [0, 1, 0], [0, 0, 1]])
     if rng.random() < style.perspective:
-        # The word shrinks towards one end: by up to a half, nearest over farthest letter.
+        # The word becomes smaller towards one end, by a factor of up to 2.
         ratio = rng.uniform(-0.33, 0.33) if rng.random() < 0.4 else rng.uniform(-0.15, 0.15)
-        squeeze = 1 - 0.8 * abs(ratio)  # what is seen aslant is also seen narrower
-        away = np.array([[squeeze, 0, 0], [rng.normal(0, 0.06), 1, 0], [2 * ratio / (stretch * length), 0, 1]])
-        away[2, 1] = rng.normal(0, 0.0012)
-        shape = away @ shape
+        squeeze = 1 - 0.8 * abs(ratio)  # seen from the side, a word is also narrower
+        tilt = np.array([[squeeze, 0, 0], [rng.normal(0, 0.06), 1, 0], [2 * ratio / (stretch * length), 0, 1]])
+        tilt[2, 1] = rng.normal(0, 0.0012)
+        shape = tilt @ shape
     c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
-    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-    return np.asarray(turn @ shape @ np.array([[1, 0, -centre[0]], [0, 1, -centre[1]], [0, 0, 1]]))
+    rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    return np.asarray(rotation @ shape @ np.array([[1, 0, -centre[0]], [0, 1, -centre[1]], [0, 0, 1]]))
 
 
 def _choose_margins(rng: np.random.Generator, cut: float) -> tuple[float, float, float, float]:
-    """Room left, above, right and below, in heights of the word; negative cuts into it."""
+    """Margins left, above, right and below, in heights of the word; negative margins cut into it."""
     kind = rng.random()
     if kind < 0.35:
         room = rng.uniform(-0.02, 0.12, 4)

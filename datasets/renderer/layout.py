@@ -1,4 +1,4 @@
-"""Sets a word in a flat plane: spacing, small capitals, bouncing letters, and the lines around it."""
+"""Typesets a word in the text plane: spacing, small capitals, bouncing letters, neighbouring words, rules."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy.typing as npt
 from str_app.datasets.renderer.glyphs import CAP_HEIGHT, Face, Glyph
 from str_app.datasets.renderer.style import Style
 
-MARGIN = 44  # pixels of plane around the word: room for effects and for neighbours
-LONGEST_LINE = 1600  # pixels; letter spacing gives way before a plane grows beyond
+MARGIN = 44  # pixels around the word, for effects and neighbours
+LONGEST_LINE = 1600  # pixels; letter spacing is reduced to stay within
 
 
 class Line(NamedTuple):
-    """A word in the flat plane.
+    """A word in the text plane.
 
     Attributes:
-        mask: uint8 (H, W), coverage of the word and of whatever shares its ink: neighbours, rules.
+        mask: uint8 (H, W), coverage of the word and of what has the same ink: neighbours, rules.
         word: uint8 (H, W), coverage of the word alone.
         boxes: float32 (n, 4), tight box of each character: x0, y0, x1, y1 in plane pixels.
         baseline: y of the baseline.
@@ -32,6 +32,8 @@ class Line(NamedTuple):
 
 
 class _Placed(NamedTuple):
+    """A glyph mask and its top left corner in plane pixels."""
+
     mask: npt.NDArray[np.uint8]
     x: int
     y: int
@@ -40,20 +42,20 @@ class _Placed(NamedTuple):
 def set_word(
     rng: np.random.Generator, face: Face, text: str, neighbours: list[str], style: Style, stacked: bool = False
 ) -> Line:
-    """Set `text` with random spacing.
+    """Typeset `text` with random spacing.
 
     Args:
-        rng: draws spacing and variations.
-        face: of the letters.
+        rng: chooses spacing and variations.
+        face: the font.
         text: the word.
-        neighbours: words that may stand above, below, left and right of it.
-        style: how often spacing and letters vary.
-        stacked: letters below each other, the whole turned 90° counter-clockwise: the first is on the left, lying.
+        neighbours: words to put above, below, left or right of it.
+        style: frequency of each effect.
+        stacked: letters one below another, then rotated 90° counter-clockwise, so that the first is on the left.
     """
     if stacked:
         placed = _place_stacked(face, text, float(rng.uniform(0.05, 0.35)) * CAP_HEIGHT)
     else:
-        placed = _place(face, text, _tracking(rng, face, text, style), *_variation(rng, text, style))
+        placed = _place(face, text, _tracking(rng, face, text, style), *_sizes_and_offsets(rng, text, style))
     left = min(p.x for p in placed)
     top = min(min(p.y for p in placed), -CAP_HEIGHT)
     right = max(p.x + p.mask.shape[1] for p in placed)
@@ -64,11 +66,11 @@ def set_word(
     for i, (mask, x, y) in enumerate(placed):
         _paste(word, mask, x + shift_x, y + shift_y)
         boxes[i] = (x + shift_x, y + shift_y, x + shift_x + mask.shape[1], y + shift_y + mask.shape[0])
-    ink = word
+    mask = word
     if neighbours:
-        ink = word.copy()
-        _set_neighbours(rng, face, ink, boxes, float(shift_y), neighbours)
-    return Line(ink, word, boxes, float(shift_y))
+        mask = word.copy()
+        _set_neighbours(rng, face, mask, boxes, float(shift_y), neighbours)
+    return Line(mask, word, boxes, float(shift_y))
 
 
 def _tracking(rng: np.random.Generator, face: Face, text: str, style: Style) -> float:
@@ -80,30 +82,30 @@ def _tracking(rng: np.random.Generator, face: Face, text: str, style: Style) -> 
     else:
         tracking = rng.uniform(-0.10, -0.03)
     natural = sum(face.glyph(char).advance for char in text)
-    room = (LONGEST_LINE - natural) / max(1, len(text))
-    return float(min(tracking * CAP_HEIGHT, max(0.0, room)))
+    max_tracking = (LONGEST_LINE - natural) / max(1, len(text))
+    return float(min(tracking * CAP_HEIGHT, max(0.0, max_tracking)))
 
 
-def _variation(rng: np.random.Generator, text: str, style: Style) -> tuple[list[float], list[float]]:
-    """Size factor and baseline offset in pixels of each letter."""
+def _sizes_and_offsets(rng: np.random.Generator, text: str, style: Style) -> tuple[list[float], list[float]]:
+    """Size factor, and offset from the baseline in pixels, of each letter."""
     n = len(text)
-    sizes, rises = [1.0] * n, [0.0] * n
+    sizes, offsets = [1.0] * n, [0.0] * n
     if rng.random() >= style.bounce:
-        return sizes, rises
+        return sizes, offsets
     kind = rng.random()
     if kind < 0.45 and n > 2 and text.isupper():  # capitals and small capitals
         sizes = [1.0] + [float(rng.uniform(0.68, 0.85))] * (n - 1)
     elif kind < 0.8:  # bouncing letters
-        swing = rng.uniform(0.03, 0.14) * CAP_HEIGHT
-        rises = [float(value) for value in rng.uniform(-swing, swing, n)]
+        max_offset = rng.uniform(0.03, 0.14) * CAP_HEIGHT
+        offsets = [float(value) for value in rng.uniform(-max_offset, max_offset, n)]
         sizes = [float(value) for value in rng.uniform(0.85, 1.0, n)]
     elif text[:1] in "$#+" and n > 1:  # small currency sign, raised
         sizes[0] = float(rng.uniform(0.5, 0.8))
-        rises[0] = -CAP_HEIGHT * (1 - sizes[0])
-    return sizes, rises
+        offsets[0] = -CAP_HEIGHT * (1 - sizes[0])
+    return sizes, offsets
 
 
-def _place(face: Face, text: str, tracking: float, sizes: list[float], rises: list[float]) -> list[_Placed]:
+def _place(face: Face, text: str, tracking: float, sizes: list[float], offsets: list[float]) -> list[_Placed]:
     placed: list[_Placed] = []
     pen = 0.0
     for i, char in enumerate(text):
@@ -113,8 +115,8 @@ def _place(face: Face, text: str, tracking: float, sizes: list[float], rises: li
         if i:
             pen += face.kerning(text[i - 1], char)
         x = round(pen + glyph.left)
-        placed.append(_Placed(glyph.mask, x, round(glyph.top + rises[i])))
-        # A letter must stay right of the one before: tight spacing may touch, not swap.
+        placed.append(_Placed(glyph.mask, x, round(glyph.top + offsets[i])))
+        # With tight spacing letters may touch, but their order must not change.
         pen = max(pen + glyph.advance + tracking, x + 0.3 * glyph.mask.shape[1])
     return placed
 
@@ -138,7 +140,7 @@ def _shrunk(glyph: Glyph, size: float) -> Glyph:
 
 
 def _paste(plane: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], x: int, y: int) -> None:
-    """Lay `mask` over `plane` at (x, y), the part that fits."""
+    """Paste the part of `mask` that fits into `plane` at (x, y), by maximum."""
     height, width = plane.shape
     x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + mask.shape[1], width), min(y + mask.shape[0], height)
     if x0 < x1 and y0 < y1:
@@ -154,21 +156,21 @@ def _set_neighbours(
     baseline: float,
     neighbours: list[str],
 ) -> None:
-    """Lay other words around: lines above and below, words left and right at a word space."""
+    """Put other words around the word: lines above and below, words left and right."""
     left, top, right, bottom = boxes[:, 0].min(), boxes[:, 1].min(), boxes[:, 2].max(), boxes[:, 3].max()
-    places = ["above", "below", "left", "right"]
-    for text, place in zip(neighbours, rng.permutation(places), strict=False):
+    sides = ["above", "below", "left", "right"]
+    for text, side in zip(neighbours, rng.permutation(sides), strict=False):
         placed = _place(face, text, 0.0, [1.0] * len(text), [0.0] * len(text))
         x0, x1 = min(p.x for p in placed), max(p.x + p.mask.shape[1] for p in placed)
         y0, y1 = min(p.y for p in placed), max(p.y + p.mask.shape[0] for p in placed)
         gap = rng.uniform(0.12, 0.6) * CAP_HEIGHT
         x = rng.uniform(left - 0.5 * (x1 - x0), max(left, right - 0.5 * (x1 - x0))) - x0
         y = baseline
-        if place == "above":
+        if side == "above":
             y = top - gap - y1
-        elif place == "below":
+        elif side == "below":
             y = bottom + gap - y0
-        elif place == "left":
+        elif side == "left":
             x = left - max(gap, 0.3 * CAP_HEIGHT) - x1
         else:
             x = right + max(gap, 0.3 * CAP_HEIGHT) - x0
@@ -177,19 +179,19 @@ def _set_neighbours(
 
 
 def add_rule(rng: np.random.Generator, line: Line) -> Line:
-    """The same line with an underline, a line above or a box around it, drawn in its ink."""
-    ink = line.mask.copy()
+    """The line with an underline, a line above or a box around it, in the same ink."""
+    mask = line.mask.copy()
     left, top = line.boxes[:, :2].min(axis=0)
     right, bottom = line.boxes[:, 2:].max(axis=0)
     thick = int(rng.integers(1, 6))
-    near = rng.uniform(0.12, 0.5) * CAP_HEIGHT
-    x0, x1 = round(float(left - near)), round(float(right + near))
-    y0, y1 = round(float(top - near)), round(float(bottom + near))
+    distance = rng.uniform(0.12, 0.5) * CAP_HEIGHT
+    x0, x1 = round(float(left - distance)), round(float(right + distance))
+    y0, y1 = round(float(top - distance)), round(float(bottom + distance))
     kind = rng.random()
     if kind < 0.4:
-        cv2.line(ink, (x0, y1), (x1, y1), 255, thick)
+        cv2.line(mask, (x0, y1), (x1, y1), 255, thick)
     elif kind < 0.6:
-        cv2.line(ink, (x0, y0), (x1, y0), 255, thick)
+        cv2.line(mask, (x0, y0), (x1, y0), 255, thick)
     else:
-        cv2.rectangle(ink, (x0, y0), (x1, y1), 255, thick)
-    return line._replace(mask=ink)
+        cv2.rectangle(mask, (x0, y0), (x1, y1), 255, thick)
+    return line._replace(mask=mask)

@@ -1,4 +1,4 @@
-"""Texts that no word list holds: numbers, prices, times, punctuation, addresses, coined names, plain noise."""
+"""Texts that are not in word lists: numbers, prices, times, punctuation, addresses, invented names, random strings."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ UNITS = (
     *("kg", "g", "ml", "cm", "mm", "km", "mph", "kmph", "GB", "MB", "oz", "lb", "m", "%", "%", "%"),
     *("am", "pm", "AM", "PM", "th", "st", "nd", "rd", "s", "x"),
 )
-RARE = '[]{}<>\\^`;%?=_~|#+"'  # hardly ever met otherwise
+RARE = '[]{}<>\\^`;%?=_~|#+"'  # rare in all other texts
 BRACKETS = ["()", "()", "()", "[]", "{}", "<>", '""', '""', "''", "**", "//", "--", "__", "||", "~~", "``"]
 
 
-def _one(rng: np.random.Generator, options: Sequence[str]) -> str:
+def _choice(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
@@ -51,12 +51,12 @@ def _digits(rng: np.random.Generator, low: int, high: int) -> str:
 
 
 def _count(rng: np.random.Generator, high: int) -> str:
-    """A number below 10**`high` whose length is uniform, so that small numbers are as common as they are on signs."""
+    """A number below 10**`high` with a uniform number of digits: small numbers are common, as on signs."""
     return str(int(rng.integers(0, 10 ** int(rng.integers(1, high + 1)))))
 
 
 def number(rng: np.random.Generator) -> str:
-    """A number as it stands on signs, tags and boards."""
+    """A number as on signs and tags."""
     kind = rng.random()
     if kind < 0.34:
         return _count(rng, 4)
@@ -67,9 +67,9 @@ def number(rng: np.random.Generator) -> str:
     if kind < 0.59:
         return _price(rng)
     if kind < 0.66:
-        return _count(rng, 3) + _one(rng, UNITS)
+        return _count(rng, 3) + _choice(rng, UNITS)
     if kind < 0.71:
-        return f"{_count(rng, 2)}{_one(rng, '.,')}{_digits(rng, 1, 2)}"
+        return f"{_count(rng, 2)}{_choice(rng, '.,')}{_digits(rng, 1, 2)}"
     if kind < 0.78:
         return _clock_or_date(rng)
     if kind < 0.85:
@@ -77,12 +77,12 @@ def number(rng: np.random.Generator) -> str:
     if kind < 0.90:
         return f"{_count(rng, 2)}/{_count(rng, 3)}"
     if kind < 0.94:
-        letters = "".join(_one(rng, string.ascii_uppercase) for _ in range(int(rng.integers(1, 4))))
+        letters = "".join(_choice(rng, string.ascii_uppercase) for _ in range(int(rng.integers(1, 4))))
         parts = [letters, _count(rng, 4)] if rng.random() < 0.6 else [_count(rng, 3), letters]
-        return _one(rng, ["", "", "-"]).join(parts)
+        return _choice(rng, ["", "", "-"]).join(parts)
     if kind < 0.97:
-        return _one(rng, ["#", "No.", "+", "-", "x", "=", "<", ">", "@", "(", "*", "&"]) + _count(rng, 3)
-    return f"{_count(rng, 2)}{_one(rng, '-+x*=:~_|')}{_count(rng, 2)}"
+        return _choice(rng, ["#", "No.", "+", "-", "x", "=", "<", ">", "@", "(", "*", "&"]) + _count(rng, 3)
+    return f"{_count(rng, 2)}{_choice(rng, '-+x*=:~_|')}{_count(rng, 2)}"
 
 
 def _price(rng: np.random.Generator) -> str:
@@ -93,15 +93,15 @@ def _price(rng: np.random.Generator) -> str:
     elif kind < 0.7:
         amount = f"{_count(rng, 2)},{_digits(rng, 3, 3)}"
     if rng.random() < 0.7:
-        return _one(rng, CURRENCIES) + amount
-    return amount + _one(rng, ["", "", "/-", "c", "p", "$", "+", "*"])
+        return _choice(rng, CURRENCIES) + amount
+    return amount + _choice(rng, ["", "", "/-", "c", "p", "$", "+", "*"])
 
 
 def _clock_or_date(rng: np.random.Generator) -> str:
     if rng.random() < 0.55:
-        clock = f"{int(rng.integers(0, 24))}{_one(rng, '::.')}{int(rng.integers(0, 60)):02d}"
-        return clock + _one(rng, ["", "", "am", "pm", "AM", "PM", "h", f"-{int(rng.integers(1, 24))}"])
-    mark = _one(rng, "//.-")
+        clock = f"{int(rng.integers(0, 24))}{_choice(rng, '::.')}{int(rng.integers(0, 60)):02d}"
+        return clock + _choice(rng, ["", "", "am", "pm", "AM", "PM", "h", f"-{int(rng.integers(1, 24))}"])
+    mark = _choice(rng, "//.-")
     day, month, year = int(rng.integers(1, 32)), int(rng.integers(1, 13)), int(rng.integers(1950, 2031))
     kind = rng.random()
     if kind < 0.4:
@@ -121,43 +121,43 @@ def _phone(rng: np.random.Generator) -> str:
         return f"+{_digits(rng, 5, 12)}"
     if kind < 0.8:
         return f"0{_digits(rng, 3, 3)}-{_digits(rng, 4, 6)}"
-    mark = _one(rng, "-.")
+    mark = _choice(rng, "-.")
     return f"{_digits(rng, 3, 3)}{mark}{_digits(rng, 3, 3)}{mark}{_digits(rng, 4, 4)}"
 
 
 def punctuated(rng: np.random.Generator, word: str) -> str:
-    """`word` with the punctuation it meets in print."""
+    """`word` with common punctuation."""
     kind = rng.random()
     if kind < 0.17:
         return word + ("'S" if word.isupper() else "'s")
     if kind < 0.47:
-        return word + _one(
+        return word + _choice(
             rng, [".", ".", ",", ",", "!", "!", "?", ":", ";", "...", "-", "*", "!!", '"', "'", ")", "&"]
         )
     if kind < 0.57:
-        return word + "-" + (coinage(rng).upper() if word.isupper() else coinage(rng))
+        return word + "-" + (invented_name(rng).upper() if word.isupper() else invented_name(rng))
     if kind < 0.70:
-        pair = _one(rng, BRACKETS)
+        pair = _choice(rng, BRACKETS)
         return pair[0] + word + pair[1]
     if kind < 0.80:
-        letters = [_one(rng, string.ascii_uppercase) for _ in range(int(rng.integers(2, 5)))]
-        return _one(rng, ["&", "&", ".", "/", "-"]).join(letters)
+        letters = [_choice(rng, string.ascii_uppercase) for _ in range(int(rng.integers(2, 5)))]
+        return _choice(rng, ["&", "&", ".", "/", "-"]).join(letters)
     if kind < 0.86:
-        letters = [_one(rng, string.ascii_uppercase) for _ in range(int(rng.integers(1, 4)))]
+        letters = [_choice(rng, string.ascii_uppercase) for _ in range(int(rng.integers(1, 4)))]
         return ".".join(letters) + "."
     if kind < 0.94:
         return (
-            _one(rng, ["'", '"', "(", "#", "@", "&", "-", "*", ".", "/", "$", "+", "~", "^", "_", "<", ">", "\\"])
+            _choice(rng, ["'", '"', "(", "#", "@", "&", "-", "*", ".", "/", "$", "+", "~", "^", "_", "<", ">", "\\"])
             + word
         )
     if kind < 0.97:
-        return word + _one(rng, ["/", "&", "+", "@", "'", "|", "_", "=", "\\"]) + word[: int(rng.integers(1, 5))]
-    return _one(rng, string.punctuation)
+        return word + _choice(rng, ["/", "&", "+", "@", "'", "|", "_", "=", "\\"]) + word[: int(rng.integers(1, 5))]
+    return _choice(rng, string.punctuation)
 
 
 def address(rng: np.random.Generator, first: str, second: str) -> str:
     """A web or e-mail address."""
-    domain = _one(rng, DOMAINS)
+    domain = _choice(rng, DOMAINS)
     name = first.lower() if rng.random() < 0.6 or len(first) + len(second) > 14 else (first + second).lower()
     kind = rng.random()
     if kind < 0.45:
@@ -173,20 +173,20 @@ def address(rng: np.random.Generator, first: str, second: str) -> str:
     return text.upper() if rng.random() < 0.15 else text
 
 
-def coinage(rng: np.random.Generator) -> str:
+def invented_name(rng: np.random.Generator) -> str:
     """A pronounceable name of one to three syllables."""
     syllables = 1 + int(rng.random() < 0.75) + int(rng.random() < 0.3)
-    return "".join(_one(rng, ONSETS) + _one(rng, NUCLEI) + _one(rng, CODAS) for _ in range(syllables))
+    return "".join(_choice(rng, ONSETS) + _choice(rng, NUCLEI) + _choice(rng, CODAS) for _ in range(syllables))
 
 
 def random_string(rng: np.random.Generator, alphabet: str) -> str:
-    """1 to 8 characters of `alphabet`, each with the same probability."""
+    """1 to 8 characters of `alphabet`, uniformly distributed."""
     return "".join(alphabet[i] for i in rng.integers(0, len(alphabet), int(rng.integers(1, 9))))
 
 
-def sprinkled(rng: np.random.Generator, word: str) -> str:
-    """`word` with one to three punctuation characters anywhere, so that every character of the charset is learnt."""
+def with_random_punctuation(rng: np.random.Generator, word: str) -> str:
+    """`word` with one to three punctuation characters anywhere, so that every character occurs in training."""
     for _ in range(int(rng.integers(1, 4))):
-        place = int(rng.integers(0, len(word) + 1))
-        word = word[:place] + _one(rng, RARE if rng.random() < 0.75 else string.punctuation) + word[place:]
+        index = int(rng.integers(0, len(word) + 1))
+        word = word[:index] + _choice(rng, RARE if rng.random() < 0.75 else string.punctuation) + word[index:]
     return word

@@ -1,4 +1,4 @@
-"""Plain crops with one property set exactly, to find out where a recogniser's limits are."""
+"""Plain crops with exactly controlled properties, to measure the limits of a recogniser."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from str_app.datasets.renderer.fonts import FontSet
 from str_app.datasets.renderer.words import WordList
 from str_app.datasets.sample import Sample
 
-# Fonts of running text and signs; probes use the whole font set where none of them is installed.
+# Fonts of running text and signs; all fonts are used if none of these is installed.
 PLAIN_FAMILIES = frozenset(
     "Cabin|DejaVu Sans|DejaVu Serif|EB Garamond|Lato|Liberation Sans|Liberation Serif|Noto Sans|Noto Serif|Open Sans|"
     "PT Sans|PT Serif|Roboto|Roboto Slab".split("|")
 )
-FINE = 4  # drawn so many times larger, then averaged down: letters of 4 pixels are as exact as those of 48
-MARGIN = 0.25  # letter heights around the ink
-NOISE = 2.0  # grey levels: without any, no contrast would be too low
-WORD_TRIES = 400
+SUPERSAMPLING = 4  # drawn 4 times as large, then averaged: letters of 4 pixels are as exact as those of 48
+MARGIN = 0.25  # around the ink, in letter heights
+NOISE = 2.0  # grey levels; without noise no contrast would be too low
+MAX_WORD_DRAWS = 400
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What is drawn.
+    """Properties of a crop.
 
     Attributes:
-        length: characters; a pair of numbers is a range, both ends included.
-        letter_height: pixels of a capital H.
-        rotation: degrees, counter-clockwise; the crop stays upright and encloses the word.
-        contrast: difference of paper and ink as a share of the luminance range, around middle grey.
-        text: `"words"` of the word list, joined and cut where it has none of that length, or `"letters"` at random.
+        length: minimum and maximum number of characters.
+        letter_height: of a capital H, in pixels.
+        rotation: degrees, counter-clockwise; the crop is the bounding box of the rotated word.
+        contrast: difference of ink and background as a fraction of the luminance range, around middle grey.
+        text: `"words"` of the word list, joined and cut if none has that length, or random `"letters"`.
     """
 
     length: tuple[int, int] = (4, 8)
@@ -46,15 +46,15 @@ class Probe:
 
 
 class ProbeSource:
-    """Crops of one probe, drawn when they are asked for; implements `str_app.datasets.sample.Source`.
+    """Crops of a probe, drawn on access; implements `str_app.datasets.sample.Source`.
 
-    Crop `index` has the same text, font and colours for every height, rotation and contrast of one seed, so that
-    curves over these compare like with like. A function of (fonts, words, probe, seed, index) alone.
+    Crop `index` has the same text, font and polarity for every height, rotation and contrast of a seed, so that curves
+    over these are comparable. A crop depends on (fonts, words, probe, seed, index) only.
 
     Args:
         fonts: from `find_fonts`.
         words: from `frequent_words`.
-        probe: what is drawn.
+        probe: the properties.
         count: number of crops.
         seed: of text, font, polarity and noise.
     """
@@ -66,7 +66,7 @@ class ProbeSource:
 
     @property
     def name(self) -> str:
-        """Says what it is; the probe's values are in `Probe`."""
+        """Always `probes`."""
         return "probes"
 
     def __len__(self) -> int:
@@ -77,17 +77,17 @@ class ProbeSource:
         return self._text(self._generator(index))
 
     def identifier(self, index: int) -> str:
-        """The index, as text."""
+        """The index as text."""
         return str(index)
 
     def __getitem__(self, index: int) -> Sample:
         """Crop `index`, without boxes."""
         rng = self._generator(index)
         text = self._text(rng)
-        able = [font for font in self._fonts if font.glyphs.issuperset(text)]
-        if not able:
-            raise ValueError(f"no font of the probes has all the glyphs of {text!r}: install more fonts")
-        ink = _draw(able[int(rng.integers(len(able)))].path, text, self._probe)
+        capable = [font for font in self._fonts if font.glyphs.issuperset(text)]
+        if not capable:
+            raise ValueError(f"no font has all the glyphs of {text!r}: install more fonts")
+        ink = _draw(capable[int(rng.integers(len(capable)))].path, text, self._probe)
         dark_on_light = rng.random() < 0.5
         half = self._probe.contrast / 2 * (1 if dark_on_light else -1)
         grey = 255 * (0.5 + half - 2 * half * ink) + rng.normal(0, NOISE, ink.shape)
@@ -111,7 +111,7 @@ class ProbeSource:
 def _word(rng: np.random.Generator, words: WordList, length: int) -> str:
     """A word of exactly `length` letters, or several joined and cut."""
     joined = ""
-    for _ in range(WORD_TRIES):
+    for _ in range(MAX_WORD_DRAWS):
         word = words.draw(rng).lower()
         if not (word.isascii() and word.isalpha()):
             continue
@@ -122,22 +122,24 @@ def _word(rng: np.random.Generator, words: WordList, length: int) -> str:
 
 
 def _draw(path: str, text: str, probe: Probe) -> npt.NDArray[np.float64]:
-    """Coverage by ink in [0, 1], (H, W), with the margin around it."""
+    """Coverage by ink in [0, 1], (H, W), with a margin."""
     trial = ImageFont.truetype(path, 200, layout_engine=ImageFont.Layout.BASIC)
     _, top, _, bottom = trial.getbbox("H", anchor="ls")
-    size = 200 * FINE * probe.letter_height / (bottom - top)
-    core, _ = ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC).getmask2(text, mode="L")
-    mask = _tight(np.frombuffer(bytes(core), np.uint8).reshape(core.size[1], core.size[0]))
+    size = 200 * SUPERSAMPLING * probe.letter_height / (bottom - top)
+    glyphs, _ = ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC).getmask2(text, mode="L")
+    mask = _crop_to_ink(np.frombuffer(bytes(glyphs), np.uint8).reshape(glyphs.size[1], glyphs.size[0]))
     if probe.rotation:
-        mask = _tight(_turn(mask, probe.rotation))
-    pad = round(MARGIN * probe.letter_height) * FINE
-    right, below = -mask.shape[1] % FINE, -mask.shape[0] % FINE
+        mask = _crop_to_ink(_rotate(mask, probe.rotation))
+    pad = round(MARGIN * probe.letter_height) * SUPERSAMPLING
+    right, below = -mask.shape[1] % SUPERSAMPLING, -mask.shape[0] % SUPERSAMPLING
     mask = np.pad(mask, ((pad, pad + below), (pad, pad + right)))
-    height, width = mask.shape[0] // FINE, mask.shape[1] // FINE
-    return np.asarray(mask.reshape(height, FINE, width, FINE).mean(axis=(1, 3)) / 255.0, dtype=np.float64)
+    height, width = mask.shape[0] // SUPERSAMPLING, mask.shape[1] // SUPERSAMPLING
+    return np.asarray(
+        mask.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING).mean(axis=(1, 3)) / 255.0, dtype=np.float64
+    )
 
 
-def _turn(mask: npt.NDArray[np.uint8], degrees: float) -> npt.NDArray[np.uint8]:
+def _rotate(mask: npt.NDArray[np.uint8], degrees: float) -> npt.NDArray[np.uint8]:
     height, width = mask.shape
     side = int(np.ceil(np.hypot(height, width))) + 2
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
@@ -145,6 +147,6 @@ def _turn(mask: npt.NDArray[np.uint8], degrees: float) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.warpAffine(mask, matrix, (side, side)), np.uint8)
 
 
-def _tight(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _crop_to_ink(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     rows, columns = np.flatnonzero(mask.max(axis=1) > 32), np.flatnonzero(mask.max(axis=0) > 32)
     return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

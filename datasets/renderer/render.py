@@ -1,4 +1,4 @@
-"""One crop from a seed and an index."""
+"""Draws one crop from a seed and an index."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from str_app.datasets.renderer.style import Style
 from str_app.datasets.renderer.words import TextSource, WordList
 from str_app.datasets.sample import Sample
 
-VERSION = 3  # of the drawing: the same seed and index give other crops when it changes
-TRIES = 6
+VERSION = 3  # increase it when the same seed and index give another crop
+MAX_ATTEMPTS = 6
 JPEG_QUALITY = 88
-# Ink and its surroundings differ by at least this much in some channel, or the crop is drawn again.
-LEAST_DIFFERENCE = 14.0
+# If ink and surroundings differ by less than this in every channel, the crop is drawn again.
+MIN_DIFFERENCE = 14.0
 
 
 class Renderer:
-    """Draws word crops; crop `index` is a function of these arguments, of VERSION and of nothing else.
+    """Draws word crops. Crop `index` depends on the arguments and VERSION only.
 
-    Not thread-safe (it keeps glyphs at hand); every process makes its own.
+    Not thread-safe, because it caches glyphs; each process needs its own.
 
     Args:
         fonts: from `find_fonts`.
-        words: what plain words are drawn from; a `TextSource` to say how texts are made of them.
-        seed: of the data set.
-        style: how often each effect happens.
-        photographs: from `find_photographs`, for grounds.
+        words: a word list, or a `TextSource` for other texts than the default.
+        seed: non-negative, of the data set.
+        style: frequency of each effect.
+        photographs: from `find_photographs`, for backgrounds.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Renderer:
 
     @property
     def identity(self) -> str:
-        """Short hash of all that a crop of a given index depends on."""
+        """Short hash of everything that a crop depends on, except its index."""
         parts = (
             VERSION,
             font_files.fingerprint(self.fonts),
@@ -77,22 +77,22 @@ class Renderer:
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     def render(self, index: int) -> Sample:
-        """Crop `index` ≥ 0, with the box of every character clipped to the crop.
+        """Crop `index` ≥ 0, with a box for each character, clipped to the crop.
 
         Raises:
-            FontError: no font has the glyphs of the text drawn.
+            FontError: no font has all the glyphs of the text.
         """
         rng = np.random.Generator(np.random.PCG64([self.seed, index]))
         text = self.texts.draw(rng)
-        for attempt in range(TRIES + 1):
-            plain = attempt == TRIES  # black on white, seen straight: readable whatever the font
+        for attempt in range(MAX_ATTEMPTS + 1):
+            plain = attempt == MAX_ATTEMPTS  # black on white, undistorted: legible in any font
             try:
-                image, boxes, readable = self._draw(rng, text, plain)
-            except FontError:  # a glyph that leaves no ink at this size: another font has it
+                image, boxes, legible = self._draw(rng, text, plain)
+            except FontError:  # an empty glyph at this size: try another font
                 if plain:
                     raise
                 continue
-            if readable or plain:
+            if legible or plain:
                 break
         return Sample(image, text, boxes)
 
@@ -102,8 +102,8 @@ class Renderer:
         style = self.style
         font = self.fonts.choose(rng, text)
         stacked = not plain and 2 < len(text) < 11 and text.isalnum() and rng.random() < style.stacked
-        alone = plain or stacked or rng.random() >= style.neighbours
-        neighbours = [] if alone else [self._neighbour(rng, font.glyphs) for _ in range(3)]
+        no_neighbours = plain or stacked or rng.random() >= style.neighbours
+        neighbours = [] if no_neighbours else [self._neighbour(rng, font.glyphs) for _ in range(3)]
         line = set_word(rng, self._faces.get(font), text, neighbours, style, stacked)
         view = choose_view(rng, line.boxes, line.baseline, style, plain)
         boxes = view.boxes(line.boxes)
@@ -112,22 +112,24 @@ class Renderer:
         palette = choose_palette(rng)
         if plain:
             palette = Palette(np.zeros(3, np.float32), np.full(3, 255, np.float32), np.zeros(3, np.float32), 255.0)
-        ground = make_background(rng, self._pool, palette, view.height, view.width, style)
+        background = make_background(rng, self._pool, palette, view.height, view.width, style)
         if not plain and rng.random() < style.plate:
-            ground = self._panel(rng, palette, ground, line, view)
+            background = self._add_plate(rng, palette, background, line, view)
         if not plain and rng.random() < style.rule:
             line = add_rule(rng, line)
         layers = make_layers(rng, line, view.scale, palette, style)
-        picture, ink = paint(rng, self._pool, palette, layers, view, ground, clipped, style)
+        picture, ink = paint(rng, self._pool, palette, layers, view, background, clipped, style)
         image = photograph(rng, picture, CAP_HEIGHT * view.scale, style)
-        return image, clipped, _is_readable(image, ink, clipped)
+        return image, clipped, _is_legible(image, ink, clipped)
 
     def _neighbour(self, rng: np.random.Generator, glyphs: frozenset[str]) -> str:
         text = self.texts.draw(rng)
         return text if glyphs.issuperset(text) else "".join(char for char in text if char in glyphs) or "A"
 
-    def _panel(self, rng: np.random.Generator, palette: Palette, ground: Picture, line: Line, view: View) -> Picture:
-        """The ground becomes a plate around the word; beyond it is something else."""
+    def _add_plate(
+        self, rng: np.random.Generator, palette: Palette, background: Picture, line: Line, view: View
+    ) -> Picture:
+        """Turn the background into a plate around the word, with something else around the plate."""
         left, top = line.boxes[:, :2].min(axis=0)
         right, bottom = line.boxes[:, 2:].max(axis=0)
         pads = rng.uniform(0.08, 0.5, 4).astype(np.float32) * CAP_HEIGHT
@@ -135,13 +137,13 @@ class Renderer:
         xs = np.concatenate([x, x[::-1]])
         ys = np.repeat(np.array([top - pads[1], bottom + pads[3]], np.float32), 9)
         corners = np.round(view.project(xs, ys) * 16).astype(np.int32)
-        plate = np.zeros(ground.shape[:2], np.uint8)
+        plate = np.zeros(background.shape[:2], np.uint8)
         cv2.fillPoly(plate, [corners], 255, cv2.LINE_AA, 4)
         if rng.random() < 0.5:
-            beyond = self._pool.scene(rng, view.height, view.width)
+            surroundings = self._pool.scene(rng, view.height, view.width)
         else:
-            beyond = np.broadcast_to(palette.second, ground.shape)
-        picture = blend(beyond, plate.astype(np.float32) * np.float32(1 / 255), ground)
+            surroundings = np.broadcast_to(palette.second, background.shape)
+        picture = blend(surroundings, plate.astype(np.float32) * np.float32(1 / 255), background)
         if rng.random() < 0.5:
             rim = palette.ink if rng.random() < 0.5 else palette.second
             thick = max(1, round(view.scale * float(rng.uniform(1, 4))))
@@ -150,19 +152,20 @@ class Renderer:
         return picture
 
 
-def _is_readable(image: npt.NDArray[np.uint8], ink: npt.NDArray[np.uint8], boxes: npt.NDArray[np.float32]) -> bool:
-    """Whether ink and what surrounds it within the word's box differ, and every character is inside the crop."""
+def _is_legible(image: npt.NDArray[np.uint8], ink: npt.NDArray[np.uint8], boxes: npt.NDArray[np.float32]) -> bool:
+    """Whether ink and background differ within the word's box, and every character is inside the crop."""
     if ((boxes[:, 2] - boxes[:, 0] < 0.7) | (boxes[:, 3] - boxes[:, 1] < 0.7)).any():
         return False
     x0, y0 = (max(0, int(value) - 1) for value in boxes[:, :2].min(axis=0))
     x1, y1 = (int(np.ceil(value)) + 1 for value in boxes[:, 2:].max(axis=0))
-    area, cover = image[y0:y1, x0:x1], ink[y0:y1, x0:x1]
-    inside, outside = (cover > 150).astype(np.uint8), (cover < 30).astype(np.uint8)
+    area, coverage = image[y0:y1, x0:x1], ink[y0:y1, x0:x1]
+    inside, outside = (coverage > 150).astype(np.uint8), (coverage < 30).astype(np.uint8)
     if not inside.any() or not outside.any():
-        # Hairlines never cover a pixel; a solid mark fills its box.
-        return bool(image.reshape(-1, 3).std(axis=0).max() > LEAST_DIFFERENCE)
-    one, two = cv2.mean(area, inside)[:3], cv2.mean(area, outside)[:3]
-    return bool(max(abs(a - b) for a, b in zip(one, two, strict=True)) >= LEAST_DIFFERENCE)
+        # Hairlines cover no pixel completely; a solid character fills its box.
+        return bool(image.reshape(-1, 3).std(axis=0).max() > MIN_DIFFERENCE)
+    ink_colour, background_colour = cv2.mean(area, inside)[:3], cv2.mean(area, outside)[:3]
+    differences = [abs(a - b) for a, b in zip(ink_colour, background_colour, strict=True)]
+    return bool(max(differences) >= MIN_DIFFERENCE)
 
 
 def encode(image: npt.NDArray[np.uint8], quality: int = JPEG_QUALITY) -> bytes:

@@ -1,4 +1,4 @@
-"""A contact sheet of samples, to look at what was drawn."""
+"""A contact sheet of samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLUMNS = 8
 
 
 def contact_sheet(samples: Sequence[Sample], boxes: bool = False) -> Image.Image:
-    """Samples in rows of eight, each above its label; with `boxes`, the characters' boxes are drawn in."""
+    """Samples in rows of eight, each above its label; `boxes` draws the boxes of the characters."""
     rows = -(-len(samples) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * CELL[0], max(1, rows) * CELL[1]), "white")
     draw = ImageDraw.Draw(sheet)

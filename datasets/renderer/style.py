@@ -1,4 +1,4 @@
-"""How often each thing happens to a crop."""
+"""How often each effect happens."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from str_app.datasets.sample import DataError
 
 @dataclass(frozen=True)
 class Style:
-    """Shares in [0, 1] of the crops to which something happens; 0 switches it off.
+    """Share of the crops, in [0, 1], that have each effect; 0 turns it off.
 
-    The defaults follow what real crops show (see docs/rendering.md). Where two name the same thing, as the depth and
-    the outline of letters, their sum must not exceed 1.
+    The defaults follow real crops, see docs/rendering.md. Effects of which a crop has at most one, as depth and
+    outline, must not sum to more than 1.
 
     Attributes:
         neighbours: fragments of words above, below, left and right.
-        cut: an edge of the crop goes through the letters.
-        wide_spacing: letters far apart.
-        bounce: letters of several sizes, off the baseline.
-        stacked: letters one below the other; drawn as they look when the crop is turned 90° counter-clockwise.
-        curve: baselines on circles, parabolas and waves.
+        cut: an edge of the crop cuts into the letters.
+        wide_spacing: wide letter spacing.
+        bounce: letters of different sizes, above and below the baseline.
+        stacked: letters one below another, with the crop rotated 90° counter-clockwise.
+        curve: baselines along circles, parabolas and waves.
         slant: sheared letters.
-        rotation: turned by up to ±45° instead of a few degrees.
+        rotation: rotated by up to ±45° instead of a few degrees.
         perspective: seen from the side.
-        narrow: squeezed, as words seen from far aside or set in narrow faces.
-        plate: a plate behind the word, with its rim and what is beyond it.
-        rule: lines and boxes drawn with the word.
-        outline, depth: rims around the letters; block letters.
+        narrow: condensed, as in narrow fonts or seen from the side.
+        plate: a plate behind the word, with a rim and its surroundings.
+        rule: a line above or below, or a box around the word.
+        outline, depth: outlined letters; block letters.
         shadow, halo: cast shadows; light around the letters.
-        emboss: letters that differ from the ground by their relief only.
-        relief: shaded faces.
-        neon: tubes: light cores with a coloured glow.
-        two_tone, stripes, gradient, texture, many_colours: of the letters' faces.
-        faded, worn: letters let the ground through, evenly or in spots.
-        photographs: grounds cut out of photographs, where there are any.
-        light: shades, cast shadows and reflections.
-        bloom: over-exposed highlights that run into their surroundings.
+        emboss: letters visible by their relief only.
+        relief: letters shaded as if raised or engraved.
+        neon: neon tubes: light cores with a coloured glow.
+        two_tone, stripes, gradient, texture, many_colours: of the faces of the letters.
+        faded, worn: the background shows through, evenly or in spots.
+        photographs: backgrounds from photographs, if there are any.
+        light: gradients of light, cast shadows and reflections.
+        bloom: overexposed highlights that spread into their surroundings.
         motion, defocus, soft: kinds of blur.
         low_resolution: scaled down and up again.
         sharpen: the halos of a phone's sharpening.
-        noise: of the sensor.
+        noise: sensor noise.
         tone: exposure, contrast and colour cast.
-        jpeg: compressed hard.
+        jpeg: strong compression.
     """
 
     neighbours: float = 0.3
@@ -86,7 +86,7 @@ class Style:
     def __post_init__(self) -> None:
         for field in fields(self):
             if not 0 <= getattr(self, field.name) <= 1:
-                raise DataError(f"style: {field.name}={getattr(self, field.name)} is no share: give 0 to 1")
+                raise DataError(f"style: {field.name}={getattr(self, field.name)} is out of range: give 0 to 1")
         for names in EXCLUSIVE:
             if sum(getattr(self, name) for name in names) > 1 + 1e-9:
                 raise DataError(f"style: {' + '.join(names)} exceed 1: each crop has at most one of them")
@@ -101,17 +101,17 @@ EXCLUSIVE = (
 
 
 def make_style(choices: list[str]) -> Style:
-    """The default style with `name=share` choices applied.
+    """The default style with `name=share` settings applied.
 
     Raises:
-        DataError: not of that form, an unknown name, no share.
+        DataError: not of that form, an unknown name, or not in [0, 1].
     """
     known = {field.name for field in fields(Style)}
     values: dict[str, float] = {}
     for choice in choices:
         name, _, share = choice.partition("=")
         if name not in known:
-            raise DataError(f"style: no {name!r}; known: {', '.join(sorted(known))}")
+            raise DataError(f"style: unknown effect {name!r}; known: {', '.join(sorted(known))}")
         try:
             values[name] = float(share)
         except ValueError:

@@ -1,4 +1,4 @@
-"""What the crops say: words by their frequency, numbers, prices, addresses, names nobody has heard of."""
+"""Texts of the crops: words by frequency, numbers, prices, addresses, invented names."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from str_app.datasets.renderer import patterns
 from str_app.datasets.sample import DataError
 from str_app.datasets.text_files import read_lines
 
-LONGEST = 32  # characters; what the recogniser's presets read at most
-# Words of signs and packages are less common in running text than on signs: flatten the frequencies.
-FLATTENING = 0.62
+MAX_LENGTH = 32  # characters; the maximum of the presets
+# Words of signs and packages are rarer in running text: an exponent below 1 flattens the frequencies.
+FREQUENCY_EXPONENT = 0.62
 ENGLISH_WORDS = 150_000
 OTHER_LANGUAGES = ("de", "fr", "es", "it", "nl", "pt")
 OTHER_WORDS = 20_000
@@ -57,7 +57,7 @@ class WordList:
         return digest.hexdigest()[:12]
 
     def draw(self, rng: np.random.Generator) -> str:
-        """A word by weight, now and then by no weight at all."""
+        """A random word by weight; `UNIFORM_SHARE` of them uniformly."""
         if rng.random() < UNIFORM_SHARE:
             return self._words[int(rng.integers(len(self._words)))]
         return self._words[int(np.searchsorted(self._cumulative, rng.random(), side="right"))]
@@ -77,7 +77,7 @@ def _cumulative(weights: np.ndarray) -> np.ndarray:
 
 
 def frequent_words() -> WordList:
-    """English words, and some of six neighbouring languages, weighted by a root of their frequency (`wordfreq`)."""
+    """English words and some of six other languages, weighted by a power of their frequency (`wordfreq`)."""
     from wordfreq import get_frequency_dict, top_n_list
 
     weights: dict[str, float] = {}
@@ -86,23 +86,23 @@ def frequent_words() -> WordList:
         *((code, OTHER_WORDS, OTHER_SHARE / len(OTHER_LANGUAGES)) for code in OTHER_LANGUAGES),
     ]:
         frequencies = get_frequency_dict(language, "best")
-        found = {
-            word: frequencies[word] ** FLATTENING
+        usable = {
+            word: frequencies[word] ** FREQUENCY_EXPONENT
             for word in top_n_list(language, count)
-            if len(word) <= LONGEST and PRINTABLE.issuperset(word)
+            if len(word) <= MAX_LENGTH and PRINTABLE.issuperset(word)
         }
-        scale = share / sum(found.values())
-        for word, weight in found.items():
+        scale = share / sum(usable.values())
+        for word, weight in usable.items():
             weights[word] = weights.get(word, 0.0) + weight * scale
     words = sorted(weights)
     return WordList(words, [weights[word] for word in words])
 
 
 def read_words(path: str | Path) -> WordList:
-    """Words of a text file: one a line, optionally followed by white space and a count; `#` starts a comment line.
+    """Words of a text file: one per line, optionally followed by white space and a count; `#` starts a comment line.
 
     Raises:
-        WordError: the file cannot be read, has no usable word, or a count that is no number.
+        WordError: the file cannot be read, has no usable word, or has a count that is not a number.
     """
     try:
         lines = read_lines(path)
@@ -119,20 +119,20 @@ def read_words(path: str | Path) -> WordList:
             count = math.nan
         if not math.isfinite(count):
             raise WordError(f"{path} line {number}: the count {parts[1]!r} is not a number")
-        if count > 0 and len(parts[0]) <= LONGEST and PRINTABLE.issuperset(parts[0]):
+        if count > 0 and len(parts[0]) <= MAX_LENGTH and PRINTABLE.issuperset(parts[0]):
             counts[parts[0]] = counts.get(parts[0], 0.0) + count
     if not counts:
-        raise WordError(f"{path}: no word of 1 to {LONGEST} printable ASCII characters")
+        raise WordError(f"{path}: no word of 1 to {MAX_LENGTH} printable ASCII characters")
     words = sorted(counts)
-    return WordList(words, [counts[word] ** FLATTENING for word in words])
+    return WordList(words, [counts[word] ** FREQUENCY_EXPONENT for word in words])
 
 
 class TextSource:
     """Draws the text of a crop: 1 to 32 printable ASCII characters.
 
     Args:
-        words: where plain words come from.
-        only_words: draw nothing but these, as they are written (for a list of one's own).
+        words: the word list.
+        only_words: draw words of the list only, unchanged.
     """
 
     def __init__(self, words: WordList, only_words: bool = False) -> None:
@@ -141,11 +141,11 @@ class TextSource:
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of the words, their weights and of what is made of them."""
+        """Short hash of the words, their weights and `only_words`."""
         return f"{self.words.fingerprint} {self.only_words}"
 
     def draw(self, rng: np.random.Generator) -> str:
-        """One text. The shares are those of signs, menus, packages and adverts as far as real crops show them."""
+        """One text. The shares follow real crops of signs, menus, packages and adverts."""
         if self.only_words:
             return self.words.draw(rng)
         kind = rng.random()
@@ -162,18 +162,18 @@ class TextSource:
         elif kind < 0.92:
             text = patterns.address(rng, self.words.draw(rng), self.words.draw(rng))
         elif kind < 0.95:
-            text = letter_case(rng, patterns.coinage(rng))
+            text = letter_case(rng, patterns.invented_name(rng))
         elif kind < 0.965:
             text = patterns.random_string(rng, string.digits + string.ascii_uppercase)
         elif kind < 0.97:
             text = patterns.random_string(rng, string.digits + string.ascii_letters + string.punctuation)
         else:
-            text = patterns.sprinkled(rng, letter_case(rng, self.words.draw(rng)))
-        return text[:LONGEST]
+            text = patterns.with_random_punctuation(rng, letter_case(rng, self.words.draw(rng)))
+        return text[:MAX_LENGTH]
 
 
 def letter_case(rng: np.random.Generator, word: str) -> str:
-    """UPPER for more than half of the words, as on signs; else Capitalised, as it is, or mixed."""
+    """More than half of the words in capitals, as on signs; else capitalised, unchanged or mixed."""
     kind = rng.random()
     if kind < 0.54:
         return word.upper()
@@ -181,7 +181,7 @@ def letter_case(rng: np.random.Generator, word: str) -> str:
         return word[:1].upper() + word[1:]
     if kind < 0.96:
         return word
-    if kind < 0.98 and len(word) > 3:  # two words written as one: TrinityLeeds
+    if kind < 0.98 and len(word) > 3:  # two words as one: TrinityLeeds
         cut = int(rng.integers(2, len(word) - 1))
         return word[:cut].capitalize() + word[cut:].capitalize()
     upper = rng.random(len(word)) < 0.5

@@ -1,4 +1,4 @@
-"""Many crops into an LMDB, drawn by several processes, the same bytes whatever their number."""
+"""Writes crops to an LMDB with several processes; their number does not change a byte."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from str_app.datasets.lmdb_writer import LmdbWriter
 from str_app.datasets.renderer.render import Renderer, encode
 from str_app.datasets.sample import DataError
 
-CHUNK = 50  # crops a worker draws before it hands them over
+CHUNK = 50  # crops that a worker draws at a time
 Encoded = tuple[bytes, str, npt.NDArray[np.float32]]
 
-_renderer: Renderer | None = None  # one in each worker process, made by its initialiser
+_renderer: Renderer | None = None  # of a worker process, set by its initialiser
 
 
 def render_to_lmdb(
@@ -30,23 +30,23 @@ def render_to_lmdb(
     workers: int = 1,
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Write crops `start` … `start + count - 1` to a new LMDB; it has its final name only when it is whole.
+    """Write crops `start` … `start + count - 1` to a new LMDB, atomically.
 
-    Interrupted, even by a kill or a lack of room on the disk, it goes on where it was when called again alike.
+    After an interruption, even a kill or a full disk, the same call continues where it stopped.
 
     Args:
         out: folder of the LMDB; must not exist.
-        renderer: arguments of `Renderer`.
+        renderer: the arguments of `Renderer`.
         count: number of crops.
-        start: index of the first, to continue a data set in another file.
-        workers: processes that draw; 1 draws in this one.
+        start: index of the first crop, to continue a data set in another LMDB.
+        workers: number of processes; 1 draws in this process.
         progress: called with the number of crops written so far.
 
     Raises:
-        DataError: `out` exists, or a number makes no sense.
+        DataError: `out` exists, or a number is out of range.
     """
     if count < 1 or start < 0 or workers < 1:
-        raise DataError(f"count {count}, start {start}, workers {workers}: expected at least 1, 0 and 1")
+        raise DataError(f"count {count}, start {start}, workers {workers}: they must be at least 1, 0 and 1")
     if Path(out).exists():
         raise DataError(f"{out} exists already: give another name or remove it")
     identity = Renderer(*renderer).identity
@@ -63,18 +63,18 @@ def render_to_lmdb(
 
 def _render_chunks(renderer: tuple[Any, ...], chunks: list[tuple[int, int]], workers: int) -> Iterator[list[Encoded]]:
     if workers == 1:
-        own = Renderer(*renderer)
+        local_renderer = Renderer(*renderer)
         for chunk in chunks:
-            yield [_encoded(own, index) for index in range(*chunk)]
+            yield [_encoded(local_renderer, index) for index in range(*chunk)]
         return
-    # spawn: a fork would copy whatever locks and threads the caller has.
+    # spawn: a fork would copy the caller's locks but not its threads.
     with multiprocessing.get_context("spawn").Pool(workers, _start_worker, renderer) as pool:
         yield from pool.imap(_render_chunk, chunks)
 
 
 def _start_worker(*renderer: Any) -> None:
     global _renderer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the workers
     cv2.setNumThreads(1)
     _renderer = Renderer(*renderer)
 

@@ -88,6 +88,23 @@ def test_open_source_tells_what_is_there(tmp_path: Path) -> None:
             find(tmp_path / "missing")
 
 
+def test_data_sets_in_folders_of_folders(tmp_path: Path) -> None:
+    write_folder(tmp_path / "test" / "regular" / "IC13", ["a"])
+    write_folder(tmp_path / "test" / "SVT", ["a"])
+    write_folder(tmp_path / "test" / ".hidden" / "IC15", ["a"])
+    assert find_sources(tmp_path) == [tmp_path / "test" / "SVT", tmp_path / "test" / "regular" / "IC13"]
+    with pytest.raises(DataError, match=r"give one of the data sets in it: .*SVT, .*regular/IC13"):
+        open_source(tmp_path)
+
+
+def test_paths_with_backslashes(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "words", ["a"])
+    (folder / "labels.tsv").write_text("path\ttext\nimages\\1.png\ta\n")
+    source = FolderSource(folder)
+    assert (len(source), source.identifier(0)) == (1, "images\\1.png")
+    assert np.array_equal(source[0].image, picture(1))
+
+
 def test_subsets_and_lexicons(tmp_path: Path) -> None:
     (tmp_path / "subset_857.txt").write_text("images/1.png\nimages/3.png\n")
     (tmp_path / "subset_1015.txt").write_text("images/1.png\n")

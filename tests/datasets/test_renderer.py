@@ -23,7 +23,7 @@ from str_app.datasets.renderer import (
     make_style,
 )
 from str_app.datasets.renderer.geometry import Curve, View, choose_view
-from str_app.datasets.renderer.render import _is_readable
+from str_app.datasets.renderer.render import _is_legible
 from str_app.datasets.renderer.sheet import contact_sheet
 from str_app.datasets.renderer.writing import render_to_lmdb
 from str_app.datasets.sample import DataError, Sample
@@ -160,7 +160,11 @@ def test_a_style_switches_effects_on_and_off(fonts: FontSet) -> None:
     straight = Renderer(fonts, WORDS, 3, make_style(["curve=0", "rotation=0", "perspective=0"]))
     assert straight.style.curve == 0
     assert straight.identity != Renderer(fonts, WORDS, 3).identity
-    for choice, complaint in (("bend=0.1", "no 'bend'"), ("curve=2", "no share"), ("curve", "not of the form")):
+    for choice, complaint in (
+        ("bend=0.1", "unknown effect 'bend'"),
+        ("curve=2", "out of range"),
+        ("curve", "not of the form"),
+    ):
         with pytest.raises(DataError, match=complaint):
             make_style([choice])
     with pytest.raises(DataError, match="exceed 1"):
@@ -168,7 +172,7 @@ def test_a_style_switches_effects_on_and_off(fonts: FontSet) -> None:
 
 
 def test_photographs_stand_behind_the_letters(fonts: FontSet, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no JPEG picture"):
+    with pytest.raises(DataError, match="no JPEG photograph"):
         find_photographs(tmp_path)
     field = np.zeros((500, 600, 3), np.uint8)
     field[:, ::2, 1] = 200  # green and black stripes, as no palette has them
@@ -184,7 +188,7 @@ def test_photographs_stand_behind_the_letters(fonts: FontSet, tmp_path: Path) ->
 
 @pytest.mark.parametrize(("count", "start", "workers"), [(0, 0, 1), (3, -1, 1), (3, 0, 0)])
 def test_senseless_numbers_are_refused(fonts: FontSet, tmp_path: Path, count: int, start: int, workers: int) -> None:
-    with pytest.raises(DataError, match="expected at least 1, 0 and 1"):
+    with pytest.raises(DataError, match="they must be at least 1, 0 and 1"):
         render_to_lmdb(tmp_path / "out.lmdb", (fonts, WORDS, 5), count, start, workers)
 
 
@@ -200,12 +204,12 @@ def test_blank_and_cut_off_crops_count_as_unreadable() -> None:
     ink[5:15, 10:14] = ink[5:15, 20:24] = 255
     boxes = np.array([[10, 5, 14, 15], [20, 5, 24, 15]], np.float32)
     crop = np.full((20, 40, 3), 120, np.uint8)
-    assert not _is_readable(crop, ink, boxes)
+    assert not _is_legible(crop, ink, boxes)
     crop[ink > 0] = (120, 200, 120)
-    assert _is_readable(crop, ink, boxes)
+    assert _is_legible(crop, ink, boxes)
     gone = boxes.copy()
     gone[1] = (40, 5, 40, 15)
-    assert not _is_readable(crop, ink, gone)
+    assert not _is_legible(crop, ink, gone)
 
 
 def test_ink_stands_out_in_every_crop(samples: list[Sample]) -> None:

@@ -87,7 +87,7 @@ def test_unusable_files_are_passed_over(tmp_path: Path) -> None:
 
 def test_no_usable_font_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(
-        FontError, match=r"no usable Latin font .* \(0 font files looked at\): run scripts/install_fonts.sh"
+        FontError, match=r"no usable Latin font .* \(0 font files scanned\): run scripts/install_fonts.sh"
     ):
         find_fonts(tmp_path, cache=tmp_path / "cache.json")
     with pytest.raises(FontError, match="no such folder of fonts"):

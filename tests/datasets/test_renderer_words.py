@@ -94,5 +94,5 @@ def test_numbers_hold_digits_and_addresses_hold_dots() -> None:
     for _ in range(500):
         assert any(char.isdigit() for char in patterns.number(rng))
         assert "." in patterns.address(rng, "open", "door")
-        assert patterns.coinage(rng).isalpha()
-        assert set("open") <= set(patterns.sprinkled(rng, "open"))
+        assert patterns.invented_name(rng).isalpha()
+        assert set("open") <= set(patterns.with_random_punctuation(rng, "open"))
