@@ -2,7 +2,7 @@
 
     python docs/german_words.py data/german         # data/german/train: 500 crops, data/german/val: 300
 
-They stand in for your own. Needs the fonts of scripts/install_fonts.sh and the extra `synth`.
+They stand in for your own images. Needs the fonts of scripts/install_fonts.sh and the extra `synth`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NEW = "äöüÄÖÜß€"
 
 
 def texts(rng: np.random.Generator, count: int) -> list[str]:
-    """Distinct: four in five have a new character, every fifth is a word without."""
+    """Distinct texts: four in five have a new character, one in five has none."""
     words = [word for word in top_n_list("de", 40_000) if 2 < len(word) < 16 and word.isalpha()]
     with_new = [word for word in words if set(word) & set(NEW)]
     without = [word for word in words if word.isascii()]
@@ -35,7 +35,7 @@ def texts(rng: np.random.Generator, count: int) -> list[str]:
 
 
 def photograph(rng: np.random.Generator, text: str, font_file: str) -> np.ndarray:
-    """The text in one colour on another, turned a little, blurred, with noise; uint8 (H, W, 3)."""
+    """The text in one colour on another, slightly rotated, blurred, with noise; uint8 (H, W, 3)."""
     font = ImageFont.truetype(font_file, 48)
     left, top, right, bottom = font.getbbox(text)
     pad = rng.integers(4, 20, 4)
@@ -45,8 +45,8 @@ def photograph(rng: np.random.Generator, text: str, font_file: str) -> np.ndarra
         paper, ink = rng.integers(0, 256, (2, 3))
     picture = Image.new("RGB", size, tuple(paper.tolist()))
     ImageDraw.Draw(picture).text((pad[0] - left, pad[1] - top), text, tuple(ink.tolist()), font)
-    turn = cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), rng.uniform(-5, 5), 1.0)
-    image = cv2.warpAffine(np.asarray(picture), turn, size, borderMode=cv2.BORDER_REPLICATE)
+    rotation = cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), rng.uniform(-5, 5), 1.0)
+    image = cv2.warpAffine(np.asarray(picture), rotation, size, borderMode=cv2.BORDER_REPLICATE)
     height = int(rng.integers(16, 65))
     image = cv2.resize(image, (max(8, size[0] * height // size[1]), height), interpolation=cv2.INTER_AREA)
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.1, 1.2))
@@ -55,20 +55,20 @@ def photograph(rng: np.random.Generator, text: str, font_file: str) -> np.ndarra
 
 
 def main(out: Path) -> None:
-    """Write both folders; no text and no font of `val` is in `train`."""
+    """Write both folders; `val` shares no text and no font with `train`."""
     rng = np.random.default_rng(0)
-    able = [font.path for font in find_fonts().fonts if set(map(ord, NEW)) <= set(TTFont(font.path).getBestCmap())]
-    fonts = rng.permutation(able)
+    usable = [font.path for font in find_fonts().fonts if set(map(ord, NEW)) <= set(TTFont(font.path).getBestCmap())]
+    fonts = rng.permutation(usable)
     words = texts(rng, 800)
     order = rng.permutation(800)
-    for name, places, files in (("train", order[:500], fonts[::2]), ("val", order[500:], fonts[1::2])):
+    for name, indices, files in (("train", order[:500], fonts[::2]), ("val", order[500:], fonts[1::2])):
         (out / name / "images").mkdir(parents=True)
         lines = []
-        for number, place in enumerate(places):
+        for number, index in enumerate(indices):
             path = f"images/{number:03}.jpg"
-            image = photograph(rng, words[place], str(rng.choice(files)))
+            image = photograph(rng, words[index], str(rng.choice(files)))
             Image.fromarray(image).save(out / name / path, quality=int(rng.integers(50, 95)))
-            lines.append(f"{path}\t{words[place]}\n")
+            lines.append(f"{path}\t{words[index]}\n")
         (out / name / "labels.tsv").write_text("".join(lines), encoding="utf-8")
 
 

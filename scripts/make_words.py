@@ -17,7 +17,7 @@ import wordfreq
 
 from str_app.datasets.renderer.words import ENGLISH_WORDS, OTHER_LANGUAGES, OTHER_WORDS
 
-OTHER_SHARE = 0.02  # of what a reader of each of them would meet
+OTHER_SHARE = 0.02  # factor of the frequency in each of these languages
 TARGET = Path(__file__).parent.parent / "str_app" / "decoding" / "words.txt.gz"
 HEADER = f"""\
 # English words and some of {", ".join(OTHER_LANGUAGES)}, by frequency: log10, then the words.
@@ -27,7 +27,7 @@ HEADER = f"""\
 
 
 def main() -> None:
-    """Write the file anew; the same words give the same bytes."""
+    """Write the file; the same words give the same bytes."""
     frequencies: dict[str, float] = {}
     for language, count, share in [
         ("en", ENGLISH_WORDS, 1.0),
@@ -35,7 +35,7 @@ def main() -> None:
     ]:
         known = wordfreq.get_frequency_dict(language, "best")
         for word in wordfreq.top_n_list(language, count):
-            # don't and o'clock are words; possessives are known by what they are of.
+            # don't and o'clock are words; possessives are covered by their stem.
             if word.isascii() and word.replace("'", "").isalpha() and not word.endswith("'s"):
                 frequencies[word] = max(frequencies.get(word, 0.0), known[word] * share)
     lines = defaultdict(list)
