@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from str_app import decoding
 from str_app.buckets import batches_by_width
-from str_app.decoding import Decoded, Prior, Scorer, Trie
+from str_app.decoding import Decoded, Prior, Scorer, Trie, mask_of
 from str_app.decoding.character_boxes import character_boxes
+from str_app.decoding.scoring import Mask
 from str_app.engines.base import Engine
 from str_app.errors import StrAppError
 from str_app.models.charset import Charset
@@ -23,7 +24,7 @@ from str_app.policy import DEFAULT_POLICY, SearchPolicy
 from str_app.reading import Character, Reading
 from str_app.views import Canvas, to_canvas
 
-Decode = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64], Sequence[int]], list[Decoded]]
+Decode = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64], Mask | None, Sequence[int]], list[Decoded]]
 
 
 class Description(NamedTuple):
@@ -159,28 +160,38 @@ class CanvasPipeline(CanvasReader):
         readings: dict[int, Reading] = {}
         for batch in batches_by_width([canvas.pixels.shape[1] for canvas in canvases], self.max_batch):
             pixels = np.stack([canvases[index].pixels for index in batch])
+            allowed = self._allowed([canvases[index].characters for index in batch])
             widths = np.array([canvases[index].covered for index in batch], dtype=np.int64)
-            for index, decoded in zip(batch, decode(pixels, widths, batch), strict=True):
+            for index, decoded in zip(batch, decode(pixels, widths, allowed, batch), strict=True):
                 readings[index] = _reading(decoded, canvases[index], attention)
         return [readings[index] for index in range(len(canvases))]
 
     def _decoder(
         self, beam: int | None, lexicon: Iterable[str] | None, lexicons: Sequence[Iterable[str]] | None
     ) -> Decode:
-        """Pixels, covered widths, and the indices of the canvases among all → what was decoded."""
+        """Pixels, covered widths, allowed classes, and the indices of the canvases among all → what was decoded."""
         policy = self.policy if beam is None else replace(self.policy, beam=beam)
         if policy.beam < 1:
             raise ValueError(f"beam is {policy.beam}: it must be at least 1")
         scorer = self._scorer
         if lexicons is not None:
             tries = [self._trie(words) for words in lexicons]
-            return lambda pixels, widths, indices: decoding.lexicon_search(
+            return lambda pixels, widths, _, indices: decoding.lexicon_search(
                 scorer, pixels, widths, [tries[index] for index in indices]
             )
         if lexicon is not None:
             trie = self._trie(lexicon)
-            return lambda pixels, widths, indices: decoding.lexicon_search(scorer, pixels, widths, trie)
-        return lambda pixels, widths, indices: decoding.beam_search(scorer, pixels, widths, self.prior, policy)
+            return lambda pixels, widths, _, indices: decoding.lexicon_search(scorer, pixels, widths, trie)
+        return lambda pixels, widths, allowed, _: decoding.beam_search(
+            scorer, pixels, widths, self.prior, policy, allowed
+        )
+
+    def _allowed(self, characters: Sequence[str | None]) -> Mask | None:
+        """bool (B, V), or None where all characters of the model are allowed for all."""
+        if not any(characters):
+            return None
+        everything = np.ones(self.charset.num_classes, dtype=np.bool_)
+        return np.stack([mask_of(each, self.charset) if each else everything for each in characters])
 
     def _trie(self, words: Iterable[str]) -> Trie:
         try:

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from str_app.decoding import Prior
+from str_app.decoding import Prior, parse_characters
 from str_app.engines.base import Engine
 from str_app.engines.precision import Precision
-from str_app.errors import ImageError
+from str_app.errors import ImageError, StrAppError
 from str_app.inputs.images import DEFAULT_LIMITS, ImageLimits, ImageSource, load_image
 from str_app.inputs.regions import crops_of_regions, to_photo
 from str_app.pipeline import CanvasPipeline, CanvasReader
@@ -103,6 +103,7 @@ class Reader(CanvasReader):
         *,
         beam: int | None = None,
         lexicon: Iterable[str] | None = None,
+        characters: str | None = None,
         attention: bool = False,
         rotate: bool = False,
         limits: ImageLimits = DEFAULT_LIMITS,
@@ -115,6 +116,8 @@ class Reader(CanvasReader):
             beam: prefixes kept while a text better than the greedy one is searched for, where there can be one; by
                 default the policy's 8. 1 never searches and uses no prior.
             lexicon: words to choose from, whatever their case; nothing else is returned then. It has a beam of its own.
+            characters: those that a text may have, such as `"0-9"` or `"A-Z0-9-"`; see
+                `str_app.decoding.allowed.parse_characters`. Confidences are given that the text has no others.
             attention: return the attention maps too.
             rotate: read each image turned by 0, 90, 180 and 270 degrees and keep the most confident reading, for
                 vertical and upside-down words. It takes four times as long. Tall images are also read lying on either
@@ -126,14 +129,17 @@ class Reader(CanvasReader):
 
         Raises:
             ImageError: an image cannot be read; the message says which one.
-            StrAppError: the lexicon is empty, or has a word that the model's charset cannot write.
+            StrAppError: the lexicon is empty, or has a word that the model's charset cannot write; no allowed character
+                is in the charset; both a lexicon and characters are given.
         """
         sources = _as_sequence(images)
         crops = (
             load_image(source, limits, None if isinstance(source, str | Path) else f"image {number} of {len(sources)}")
             for number, source in enumerate(sources, 1)
         )
-        return self.read_crops(crops, beam=beam, lexicon=lexicon, attention=attention, rotate=rotate)
+        return self.read_crops(
+            crops, beam=beam, lexicon=lexicon, characters=characters, attention=attention, rotate=rotate
+        )
 
     def recognize_regions(
         self,
@@ -142,6 +148,7 @@ class Reader(CanvasReader):
         *,
         beam: int | None = None,
         lexicon: Iterable[str] | None = None,
+        characters: str | None = None,
         attention: bool = False,
         rotate: bool = False,
         limits: ImageLimits = DEFAULT_LIMITS,
@@ -152,7 +159,7 @@ class Reader(CanvasReader):
             photo: as one image of `recognize`.
             regions: boxes `[x0, y0, x1, y1]` or quadrilaterals of 8 numbers or 4 points, in pixels of the upright
                 photograph; the points clockwise from the top left of the first letter. See `str_app.inputs.regions`.
-            beam, lexicon, attention, rotate: see `recognize`.
+            beam, lexicon, characters, attention, rotate: see `recognize`.
             limits: of the photograph and of each crop.
 
         Returns:
@@ -166,6 +173,7 @@ class Reader(CanvasReader):
             regions,
             beam=beam,
             lexicon=lexicon,
+            characters=characters,
             attention=attention,
             rotate=rotate,
             limits=limits,
@@ -204,18 +212,26 @@ class Reader(CanvasReader):
         beam: int | None = None,
         lexicon: Iterable[str] | None = None,
         lexicons: Sequence[Iterable[str]] | None = None,
+        characters: str | None = None,
         attention: bool = False,
         rotate: bool = False,
     ) -> list[Reading]:
         """As `recognize`, for decoded crops: uint8 (H, W, 3) RGB, of any size.
 
         Args:
-            crops, beam, lexicon, attention, rotate: see `recognize`.
+            crops, beam, lexicon, characters, attention, rotate: see `recognize`.
             lexicons: instead of `lexicon`, the words to choose from for each crop.
         """
         policy, preprocessing = self.policy, self.preprocessing
         free_text = lexicon is None and lexicons is None  # a part of a line is no word of a lexicon
-        views = [views_of(crop, preprocessing, rotate=rotate, parts=free_text, policy=policy) for crop in crops]
+        if characters is not None:
+            if not free_text:
+                raise StrAppError("give either a lexicon or allowed characters, not both")
+            characters = parse_characters(characters)
+        views = [
+            views_of(crop, preprocessing, rotate=rotate, parts=free_text, characters=characters, policy=policy)
+            for crop in crops
+        ]
         if lexicons is not None:
             of_crops = zip(map(list, lexicons), views, strict=True)
             lexicons = [words for words, canvases in of_crops for _ in canvases]

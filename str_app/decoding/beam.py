@@ -12,7 +12,7 @@ import numpy.typing as npt
 from str_app.decoding.greedy import decoded_steps
 from str_app.decoding.looks import further_looks
 from str_app.decoding.result import Decoded
-from str_app.decoding.scoring import Scorer, other_case_log_probs
+from str_app.decoding.scoring import Mask, Scorer, other_case_log_probs
 from str_app.decoding.search import Extension, Frontier, Hypothesis, Look, search
 from str_app.models.charset import Charset
 from str_app.policy import DEFAULT_POLICY, SearchPolicy
@@ -40,6 +40,7 @@ def beam_search(
     widths: npt.NDArray[np.int64],
     prior: Prior | None = None,
     policy: SearchPolicy = DEFAULT_POLICY,
+    allowed: Mask | None = None,
 ) -> list[Decoded]:
     """The most probable text of each crop that greedy decoding, or a beam search, finds.
 
@@ -52,6 +53,7 @@ def beam_search(
         scorer, canvases, widths: as for `greedy`.
         prior: bonus of each text.
         policy: beam and thresholds; a beam of 1 is greedy decoding alone, without prior and looks.
+        allowed: bool (B, V), the classes that each text may have; None: all.
 
     Raises:
         ValueError: a beam below 1.
@@ -60,7 +62,7 @@ def beam_search(
         raise ValueError(f"beam width {policy.beam}: give 1 or more")
     if len(canvases) == 0:
         return []
-    memory, state = scorer.encode(canvases, widths)
+    memory, state = scorer.encode(canvases, widths, allowed)
     greedy = decoded_steps(scorer.decode_greedy(memory, state), scorer.charset, scorer.max_length)
     if policy.beam == 1:
         return greedy
@@ -78,7 +80,7 @@ def beam_search(
     decoded = [beam.best(choices) for choices in candidates]
     doubted = [crop for crop in unsure if crop not in floors or math.exp(decoded[crop].log_confidence) < policy.doubted]
     if doubted:
-        looks = [look, *further_looks(scorer, canvases, widths, greedy, doubted, policy)]
+        looks = [look, *further_looks(scorer, canvases, widths, greedy, doubted, policy, allowed)]
         for crop, searched in beam.search(looks, dict.fromkeys(doubted, -math.inf)).items():
             decoded[crop] = beam.best(searched)
     return decoded

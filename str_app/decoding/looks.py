@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from str_app.buckets import padded_size
 from str_app.decoding.result import Decoded
-from str_app.decoding.scoring import Scorer
+from str_app.decoding.scoring import Mask, Scorer
 from str_app.decoding.search import Look
 from str_app.policy import SearchPolicy
 from str_app.views.levelling import levelled_canvas
@@ -22,6 +22,7 @@ def further_looks(
     decoded: Sequence[Decoded],
     crops: Sequence[int],
     policy: SearchPolicy,
+    allowed: Mask | None = None,
 ) -> list[Look]:
     """Encode some crops of a batch in negative, and sheared until their line of characters is level.
 
@@ -35,9 +36,11 @@ def further_looks(
         decoded: the greedy text of each crop of the batch; its attention tells where the line runs.
         crops: which crops of the batch.
         policy: how lines are levelled.
+        allowed: of the batch; see `ScoredMemory`.
     """
     chosen = list(crops)
-    negative = _encoded(scorer, 255 - canvases[chosen], widths[chosen], crops)
+    chosen_allowed = None if allowed is None else allowed[chosen]
+    negative = _encoded(scorer, 255 - canvases[chosen], widths[chosen], crops, chosen_allowed)
     preprocessing = scorer.preprocessing
     # On the widest canvas: one shape, whatever else is in the batch.
     levelled = np.empty((len(crops), preprocessing.height, preprocessing.width, 3), np.uint8)
@@ -47,7 +50,7 @@ def further_looks(
         levelled[row], covered[row] = levelled_canvas(
             canvases[crop], int(widths[crop]), attention, preprocessing, policy
         )
-    return [negative, _encoded(scorer, levelled, covered, crops, in_place=False)]
+    return [negative, _encoded(scorer, levelled, covered, crops, chosen_allowed, in_place=False)]
 
 
 def _encoded(
@@ -55,9 +58,10 @@ def _encoded(
     canvases: npt.NDArray[np.uint8],
     widths: npt.NDArray[np.int64],
     crops: Sequence[int],
+    allowed: Mask | None,
     in_place: bool = True,
 ) -> Look:
     """Encode the canvases, one a crop, filled up to a bucket by copies of the first."""
     filled = [*range(len(crops)), *[0] * (padded_size(len(crops)) - len(crops))]
-    memory, state = scorer.encode(canvases[filled], widths[filled])
+    memory, state = scorer.encode(canvases[filled], widths[filled], None if allowed is None else allowed[filled])
     return Look(memory, state, {crop: row for row, crop in enumerate(crops)}, in_place)

@@ -12,6 +12,7 @@ from str_app.models.charset import Charset
 from str_app.models.preprocessing import Preprocessing
 
 Array = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 
 
 class ScoredStep(NamedTuple):
@@ -29,6 +30,18 @@ class ScoredGreedy(NamedTuple):
     attention: Array
 
 
+class ScoredMemory(NamedTuple):
+    """What the engine keeps of B crops.
+
+    Attributes:
+        memory: the engine's.
+        allowed: bool (B, V), the classes that the text of each crop may have; None: all.
+    """
+
+    memory: Memory
+    allowed: Mask | None
+
+
 class Scorer:
     """What decoding knows of a network: an engine whose scores are calibrated log-probabilities.
 
@@ -40,6 +53,7 @@ class Scorer:
     def __init__(self, engine: Engine, temperature: float | None = None) -> None:
         self.engine = engine
         self.temperature = float(engine.info.get("temperature", 1.0)) if temperature is None else temperature
+        self._other_case = np.array(engine.charset.other_case)
 
     @property
     def charset(self) -> Charset:
@@ -56,26 +70,43 @@ class Scorer:
         """See `Engine.max_length`."""
         return self.engine.max_length
 
-    def encode(self, canvases: npt.NDArray[np.uint8], widths: npt.NDArray[np.int64]) -> tuple[Memory, State]:
-        """See `Engine.encode`."""
-        return self.engine.encode(canvases, widths)
+    def encode(
+        self, canvases: npt.NDArray[np.uint8], widths: npt.NDArray[np.int64], allowed: Mask | None = None
+    ) -> tuple[ScoredMemory, State]:
+        """See `Engine.encode` and `ScoredMemory`."""
+        memory, state = self.engine.encode(canvases, widths)
+        return ScoredMemory(memory, allowed), state
 
     def step(
         self,
-        memory: Memory,
+        memory: ScoredMemory,
         state: State,
         tokens: npt.NDArray[np.int64],
         crops: npt.NDArray[np.int64],
         parents: npt.NDArray[np.int64],
     ) -> ScoredStep:
-        """See `Engine.step`."""
-        step = self.engine.step(memory, state, tokens, crops, parents)
-        return ScoredStep(log_softmax(step.logits, self.temperature), step.state, step.attention)
+        """See `Engine.step`; classes that a crop's text may not have get -inf."""
+        step = self.engine.step(memory.memory, state, tokens, crops, parents)
+        log_probs = log_softmax(step.logits, self.temperature)
+        if memory.allowed is not None:
+            log_probs = restrict(log_probs, memory.allowed[crops], self._other_case)
+        return ScoredStep(log_probs, step.state, step.attention)
 
-    def decode_greedy(self, memory: Memory, state: State) -> ScoredGreedy:
+    def decode_greedy(self, memory: ScoredMemory, state: State) -> ScoredGreedy:
         """See `Engine.decode_greedy`."""
-        steps = self.engine.decode_greedy(memory, state)
-        return ScoredGreedy(log_softmax(steps.logits, self.temperature), steps.attention)
+        if memory.allowed is None:
+            steps = self.engine.decode_greedy(memory.memory, state)
+            return ScoredGreedy(log_softmax(steps.logits, self.temperature), steps.attention)
+        rows = np.arange(len(memory.allowed))
+        tokens, ended = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
+        scored: list[ScoredStep] = []
+        while len(scored) <= self.max_length and not ended.all():
+            scored.append(self.step(memory, state, tokens, rows, rows))
+            state, tokens = scored[-1].state, scored[-1].log_probs.argmax(axis=1)
+            ended |= tokens == Charset.END
+        return ScoredGreedy(
+            np.stack([step.log_probs for step in scored], axis=1), np.stack([step.attention for step in scored], axis=1)
+        )
 
 
 def log_softmax(logits: Array, temperature: float = 1.0) -> Array:
@@ -99,3 +130,21 @@ def other_case_log_probs(log_probs: Array, tokens: npt.NDArray[np.int64], other_
     """
     other = other_case[tokens]
     return np.where(other == tokens, -np.inf, np.take_along_axis(log_probs, other, axis=-1))
+
+
+def restrict(log_probs: Array, allowed: Mask, other_case: npt.NDArray[np.int64]) -> Array:
+    """The distribution given that only allowed classes may follow.
+
+    Where a letter is allowed in one case only, what the network gives the other case is its own: in a picture the cases
+        of
+    many letters look the same.
+
+    Args:
+        log_probs: (..., V).
+        allowed: bool (..., V), of each distribution.
+        other_case: (V,), `Charset.other_case`.
+    """
+    takes_other = allowed & ~allowed[..., other_case]
+    either = np.where(takes_other, np.logaddexp(log_probs, log_probs[..., other_case]), log_probs)
+    restricted = np.where(allowed, either, -np.inf)
+    return restricted - np.logaddexp.reduce(restricted, axis=-1, keepdims=True)

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from str_app.buckets import padded_size
-from str_app.decoding.scoring import Scorer
-from str_app.engines.base import Memory, State
+from str_app.decoding.scoring import ScoredMemory, Scorer
+from str_app.engines.base import State
 from str_app.models.charset import Charset
 
 
@@ -24,7 +24,7 @@ class Look(NamedTuple):
         in_place: whether characters stand where they do in the batch, so that the attention of this look may be used.
     """
 
-    memory: Memory
+    memory: ScoredMemory
     state: State
     rows: Mapping[int, int] | Sequence[int]
     in_place: bool = True

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ def views_of(
     *,
     rotate: bool = False,
     parts: bool = True,
+    characters: str | None = None,
     policy: SearchPolicy = DEFAULT_POLICY,
 ) -> list[Canvas]:
     """The views in which a crop is read, the upright whole first; at most `MAX_VIEWS`.
@@ -38,6 +40,7 @@ def views_of(
         preprocessing: of the model.
         rotate: all four quarter turns; otherwise tall crops are also turned to either side.
         parts: also the parts of a line that is too long for the widest canvas, unless `rotate`.
+        characters: those that the text may have; None: all of the model's. See `str_app.decoding.parse_characters`.
         policy: thresholds.
     """
     size = (crop.shape[0], crop.shape[1])
@@ -45,7 +48,7 @@ def views_of(
     if parts and not rotate:
         widest = (preprocessing.height, preprocessing.width)
         views += [to_canvas(crop, preprocessing, span=span) for span in parts_of(size, widest, policy)]
-    return views
+    return views if characters is None else [replace(view, characters=characters) for view in views]
 
 
 def merge(views: Sequence[Canvas], readings: Sequence[Reading], policy: SearchPolicy = DEFAULT_POLICY) -> Reading:

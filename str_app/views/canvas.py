@@ -22,6 +22,7 @@ class Canvas:
         crop_size: height and width of the view in pixels of the crop, after the turn.
         turn: quarter turns counter-clockwise by which the crop was turned.
         span: the part of a long line that this is; None for the whole crop.
+        characters: those that its text may have; None: all of the model's.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -29,6 +30,7 @@ class Canvas:
     crop_size: tuple[int, int]
     turn: int = 0
     span: Span | None = None
+    characters: str | None = None
 
     @property
     def size(self) -> tuple[int, int]:
