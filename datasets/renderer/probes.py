@@ -9,7 +9,7 @@ from typing import Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from str_app.datasets.renderer.fonts import FontSet
 from str_app.datasets.renderer.words import WordList
@@ -24,6 +24,11 @@ SUPERSAMPLING = 4  # drawn 4 times as large, then averaged: letters of 4 pixels 
 MARGIN = 0.25  # around the ink, in letter heights
 NOISE = 2.0  # grey levels; without noise no contrast would be too low
 MAX_WORD_DRAWS = 400
+ALPHABETS = {
+    "letters": string.ascii_lowercase,
+    "digits": string.digits,
+    "codes": string.ascii_uppercase + string.digits,
+}
 
 
 @dataclass(frozen=True)
@@ -35,14 +40,17 @@ class Probe:
         letter_height: of a capital H, in pixels.
         rotation: degrees, counter-clockwise; the crop is the bounding box of the rotated word.
         contrast: difference of ink and background as a fraction of the luminance range, around middle grey.
-        text: `"words"` of the word list, joined and cut if none has that length, or random `"letters"`.
+        text: `"words"` of the word list, joined and cut if none has that length, or random `"letters"`, `"digits"` or
+            `"codes"` of capitals and digits.
+        gap: pixels between neighbouring characters, besides what the font leaves.
     """
 
     length: tuple[int, int] = (4, 8)
     letter_height: float = 32.0
     rotation: float = 0.0
     contrast: float = 0.8
-    text: Literal["words", "letters"] = "words"
+    text: Literal["words", "letters", "digits", "codes"] = "words"
+    gap: float = 0.0
 
 
 class ProbeSource:
@@ -101,8 +109,9 @@ class ProbeSource:
     def _text(self, rng: np.random.Generator) -> str:
         shortest, longest = self._probe.length
         length = int(rng.integers(shortest, longest + 1))
-        if self._probe.text == "letters":
-            text = "".join(string.ascii_lowercase[k] for k in rng.integers(26, size=length))
+        if self._probe.text in ALPHABETS:
+            alphabet = ALPHABETS[self._probe.text]
+            text = "".join(alphabet[k] for k in rng.integers(len(alphabet), size=length))
         else:
             text = _word(rng, self._words, length)
         return text.upper() if rng.random() < 0.5 else text
@@ -126,8 +135,9 @@ def _draw(path: str, text: str, probe: Probe) -> npt.NDArray[np.float64]:
     trial = ImageFont.truetype(path, 200, layout_engine=ImageFont.Layout.BASIC)
     _, top, _, bottom = trial.getbbox("H", anchor="ls")
     size = 200 * SUPERSAMPLING * probe.letter_height / (bottom - top)
-    glyphs, _ = ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC).getmask2(text, mode="L")
-    mask = _crop_to_ink(np.frombuffer(bytes(glyphs), np.uint8).reshape(glyphs.size[1], glyphs.size[0]))
+    font = ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
+    gap = round(probe.gap * SUPERSAMPLING)
+    mask = _crop_to_ink(_spaced_text(font, text, gap) if gap else _text_mask(font, text))
     if probe.rotation:
         mask = _crop_to_ink(_rotate(mask, probe.rotation))
     pad = round(MARGIN * probe.letter_height) * SUPERSAMPLING
@@ -137,6 +147,22 @@ def _draw(path: str, text: str, probe: Probe) -> npt.NDArray[np.float64]:
     return np.asarray(
         mask.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING).mean(axis=(1, 3)) / 255.0, dtype=np.float64
     )
+
+
+def _text_mask(font: ImageFont.FreeTypeFont, text: str) -> npt.NDArray[np.uint8]:
+    glyphs, _ = font.getmask2(text, mode="L")
+    return np.frombuffer(bytes(glyphs), np.uint8).reshape(glyphs.size[1], glyphs.size[0])
+
+
+def _spaced_text(font: ImageFont.FreeTypeFont, text: str, gap: int) -> npt.NDArray[np.uint8]:
+    """The mask of a text whose characters advance by `gap` pixels more, without kerning."""
+    ascent, descent = font.getmetrics()
+    lefts = np.cumsum([0.0, *(font.getlength(char) + gap for char in text[:-1])])
+    line = Image.new("L", (int(lefts[-1] + 2 * font.size), ascent + descent), 0)
+    pen = ImageDraw.Draw(line)
+    for char, left in zip(text, lefts.tolist(), strict=True):
+        pen.text((left + font.size / 2, 0), char, fill=255, font=font)
+    return np.asarray(line, dtype=np.uint8)
 
 
 def _rotate(mask: npt.NDArray[np.uint8], degrees: float) -> npt.NDArray[np.uint8]:
