@@ -71,12 +71,15 @@ class Client:
         else:
             self._pool = PoolManager(**options)
 
-    def recognize(self, images: Sequence[Path | bytes], *, rotate: bool = False) -> list[Reading | ImageError]:
+    def recognize(
+        self, images: Sequence[Path | bytes], *, rotate: bool = False, characters: str | None = None
+    ) -> list[Reading | ImageError]:
         """Read crops of words.
 
         Args:
             images: files, or their content; at most as many as the server allows in one request.
             rotate: try each image turned by 0, 90, 180 and 270 degrees.
+            characters: those that a text may have, such as `0-9`; see `Reader.recognize`.
 
         Returns:
             For each image, in order, its reading or why it has none.
@@ -87,10 +90,10 @@ class Client:
         if not images:
             return []
         fields = [("images", (str(index), _content(image))) for index, image in enumerate(images)]
-        return self._read("recognize", fields, rotate)
+        return self._read("recognize", fields, rotate, characters)
 
     def recognize_regions(
-        self, photo: Path | bytes, regions: Sequence[Any], *, rotate: bool = False
+        self, photo: Path | bytes, regions: Sequence[Any], *, rotate: bool = False, characters: str | None = None
     ) -> list[Reading | ImageError]:
         """Read the regions, boxes or quadrilaterals, of one photograph; see `Reader.recognize_regions`.
 
@@ -98,10 +101,14 @@ class Client:
             ServerError: as for `recognize`, or the photograph cannot be decoded.
         """
         fields = [("regions", json.dumps(list(regions))), ("image", ("photo", _content(photo)))]
-        return self._read("regions", fields, rotate)
+        return self._read("regions", fields, rotate, characters)
 
-    def _read(self, route: str, fields: Sequence[tuple[str, Any]], rotate: bool) -> list[Reading | ImageError]:
-        url = f"{self._url}/v1/{route}{'?rotate=true' if rotate else ''}"
+    def _read(
+        self, route: str, fields: Sequence[tuple[str, Any]], rotate: bool, characters: str | None
+    ) -> list[Reading | ImageError]:
+        query = {"rotate": "true"} if rotate else {}
+        query |= {} if characters is None else {"characters": characters}
+        url = f"{self._url}/v1/{route}{'?' if query else ''}{urllib.parse.urlencode(query)}"
         retries = _UntilDeadline.after(self._patience_s)
         try:
             answer = self._pool.request("POST", url, fields=fields, retries=retries, redirect=False)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from str_app.errors import ImageError
+from str_app.decoding import mask_of, parse_characters
+from str_app.errors import ImageError, StrAppError
+from str_app.serve.errors import ProblemError
 from str_app.serve.http import problems, schema
 from str_app.serve.http.service import Service
 from str_app.serve.inference.request_reader import RequestReader
@@ -67,6 +69,14 @@ Rotate = Annotated[
     bool,
     Query(description="Try every image, not only tall ones, turned by 0, 90, 180 and 270 degrees; 4 times the work."),
 ]
+Characters = Annotated[
+    str | None,
+    Query(
+        max_length=200,
+        description="Characters that a text may have, such as `0-9` or `A-Z0-9-`: a `-` between two characters is a"
+        " range, a backslash takes the next character literally. Confidences are given that the text has no others.",
+    ),
+]
 Attention = Annotated[bool, Query(description="Also return the attention map of each character.")]
 
 
@@ -89,13 +99,16 @@ def routes(service: Service) -> APIRouter:
         responses=documented,
         openapi_extra=CROPS_BODY,
     )
-    async def recognize(request: Request, rotate: Rotate = False, attention: Attention = False) -> Response:
+    async def recognize(
+        request: Request, rotate: Rotate = False, characters: Characters = None, attention: Attention = False
+    ) -> Response:
         """Each image is the crop of one word. An image that cannot be read has an `error` as its result."""
         with service.receive(request) as body:
             uploads = await body.images()
 
             async def read(reader: RequestReader) -> Response:
-                readings = await reader.read_crops([upload.data for upload in uploads], rotate)
+                data, allowed = [upload.data for upload in uploads], _allowed(characters, reader)
+                readings = await reader.read_crops(data, rotate=rotate, characters=allowed)
                 named = zip(uploads, readings, strict=True)
                 results = [{"image": upload.name, **_result(reading, attention)} for upload, reading in named]
                 return response(results, reader)
@@ -109,7 +122,9 @@ def routes(service: Service) -> APIRouter:
         responses=documented,
         openapi_extra=PHOTO_BODY,
     )
-    async def regions(request: Request, rotate: Rotate = False, attention: Attention = False) -> Response:
+    async def regions(
+        request: Request, rotate: Rotate = False, characters: Characters = None, attention: Attention = False
+    ) -> Response:
         """One result per region, in order, with boxes in pixels of the photograph. A region that cannot be cut out has
         an `error` as its result."""
         with service.receive(request) as body:
@@ -117,7 +132,8 @@ def routes(service: Service) -> APIRouter:
 
             async def read(reader: RequestReader) -> Response:
                 results = []
-                for item in await reader.read_regions(photo.data, quads, rotate):
+                allowed = _allowed(characters, reader)
+                for item in await reader.read_regions(photo.data, quads, rotate=rotate, characters=allowed):
                     if isinstance(item, ImageError):
                         results.append(_result(item, attention))
                     else:
@@ -135,6 +151,22 @@ def routes(service: Service) -> APIRouter:
         )
 
     return router
+
+
+def _allowed(characters: str | None, reader: RequestReader) -> str | None:
+    """The characters that the list stands for.
+
+    Raises:
+        ProblemError: 422, it is no list, or the model reads none of them.
+    """
+    if characters is None:
+        return None
+    try:
+        allowed = parse_characters(characters)
+        mask_of(allowed, reader.reader.charset)
+    except StrAppError as error:
+        raise ProblemError(422, "invalid_request", f"{error}.") from None
+    return allowed
 
 
 def _result(reading: Reading | ImageError, attention: bool) -> dict[str, Any]:

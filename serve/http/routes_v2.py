@@ -109,7 +109,7 @@ def routes(service: Service) -> APIRouter:
             inference = await service.decoder.run(lambda: _parsed(content, length, service.settings.max_images))
 
             async def read(reader: RequestReader) -> Response:
-                readings = await reader.read_crops(inference.images, rotate=False)
+                readings = await reader.read_crops(inference.images)
                 return _response(name, inference, readings, reader.server_timing)
 
             return await service.answer(request, len(inference.images), read)

@@ -9,17 +9,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from str_app.errors import ImageError
 from str_app.inputs.images import ImageLimits, load_image
 from str_app.serve.inference.jobs import CropJob, set_results
 from str_app.serve.operations.metrics import Metrics
-from str_app.views import views_of
 
 if TYPE_CHECKING:
     from str_app.inputs.regions import Region
-    from str_app.pipeline import CanvasReader
     from str_app.views import Canvas
 
+MakeViews = Callable[[npt.NDArray[np.uint8]], "list[Canvas]"]  # of a decoded crop; see `str_app.views.views_of`
 T = TypeVar("T")
 TRIM_AFTER_CPU_S = 0.02  # a few megapixels, far more than a word crop
 
@@ -88,13 +90,13 @@ def _trim_memory() -> None:
         trim(0)
 
 
-def decode_crop(encoded: bytes, limits: ImageLimits, reader: CanvasReader, rotate: bool) -> list[Canvas]:
+def decode_crop(encoded: bytes, limits: ImageLimits, make_views: MakeViews) -> list[Canvas]:
     """Decode a crop into its views.
 
     Raises:
         ImageError: it cannot be decoded, or exceeds a limit.
     """
-    return views_of(load_image(encoded, limits), reader.preprocessing, rotate=rotate, policy=reader.policy)
+    return make_views(load_image(encoded, limits))
 
 
 class DecodedPhoto(NamedTuple):
@@ -104,9 +106,7 @@ class DecodedPhoto(NamedTuple):
     size: tuple[int, int]
 
 
-def decode_regions(
-    encoded: bytes, regions: Sequence[Any], limits: ImageLimits, reader: CanvasReader, rotate: bool
-) -> DecodedPhoto:
+def decode_regions(encoded: bytes, regions: Sequence[Any], limits: ImageLimits, make_views: MakeViews) -> DecodedPhoto:
     """Decode a photograph into the views of its regions; a region that cannot be cut out becomes its error.
 
     Raises:
@@ -121,6 +121,5 @@ def decode_regions(
             decoded.append(crop)
         else:
             region, pixels = crop
-            views = views_of(pixels, reader.preprocessing, rotate=rotate, policy=reader.policy)
-            decoded.append((region, views))
+            decoded.append((region, make_views(pixels)))
     return DecodedPhoto(decoded, (photo.shape[0], photo.shape[1]))

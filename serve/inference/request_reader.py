@@ -10,10 +10,10 @@ from str_app.errors import ImageError
 from str_app.inputs.images import ImageLimits
 from str_app.serve.errors import ProblemError
 from str_app.serve.inference.batcher import Batcher
-from str_app.serve.inference.image_decoder import ImageDecoder, decode_crop, decode_regions
+from str_app.serve.inference.image_decoder import ImageDecoder, MakeViews, decode_crop, decode_regions
 from str_app.serve.inference.jobs import CropJob
 from str_app.serve.operations.metrics import Metrics
-from str_app.views import MAX_VIEWS, merge
+from str_app.views import MAX_VIEWS, merge, views_of
 
 if TYPE_CHECKING:
     from str_app.inputs.regions import Region
@@ -52,15 +52,33 @@ class RequestReader:
         """Value of the Server-Timing header."""
         return ", ".join(f"{stage};dur={seconds * 1e3:.2f}" for stage, seconds in self.stages.items())
 
-    async def read_crops(self, images: Sequence[bytes | ImageError], rotate: bool) -> list[Reading | ImageError]:
-        """Read encoded crops: for each, in order, its reading or why there is none."""
-        jobs = [image if isinstance(image, ImageError) else self._decode(image, rotate) for image in images]
+    async def read_crops(
+        self, images: Sequence[bytes | ImageError], *, rotate: bool = False, characters: str | None = None
+    ) -> list[Reading | ImageError]:
+        """Read encoded crops: for each, in order, its reading or why there is none.
+
+        Args:
+            images: encoded.
+            rotate, characters: see `str_app.views.views_of`.
+        """
+        make_views = self._view_maker(rotate, characters)
+        jobs = [image if isinstance(image, ImageError) else self._decode(image, make_views) for image in images]
         return self._counted(await self._results(jobs))
 
     async def read_regions(
-        self, photo: bytes | ImageError, regions: Sequence[Any], rotate: bool
+        self,
+        photo: bytes | ImageError,
+        regions: Sequence[Any],
+        *,
+        rotate: bool = False,
+        characters: str | None = None,
     ) -> list[tuple[Region, Reading] | ImageError]:
         """Read regions of an encoded photograph, in order; boxes of characters are in pixels of the photograph.
+
+        Args:
+            photo: encoded.
+            regions: as `str_app.inputs.regions.parse_region` takes them.
+            rotate, characters: see `str_app.views.views_of`.
 
         Raises:
             ProblemError: 422, the photograph cannot be decoded.
@@ -70,7 +88,7 @@ class RequestReader:
         try:
             if isinstance(photo, ImageError):
                 raise photo
-            decode = partial(decode_regions, photo, regions, self._limits, self.reader, rotate)
+            decode = partial(decode_regions, photo, regions, self._limits, self._view_maker(rotate, characters))
             decoded, seconds = await self._decoder.run_timed(decode)
         except ImageError as error:
             self._metrics.images.labels(error.code).inc()
@@ -89,9 +107,13 @@ class RequestReader:
                 results.append((region, reading.with_boxes(partial(to_photo, region=region, photo_size=decoded.size))))
         return results
 
-    def _decode(self, image: bytes, rotate: bool) -> CropJob:
+    def _view_maker(self, rotate: bool, characters: str | None) -> MakeViews:
+        preprocessing, policy = self.reader.preprocessing, self.reader.policy
+        return partial(views_of, preprocessing=preprocessing, rotate=rotate, characters=characters, policy=policy)
+
+    def _decode(self, image: bytes, make_views: MakeViews) -> CropJob:
         job = CropJob(MAX_VIEWS)  # how many there are is known once it is decoded
-        decode = partial(decode_crop, image, self._limits, self.reader, rotate)
+        decode = partial(decode_crop, image, self._limits, make_views)
         self._decoder.submit(job, decode, partial(self._batcher.submit, reader=self.reader))
         return job
 

@@ -48,6 +48,10 @@ def recognize(
     lexicon: Annotated[
         Path | None, typer.Option(help="Text file with one word per line; only these words are read.")
     ] = None,
+    characters: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Characters that a text may have, such as 0-9 or A-Z0-9- (a - is a range)."),
+    ] = None,
     server: Annotated[
         str | None, typer.Option(metavar="URL", help="Read with a running `str-app serve` and its model.")
     ] = None,
@@ -74,10 +78,10 @@ def recognize(
         reader = Reader.load(
             model, device=device, threads=threads, batch_size=batch_size, prior=prior, precision=precision
         )
-        backend = _Local(reader, {"beam": beam, "lexicon": words, "rotate": rotate})
+        backend = _Local(reader, {"beam": beam, "lexicon": words, "characters": characters, "rotate": rotate})
     else:
         _refuse_local_options(context)
-        backend = _Server(server, api_key, rotate)
+        backend = _Server(server, api_key, {"characters": characters, "rotate": rotate})
     if regions is not None:
         if len(inputs) != 1 or inputs[0].is_dir():
             raise typer.BadParameter("--regions needs exactly one image file")
@@ -115,17 +119,17 @@ class _Local:
 class _Server:
     """Reads on a server: image files are sent unchanged, LMDB records as PNG."""
 
-    def __init__(self, url: str, api_key: str | None, rotate: bool) -> None:
+    def __init__(self, url: str, api_key: str | None, options: dict[str, Any]) -> None:
         from str_app.client import Client
 
         self._client = Client(url, api_key=api_key)
-        self._rotate = rotate
+        self._options = options
 
     def read(self, sources: Sequence[Source]) -> Iterator[Reading | Exception]:
-        return _read_opened(sources, _encoded, lambda files: self._client.recognize(files, rotate=self._rotate))
+        return _read_opened(sources, _encoded, lambda files: self._client.recognize(files, **self._options))
 
     def read_regions(self, photo: Path, regions: Sequence[Any]) -> Iterator[Reading | Exception]:
-        return iter(self._client.recognize_regions(photo, regions, rotate=self._rotate))
+        return iter(self._client.recognize_regions(photo, regions, **self._options))
 
 
 def _read_opened(

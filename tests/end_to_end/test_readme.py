@@ -93,7 +93,7 @@ def folder(tmp_path_factory):
     samples = ROOT / "samples"
     shutil.copytree(samples, folder / "samples")
     shutil.copytree(samples, folder / "my_words")
-    for number, name in enumerate(("word.jpg", "photo.jpg", "a.jpg"), 1):
+    for number, name in enumerate(("word.jpg", "photo.jpg", "meter.jpg", "a.jpg"), 1):
         shutil.copy(samples / "images" / f"{number:02}.jpg", folder / name)
     shutil.copy(samples / "images" / "04.jpg", folder / "b.png")  # the content tells the format
     (folder / "words.txt").write_text("BREAKFAST\nDINNER\n")

@@ -171,3 +171,25 @@ def test_large_file_is_not_written_to_disk(client: TestClient, monkeypatch: pyte
     assert len(NOISE) > 2**20
     answer = client.post("/v1/recognize", files=[("images", ("big.png", io.BytesIO(NOISE), "image/png"))])
     assert "text" in answer.json()["results"][0]
+
+
+def test_each_request_has_its_own_characters(client: TestClient) -> None:
+    assert client.post("/v1/recognize", files=parts("1a2")).json()["results"][0]["text"] == "1a2"
+    answer = client.post("/v1/recognize", params={"characters": "0-9"}, files=parts("1a2", "77"))
+    texts = [result["text"] for result in answer.json()["results"]]
+    assert texts[0].isdigit()
+    assert texts[1] == "77"
+    photo = encoded(Image.fromarray(np.concatenate([paint("b2"), paint("33")], axis=1)), "PNG")
+    files = {"image": ("photo.png", photo, "image/png")}
+    regions = client.post(
+        "/v1/regions", params={"characters": "0-9"}, files=files, data={"regions": "[[0, 0, 24, 32], [24, 0, 48, 32]]"}
+    ).json()["results"]
+    assert regions[0]["text"].isdigit()
+    assert regions[1]["text"] == "33"
+
+
+@pytest.mark.parametrize(("characters", "detail"), [("9-0", "runs backwards"), ("ä", "none of them"), ("", "empty")])
+def test_a_list_of_characters_that_means_nothing(client: TestClient, characters: str, detail: str) -> None:
+    answer = client.post("/v1/recognize", params={"characters": characters}, files=parts("one"))
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert detail in answer.json()["detail"]

@@ -160,6 +160,21 @@ def test_rotate(tmp_path: Path) -> None:
     assert (line["text"], line["rotation"]) == ("EXIT", 180)
 
 
+@pytest.mark.parametrize("where", [(), ("--server", "http://there")])
+def test_allowed_characters(tmp_path: Path, where: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("str_app.client.Client", Remote)
+    path = tmp_path / "meter.png"
+    path.write_bytes(png(paint("1a2")))
+    (line,) = recognize(path, "--characters", "0-9", *where).stdout.splitlines()
+    assert line.split("\t")[1].isdigit()
+
+
+def test_a_list_of_characters_that_means_nothing(crops: Path) -> None:
+    result = recognize(crops, "--characters", "9-0")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "characters '9-0': the range 9-0 runs backwards" in result.stderr
+
+
 class Remote:
     """In place of `str_app.client.Client`: reads here, and keeps what it was asked."""
 
@@ -168,18 +183,18 @@ class Remote:
     def __init__(self, url: str, api_key: str | None) -> None:
         self.asked.append((url, api_key))
 
-    def recognize(self, images: list[bytes], rotate: bool) -> list[Reading | ImageError]:
+    def recognize(self, images: list[bytes], rotate: bool, characters: str | None) -> list[Reading | ImageError]:
         self.asked.append((len(images), rotate))
         outcomes: list[Reading | ImageError] = []
         for image in images:
             try:
-                outcomes += Reader(FakeEngine()).recognize([image])
+                outcomes += Reader(FakeEngine()).recognize([image], characters=characters)
             except ImageError as error:
                 outcomes.append(ImageError(error.code, "damaged"))
         return outcomes
 
-    def recognize_regions(self, photo: Path, regions: list[Any], rotate: bool) -> list[Reading]:
-        return Reader(FakeEngine()).recognize_regions(photo, regions)
+    def recognize_regions(self, photo: Path, regions: list[Any], rotate: bool, characters: str | None) -> list[Reading]:
+        return Reader(FakeEngine()).recognize_regions(photo, regions, characters=characters)
 
 
 def test_a_server_reads_the_same(crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

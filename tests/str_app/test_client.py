@@ -84,13 +84,13 @@ def test_readings_and_errors_in_order(server: Server, tmp_path: Path) -> None:
     file.write_bytes(b"the bytes of a file")
     bad = {"image": "1", "error": {"code": "truncated", "message": "cut short"}}
     server.answers = [(200, {}, {"model": "m", "results": [{"image": "0", **READING}, bad]})]
-    good, error = Client(server.url + "/", api_key="k1").recognize([file, b"bytes"], rotate=True)
+    good, error = Client(server.url + "/", api_key="k1").recognize([file, b"bytes"], rotate=True, characters="0-9&+")
     assert isinstance(good, Reading)
     assert good.as_dict() == READING
     assert isinstance(error, ImageError)
     assert (error.code, error.message) == ("truncated", "cut short")
     path, headers, body = server.requests[0]
-    assert path == "/v1/recognize?rotate=true"
+    assert path == "/v1/recognize?rotate=true&characters=0-9%26%2B"
     assert headers["Authorization"] == "Bearer k1"
     assert b"the bytes of a file" in body
     assert Client(server.url).recognize([]) == []

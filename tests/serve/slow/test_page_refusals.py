@@ -61,7 +61,7 @@ def test_keys_and_limits(driver: Any, tmp_path: Path) -> None:
         Image.new("RGB", (900, 900)).save(large)
         page.choose(large)
         page.until_count(".stage img", 1)
-        assert failure((100, 100, 400, 200)).startswith("The body is over ")
+        assert failure((100, 100, 400, 200)).startswith("The body is larger than ")
         assert page.foreign_requests() == []
         page.close()
 
