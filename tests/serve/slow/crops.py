@@ -45,5 +45,5 @@ def crops(reader: Reader, count: int, seed: int = 0) -> list[Crop]:
 
 
 def same(result: dict[str, Any], reading: dict[str, Any]) -> bool:
-    """Whether a server's result is the offline reading: the text exactly, the confidence within two of its last digits."""
+    """Whether a server's result is the offline reading: the same text, the confidence within two of its last digits."""
     return result.get("text") == reading["text"] and round(abs(result["confidence"] - reading["confidence"]), 4) <= 2e-4
