@@ -25,6 +25,12 @@ function table(head, rows) {
 function operation(path, method, about) {
   const heading = element("h2", "", element("span", "method", method.toUpperCase()), element("code", "", path));
   const parts = [heading, element("p", "", about.summary), prose("quiet", about.description)];
+  const query = (about.parameters || []).filter((parameter) => parameter.in === "query");
+  if (query.length) {
+    parts.push(table(["Query parameter", "Type", "Meaning"], query.map(({ name, schema, description }) => [
+      name, typeName(schema) + ("default" in schema ? `, default ${schema.default}` : ""), prose("", description),
+    ])));
+  }
   if (about.requestBody) {
     parts.push(prose("", `Body: ${about.requestBody.description}`));
     parts.push(table(["Content type", "Content"], Object.entries(about.requestBody.content).map(([type, body]) => {

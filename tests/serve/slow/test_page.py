@@ -238,6 +238,9 @@ def test_docs_page(opened: Open) -> None:
     page.js("location.href = '/docs'")
     page.until(lambda: "/v1/regions" in page.texts("h2 code"))
     assert page.count("#schemas h3") > 5
+    cells = page.texts("#operations td:first-child")
+    assert cells.count("rotate") == cells.count("characters") == 2, "query parameters of both reading endpoints"
+    assert "application/json" in cells
 
 
 LOOKS = {"desktop": {"size": (1000, 1280)}, "phone": SCREENS["phone"], "narrow": SCREENS["narrow"]}
