@@ -191,7 +191,8 @@ class CanvasPipeline(CanvasReader):
         if not any(characters):
             return None
         everything = np.ones(self.charset.num_classes, dtype=np.bool_)
-        return np.stack([mask_of(each, self.charset) if each else everything for each in characters])
+        masks = {each: mask_of(each, self.charset) if each else everything for each in set(characters)}
+        return np.stack([masks[each] for each in characters])
 
     def _trie(self, words: Iterable[str]) -> Trie:
         try:

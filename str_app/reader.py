@@ -227,7 +227,7 @@ class Reader(CanvasReader):
         if characters is not None:
             if not free_text:
                 raise StrAppError("give either a lexicon or allowed characters, not both")
-            characters = parse_characters(characters)
+            characters = parse_characters(characters, self.charset)
         views = [
             views_of(crop, preprocessing, rotate=rotate, parts=free_text, characters=characters, policy=policy)
             for crop in crops

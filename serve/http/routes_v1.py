@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from str_app.decoding import mask_of, parse_characters
+from str_app.decoding import parse_characters
 from str_app.errors import ImageError, StrAppError
 from str_app.serve.errors import ProblemError
 from str_app.serve.http import problems, schema
@@ -154,7 +154,7 @@ def routes(service: Service) -> APIRouter:
 
 
 def _allowed(characters: str | None, reader: RequestReader) -> str | None:
-    """The characters that the list stands for.
+    """The model's characters that the list allows.
 
     Raises:
         ProblemError: 422, it is no list, or the model reads none of them.
@@ -162,11 +162,9 @@ def _allowed(characters: str | None, reader: RequestReader) -> str | None:
     if characters is None:
         return None
     try:
-        allowed = parse_characters(characters)
-        mask_of(allowed, reader.reader.charset)
+        return parse_characters(characters, reader.reader.charset)
     except StrAppError as error:
         raise ProblemError(422, "invalid_request", f"{error}.") from None
-    return allowed
 
 
 def _result(reading: Reading | ImageError, attention: bool) -> dict[str, Any]:

@@ -9,14 +9,15 @@ from str_app.errors import StrAppError
 from str_app.models.charset import Charset
 
 
-def parse_characters(text: str) -> str:
-    """The characters that a list such as `0-9A-F.-` stands for, each once, in order.
+def parse_characters(text: str, charset: Charset) -> str:
+    """The characters of the charset that a list such as `0-9A-F.-` allows, each once, in the list's order.
 
     A `-` between two characters is a range, at either end of the list it is itself; a backslash takes the next
-    character literally.
+    character literally. A range costs no more than the charset has characters, however wide it is.
 
     Raises:
-        StrAppError: nothing is listed, a range runs backwards, or a backslash ends the list.
+        StrAppError: nothing is listed, a range runs backwards, a backslash ends the list, or the charset has none of
+            the characters.
     """
     tokens: list[tuple[str, bool]] = []  # a character, and whether it is literal
     chars = iter(text)
@@ -28,33 +29,31 @@ def parse_characters(text: str) -> str:
         if escaped is None:
             raise StrAppError(f"characters {text!r}: nothing follows the backslash at the end")
         tokens.append((escaped, True))
-    listed: dict[str, None] = {}
+    if not tokens:
+        raise StrAppError("characters: the list is empty; give at least one character, such as 0-9")
+    allowed: dict[str, None] = {}
     index = 0
     while index < len(tokens):
-        first = tokens[index][0]
+        first = last = tokens[index][0]
         if index + 2 < len(tokens) and tokens[index + 1] == ("-", False):
             last = tokens[index + 2][0]
-            if ord(last) < ord(first):
+            if last < first:
                 raise StrAppError(f"characters {text!r}: the range {first}-{last} runs backwards")
-            listed.update(dict.fromkeys(map(chr, range(ord(first), ord(last) + 1))))
-            index += 3
-        else:
-            listed[first] = None
-            index += 1
-    if not listed:
-        raise StrAppError("characters: the list is empty; give at least one character, such as 0-9")
-    return "".join(listed)
+            index += 2
+        index += 1
+        allowed.update(dict.fromkeys(sorted(char for char in charset.characters if first <= char <= last)))
+    if not allowed:
+        raise StrAppError(f"characters {text!r}: the model's charset has none of them")
+    return "".join(allowed)
 
 
 def mask_of(characters: str, charset: Charset) -> Mask:
     """bool (V,): the classes that a text of these characters may have, the end among them.
 
-    Raises:
-        StrAppError: the model reads none of the characters; in either case counts.
+    Args:
+        characters: of the charset, as `parse_characters` gives them.
+        charset: of the model.
     """
-    wanted = [char for char in characters if char in charset]
-    if not wanted:
-        raise StrAppError(f"characters {characters!r}: the model's charset has none of them")
     mask = np.zeros(charset.num_classes, dtype=np.bool_)
-    mask[charset.encode("".join(wanted))] = True
+    mask[charset.encode(characters)] = True
     return mask

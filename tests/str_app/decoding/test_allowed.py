@@ -15,6 +15,8 @@ from str_app.reader import Reader
 from tests.str_app.decoding.test_search import ONE_LOOK, crops, random_scorer
 from tests.str_app.fake_engine import FakeEngine, paint
 
+PRINTABLE = Charset(PRINTABLE_94 + " é")
+
 
 @pytest.mark.parametrize(
     ("text", "characters"),
@@ -31,18 +33,24 @@ from tests.str_app.fake_engine import FakeEngine, paint
     ],
 )
 def test_lists(text: str, characters: str) -> None:
-    assert parse_characters(text) == characters
+    assert parse_characters(text, PRINTABLE) == characters
 
 
 @pytest.mark.parametrize(("text", "message"), [("", "empty"), ("9-0", "9-0 runs backwards"), ("ab\\", "backslash")])
 def test_lists_that_mean_nothing(text: str, message: str) -> None:
     with pytest.raises(StrAppError, match=message):
-        parse_characters(text)
+        parse_characters(text, PRINTABLE)
 
 
 @given(st.text(PRINTABLE_94, min_size=1))
 def test_every_character_can_be_escaped(characters: str) -> None:
-    assert parse_characters("".join(f"\\{char}" for char in characters)) == "".join(dict.fromkeys(characters))
+    assert parse_characters("".join(f"\\{char}" for char in characters), PRINTABLE) == "".join(
+        dict.fromkeys(characters)
+    )
+
+
+def test_the_widest_range_is_the_charset() -> None:
+    assert sorted(parse_characters("\0-\U0010ffff", PRINTABLE)) == sorted(PRINTABLE.characters)
 
 
 def test_what_is_allowed_shares_the_probability() -> None:
