@@ -12,7 +12,21 @@ from typing import Annotated, Any
 
 import typer
 
-from str_app.cli import average, bench, convert, doctor, evaluate, models, recognize, select, serve, study, synth, train
+from str_app.cli import (
+    average,
+    bench,
+    convert,
+    doctor,
+    evaluate,
+    export,
+    models,
+    recognize,
+    select,
+    serve,
+    study,
+    synth,
+    train,
+)
 from str_app.errors import StrAppError
 
 EXTRA_OF_MODULE = {
@@ -28,6 +42,9 @@ EXTRA_OF_MODULE = {
     "python_multipart": "serve",
     "urllib3": "client",
     "tensorboard": "train",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "onnx",
     "scipy": "convert",
 }
 
@@ -58,6 +75,7 @@ def build_app(debug: bool = False) -> typer.Typer:
         "train": train.train,
         "average": average.average,
         "evaluate": evaluate.evaluate,
+        "export": export.export,
         "recognize": recognize.recognize,
         "serve": serve.serve,
         "models": models.models,

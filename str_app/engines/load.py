@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from str_app.engines.graph_folder import graph_folder, has_graphs
 from str_app.engines.precision import Precision, has_bf16, resolve_precision
 from str_app.errors import StrAppError
 from str_app.models.presets import list_models, weights_path
 
 if TYPE_CHECKING:
     from str_app.engines.base import Engine
+    from str_app.engines.onnx_engine import OnnxEngine
     from str_app.engines.torch_engine import TorchEngine
     from str_app.models.recognizer import Recognizer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,10 +30,11 @@ class EngineOptions:
 
     Attributes:
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, …
-        threads: CPU threads, a setting of the whole process; None leaves them alone.
+        threads: CPU threads, with torch a setting of the whole process; None: the engine's own choice.
         traced: see `TorchEngine`.
-        precision: of the backbone. `"auto"` is bfloat16 on a CPU that has instructions for it, where it takes half the
-            time, else float32.
+        precision: `"int8"` of exported graphs; `"bf16"` or `"fp32"` of torch's backbone or of exported graphs. `"auto"`
+            is that of the graphs where there are any; with torch bfloat16 on a CPU that has instructions for it, where
+            it takes half the time, else float32.
     """
 
     device: str = "cpu"
@@ -35,26 +43,81 @@ class EngineOptions:
     precision: Precision = "auto"
 
 
-def load_engine(model: str | Path, engine: str = "torch", options: EngineOptions | None = None) -> Engine:
-    """An engine for a preset with released weights, or for a checkpoint file.
+def load_engine(model: str | Path, engine: str = "auto", options: EngineOptions | None = None) -> Engine:
+    """An engine for a preset with released weights, a checkpoint file, or a folder of exported graphs.
 
     Args:
-        model: a name of `list_models()` or the path of a `.safetensors` checkpoint.
-        engine: a name of `ENGINES`.
+        model: a name of `list_models()`, the path of a `.safetensors` checkpoint, or of a folder that `str-app export`
+            wrote.
+        engine: a name of `ENGINES`. `"auto"`: onnx on a CPU where graphs of these weights lie beside them, onnxruntime
+            is installed and no other precision is asked for; else torch.
         options: how it shall run.
 
     Raises:
-        StrAppError: no such engine or model, a preset without released weights, or a device that is not there.
-        CheckpointError: the file cannot be used.
+        StrAppError: no such engine or model, a preset without released weights, a device that is not there, or an
+            engine that is not installed.
+        CheckpointError, GraphError: the files cannot be used.
     """
     if engine not in ENGINES:
         raise StrAppError(f"engine {engine!r} is none of {', '.join(ENGINES)}")
-    return ENGINES[engine](checkpoint_file(model), options or EngineOptions())
+    return ENGINES[engine](model, options or EngineOptions())
 
 
-def _load_torch(path: Path, options: EngineOptions) -> Engine:
-    import torch
+def _load_auto(model: str | Path, options: EngineOptions) -> Engine:
+    folder = graph_folder(model)
+    if folder == Path(model) and has_graphs(folder):
+        return _load_onnx(model, options)
+    if has_graphs(folder) and options.device == "cpu" and find_spec("onnxruntime") is not None:
+        engine = _onnx_engine(folder, options)
+        if options.precision in ("auto", engine.precision) and _is_export_of(engine, model):
+            return engine
+    return _load_torch(model, options)
 
+
+def _is_export_of(engine: OnnxEngine, model: str | Path) -> bool:
+    """Whether the graphs were made from the weights beside them; True where there are none."""
+    weights = weights_path(str(model)) if str(model) in list_models() else Path(model)
+    if not weights.is_file() or hashlib.sha256(weights.read_bytes()).hexdigest() == engine.source_sha256:
+        return True
+    advice = f"str-app export {model} --overwrite"
+    logger.warning(
+        "%s is ignored: it was exported from other weights than %s; run `%s`", engine.folder, weights, advice
+    )
+    return False
+
+
+def _load_onnx(model: str | Path, options: EngineOptions) -> Engine:
+    folder = graph_folder(model)
+    if not has_graphs(folder):
+        raise StrAppError(
+            f"{folder}: no exported graphs; make them with `str-app export {model}`, or use --engine torch"
+        )
+    if options.device != "cpu":
+        raise StrAppError(f"the engine onnx runs on the CPU, not on {options.device!r}: use --engine torch")
+    engine = _onnx_engine(folder, options)
+    if options.precision not in ("auto", engine.precision):
+        raise StrAppError(
+            f"{folder} is in {engine.precision}, not in {options.precision}: use --precision auto or --engine torch"
+        )
+    return engine
+
+
+def _onnx_engine(folder: Path, options: EngineOptions) -> OnnxEngine:
+    try:
+        from str_app.engines.onnx_engine import OnnxEngine
+    except ModuleNotFoundError as error:
+        raise StrAppError(f"{folder}: exported graphs need {error.name}: pip install 'str-app[onnx]'") from error
+    return OnnxEngine(folder, options.threads)
+
+
+def _load_torch(model: str | Path, options: EngineOptions) -> Engine:
+    path = checkpoint_file(model)
+    if options.precision == "int8":
+        raise StrAppError(f"{model}: no exported graphs in int8; make them with `str-app export {model}`")
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise StrAppError(f"{model}: the engine torch needs {error.name}: pip install 'str-app[torch]'") from error
     from str_app.models.checkpoint import load_checkpoint
 
     if options.threads is not None:
@@ -67,8 +130,12 @@ def _load_torch(path: Path, options: EngineOptions) -> Engine:
     return make_engine(network, info, device, traced=options.traced, precision=options.precision)
 
 
-# Engines by name: from a checkpoint file and options. A new one is a line here; see docs/extending.md.
-ENGINES: dict[str, Callable[[Path, EngineOptions], Engine]] = {"torch": _load_torch}
+# Engines by name: from a model and options. A new one is a line here; see docs/extending.md.
+ENGINES: dict[str, Callable[[str | Path, EngineOptions], Engine]] = {
+    "auto": _load_auto,
+    "onnx": _load_onnx,
+    "torch": _load_torch,
+}
 
 
 def make_engine(
@@ -105,5 +172,8 @@ def checkpoint_file(model: str | Path) -> Path:
             )
         return path
     if not Path(model).is_file():
-        raise StrAppError(f"model {name!r} is neither one of {', '.join(list_models())} nor a checkpoint file")
+        raise StrAppError(
+            f"model {name!r} is neither one of {', '.join(list_models())}, nor a checkpoint file, nor a folder of "
+            "exported graphs"
+        )
     return Path(model)

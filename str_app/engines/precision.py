@@ -9,13 +9,19 @@ if TYPE_CHECKING:
 
     import torch
 
-Precision = Literal["auto", "bf16", "fp32"]
+Precision = Literal["auto", "bf16", "fp32", "int8"]
 # For every command that reads.
-HELP = "Backbone precision: bf16, fp32, or auto: bf16 where the processor has instructions for it."
+HELP = "int8 (exported graphs), bf16 or fp32; auto: the fastest that is here."
 
 
 def resolve_precision(precision: Precision, prefer_bf16: bool) -> Literal["bf16", "fp32"]:
-    """`precision`, or what `auto` means where bfloat16 is preferred or not."""
+    """That of torch's backbone: `precision`, or what `auto` means where bfloat16 is preferred or not.
+
+    Raises:
+        ValueError: int8, which torch's backbone does not have.
+    """
+    if precision == "int8":
+        raise ValueError("torch's backbone runs in bf16 or fp32; int8 is of exported graphs")
     if precision == "auto":
         return "bf16" if prefer_bf16 else "fp32"
     return precision

@@ -12,39 +12,34 @@ from str_app.buckets import batches_by_width
 from str_app.datasets.sample import Source, UnreadableSample
 from str_app.decoding.greedy import decoded_steps
 from str_app.decoding.scoring import ScoredGreedy, log_softmax, other_case_log_probs
-from str_app.engines.load import make_engine
+from str_app.engines.base import Engine
 from str_app.errors import StrAppError
 from str_app.evaluation.protocol import Protocol, protocol_of
 from str_app.evaluation.sources import evenly_spaced
 from str_app.models.preprocessing import Preprocessing
-from str_app.models.recognizer import Recognizer
 
 TEMPERATURES = np.geomspace(0.5, 4.0, 141)  # steps of 1.5 %
 
 
-def fit_temperature(
-    model: Recognizer, sources: Sequence[Source], *, device: str = "cpu", limit: int = 2000, batch_size: int = 64
-) -> float:
+def fit_temperature(engine: Engine, sources: Sequence[Source], *, limit: int = 2000, batch_size: int = 64) -> float:
     """The temperature that calibrates the confidences of greedy readings (temperature scaling, arXiv 1706.04599).
 
     Minimises the negative log-likelihood of a reading being correct, under the protocol of the model's charset, where
     the confidence of the whole reading is its probability.
 
     Args:
-        model: the network; its greedy readings do not depend on the temperature.
+        engine: runs the network; its greedy readings do not depend on the temperature.
         sources: labelled crops that were not trained on.
-        device: where to run.
         limit: maximum number of crops from each source, evenly spaced.
         batch_size: crops per forward pass.
 
     Raises:
         StrAppError: no readable labelled crop.
     """
-    engine = make_engine(model, device=device)
     tables: list[npt.NDArray[np.float64]] = []
-    other_case = np.array(model.charset.other_case)
+    other_case = np.array(engine.charset.other_case)
     correct: list[bool] = []
-    protocol = protocol_of(model.charset)
+    protocol = protocol_of(engine.charset)
     for source in sources:
         crops = _load(source, evenly_spaced(len(source), limit), engine.preprocessing, protocol)
         for indices in batches_by_width([crop.canvas.shape[1] for crop in crops], batch_size):
@@ -52,10 +47,10 @@ def fit_temperature(
             covered = np.array([crop.covered for crop in batch], dtype=np.int64)
             logits, attention = engine.decode_greedy(*engine.encode(np.stack([crop.canvas for crop in batch]), covered))
             log_probs = log_softmax(logits)
-            decoded = decoded_steps(ScoredGreedy(log_probs, attention), model.charset, engine.max_length)
+            decoded = decoded_steps(ScoredGreedy(log_probs, attention), engine.charset, engine.max_length)
             for all_steps, result, crop in zip(log_probs, decoded, batch, strict=True):
                 steps = all_steps[: len(result.text) + 1]
-                tokens = np.array(model.charset.encode(result.text))[:, None]
+                tokens = np.array(engine.charset.encode(result.text))[:, None]
                 others = other_case_log_probs(steps, tokens, other_case)
                 tables.append(np.column_stack([np.take_along_axis(steps, tokens, axis=1), others, steps]))
                 correct.append(protocol.fold(result.text) == crop.label)

@@ -29,7 +29,7 @@ def calibrate_and_score(
         on_progress: called with the number of crops read since the last call.
     """
     model, info = load_checkpoint(checkpoint)
-    info = {**info, "temperature": fit_temperature(model, validation, device=device)}
+    info = {**info, "temperature": fit_temperature(make_engine(model, device=device), validation)}
     reader = Reader(make_engine(model, info, device), batch_size=64, prior=WordPrior.released())
     results = [evaluate_source(reader, source, on_progress=on_progress) for source in validation]
     info["metrics"] = {"validation": [result.score().as_json() for result in results]}

@@ -1,0 +1,30 @@
+"""The folder that `str-app export` writes: file names, format, and where it is looked for. Imports no runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from str_app.errors import StrAppError
+from str_app.models.presets import list_models, weights_path
+
+FORMAT = "str-app-onnx/1"
+METADATA_KEY = "str_app"  # in each graph's metadata: JSON with what the engine needs to know of the model
+ENCODER, STEP, GREEDY = "encoder.onnx", "step.onnx", "greedy.onnx"
+MEMORY = ("values", "keys", "padding")  # outputs of the encoder, inputs of each step; see `models.decoders.base.Memory`
+STATE = ("hidden", "cell")
+SUFFIX = ".onnx"
+
+
+class GraphError(StrAppError):
+    """A folder of graphs that is missing, damaged, or not written by `str-app export`."""
+
+
+def graph_folder(model: str | Path) -> Path:
+    """Where graphs of a model are looked for: `SUFFIX` beside its weights; a path that is a folder is that itself."""
+    path = weights_path(str(model)) if str(model) in list_models() else Path(model)
+    return path if path.is_dir() else path.with_suffix(SUFFIX)
+
+
+def has_graphs(folder: Path) -> bool:
+    """Whether it looks like an export; whether it can be read, only loading tells."""
+    return (folder / ENCODER).is_file()

@@ -1,0 +1,95 @@
+"""A checkpoint to a folder of graphs."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper
+
+from str_app.datasets.sample import Source
+from str_app.engines.graph_folder import ENCODER, FORMAT, GREEDY, METADATA_KEY, STEP
+from str_app.engines.onnx_engine import OnnxEngine
+from str_app.errors import StrAppError
+from str_app.export.graphs import make_graphs
+from str_app.export.greedy_graph import make_greedy_graph
+from str_app.export.int8 import quantize_encoder, quantize_step
+from str_app.models.checkpoint import load_checkpoint
+from str_app.training.calibration import fit_temperature
+
+
+def export_model(
+    checkpoint: Path,
+    out: Path,
+    *,
+    precision: Literal["int8", "fp32"] = "int8",
+    calibration: Sequence[npt.NDArray[np.uint8]] = (),
+    validation: Sequence[Source] = (),
+    single_file: bool = False,
+    overwrite: bool = False,
+) -> OnnxEngine:
+    """Write the graphs of a checkpoint and load them.
+
+    Args:
+        checkpoint: a `.safetensors` file.
+        out: the folder; it appears when it is whole.
+        precision: of weights and convolutions.
+        calibration: for int8, crops uint8 (H, W, 3) RGB that show the range of every layer.
+        validation: labelled crops, on which the confidences of these graphs are calibrated; by default the checkpoint's
+            temperature is kept.
+        single_file: also write `greedy.onnx`; see `make_greedy_graph`.
+        overwrite: replace a folder of graphs.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or damaged.
+        StrAppError: `out` exists, or int8 without crops.
+    """
+    if out.exists() and not (overwrite and (out / ENCODER).is_file()):
+        advice = "choose another --out" if not (out / ENCODER).is_file() else "pass --overwrite or choose another --out"
+        raise StrAppError(f"{out} exists already: {advice}")
+    if precision == "int8" and not len(calibration):
+        raise StrAppError("int8 needs crops for calibration, and none could be read")
+    model, info = load_checkpoint(checkpoint)
+    encoder, step = make_graphs(model)
+    if precision == "int8":
+        encoder = quantize_encoder(encoder, calibration, model.preprocessing)
+        step = quantize_step(step)
+    header: dict[str, Any] = {
+        "format": FORMAT,
+        "charset": model.charset.characters,
+        "preprocessing": dataclasses.asdict(model.preprocessing),
+        "max_length": model.architecture.max_length,
+        "map_rows": model.grid[0],
+        "precision": precision,
+        "source": {"file": checkpoint.name, "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest()},
+        "info": {"name": checkpoint.stem, **info},
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+        folder = Path(temporary) / out.name
+        _save(folder, header, {ENCODER: encoder, STEP: step})
+        if validation:
+            header["info"]["temperature"] = fit_temperature(OnnxEngine(folder), validation)
+            _save(folder, header, {ENCODER: encoder, STEP: step})
+        if single_file:
+            _save(folder, header, {GREEDY: make_greedy_graph(encoder, step, header)})
+        if out.exists():
+            shutil.rmtree(out)
+        folder.replace(out)
+    return OnnxEngine(out)
+
+
+def _save(folder: Path, header: dict[str, Any], graphs: dict[str, onnx.ModelProto]) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, graph in graphs.items():
+        helper.set_model_props(graph, {METADATA_KEY: json.dumps(header, ensure_ascii=False)})
+        onnx.save(graph, folder / name)
