@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -70,7 +71,7 @@ def make_greedy_graph(encoder: onnx.ModelProto, step: onnx.ModelProto, header: d
             value("probability_of_class", number, "batch"),
         ],
     )
-    constants = {
+    constants: dict[str, npt.NDArray[Any]] = {
         "inverse_temperature": np.array(1 / temperature, np.float32),
         "axis_1": np.array([1], np.int64),
         "end": np.array(0, np.int64),

@@ -117,7 +117,7 @@ def quantize_step(step: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _quantize(matrix: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]] | None:
-    """(N, K) → bytes (N, K / BLOCK, BLOCK), 128 for 0, and scales (N, K / BLOCK); None if K is no multiple of `BLOCK`."""
+    """(N, K) → bytes (N, K / BLOCK, BLOCK), 128 for 0, and scales (N, K / BLOCK); None if `BLOCK` does not divide K."""
     rows, columns = matrix.shape
     if columns % BLOCK:
         return None
