@@ -28,6 +28,7 @@ class ModelPreset:
         name: what `--model`, `--preset` and `--from` call it.
         description: one line for people who choose a model.
         make_architecture: returns the architecture; a function, because its classes import torch.
+        parameters: how many the network has.
         preprocessing: canvases that the weights were trained on.
         charset: characters that the network reads.
         weights: file name below `models/weights/`; the file is missing until weights are released.
@@ -38,6 +39,7 @@ class ModelPreset:
     name: str
     description: str
     make_architecture: Callable[[], RecognizerConfig]
+    parameters: int
     preprocessing: Preprocessing
     charset: str
     weights: str
@@ -93,6 +95,7 @@ _PRESETS = {
             name="small",
             description="For CPUs; its weights are part of the package.",
             make_architecture=_small,
+            parameters=6_013_215,
             preprocessing=Preprocessing(widths=(48, 64, 96, 128, 160)),
             charset=PRINTABLE_94,
             weights="small.safetensors",
@@ -103,6 +106,7 @@ _PRESETS = {
             name="base",
             description="For a GPU; no released weights yet.",
             make_architecture=_base,
+            parameters=25_320_191,
             preprocessing=Preprocessing(widths=(48, 64, 96, 128)),
             charset=PRINTABLE_94,
             weights="base.safetensors",

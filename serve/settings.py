@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from str_app.cpu import usable_cores
+from str_app.engines.load import HELP as ENGINE
 from str_app.engines.precision import HELP as PRECISION
 from str_app.engines.precision import Precision
 from str_app.inputs.images import DEFAULT_LIMITS as LIMITS
@@ -22,6 +23,7 @@ class Settings(BaseSettings):
 
     model: str = Field(default="small", description="Name of a model, or path to a checkpoint.")
     device: str = Field(default="cpu", description="Device of the model: cpu, cuda, cuda:1, …")
+    engine: str = Field(default="auto", description=ENGINE)
     precision: Precision = Field(default="auto", description=PRECISION)
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all interfaces.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 for any free port.")

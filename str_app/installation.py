@@ -10,6 +10,7 @@ import re
 import sys
 import warnings
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,16 @@ from str_app.datasets.torchvision_import import import_torchvision
 
 # Distribution → module.
 REQUIRED = {
-    "torch": "torch",
-    "torchvision": "torchvision",
     "numpy": "numpy",
     "opencv-python-headless": "cv2",
     "pillow": "PIL",
     "lmdb": "lmdb",
     "safetensors": "safetensors",
+    "onnxruntime": "onnxruntime",
 }
-OPTIONAL = ("onnxruntime", "triton")
+# Of the engine torch, training, studies and exports; checked where they are installed.
+TORCH = {"torch": "torch", "torchvision": "torchvision"}
+OPTIONAL = ("onnx", "triton")
 DEVELOPMENT = {"dev", "service-tests"}  # extras for work on the project itself, not reported
 
 
@@ -40,12 +42,16 @@ def inspect_installation() -> dict[str, Any]:
     versions: dict[str, str | None] = {"python": platform.python_version(), "str-app": _version("str-app")}
     for distribution, module in REQUIRED.items():
         versions[distribution] = _import(distribution, module, problems)
+    for distribution, module in TORCH.items():
+        installed = find_spec(module) is not None
+        versions[distribution] = _import(distribution, module, problems) if installed else None
     versions |= {name: _version(name) for name in OPTIONAL}
     if not (3, 11) <= sys.version_info < (3, 13):
         problems.append(f"Python {versions['python']} is not supported: use 3.11 or 3.12")
     findings: dict[str, Any] = {"versions": versions, "processor": _processor(versions["torch"])}
-    if versions["torch"] is not None and versions["safetensors"] is not None:
+    if versions["torch"] is not None:
         findings["kernels"] = _kernels()
+    if versions["safetensors"] is not None:
         findings["weights"] = _weights(problems)
     return findings | {"missing": _missing_extras(), "problems": problems}
 

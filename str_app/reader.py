@@ -55,21 +55,23 @@ class Reader(CanvasReader):
         prior: bool = True,
         traced: bool = False,
         precision: Precision = "auto",
-        engine: str = "torch",
+        engine: str = "auto",
         policy: SearchPolicy = DEFAULT_POLICY,
     ) -> Reader:
         """Load a model with its weights.
 
         Args:
-            model: a name that `str-app models` lists, or the path of a checkpoint.
+            model: a name that `str-app models` lists, or the path of a checkpoint or of a folder that `str-app export`
+                wrote.
             device: `"cpu"` or `"cuda"`.
-            threads: CPU threads, a setting of the whole process; torch's own default if None.
+            threads: CPU threads, with torch a setting of the whole process; the engine's own choice if None.
             batch_size: most crops in one batch.
             prior: prefer known words and numbers where the picture leaves a doubt; see `str_app.decoding.word_prior`.
             traced: run the network as a graph that lets other Python threads run meanwhile; see `TorchEngine`.
-            precision: of the backbone: `"bf16"`, `"fp32"`, or `"auto"`: bf16 where the processor has instructions for
-                it, which halves the time there. fp32 gives the same probabilities on every machine.
-            engine: what runs the network, a name of `str_app.engines.load.ENGINES`.
+            precision: `"int8"`, `"bf16"`, `"fp32"`, or `"auto"`: that of the exported graphs where there are any, with
+                torch bf16 where the processor has instructions for it, which halves the time there. fp32 gives the same
+                probabilities on every machine.
+            engine: what runs the network: `"onnx"`, `"torch"` or `"auto"`; see `str_app.engines.load.load_engine`.
             policy: thresholds of views and search.
 
         Raises:

@@ -41,10 +41,11 @@ EXTRA_OF_MODULE = {
     "multipart": "serve",
     "python_multipart": "serve",
     "urllib3": "client",
+    "torch": "torch",
+    "torchvision": "torch",
     "tensorboard": "train",
     "onnx": "export",
     "onnxscript": "export",
-    "onnxruntime": "onnx",
     "scipy": "convert",
 }
 

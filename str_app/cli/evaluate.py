@@ -50,6 +50,7 @@ def evaluate(
     batch_size: options.BatchSize = 32,
     threads: options.Threads = None,
     device: options.Device = "cpu",
+    engine: options.Engine = "auto",
     precision: options.Precision = "auto",
 ) -> None:
     """Score a model on labelled data sets under the field's usual protocol.
@@ -71,7 +72,9 @@ def evaluate(
 
     from str_app.reader import Reader
 
-    reader = Reader.load(model, device=device, threads=threads, batch_size=batch_size, prior=prior, precision=precision)
+    reader = Reader.load(
+        model, device=device, threads=threads, batch_size=batch_size, prior=prior, engine=engine, precision=precision
+    )
     compared = PROTOCOLS[protocol] if protocol else protocol_of(reader.charset)
     results = [_run(reader, test_set, lexicon50, compared, beam) for test_set in test_sets]
     typer.echo(markdown(results))

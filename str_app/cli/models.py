@@ -33,7 +33,7 @@ def describe_models() -> list[dict[str, Any]]:
     and metrics.
     """
     from str_app.models.checkpoint import read_header
-    from str_app.models.presets import create_model, get_preset, list_models, weights_path
+    from str_app.models.presets import get_preset, list_models, weights_path
 
     entries = []
     for name in list_models():
@@ -44,7 +44,7 @@ def describe_models() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "description": preset.description,
-                "parameters": sum(parameter.numel() for parameter in create_model(name).parameters()),
+                "parameters": preset.parameters,
                 "weights": str(path) if installed else None,
                 "bytes": path.stat().st_size if installed else 0,
                 "licence": preset.licence,

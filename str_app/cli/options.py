@@ -8,17 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
-from str_app.engines import precision
+from str_app.engines import load, precision
 
-Model = Annotated[str, typer.Option(help="A name that `str-app models` lists, or a checkpoint file.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="A name that `str-app models` lists, a checkpoint file, or a folder that `str-app export` wrote."
+    ),
+]
 Device = Annotated[str, typer.Option(help="Where the network runs: cpu or cuda.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: PyTorch's own choice.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: the engine's own choice.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Maximum number of crops per forward pass.")]
 Beam = Annotated[
     int | None,
     typer.Option(min=1, help="Beam width of the search where a reading is uncertain; 1: greedy only [default: 8]."),
 ]
 Prior = Annotated[bool, typer.Option(help="Prefer known words and numbers where the image is ambiguous.")]
+Engine = Annotated[str, typer.Option(help=load.HELP)]
 Precision = Annotated[precision.Precision, typer.Option(help=precision.HELP)]
 
 Fonts = Annotated[

@@ -61,6 +61,7 @@ def recognize(
     batch_size: options.BatchSize = 32,
     threads: options.Threads = None,
     device: options.Device = "cpu",
+    engine: options.Engine = "auto",
     precision: options.Precision = "auto",
 ) -> None:
     """Read the words in images: one line of path TAB text TAB confidence per image.
@@ -76,7 +77,13 @@ def recognize(
         from str_app.reader import Reader
 
         reader = Reader.load(
-            model, device=device, threads=threads, batch_size=batch_size, prior=prior, precision=precision
+            model,
+            device=device,
+            threads=threads,
+            batch_size=batch_size,
+            prior=prior,
+            engine=engine,
+            precision=precision,
         )
         backend = _Local(reader, {"beam": beam, "lexicon": words, "characters": characters, "rotate": rotate})
     else:
@@ -151,7 +158,7 @@ def _read_opened(
 
 
 def _refuse_local_options(context: typer.Context) -> None:
-    for name in ("model", "device", "precision", "threads", "beam", "prior", "lexicon"):
+    for name in ("model", "device", "engine", "precision", "threads", "beam", "prior", "lexicon"):
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise typer.BadParameter(f"--{name} cannot be used with --server: the server decides it")

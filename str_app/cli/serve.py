@@ -6,18 +6,24 @@ from typing import Annotated, Literal
 
 import typer
 
+from str_app.engines import load
 from str_app.engines import precision as precisions
 
 
 def serve(
     model: Annotated[
-        str | None, typer.Option(help="A name that `str-app models` lists, or a checkpoint file [default: small].")
+        str | None,
+        typer.Option(
+            help="A name that `str-app models` lists, a checkpoint file, or a folder that `str-app export` wrote "
+            "[default: small]."
+        ),
     ] = None,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on, 0.0.0.0 for all [default: 127.0.0.1].")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one [default: 8000].")] = None,
     device: Annotated[str | None, typer.Option(help="Where the network runs: cpu or cuda [default: cpu].")] = None,
+    engine: Annotated[str | None, typer.Option(help=f"{load.HELP[:-1]} [default: auto].")] = None,
     precision: Annotated[
         precisions.Precision | None, typer.Option(help=f"{precisions.HELP[:-1]} [default: auto].")
     ] = None,

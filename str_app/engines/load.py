@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from str_app.models.recognizer import Recognizer
 
 logger = logging.getLogger(__name__)
+HELP = (
+    "What runs the network: onnx (exported graphs), torch, or auto: onnx on a CPU where there are graphs of the model."
+)
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def _onnx_engine(folder: Path, options: EngineOptions) -> OnnxEngine:
     try:
         from str_app.engines.onnx_engine import OnnxEngine
     except ModuleNotFoundError as error:
-        raise StrAppError(f"{folder}: exported graphs need {error.name}: pip install 'str-app[onnx]'") from error
+        raise StrAppError(f"{folder}: exported graphs need {error.name}: pip install onnxruntime") from error
     return OnnxEngine(folder, options.threads)
 
 

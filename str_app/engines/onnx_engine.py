@@ -88,8 +88,9 @@ class OnnxEngine:
         parents: npt.NDArray[np.int64],
     ) -> Step:
         """See `Engine.step`."""
-        rows = _Memory(memory.values[crops], memory.keys[crops], memory.padding[crops])
-        return self._step(rows, _State(state.hidden[parents], state.cell[parents]), tokens)
+        if len(crops) != len(memory.values) or (crops != np.arange(len(crops))).any():
+            memory = _Memory(memory.values[crops], memory.keys[crops], memory.padding[crops])
+        return self._step(memory, _State(state.hidden[parents], state.cell[parents]), tokens)
 
     def decode_greedy(self, memory: _Memory, state: _State) -> GreedySteps:
         """See `Engine.decode_greedy`."""
@@ -124,6 +125,8 @@ class OnnxEngine:
 
 
 def _session(path: Path, threads: int) -> ort.InferenceSession:
+    if not path.is_file():
+        raise GraphError(f"{path}: no such file; export the model again")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

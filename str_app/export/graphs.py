@@ -56,7 +56,7 @@ def make_graphs(model: Recognizer) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     Raises:
         torch.onnx.errors.OnnxExporterError: the network has an operation that ONNX lacks.
     """
-    model = fold_batch_norms(model).float().eval()
+    model = _merge_pooling(fold_batch_norms(model).float().eval())
     columns = model.backbone.stride[1]
     batch, units = Dim("batch", min=1, max=_LARGEST), Dim("units", min=1, max=_LARGEST)
     # Sizes of 2 or more, all different: torch takes a size of 1, or two equal ones, as meant.
@@ -75,6 +75,29 @@ def make_graphs(model: Recognizer) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     dims = [{0: batch, 1: positions}] * len(MEMORY) + [{0: batch}] * (len(STATE) + 1)
     step = _export(_Step(model), inputs, dims, ("logits", *(f"next_{name}" for name in STATE), "attention"))
     return encoder, step
+
+
+def _merge_pooling(model: Recognizer) -> Recognizer:
+    """Average pooling before a convolution of 1 × 1 becomes a convolution of its own: the same sums in one operation.
+
+    In 8 bits pooling takes as long as a convolution of 3 × 3. Changes `model`.
+    """
+    for module in model.modules():
+        if not isinstance(module, nn.Sequential) or len(module) < 2 or not isinstance(module[0], nn.AvgPool2d):
+            continue
+        pool = module[0]
+        convolution = module[1][0] if isinstance(module[1], nn.Sequential) else module[1]
+        if (
+            not isinstance(convolution, nn.Conv2d)
+            or convolution.kernel_size != (1, 1)
+            or pool.stride != pool.kernel_size
+        ):
+            continue
+        rows, columns = (pool.stride, pool.stride) if isinstance(pool.stride, int) else pool.stride
+        convolution.weight = nn.Parameter(convolution.weight.repeat(1, 1, rows, columns) / (rows * columns))
+        convolution.kernel_size = convolution.stride = (rows, columns)
+        module[0] = nn.Identity()
+    return model
 
 
 def _multiple(factor: int, dim: Any) -> Any:

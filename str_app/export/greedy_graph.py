@@ -26,22 +26,27 @@ def make_greedy_graph(encoder: onnx.ModelProto, step: onnx.ModelProto, header: d
     step = onnx.compose.add_prefix(step, "step/")
     name = {tensor.name.removeprefix("step/"): tensor.name for tensor in (*step.graph.input, *step.graph.output)}
     temperature = float(header["info"].get("temperature", 1.0))
+    # Names begin with greedy/ or step/, which those of the encoder do not.
     # The body of the loop: the step on the encoder's memory, which it sees from outside, and on what it carries.
     aliases = [helper.make_node("Identity", [output], [name[output]]) for output in MEMORY]
     body_nodes = [
         *aliases,
         *step.graph.node,
-        helper.make_node("Mul", [name["logits"], "inverse_temperature"], ["scaled"]),
-        helper.make_node("Softmax", ["scaled"], ["probabilities_of_classes"], axis=1),
-        helper.make_node("ArgMax", [name["logits"]], ["best"], axis=1, keepdims=0),
-        helper.make_node("ReduceMax", ["probabilities_of_classes", "axis_1"], ["probability"], keepdims=0),
-        helper.make_node("Where", ["had_ended", "zeros", "best"], ["class"]),
-        helper.make_node("Where", ["had_ended", "ones", "probability"], ["probability_of_class"]),
-        helper.make_node("Equal", ["class", "end"], ["has_ended"]),
-        helper.make_node("Cast", ["has_ended"], ["as_integers"], to=TensorProto.INT64),
-        helper.make_node("ReduceMin", ["as_integers"], ["all_ended"], keepdims=0),
-        helper.make_node("Equal", ["all_ended", "end"], ["goes_on"]),
-        helper.make_node("Identity", ["class"], ["class_of_step"]),
+        helper.make_node("Mul", [name["logits"], "greedy/inverse_temperature"], ["greedy/scaled"]),
+        helper.make_node("Softmax", ["greedy/scaled"], ["greedy/probabilities_of_classes"], axis=1),
+        helper.make_node("ArgMax", [name["logits"]], ["greedy/best"], axis=1, keepdims=0),
+        helper.make_node(
+            "ReduceMax", ["greedy/probabilities_of_classes", "greedy/axis_1"], ["greedy/probability"], keepdims=0
+        ),
+        helper.make_node("Where", ["greedy/had_ended", "greedy/zeros", "greedy/best"], ["greedy/class"]),
+        helper.make_node(
+            "Where", ["greedy/had_ended", "greedy/ones", "greedy/probability"], ["greedy/probability_of_class"]
+        ),
+        helper.make_node("Equal", ["greedy/class", "greedy/end"], ["greedy/has_ended"]),
+        helper.make_node("Cast", ["greedy/has_ended"], ["greedy/as_integers"], to=TensorProto.INT64),
+        helper.make_node("ReduceMin", ["greedy/as_integers"], ["greedy/all_ended"], keepdims=0),
+        helper.make_node("Equal", ["greedy/all_ended", "greedy/end"], ["greedy/goes_on"]),
+        helper.make_node("Identity", ["greedy/class"], ["greedy/class_of_step"]),
     ]
     integer, number, truth = TensorProto.INT64, TensorProto.FLOAT, TensorProto.BOOL
 
@@ -54,8 +59,8 @@ def make_greedy_graph(encoder: onnx.ModelProto, step: onnx.ModelProto, header: d
         (number, ("batch", "H")),
         (truth, ("batch",)),
     ]
-    carried = [name["tokens"], *(name[state] for state in STATE), "had_ended"]
-    carried_on = ["class", *(name[f"next_{state}"] for state in STATE), "has_ended"]
+    carried = [name["tokens"], *(name[state] for state in STATE), "greedy/had_ended"]
+    carried_on = ["greedy/class", *(name[f"next_{state}"] for state in STATE), "greedy/has_ended"]
     before, after = (
         [value(tensor, kind, *shape) for tensor, (kind, shape) in zip(tensors, kinds, strict=True)]
         for tensors in (carried, carried_on)
@@ -63,43 +68,48 @@ def make_greedy_graph(encoder: onnx.ModelProto, step: onnx.ModelProto, header: d
     body = helper.make_graph(
         body_nodes,
         "one_character",
-        [value("iteration", integer), value("go_on", truth), *before],
+        [value("greedy/iteration", integer), value("greedy/go_on", truth), *before],
         [
-            value("goes_on", truth),
+            value("greedy/goes_on", truth),
             *after,
-            value("class_of_step", integer, "batch"),
-            value("probability_of_class", number, "batch"),
+            value("greedy/class_of_step", integer, "batch"),
+            value("greedy/probability_of_class", number, "batch"),
         ],
     )
     constants: dict[str, npt.NDArray[Any]] = {
-        "inverse_temperature": np.array(1 / temperature, np.float32),
-        "axis_1": np.array([1], np.int64),
-        "end": np.array(0, np.int64),
-        "most_steps": np.array(header["max_length"] + 1, np.int64),
-        "true": np.array(True),
-        "false": np.array(False),
-        "one": np.array(1, np.float32),
+        "greedy/inverse_temperature": np.array(1 / temperature, np.float32),
+        "greedy/axis_1": np.array([1], np.int64),
+        "greedy/end": np.array(0, np.int64),
+        "greedy/most_steps": np.array(header["max_length"] + 1, np.int64),
+        "greedy/true": np.array(True),
+        "greedy/false": np.array(False),
+        "greedy/one": np.array(1, np.float32),
     }
     graph = onnx.GraphProto()
     graph.CopyFrom(encoder.graph)
     del graph.output[:]
     loop_outputs = [
-        "last_class",
-        "last_hidden",
-        "last_cell",
+        "greedy/last_class",
+        "greedy/last_hidden",
+        "greedy/last_cell",
         "ended_at_last",
-        "classes_by_step",
-        "probabilities_by_step",
+        "greedy/classes_by_step",
+        "greedy/probabilities_by_step",
     ]
     graph.node.extend(
         [
-            helper.make_node("Shape", ["widths"], ["batch_size"]),
-            helper.make_node("Expand", ["end", "batch_size"], ["zeros"]),
-            helper.make_node("Expand", ["one", "batch_size"], ["ones"]),
-            helper.make_node("Expand", ["false", "batch_size"], ["none_ended"]),
-            helper.make_node("Loop", ["most_steps", "true", "zeros", *STATE, "none_ended"], loop_outputs, body=body),
-            helper.make_node("Transpose", ["classes_by_step"], ["classes"], perm=[1, 0]),
-            helper.make_node("Transpose", ["probabilities_by_step"], ["probabilities"], perm=[1, 0]),
+            helper.make_node("Shape", ["widths"], ["greedy/batch_size"]),
+            helper.make_node("Expand", ["greedy/end", "greedy/batch_size"], ["greedy/zeros"]),
+            helper.make_node("Expand", ["greedy/one", "greedy/batch_size"], ["greedy/ones"]),
+            helper.make_node("Expand", ["greedy/false", "greedy/batch_size"], ["greedy/none_ended"]),
+            helper.make_node(
+                "Loop",
+                ["greedy/most_steps", "greedy/true", "greedy/zeros", *STATE, "greedy/none_ended"],
+                loop_outputs,
+                body=body,
+            ),
+            helper.make_node("Transpose", ["greedy/classes_by_step"], ["classes"], perm=[1, 0]),
+            helper.make_node("Transpose", ["greedy/probabilities_by_step"], ["probabilities"], perm=[1, 0]),
         ]
     )
     graph.initializer.extend(step.graph.initializer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ import torch
 
 from str_app.engines import load
 from str_app.engines.base import Engine
+from str_app.engines.onnx_engine import OnnxEngine
 from str_app.engines.torch_engine import TorchEngine
 from str_app.errors import StrAppError
+from str_app.export import export_model
 from str_app.models.charset import Charset
 from str_app.models.checkpoint import load_checkpoint, save_checkpoint
 from str_app.models.preprocessing import Preprocessing
@@ -28,13 +31,23 @@ def tiny() -> Recognizer:
     return recognizer(0)
 
 
+def exported(model: Recognizer, folder: Path, precision: Literal["int8", "fp32"]) -> OnnxEngine:
+    """The engine of a network's graphs."""
+    checkpoint = folder / "tiny.safetensors"
+    save_checkpoint(checkpoint, model, INFO)
+    crops = list(batch(8, seed=9)[0])
+    return export_model(checkpoint, folder / "tiny.onnx", precision=precision, calibration=crops)
+
+
 # One line for each way to run a network; each must read as the first one does.
-ENGINES: dict[str, Callable[[Recognizer], Engine]] = {
-    "torch": lambda model: TorchEngine(model, INFO),
-    "torch, traced": lambda model: TorchEngine(model, INFO, traced=True),
-    "torch, bf16": lambda model: TorchEngine(model, INFO, precision="bf16"),
+ENGINES: dict[str, Callable[[Recognizer, Path], Engine]] = {
+    "torch": lambda model, _: TorchEngine(model, INFO),
+    "torch, traced": lambda model, _: TorchEngine(model, INFO, traced=True),
+    "torch, bf16": lambda model, _: TorchEngine(model, INFO, precision="bf16"),
+    "onnx, fp32": lambda model, folder: exported(model, folder, "fp32"),
+    "onnx, int8": lambda model, folder: exported(model, folder, "int8"),
 }
-TOLERANCE = {"torch, bf16": 0.1}  # of logits; float32 elsewhere
+TOLERANCE = {"torch, bf16": 0.1, "onnx, int8": 0.1}  # of logits; float32 elsewhere
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +56,8 @@ def model() -> Recognizer:
 
 
 @pytest.fixture(scope="module", params=ENGINES)
-def engine(request: pytest.FixtureRequest, model: Recognizer) -> Engine:
-    built = ENGINES[request.param](model)
+def engine(request: pytest.FixtureRequest, model: Recognizer, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    built = ENGINES[request.param](model, tmp_path_factory.mktemp("engine"))
     built.tolerance = TOLERANCE.get(request.param, 1e-4)  # type: ignore[attr-defined]
     return built
 
@@ -156,8 +169,8 @@ def test_an_engine_is_added_by_one_line(tmp_path: Path, model: Recognizer, monke
             network, info = load_checkpoint(path)
             super().__init__(network, {"name": "mine", **info})
 
-    def load_mine(path: Path, options: load.EngineOptions) -> Engine:
-        return MyEngine(path, options.threads)
+    def load_mine(model: str | Path, options: load.EngineOptions) -> Engine:
+        return MyEngine(load.checkpoint_file(model), options.threads)
 
     monkeypatch.setitem(load.ENGINES, "mine", load_mine)
     path = tmp_path / "tiny.safetensors"
@@ -166,5 +179,5 @@ def test_an_engine_is_added_by_one_line(tmp_path: Path, model: Recognizer, monke
     by_default, mine = (Reader.load(path, engine=name).read_crops([crop]) for name in ("torch", "mine"))
     assert mine[0].text == by_default[0].text
     assert Reader.load(path, engine="mine").name == "mine"
-    with pytest.raises(StrAppError, match="engine 'other' is none of torch, mine"):
+    with pytest.raises(StrAppError, match="engine 'other' is none of auto, onnx, torch, mine"):
         Reader.load(path, engine="other")
