@@ -33,9 +33,17 @@ class SearchPolicy:
         squeeze: a line that the widest canvas holds only when squeezed by more than this is also read in parts ("Lines
             too long for the canvas").
         overlap: canvas columns that neighbouring parts share: three or four letters (same section).
-        near: two parts mean the same character if its centres are this close, in heights of the crop: attention is
-            imprecise where a part ends (same section).
-        least_joined: characters from which on the joined parts may replace the whole line's reading (same section).
+        seam_reach: at a seam, characters up to this many pitches beyond the overlap are aligned too (same section; so
+            are the next eight).
+        seam_skip: cost of a character that only one part has, where both see it well; of one that both read differently
+            it is 1.
+        seam_move: cost of a shift by one pitch, squared, between two parts' places of the same character.
+        sight: a character this many pitches from its part's edge is seen in full.
+        seam_floor: how well a character at the very edge is seen.
+        disputed: share of the confidence lost where parts that see well dispute a character, or agree on none.
+        doubled: confidence kept per pair of equal digits in a line that is also read in parts.
+        blank_end: a line that ends more than this many pitches before its crop does …
+        cut_short: … keeps this share of its confidence: its end was not read.
         steepest: slopes beyond this are clipped when a line is levelled: text on its side, or a guess ("A third look:
             levelled"; so are the next five).
         thinnest: a levelled line keeps at least this share of the crop's height.
@@ -57,8 +65,15 @@ class SearchPolicy:
     lone_confidence: float = 0.85
     squeeze: float = 1.5
     overlap: int = 64
-    near: float = 0.6
-    least_joined: int = 16
+    seam_reach: float = 0.8
+    seam_skip: float = 2.0
+    seam_move: float = 0.025
+    sight: float = 1.5
+    seam_floor: float = 0.1
+    disputed: float = 0.5
+    doubled: float = 0.9
+    blank_end: float = 2.5
+    cut_short: float = 0.1
     steepest: float = 1.2
     thinnest: float = 0.3
     room: float = 1.08

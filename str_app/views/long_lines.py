@@ -1,11 +1,14 @@
-"""Lines too long for the widest canvas, read in overlapping parts that are joined where both say the same."""
+"""Lines too long for the widest canvas: read in overlapping parts, which are aligned by text and place and joined."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from functools import partial
-from itertools import product
+import re
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,15 +51,21 @@ def whole_or_parts(
 ) -> Reading:
     """The more confident of a line's reading as a whole and that of its joined parts.
 
+    In both, doubled digits cost confidence: the network drops one of them more often than its probabilities say.
+
     Args:
         whole: boxes in pixels of the crop.
         parts: boxes in pixels of each part.
         spans: of the parts.
         height: of the crop.
-        policy: `near` and `least_joined`.
+        policy: `doubled` and those of `joined`.
     """
-    line = joined(parts, spans, height, policy)
-    return line if len(line.text) >= policy.least_joined and line.confidence > whole.confidence else whole
+
+    def doubted(reading: Reading) -> Reading:
+        pairs = len(re.findall(r"(\d)(?=\1)", reading.text))
+        return replace(reading, confidence=reading.confidence * policy.doubled**pairs)
+
+    return max(doubted(whole), doubted(joined(parts, spans, height, policy)), key=lambda line: line.confidence)
 
 
 def joined(
@@ -64,60 +73,135 @@ def joined(
 ) -> Reading:
     """One reading of neighbouring parts, boxes in pixels of the crop.
 
-    Neighbours are joined within the longest run of characters that both saw in the same place, at the character nearest
-    to the middle of their overlap; where there is no such run, in the middle. The confidence is the product of the
-    characters'.
+    The characters of both parts in their overlap are aligned at the least cost; of an aligned pair, and of a character
+    that only one part has, the part is believed whose edge is farther. The confidence is the product of the
+    characters', less for whatever the parts dispute, and much less where a part of the crop is left without text.
 
     Args:
         parts, spans, height, policy: as of `whole_or_parts`.
     """
-    line: list[_Placed] = []
-    for part, (reading, (left, _)) in enumerate(zip(parts, spans, strict=True)):
-        moved = reading.with_boxes(partial(_moved_right, by=left))
-        further = [(character, part, index) for index, character in enumerate(moved.characters)]
-        line = _join(line, further, (spans[part - 1][1] + left) / 2, policy.near * height) if part else further
+    placed = [
+        [_Placed(character, part, position) for position, character in enumerate(_moved(reading, left).characters)]
+        for part, (reading, (left, _)) in enumerate(zip(parts, spans, strict=True))
+    ]
+    gaps = [after.x - before.x for of_part in placed for before, after in pairwise(of_part)]
+    pitch = max(1.0, statistics.median(gaps)) if gaps else float(height)
+    line, confidence = placed[0], 1.0
+    for further, (begin, _), (_, end) in zip(placed[1:], spans[1:], spans, strict=False):
+        line, agreement = _Seam(begin, end, pitch, policy).join(line, further)
+        confidence *= agreement
     characters = tuple(character for character, _, _ in line)
+    ends = (line[0].x, spans[-1][1] - line[-1].x) if line else ()
+    if any(end > policy.blank_end * pitch for end in ends):
+        confidence *= policy.cut_short
     return Reading(
         "".join(character.text for character in characters),
-        math.prod(character.confidence for character in characters),
+        math.prod((character.confidence for character in characters), start=confidence),
         characters,
         _attention(line, parts, spans),
     )
 
 
-def _moved_right(box: Box, by: float) -> Box:
-    x0, y0, x1, y1 = box
-    return x0 + by, y0, x1 + by, y1
+def _moved(reading: Reading, by: float) -> Reading:
+    def right(box: Box) -> Box:
+        x0, y0, x1, y1 = box
+        return x0 + by, y0, x1 + by, y1
+
+    return reading.with_boxes(right)
 
 
-_Placed = tuple[Character, int, int]  # a character, its part, and its index there
+class _Placed(NamedTuple):
+    """A character of a line, its part, and its position in that part's text."""
+
+    character: Character
+    part: int
+    position: int
+
+    @property
+    def x(self) -> float:
+        """Column of its centre in the crop."""
+        left, _, right, _ = self.character.box
+        return (left + right) / 2
+
+    def says(self, other: _Placed) -> bool:
+        """Whether it is the same letter, in either case."""
+        return self.character.text.lower() == other.character.text.lower()
 
 
-def _join(left: Sequence[_Placed], right: Sequence[_Placed], middle: float, near: float) -> list[_Placed]:
-    same = {
-        (i, j)
-        for (i, one), (j, two) in product(enumerate(left), enumerate(right))
-        if one[0].text.lower() == two[0].text.lower() and abs(_centre(one) - _centre(two)) <= near
-    }
-    if not same:
-        before = [placed for placed in left if _centre(placed) < middle]
-        return [*before, *(placed for placed in right if _centre(placed) >= middle)]
-    longest = max((_run(same, pair) for pair in same), key=len)
-    i, j = min(longest, key=lambda pair: abs(_centre(left[pair[0]]) + _centre(right[pair[1]]) - 2 * middle))
-    return [*left[: i + 1], *right[j + 1 :]]
+class _Seam:
+    """Joins two neighbouring parts that overlap from `begin` to `end`, columns of the crop."""
 
+    def __init__(self, begin: float, end: float, pitch: float, policy: SearchPolicy) -> None:
+        self._begin, self._end, self._pitch, self._policy = begin, end, pitch, policy
 
-def _run(same: Collection[tuple[int, int]], pair: tuple[int, int]) -> list[tuple[int, int]]:
-    """The pair and those that follow it one by one in both: this keeps the two o's of a word apart."""
-    run = [pair]
-    while (following := (run[-1][0] + 1, run[-1][1] + 1)) in same:
-        run.append(following)
-    return run
+    def join(self, left: Sequence[_Placed], right: Sequence[_Placed]) -> tuple[list[_Placed], float]:
+        """The joined characters, and the factor on their confidence that the overlap leaves."""
+        reach, disputed = self._policy.seam_reach * self._pitch, self._policy.disputed
+        first = next((i for i, item in enumerate(left) if item.x >= self._begin - reach), len(left))
+        last = next((j for j, item in enumerate(right) if item.x > self._end + reach), len(right))
+        kept, factor, agreed = list(left[:first]), 1.0, False
+        for one, other in self._alignment(left[first:], right[:last]):
+            if one and other:
+                evidence = self._left_sees(one) * one.character.confidence
+                counter = self._right_sees(other) * other.character.confidence
+                kept.append(one if evidence >= counter else other)
+                if one.says(other):
+                    agreed = True
+                else:
+                    factor *= 1 - disputed * min(evidence, counter)
+            elif item := one or other:
+                seen, missed = self._left_sees(item), self._right_sees(item)
+                if (seen >= missed) == bool(one):
+                    kept.append(item)
+                factor *= 1 - disputed * (min(seen, missed) - self._policy.seam_floor)
+        return [*kept, *right[last:]], factor if agreed else disputed * factor
 
+    def _left_sees(self, item: _Placed) -> float:
+        """How well the left part sees what is there: badly near its edge."""
+        return self._sight(self._end - item.x)
 
-def _centre(placed: _Placed) -> float:
-    left, _, right, _ = placed[0].box
-    return (left + right) / 2
+    def _right_sees(self, item: _Placed) -> float:
+        return self._sight(item.x - self._begin)
+
+    def _sight(self, distance: float) -> float:
+        return min(1.0, max(self._policy.seam_floor, distance / (self._policy.sight * self._pitch)))
+
+    def _alignment(
+        self, left: Sequence[_Placed], right: Sequence[_Placed]
+    ) -> Iterator[tuple[_Placed | None, _Placed | None]]:
+        """Pairs of characters that are the same one, and characters that only one part has, at the least cost."""
+        costs = {(0, 0): (0.0, (0, 0))}  # how many of each are aligned → the cost, and the step before
+        for i in range(len(left) + 1):
+            for j in range(len(right) + 1):
+                steps = []
+                if i:
+                    steps.append((costs[i - 1, j][0] + self._skipping(left[i - 1]), (i - 1, j)))
+                if j:
+                    steps.append((costs[i, j - 1][0] + self._skipping(right[j - 1]), (i, j - 1)))
+                if i and j:
+                    cost = costs[i - 1, j - 1][0] + self._pairing(left[i - 1], right[j - 1])
+                    steps.append((cost, (i - 1, j - 1)))
+                if steps:
+                    costs[i, j] = min(steps, key=lambda step: step[0])
+        i, j = len(left), len(right)
+        backwards = []
+        while i or j:
+            _, (before_i, before_j) = costs[i, j]
+            backwards.append((left[i - 1] if before_i < i else None, right[j - 1] if before_j < j else None))
+            i, j = before_i, before_j
+        return reversed(backwards)
+
+    def _skipping(self, item: _Placed) -> float:
+        """Cost of a character that only one part has: high where both parts see well."""
+        return self._policy.seam_skip * (self._policy.seam_floor + self._left_sees(item) * self._right_sees(item))
+
+    def _pairing(self, one: _Placed, other: _Placed) -> float:
+        """Cost of taking two characters for the same: for their distance, and for what they say."""
+        cost = self._policy.seam_move * ((one.x - other.x) / self._pitch) ** 2
+        if not one.says(other):
+            evidence = self._left_sees(one) * one.character.confidence
+            cost += self._policy.seam_floor + min(evidence, self._right_sees(other) * other.character.confidence)
+        return cost
 
 
 def _attention(

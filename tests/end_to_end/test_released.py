@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from str_app import Reader
@@ -45,3 +47,18 @@ def test_the_model_card_tells_the_same():
     card = (ROOT / "models/weights/small.md").read_text(encoding="utf-8")
     for row in read_header(weights_path("small"))["info"]["metrics"]["validation"]:
         assert re.search(rf"\| {row['name']} +\| +{row['n']} \| +{row['accuracy']:.2f} \|", card), row["name"]
+
+
+def spaced(text, gap):
+    """A line of spaced characters, dark on light."""
+    crop = np.full((44, 20 + len(text) * (20 + gap), 3), 225, np.uint8)
+    for index, character in enumerate(text):
+        place = (12 + index * (20 + gap), 34)
+        cv2.putText(crop, character, place, cv2.FONT_HERSHEY_DUPLEX, 1.0, (25, 25, 25), 2, cv2.LINE_AA)
+    return crop
+
+
+def test_a_spaced_code_is_read_without_a_letter_twice(reader):
+    """It is read in three parts; joined by place alone it was XJK64V64ANEB65."""
+    (reading,) = reader.read_crops([spaced("XJK64VG4ANEB65", 24)])
+    assert reading.text == "XJK64VG4ANEB65"
