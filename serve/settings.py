@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from str_app.cpu import usable_cores
-from str_app.engines.load import HELP as ENGINE
+from str_app.engines import HELP as ENGINE
 from str_app.engines.precision import HELP as PRECISION
 from str_app.engines.precision import Precision
 from str_app.inputs.images import DEFAULT_LIMITS as LIMITS

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from str_app.engines import load, precision
+from str_app import engines
+from str_app.engines import precision
 
 Model = Annotated[
     str,
@@ -24,7 +25,7 @@ Beam = Annotated[
     typer.Option(min=1, help="Beam width of the search where a reading is uncertain; 1: greedy only [default: 8]."),
 ]
 Prior = Annotated[bool, typer.Option(help="Prefer known words and numbers where the image is ambiguous.")]
-Engine = Annotated[str, typer.Option(help=load.HELP)]
+Engine = Annotated[str, typer.Option(help=engines.HELP)]
 Precision = Annotated[precision.Precision, typer.Option(help=precision.HELP)]
 
 Fonts = Annotated[

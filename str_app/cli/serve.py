@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from str_app.engines import load
+from str_app import engines
 from str_app.engines import precision as precisions
 
 
@@ -23,7 +23,7 @@ def serve(
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one [default: 8000].")] = None,
     device: Annotated[str | None, typer.Option(help="Where the network runs: cpu or cuda [default: cpu].")] = None,
-    engine: Annotated[str | None, typer.Option(help=f"{load.HELP[:-1]} [default: auto].")] = None,
+    engine: Annotated[str | None, typer.Option(help=f"{engines.HELP[:-1]} [default: auto].")] = None,
     precision: Annotated[
         precisions.Precision | None, typer.Option(help=f"{precisions.HELP[:-1]} [default: auto].")
     ] = None,

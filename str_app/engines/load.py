@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from str_app.models.recognizer import Recognizer
 
 logger = logging.getLogger(__name__)
-HELP = (
-    "What runs the network: onnx (exported graphs), torch, or auto: onnx on a CPU where there are graphs of the model."
-)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,12 @@ def test_a_wrong_choice_is_named_with_the_right_ones(arguments: list[str]) -> No
 
 
 def test_the_same_option_has_the_same_help_in_every_verb() -> None:
-    for text in ("Where the network runs: cpu or cuda", "CPU threads", "Backbone precision: bf16, fp32"):
+    for text in (
+        "Where the network runs: cpu or cuda",
+        "CPU threads",
+        "What runs the network: onnx (exported graphs), torch",
+        "int8 (exported graphs), bf16 or fp32",
+    ):
         assert all(text in help_of(verb) for verb in ("evaluate", "recognize", "serve")), text
 
 

@@ -20,7 +20,9 @@ from tests.str_app.painted_data import png, write_folder, write_lmdb
 
 @pytest.fixture(autouse=True)
 def fake_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(model: str, *, device: str, threads: int | None, batch_size: int, prior: bool, precision: str) -> Reader:
+    def load(
+        model: str, *, device: str, threads: int | None, batch_size: int, prior: bool, engine: str, precision: str
+    ) -> Reader:
         return Reader(FakeEngine(), batch_size)
 
     monkeypatch.setattr(Reader, "load", load)

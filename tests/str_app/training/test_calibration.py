@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from str_app.datasets.sample import Sample, UnreadableSample
+from str_app.engines.load import make_engine
 from str_app.errors import StrAppError
 from str_app.training.calibration import TEMPERATURES, best_temperature, fit_temperature
 from tests.tiny_recognizer import tiny_recognizer
@@ -64,10 +65,10 @@ def test_a_model_that_is_sure_and_wrong_is_made_shy():
     images = [random.integers(0, 256, (32, 20 * k, 3), dtype=np.uint8) for k in range(1, 9)]  # every canvas width
     with torch.no_grad():
         model.decoder.classifier.bias[0] = 30.0
-    assert fit_temperature(model, [Crops([None, *images], ["d"] * 9)]) == TEMPERATURES[-1]
+    assert fit_temperature(make_engine(model), [Crops([None, *images], ["d"] * 9)]) == TEMPERATURES[-1]
 
 
 def test_broken_crops_are_left_out():
     model = tiny_recognizer(max_length=2)
     with pytest.raises(StrAppError, match="no readable"):
-        fit_temperature(model, [Crops([None], ["a"])])
+        fit_temperature(make_engine(model), [Crops([None], ["a"])])
