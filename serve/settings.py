@@ -32,7 +32,12 @@ class Settings(BaseSettings):
         ge=1,
         description="CPU threads of the model; by default the cores this process may use (affinity, cgroup quota).",
     )
-    decode_threads: int = Field(default=2, ge=1, le=64, description="Threads that decode images.")
+    decode_threads: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="Threads that decode images; half as many more decode those above 1 megapixel.",
+    )
     prior: bool = Field(default=True, description="Prefer known words and numbers where the image is ambiguous.")
 
     max_batch: int = Field(default=32, ge=1, le=1024, description="Maximum batch size; above 32 a CPU gains nothing.")
@@ -78,6 +83,11 @@ class Settings(BaseSettings):
     max_images: int = Field(default=64, ge=1, description="Maximum number of images in a request; above it 413.")
     max_regions: int = Field(default=128, ge=1, description="Maximum number of regions in a photograph; above it 413.")
     max_pixels: int = Field(default=LIMITS.max_pixels, ge=1, description="Maximum width × height of an image.")
+    max_request_pixels: int = Field(
+        default=250_000_000,
+        ge=1,
+        description="Maximum width × height of all images of a request together; the images beyond it get an error.",
+    )
     max_side: int = Field(default=LIMITS.max_side, ge=1, description="Maximum longer side of an image, in pixels.")
 
     max_aspect: float = Field(
@@ -111,6 +121,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"max_upload_bytes ({self.max_upload_bytes}) is below max_body_bytes ({self.max_body_bytes}): "
                 "the largest body could never be received; raise max_upload_bytes or lower max_body_bytes"
+            )
+        if self.max_request_pixels < self.max_pixels:
+            raise ValueError(
+                f"max_request_pixels ({self.max_request_pixels}) is below max_pixels ({self.max_pixels}): "
+                "the largest image could never be read; raise max_request_pixels or lower max_pixels"
             )
         return self
 

@@ -69,7 +69,7 @@ def create_app(settings: Settings | None = None, load: Callable[[], CanvasReader
         threads=settings.threads,
         metrics=metrics,
     )
-    decoder = ImageDecoder(settings.decode_threads, metrics)
+    decoder = ImageDecoder(settings.decode_threads, settings.image_limits, metrics)
     service = Service(settings, metrics, lifecycle, batcher, decoder, UploadMemory(settings.max_upload_bytes))
     tracer = Tracer.to_endpoint(settings.traces_endpoint) if settings.traces_endpoint else None
 

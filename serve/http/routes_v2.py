@@ -8,6 +8,7 @@ from __future__ import annotations
 import http
 import json
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -106,7 +107,9 @@ def routes(service: Service) -> APIRouter:
         with service.receive(request) as body:
             content = await body.raw()
             length = request.headers.get(HEADER_LENGTH)
-            inference = await service.decoder.run(lambda: _parsed(content, length, service.settings.max_images))
+            inference = await service.decoder.run(
+                request, partial(_parsed, content, length, service.settings.max_images)
+            )
 
             async def read(reader: RequestReader) -> Response:
                 readings = await reader.read_crops(inference.images)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -15,7 +16,7 @@ from str_app.serve.errors import ProblemError
 from str_app.serve.http.telemetry import Lifecycle
 from str_app.serve.http.uploads import Body, UploadMemory
 from str_app.serve.inference.batcher import Batcher
-from str_app.serve.inference.image_decoder import ImageDecoder
+from str_app.serve.inference.image_decoder import ImageDecoder, PixelBudget
 from str_app.serve.inference.request_reader import RequestReader
 from str_app.serve.operations.logs import logger
 from str_app.serve.operations.metrics import Metrics
@@ -49,7 +50,7 @@ class Service:
         """
         self.batcher.check_capacity()
         with self.upload_memory.for_request() as reserve:
-            yield Body(request, self.settings, reserve, self.decoder.run)
+            yield Body(request, self.settings, reserve, partial(self.decoder.run, request))
 
     async def answer(self, request: Request, count: int, read: Callable[[RequestReader], Awaitable[T]]) -> T:
         """Admit `count` readings, then return what `read` makes of them.
@@ -59,7 +60,9 @@ class Service:
             ClientDisconnect: the client has closed the connection.
         """
         with self.batcher.admit(count):
-            reader = RequestReader(self.batcher, self.decoder, self.settings.image_limits, self.metrics)
+            reader = RequestReader(
+                self.batcher, self.decoder, PixelBudget(self.settings.max_request_pixels), self.metrics
+            )
             request.scope["str_app.stages"] = reader.stages
             if self.settings.log_texts:
                 request.scope["str_app.texts"] = reader.texts

@@ -4,83 +4,216 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
+import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from str_app.errors import ImageError
-from str_app.inputs.images import ImageLimits, load_image
-from str_app.serve.inference.jobs import CropJob, set_results
+from str_app.inputs.images import ImageLimits, load_image, open_image
+from str_app.serve.inference.jobs import NICENESS, set_results
 from str_app.serve.operations.metrics import Metrics
 
-if TYPE_CHECKING:
-    from str_app.inputs.regions import Region
-    from str_app.views import Canvas
-
-MakeViews = Callable[[npt.NDArray[np.uint8]], "list[Canvas]"]  # of a decoded crop; see `str_app.views.views_of`
 T = TypeVar("T")
+LARGE_PIXELS = 1_000_000  # takes some 10 ms to decode; word crops have a tenth of it
 TRIM_AFTER_CPU_S = 0.02  # a few megapixels, far more than a word crop
 
 
-class ImageDecoder:
-    """A small thread pool. Its size limits how many decoded images are in memory, however many wait for the model.
+class FairThreads:
+    """A thread pool that serves requests in turn, one task of each, so that a request with many delays only itself.
 
     Args:
-        threads: each holds one decoded image; a file of 10 KB may decode to 75 MB of pixels.
-        metrics: where decoding times are recorded.
+        count: of threads.
+        name: their prefix.
+        nice: added to their niceness.
     """
 
-    def __init__(self, threads: int, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._threads = ThreadPoolExecutor(threads, "decode")
+    def __init__(self, count: int, name: str, nice: int = 0) -> None:
+        self._pool = ThreadPoolExecutor(count, name, partial(_add_niceness, nice))
+        self._waiting: dict[object, deque[Callable[[], None]]] = {}  # in the order of the requests' turns
+        self._lock = threading.Lock()
 
-    async def run(self, function: Callable[[], T]) -> T:
-        """Call `function` on one of the threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+    def submit(self, request: object, task: Callable[[], None]) -> None:
+        """Queue a task behind those of the same request, which is any hashable object."""
+        with self._lock:
+            self._waiting.setdefault(request, deque()).append(task)
+        self._pool.submit(self._run_next)
 
-    async def run_timed(self, decode: Callable[[], T]) -> tuple[T, float]:
-        """The same for decoding, with its seconds; waiting for a thread does not count."""
-        return await self.run(lambda: self._timed(decode))
+    def _run_next(self) -> None:
+        with self._lock:
+            request = next(iter(self._waiting))
+            tasks = self._waiting.pop(request)
+            task = tasks.popleft()
+            if tasks:
+                self._waiting[request] = tasks  # behind all others
+        task()
 
-    def submit(self, job: CropJob, decode: Callable[[], list[Canvas]], enqueue: Callable[[CropJob], None]) -> None:
-        """Decode a crop on one of the threads and enqueue it from there, without the event loop in between.
+    def close(self) -> None:
+        """End the threads; what waits is dropped."""
+        self._pool.shutdown(cancel_futures=True)
 
-        An exception of `decode` becomes the result of the job.
+
+class PixelBudget:
+    """The pixels that one request may have decoded, over all its images."""
+
+    def __init__(self, pixels: int) -> None:
+        self._pixels = self._left = pixels
+        self._lock = threading.Lock()
+
+    def take(self, pixels: int) -> None:
+        """Take the pixels of one image.
+
+        Raises:
+            ImageError: too few are left.
         """
-        self._threads.submit(self._decode, job, decode, enqueue)
+        with self._lock:
+            if pixels > self._left:
+                raise ImageError(
+                    "too_many_pixels",
+                    f"the images of this request have more than {self._pixels:,} pixels together: "
+                    "send several requests",
+                )
+            self._left -= pixels
 
-    def _decode(self, job: CropJob, decode: Callable[[], list[Canvas]], enqueue: Callable[[CropJob], None]) -> None:
-        if job.cancelled:
+
+class ImageDecoder:
+    """Decodes images on a few threads, whose number limits how many decoded images are in memory.
+
+    Large images have threads of their own, half as many and with less priority, so that ordinary crops never wait for
+    them: a file of 100 KB may take half a second.
+
+    Args:
+        threads: for images up to `LARGE_PIXELS`.
+        limits: of one image.
+        metrics: where times are recorded.
+    """
+
+    def __init__(self, threads: int, limits: ImageLimits, metrics: Metrics) -> None:
+        self.limits = limits
+        self._metrics = metrics
+        self._threads = FairThreads(threads, "decode")
+        self._large = FairThreads(max(1, threads // 2), "decode-large", NICENESS)
+
+    async def run(self, request: object, function: Callable[[], T]) -> T:
+        """Call `function`, which is part of `request`, on one of the threads."""
+        future: Future[T] = Future()
+
+        def task() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function())
+                except Exception as error:
+                    future.set_exception(error)
+
+        self._threads.submit(request, task)
+        return await asyncio.wrap_future(future)
+
+    async def decode(
+        self, budget: PixelBudget, encoded: bytes, use: Callable[[npt.NDArray[np.uint8]], T]
+    ) -> tuple[T, float]:
+        """What `use` makes of the decoded image, and the seconds that decoding and `use` took.
+
+        Raises:
+            ImageError: the image cannot be decoded, or exceeds a limit.
+        """
+        future: asyncio.Future[tuple[T, float]] = asyncio.get_running_loop().create_future()
+
+        def done(result: T | Exception, seconds: float) -> None:
+            set_results([(future, result if isinstance(result, Exception) else (result, seconds))])
+
+        self.submit(budget, encoded, use, done, future.cancelled)
+        return await future
+
+    def submit(
+        self,
+        budget: PixelBudget,
+        encoded: bytes,
+        use: Callable[[npt.NDArray[np.uint8]], T],
+        done: Callable[[T | Exception, float], None],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        """Decode an image on one of the threads, and continue there with `use` and `done`.
+
+        Args:
+            budget: of the request; those who share one take one turn among the requests.
+            encoded: the file.
+            use: makes the result of the pixels.
+            done: called with the result or what was raised, and the seconds that decoding and `use` took.
+            cancelled: asked before decoding: whether nobody waits for the image any more.
+        """
+        self._threads.submit(
+            budget, partial(self._open, budget, encoded, use, done, cancelled, since=time.perf_counter())
+        )
+
+    def _open(
+        self,
+        budget: PixelBudget,
+        encoded: bytes,
+        use: Callable[[npt.NDArray[np.uint8]], T],
+        done: Callable[[T | Exception, float], None],
+        cancelled: Callable[[], bool],
+        since: float,
+    ) -> None:
+        """Read the header, then decode a small image at once, and a large one on the threads for those."""
+        if cancelled():
             return
         try:
-            job.views, job.decode_s = self._timed(decode)
-        except Exception as error:
-            set_results([(job.results[0], error)])
-            return
-        enqueue(job)
-
-    def _timed(self, decode: Callable[[], T]) -> tuple[T, float]:
-        start, start_cpu = time.perf_counter(), time.thread_time()
-        failure = None
-        try:
-            result = decode()
+            image = open_image(encoded, self.limits)
+            budget.take(image.width * image.height)
         except ImageError as error:
-            failure = ImageError(error.code, error.message)  # without the traceback, whose frames hold the pixels
+            done(error, 0.0)
+            return
+        decode = partial(self._decode, image, use, done, cancelled, since)
+        if image.width * image.height > LARGE_PIXELS:
+            self._large.submit(budget, decode)
+        else:
+            decode()
+
+    def _decode(
+        self,
+        image: Image.Image,
+        use: Callable[[npt.NDArray[np.uint8]], T],
+        done: Callable[[T | Exception, float], None],
+        cancelled: Callable[[], bool],
+        since: float,
+    ) -> None:
+        if cancelled():
+            return
+        start, start_cpu = time.perf_counter(), time.thread_time()
+        self._metrics.decode_queue_seconds.observe(start - since)
+        result: T | Exception
+        try:
+            result = use(load_image(image, self.limits))
+        except ImageError as error:
+            result = ImageError(error.code, error.message)  # without the traceback, whose frames hold the pixels
+        except Exception as error:
+            result = error
         seconds = time.perf_counter() - start
         if time.thread_time() - start_cpu > TRIM_AFTER_CPU_S:
             _trim_memory()
-        if failure:
-            raise failure
-        self._metrics.decode_seconds.observe(seconds)
-        return result, seconds
+        if not isinstance(result, Exception):
+            self._metrics.decode_seconds.observe(seconds)
+        done(result, seconds)
 
     def close(self) -> None:
         """End the threads."""
-        self._threads.shutdown(cancel_futures=True)
+        self._threads.close()
+        self._large.close()
+
+
+def _add_niceness(nice: int) -> None:
+    if nice and sys.platform == "linux":  # where priorities are those of threads
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + nice)
 
 
 def _trim_memory() -> None:
@@ -88,38 +221,3 @@ def _trim_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
     if trim:
         trim(0)
-
-
-def decode_crop(encoded: bytes, limits: ImageLimits, make_views: MakeViews) -> list[Canvas]:
-    """Decode a crop into its views.
-
-    Raises:
-        ImageError: it cannot be decoded, or exceeds a limit.
-    """
-    return make_views(load_image(encoded, limits))
-
-
-class DecodedPhoto(NamedTuple):
-    """The views of a photograph's regions, and its height and width."""
-
-    regions: list[tuple[Region, list[Canvas]] | ImageError]
-    size: tuple[int, int]
-
-
-def decode_regions(encoded: bytes, regions: Sequence[Any], limits: ImageLimits, make_views: MakeViews) -> DecodedPhoto:
-    """Decode a photograph into the views of its regions; a region that cannot be cut out becomes its error.
-
-    Raises:
-        ImageError: the photograph cannot be decoded, or exceeds a limit.
-    """
-    from str_app.inputs.regions import crops_of_regions
-
-    photo = load_image(encoded, limits)
-    decoded: list[tuple[Region, list[Canvas]] | ImageError] = []
-    for crop in crops_of_regions(photo, regions, limits):
-        if isinstance(crop, ImageError):
-            decoded.append(crop)
-        else:
-            region, pixels = crop
-            decoded.append((region, make_views(pixels)))
-    return DecodedPhoto(decoded, (photo.shape[0], photo.shape[1]))

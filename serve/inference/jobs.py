@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from str_app.views import Canvas
 
 T = TypeVar("T")
+NICENESS = 10  # of the models and of decoding large images: the event loop and crops go first, their work is short
 
 
 class ViewResult(NamedTuple):

@@ -20,6 +20,7 @@ from typing import Any
 from str_app.errors import StrAppError
 from str_app.pipeline import CanvasReader, Description
 from str_app.reading import Reading
+from str_app.serve.inference.jobs import NICENESS
 from str_app.serve.operations.logs import log_config, logger
 from str_app.serve.operations.metrics import Usage
 from str_app.serve.settings import Settings
@@ -28,7 +29,6 @@ from str_app.views import Canvas
 # Spawned, not forked: forking a process with threads is unsafe, and the children share nothing with the server.
 CONTEXT = multiprocessing.get_context("spawn")
 MAX_STARTS = 3  # of a replacement that ends while it loads, before its batch fails
-NICENESS = 10  # the event loop goes first, since its work is short
 
 
 class ModelProcesses(CanvasReader):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from str_app.errors import ImageError
-from str_app.inputs.images import ImageLimits
 from str_app.serve.errors import ProblemError
 from str_app.serve.inference.batcher import Batcher
-from str_app.serve.inference.image_decoder import ImageDecoder, MakeViews, decode_crop, decode_regions
-from str_app.serve.inference.jobs import CropJob
+from str_app.serve.inference.image_decoder import ImageDecoder, PixelBudget
+from str_app.serve.inference.jobs import CropJob, set_results
 from str_app.serve.operations.metrics import Metrics
 from str_app.views import MAX_VIEWS, merge, views_of
 
@@ -20,7 +22,15 @@ if TYPE_CHECKING:
     from str_app.reading import Reading
     from str_app.views import Canvas
 
+MakeViews = Callable[[npt.NDArray[np.uint8]], "list[Canvas]"]  # of a decoded crop; see `str_app.views.views_of`
 STAGES = ("decode", "queue", "inference")
+
+
+class DecodedPhoto(NamedTuple):
+    """The views of a photograph's regions, and its height and width."""
+
+    regions: list[tuple[Region, list[Canvas]] | ImageError]
+    size: tuple[int, int]
 
 
 class RequestReader:
@@ -29,7 +39,7 @@ class RequestReader:
     Args:
         batcher: where views are read.
         decoder: where uploads are decoded.
-        limits: of each image.
+        budget: of the images' pixels.
         metrics: where images are counted.
 
     Attributes:
@@ -38,13 +48,13 @@ class RequestReader:
         texts: what was read, None for an image without reading.
     """
 
-    def __init__(self, batcher: Batcher, decoder: ImageDecoder, limits: ImageLimits, metrics: Metrics) -> None:
+    def __init__(self, batcher: Batcher, decoder: ImageDecoder, budget: PixelBudget, metrics: Metrics) -> None:
         self.reader = batcher.reader
         self.stages = dict.fromkeys(STAGES, 0.0)
         self.texts: list[str | None] = []
         self._batcher = batcher
         self._decoder = decoder
-        self._limits = limits
+        self._budget = budget
         self._metrics = metrics
 
     @property
@@ -83,13 +93,19 @@ class RequestReader:
         Raises:
             ProblemError: 422, the photograph cannot be decoded.
         """
-        from str_app.inputs.regions import to_photo
+        from str_app.inputs.regions import crops_of_regions, to_photo
+
+        make_views = self._view_maker(rotate, characters)
+
+        def cut(pixels: npt.NDArray[np.uint8]) -> DecodedPhoto:
+            crops = crops_of_regions(pixels, regions, self._decoder.limits)
+            views = [crop if isinstance(crop, ImageError) else (crop[0], make_views(crop[1])) for crop in crops]
+            return DecodedPhoto(views, (pixels.shape[0], pixels.shape[1]))
 
         try:
             if isinstance(photo, ImageError):
                 raise photo
-            decode = partial(decode_regions, photo, regions, self._limits, self._view_maker(rotate, characters))
-            decoded, seconds = await self._decoder.run_timed(decode)
+            decoded, seconds = await self._decoder.decode(self._budget, photo, cut)
         except ImageError as error:
             self._metrics.images.labels(error.code).inc()
             raise ProblemError(422, error.code, f"The photograph cannot be read: {error.message}.") from None
@@ -113,8 +129,15 @@ class RequestReader:
 
     def _decode(self, image: bytes, make_views: MakeViews) -> CropJob:
         job = CropJob(MAX_VIEWS)  # how many there are is known once it is decoded
-        decode = partial(decode_crop, image, self._limits, make_views)
-        self._decoder.submit(job, decode, partial(self._batcher.submit, reader=self.reader))
+
+        def enqueue(views: list[Canvas] | Exception, seconds: float) -> None:
+            if isinstance(views, Exception):
+                set_results([(job.results[0], views)])
+            else:  # from the decoding thread, without the event loop in between
+                job.views, job.decode_s = views, seconds
+                self._batcher.submit(job, self.reader)
+
+        self._decoder.submit(self._budget, image, make_views, enqueue, lambda: job.cancelled)
         return job
 
     def _enqueue(self, views: Sequence[Canvas]) -> CropJob:

@@ -51,6 +51,12 @@ class Metrics:
         self.request_seconds = Histogram(
             "str_app_request_seconds", "Time from request to response.", ["route"], buckets=SECONDS, registry=registry
         )
+        self.decode_queue_seconds = Histogram(
+            "str_app_decode_queue_seconds",
+            "Time one image waits for a decoding thread.",
+            buckets=SECONDS,
+            registry=registry,
+        )
         self.decode_seconds = Histogram(
             "str_app_decode_seconds", "Time to decode one image.", buckets=SECONDS, registry=registry
         )

@@ -86,7 +86,8 @@ def load_image(
         if isinstance(source, str | Path):
             source = _read_file(Path(source), limits)
         if isinstance(source, bytes):
-            return _from_bytes(source, limits)
+            with open_image(source, limits) as image:
+                return _from_pil(image, limits, image.format or "image")
     except ImageError as error:
         if name is None:
             raise
@@ -108,7 +109,12 @@ def _read_file(path: Path, limits: ImageLimits) -> bytes:
         raise ImageError("not_readable", f"cannot be read: {error.strerror}") from None
 
 
-def _from_bytes(encoded: bytes, limits: ImageLimits) -> npt.NDArray[np.uint8]:
+def open_image(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
+    """Read the header of an encoded image and check its size; `load_image` takes the result and decodes the pixels.
+
+    Raises:
+        ImageError: see `load_image`.
+    """
     if not encoded:
         raise ImageError("empty", "the file is empty (0 bytes)")
     if len(encoded) > limits.max_bytes:
@@ -120,8 +126,8 @@ def _from_bytes(encoded: bytes, limits: ImageLimits) -> npt.NDArray[np.uint8]:
         raise ImageError("too_many_pixels", f"more than {limits.max_pixels:,} pixels") from None
     except Exception as error:  # a decoder may raise anything on bytes made to break it
         raise ImageError("truncated", f"the {image_format} file is damaged or cut short") from error
-    with image:
-        return _from_pil(image, limits, image_format)
+    check_size(image.width, image.height, limits)
+    return image
 
 
 def _format_of(encoded: bytes, first_frames: bool) -> str:

@@ -41,3 +41,8 @@ def test_a_full_request_must_fit_the_queue() -> None:
 def test_a_full_body_must_fit_the_memory() -> None:
     with pytest.raises(ValidationError, match="max_upload_bytes"):
         Settings(max_body_bytes=2**30)
+
+
+def test_the_largest_image_must_fit_a_request() -> None:
+    with pytest.raises(ValidationError, match="max_request_pixels"):
+        Settings(max_pixels=10**9)

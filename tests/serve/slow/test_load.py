@@ -6,12 +6,14 @@ Throughputs are compared with each other within a run: the offline reader is mea
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from str_app.cpu import usable_cores
 from str_app.reader import Reader
@@ -182,3 +184,55 @@ def test_overload(server: RealServer, pool: list[Crop]) -> None:
     assert goodput >= 0.9
     assert percentile(refused, 50) <= 20
     assert max(recoveries) <= 2
+
+
+def test_a_client_with_huge_images_delays_only_itself(server: RealServer, pool: list[Crop]) -> None:
+    """Every request of the attacker has 64 pictures of 25 megapixels, and the next follows at once."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (5000, 5000), (200, 30, 30)).save(buffer, "PNG")  # 84 KB
+    request = form([buffer.getvalue()] * 64)
+    seconds, clients, pause = min(SECONDS, 30), 4, 0.02
+    statuses: list[int] = []
+
+    async def attack() -> None:
+        connection = Connection(server.address)
+        while True:
+            statuses.append((await connection.send(request)).status)
+
+    async def victim(number: int, tally: Tally, until: float) -> None:
+        connection, turn = Connection(server.address), number
+        while time.perf_counter() < until:
+            crop = pool[turn % len(pool)]
+
+            def check(results: list[dict], crop: Crop = crop) -> object:
+                return not same(results[0], crop.reading) and results
+
+            tally.add(await connection.send(post(crop.data)), 1, check)
+            turn += clients
+            await asyncio.sleep(pause)
+        connection.close()
+
+    async def victims() -> Tally:
+        tally, start = Tally(), time.perf_counter()
+        await asyncio.gather(*(victim(number, tally, start + seconds) for number in range(clients)))
+        tally.elapsed = time.perf_counter() - start
+        return tally
+
+    async def scenario() -> tuple[Tally, Tally, list[float]]:
+        alone = await victims()
+        attacker = asyncio.create_task(attack())
+        async with probe(server.address) as health:
+            beside = await victims()
+        attacker.cancel()
+        return alone, beside, health
+
+    alone, beside, health = asyncio.run(scenario())
+    waited = server.metric("str_app_decode_queue_seconds_sum") / server.metric("str_app_decode_queue_seconds_count")
+    print(
+        f"\nhuge images: {clients} clients alone {alone}\n  beside the attacker {beside}\n"
+        f"  /healthz p99 {percentile(health, 99):.1f} ms, an image waits {waited * 1e3:.0f} ms to be decoded\n"
+        f"  the attacker got {statuses}"
+    )
+    assert set(beside.codes) == {200}
+    assert not beside.wrong, beside.wrong[:3]
+    assert percentile(beside.seconds, 99) <= 250
