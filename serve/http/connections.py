@@ -4,18 +4,62 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from str_app.serve.errors import ProblemError
-from str_app.serve.http.problems import problem_bytes
+from str_app.serve.http.problems import body_too_large, problem_bytes
 from str_app.serve.operations.metrics import Metrics
 
 MAX_HEAD_BYTES = 64 * 1024
+MAX_DRAINED_BYTES = 64 * 2**20  # twice the default limit of a body
 MAX_PIPELINED = 100  # requests sent ahead of their answers; uvicorn would queue any number
 SLICE_BYTES = 16 * 1024
+CHUNK_SIZE = re.compile(rb"[0-9a-f]+(?=[;\r])", re.IGNORECASE)
 UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+
+
+class _DrainedTransport:
+    """A transport whose `close` first lets the client finish sending, within limits.
+
+    If data is unread when a socket is closed, the client's kernel discards the answer that it has not read yet.
+
+    Args:
+        transport: what it wraps.
+        is_receiving: whether a request is incomplete.
+        timeout_s: from `close` to the end.
+    """
+
+    def __init__(self, transport: asyncio.Transport, is_receiving: Callable[[], bool], timeout_s: float) -> None:
+        self._transport = transport
+        self._is_receiving = is_receiving
+        self._timeout_s = timeout_s
+        self._drained_bytes = 0
+        self.draining = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        return self.draining or self._transport.is_closing()
+
+    def close(self) -> None:
+        """The answer ends here; called again, close at once."""
+        if self.is_closing() or not self._is_receiving():
+            self._transport.close()
+            return
+        self.draining = True
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        asyncio.get_running_loop().call_later(self._timeout_s, self._transport.close)
+
+    def drain(self, data: bytes) -> None:
+        """Discard what arrives after `close`."""
+        self._drained_bytes += len(data)
+        if self._drained_bytes > MAX_DRAINED_BYTES:
+            self._transport.close()
 
 
 class Connection(HttpToolsProtocol):
@@ -29,27 +73,38 @@ class Connection(HttpToolsProtocol):
     and `loop` are used.
 
     Args:
-        header_timeout_s: for a head, and for the rest of a body that nobody reads.
+        header_timeout_s: for a head, and for what a client still sends when its answer is complete.
         write_timeout_s: for a client to take what does not fit into the socket's buffer.
+        max_body_bytes: above it a chunk is refused by its declared size; the application counts what arrives.
         metrics: where rejections are counted.
         arguments, keywords: uvicorn's.
     """
 
     def __init__(
-        self, *arguments: Any, header_timeout_s: float, write_timeout_s: float, metrics: Metrics, **keywords: Any
+        self,
+        *arguments: Any,
+        header_timeout_s: float,
+        write_timeout_s: float,
+        max_body_bytes: int,
+        metrics: Metrics,
+        **keywords: Any,
     ) -> None:
         super().__init__(*arguments, **keywords)
         self._header_timeout_s = header_timeout_s
         self._write_timeout_s = write_timeout_s
         self._metrics = metrics
-        self._in_head = self._in_body = False
+        self._max_body_bytes = max_body_bytes
+        self._in_head = self._in_body = self._before_chunks = False
+        self._first_chunk = b""
         self._head_bytes = 0
         self._unanswered = 0  # requests whose head is complete
         self._read_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        self._undrained = transport
+        self._drained = _DrainedTransport(transport, lambda: self._in_head or self._in_body, self._header_timeout_s)
+        super().connection_made(cast(asyncio.Transport, self._drained))
         self._start_read_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -58,15 +113,20 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._drained.draining:
+            self._drained.drain(data)
+            return
         # The parser does not limit heads. Slices keep the count right when other data precedes a head in a piece.
         for start in range(0, len(data), SLICE_BYTES):
             if self.transport.is_closing():
                 return
-            piece = data[start : start + SLICE_BYTES]
+            piece = rest = data[start : start + SLICE_BYTES]
             if not self._in_body:
                 # The parser would drop the body of a request that offers another protocol, as Java's client does.
                 head, end, rest = piece.partition(b"\r\n\r\n")
                 piece = UPGRADE.sub(b"\r\nX-Upgrade:", head) + end + rest
+            if self._before_chunks or not self._in_body:
+                self._first_chunk = rest
             super().data_received(piece)
             if self._in_head:
                 self._head_bytes += len(piece)
@@ -87,8 +147,15 @@ class Connection(HttpToolsProtocol):
             raise ValueError("too many requests sent ahead")
         self._stop_read_timer()
         self._in_head, self._in_body = False, True
+        self._before_chunks = (b"transfer-encoding", b"chunked") in self.headers
         self._unanswered += 1
         super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        """Called by the parser, which does not tell the size."""
+        if self._first_chunk_too_large():
+            raise ValueError("the body will be too large")
+        self._before_chunks = False
 
     def on_message_complete(self) -> None:
         self._in_body = False
@@ -112,7 +179,14 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer malformed HTTP; uvicorn calls this with a text of its own."""
-        self._reject(ProblemError(400, "malformed_http", "This is not HTTP/1.1, or its head is too long."))
+        if self._first_chunk_too_large():
+            self._reject(body_too_large(self._max_body_bytes))
+        else:
+            self._reject(ProblemError(400, "malformed_http", "This is not HTTP/1.1, or its head is too long."))
+
+    def _first_chunk_too_large(self) -> bool:
+        size = CHUNK_SIZE.match(self._first_chunk) if self._before_chunks else None
+        return size is not None and int(size[0], 16) > self._max_body_bytes
 
     def _start_read_timer(self) -> None:
         # A timer that runs is left alone: heads that trickle in are what it is for. While a request is being answered
@@ -139,11 +213,13 @@ class Connection(HttpToolsProtocol):
                 )
             )
         else:  # nothing was sent, or the rest of a body that nobody reads
-            self.transport.close()
+            self._undrained.close()
 
     def _reject(self, problem: ProblemError) -> None:
         """Send the problem, unless the client would take it for the answer to an earlier request, and close."""
         self._metrics.rejections.labels(problem.code).inc()
         if self._unanswered == self._in_body and not self.transport.is_closing():
             self.transport.write(problem_bytes(problem))
-        self.transport.close()
+            self.transport.close()
+        else:
+            self._undrained.close()

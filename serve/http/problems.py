@@ -21,6 +21,13 @@ MEDIA_TYPE = "application/problem+json"
 CLIENT_GONE = 499  # nginx's status for a client that disconnected; only logs and metrics see it
 
 
+def body_too_large(limit: int) -> ProblemError:
+    """The 413 for a request body."""
+    return ProblemError(
+        413, "body_too_large", f"The body is larger than {limit} bytes; send smaller images, or fewer per request."
+    )
+
+
 def problem_body(problem: ProblemError, request_id: str) -> dict[str, Any]:
     """The members of RFC 9457 and two extensions, `code` and `request_id`."""
     return {

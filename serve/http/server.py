@@ -97,6 +97,7 @@ def run(settings: Settings, load: Callable[[], CanvasReader] | None = None) -> N
                 Connection,
                 header_timeout_s=settings.header_timeout_s,
                 write_timeout_s=settings.upload_timeout_s,
+                max_body_bytes=settings.max_body_bytes,
                 metrics=service.metrics,
             ),
             ws="none",

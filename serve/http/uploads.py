@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 from str_app.errors import ImageError
 from str_app.serve.errors import ProblemError
+from str_app.serve.http.problems import body_too_large
 from str_app.serve.settings import Settings
 
 T = TypeVar("T")
@@ -227,17 +228,16 @@ class Body:
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
         """The body in chunks; without a Content-Length it is cut off when it gets too large."""
         limit = self._settings.max_body_bytes
-        too_large = ProblemError(
-            413, "body_too_large", f"The body is larger than {limit} bytes; send smaller images, or fewer per request."
-        )
         declared = self._request.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > limit:
-            raise too_large  # before reading: a client that sent Expect: 100-continue need not send the body
+            raise body_too_large(
+                limit
+            )  # before reading: a client that sent Expect: 100-continue need not send the body
         total = 0
         async for chunk in self._request.stream():
             total += len(chunk)
             if total > limit:
-                raise too_large
+                raise body_too_large(limit)
             self._reserve(len(chunk))
             yield chunk
 

@@ -59,6 +59,8 @@ BROKEN = {
     "proxy": (b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "malformed_http"),
     "bad length": (HEAD + b"Content-Length: -1\r\n\r\n", 400, "malformed_http"),
     "two lengths": (HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "malformed_http"),
+    "huge chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n7fffffffffffffff\r\n", 413, "body_too_large"),
+    "impossible chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"f" * 40 + b"\r\n", 413, "body_too_large"),
     "bad chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "malformed_http"),
     "half a head": (b"GET / HTTP/1.1\r\nHost:", 408, "header_timeout"),
     "half a body": (HEAD + b"Content-Length: 1000\r\n\r\nabc", 408, "upload_timeout"),
@@ -188,6 +190,50 @@ def test_expect_100_continue_keeps_the_bytes_of_a_body_that_is_too_large(server:
     head = HEAD + b"Content-Length: 999999999\r\nExpect: 100-continue\r\n\r\n"
     answer = talk(server, head)
     assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("more", [b"", b"Connection: close\r\n"])
+@pytest.mark.parametrize("path", [b"/v1/recognize", b"/nowhere"])
+def test_a_refusal_reaches_a_client_that_is_still_sending(server: ServerProcess, more: bytes, path: bytes) -> None:
+    size = 40 * 2**20
+    with socket.create_connection(server.address, timeout=10) as connection:
+        connection.sendall(HEAD.replace(b"/v1/recognize", path) + more + b"Content-Length: %d\r\n\r\n" % size)
+        connection.sendall(bytes(size))  # fails if the server has closed its socket
+        answer = connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 413 " if path != b"/nowhere" else b"HTTP/1.1 404 ")
+        if more:
+            while connection.recv(65536):
+                pass
+
+
+def closed(connection: socket.socket) -> bool:
+    try:
+        connection.sendall(b"x")
+    except ConnectionError:
+        return True
+    return False
+
+
+def test_what_is_sent_after_a_refusal_is_read_for_a_bounded_time_and_size(server: ServerProcess) -> None:
+    head = HEAD + b"Connection: close\r\nContent-Length: 999999999\r\n\r\n"
+    with socket.create_connection(server.address, timeout=10) as connection:
+        connection.sendall(head)
+        answer = b""
+        while received := connection.recv(65536):
+            answer += received
+        assert b"body_too_large" in answer
+        time.sleep(0.5)  # longer than a head may take
+        server.wait(lambda: closed(connection))
+    with socket.create_connection(server.address, timeout=10) as connection, pytest.raises(ConnectionError):
+        connection.sendall(head + bytes(999_999_999))
+
+
+def test_a_chunk_may_be_refused_by_its_size_alone(server: ServerProcess) -> None:
+    with socket.create_connection(server.address, timeout=10) as connection:
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        time.sleep(0.05)
+        connection.sendall(b"7fffffff; extension\r\n")
+        assert problem_of(answer_of(connection))["code"] == "body_too_large"
 
 
 def test_a_raw_body_in_chunks_is_read(server: ServerProcess) -> None:
