@@ -39,6 +39,7 @@ class Settings(BaseSettings):
         description="Threads that decode images; half as many more decode those above 1 megapixel.",
     )
     prior: bool = Field(default=True, description="Prefer known words and numbers where the image is ambiguous.")
+    blank: bool = Field(default=True, description="Return an empty text where the image shows none.")
 
     max_batch: int = Field(default=32, ge=1, le=1024, description="Maximum batch size; above 32 a CPU gains nothing.")
     max_wait_ms: float = Field(

@@ -44,6 +44,8 @@ class SearchPolicy:
         doubled: confidence kept per pair of equal digits in a line that is also read in parts.
         blank_end: a line that ends more than this many pitches before its crop does …
         cut_short: … keeps this share of its confidence: its end was not read.
+        evidence_from: so many first characters of a reading …
+        least_evidence: … must have this mean confidence, or no text is returned ("Pictures without text"); 0: never.
         steepest: slopes beyond this are clipped when a line is levelled: text on its side, or a guess ("A third look:
             levelled"; so are the next five).
         thinnest: a levelled line keeps at least this share of the crop's height.
@@ -74,6 +76,8 @@ class SearchPolicy:
     doubled: float = 0.9
     blank_end: float = 2.5
     cut_short: float = 0.1
+    evidence_from: int = 5
+    least_evidence: float = 0.4
     steepest: float = 1.2
     thinnest: float = 0.3
     room: float = 1.08

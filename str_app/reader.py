@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ class Reader(CanvasReader):
         threads: int | None = None,
         batch_size: int = 32,
         prior: bool = True,
+        blank: bool = True,
         traced: bool = False,
         precision: Precision = "auto",
         engine: str = "auto",
@@ -67,6 +69,8 @@ class Reader(CanvasReader):
             threads: CPU threads, with torch a setting of the whole process; the engine's own choice if None.
             batch_size: most crops in one batch.
             prior: prefer known words and numbers where the picture leaves a doubt; see `str_app.decoding.word_prior`.
+            blank: return an empty text where the picture shows none; False: the best guess, however improbable. See
+                `SearchPolicy.least_evidence`.
             traced: run the network as a graph that lets other Python threads run meanwhile; see `TorchEngine`.
             precision: `"int8"`, `"bf16"`, `"fp32"`, or `"auto"`: that of the exported graphs where there are any, with
                 torch bf16 where the processor has instructions for it, which halves the time there. fp32 gives the same
@@ -81,6 +85,8 @@ class Reader(CanvasReader):
         from str_app.decoding.word_prior import WordPrior
         from str_app.engines.load import EngineOptions, load_engine
 
+        if not blank:
+            policy = replace(policy, least_evidence=0.0)
         loaded = load_engine(model, engine, EngineOptions(device, threads, traced, precision))
         return cls(loaded, batch_size, WordPrior.released() if prior else None, policy)
 
@@ -230,6 +236,8 @@ class Reader(CanvasReader):
             if not free_text:
                 raise StrAppError("give either a lexicon or allowed characters, not both")
             characters = parse_characters(characters, self.charset)
+        if not free_text:
+            policy = replace(policy, least_evidence=0.0)  # the text is one of the words, whatever the picture shows
         views = [
             views_of(crop, preprocessing, rotate=rotate, parts=free_text, characters=characters, policy=policy)
             for crop in crops

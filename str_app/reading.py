@@ -32,8 +32,9 @@ class Reading:
     """The result of reading one image.
 
     Attributes:
-        text: the reading; may be empty.
-        confidence: calibrated probability that the whole reading, its end included, is right; see docs/confidence.md.
+        text: the reading; empty where the image shows no text.
+        confidence: calibrated probability that the whole reading, its end included, is right; 0 without text; see
+            docs/confidence.md.
         characters: one entry per character of `text`.
         attention: float32 (len(text) + 1, H', W') over the canvas, the end token's map last; None unless requested.
         covered: share of the canvas's width that the crop covers, from the left; the rest is padding.
@@ -46,6 +47,15 @@ class Reading:
     attention: npt.NDArray[np.float32] | None = None
     covered: float = 1.0
     rotation: int = 0
+
+    def evidence(self, characters: int) -> float:
+        """Mean confidence of so many first characters: a word that is guessed completes itself. 1 without text."""
+        first = [character.confidence for character in self.characters[:characters]]
+        return sum(first) / len(first) if first else 1.0
+
+    def withheld(self) -> Reading:
+        """The same image without text, confidence 0; of the attention the end's."""
+        return Reading("", 0.0, (), None if self.attention is None else self.attention[-1:], self.covered)
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form of the command line and the server, rounded; with attention where there is one."""

@@ -227,6 +227,7 @@ def _run(connection: Connection, settings: Settings, threads: int) -> None:
                 threads=threads,
                 batch_size=settings.max_batch,
                 prior=settings.prior,
+                blank=settings.blank,
                 engine=settings.engine,
                 precision=settings.precision,
                 traced=True,

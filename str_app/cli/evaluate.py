@@ -47,6 +47,7 @@ def evaluate(
     ] = False,
     beam: options.Beam = None,
     prior: options.Prior = True,
+    blank: options.Blank = True,
     batch_size: options.BatchSize = 32,
     threads: options.Threads = None,
     device: options.Device = "cpu",
@@ -73,7 +74,14 @@ def evaluate(
     from str_app.reader import Reader
 
     reader = Reader.load(
-        model, device=device, threads=threads, batch_size=batch_size, prior=prior, engine=engine, precision=precision
+        model,
+        device=device,
+        threads=threads,
+        batch_size=batch_size,
+        prior=prior,
+        blank=blank,
+        engine=engine,
+        precision=precision,
     )
     compared = PROTOCOLS[protocol] if protocol else protocol_of(reader.charset)
     results = [_run(reader, test_set, lexicon50, compared, beam) for test_set in test_sets]

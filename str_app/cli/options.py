@@ -26,6 +26,7 @@ Beam = Annotated[
 ]
 Prior = Annotated[bool, typer.Option(help="Prefer known words and numbers where the image is ambiguous.")]
 Engine = Annotated[str, typer.Option(help=engines.HELP)]
+Blank = Annotated[bool, typer.Option(help="Return an empty text where the image shows none.")]
 Precision = Annotated[precision.Precision, typer.Option(help=precision.HELP)]
 
 Fonts = Annotated[

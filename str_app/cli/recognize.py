@@ -45,6 +45,7 @@ def recognize(
     rotate: Annotated[bool, typer.Option("--rotate", help="Also try each crop rotated by 90, 180 and 270°.")] = False,
     beam: options.Beam = None,
     prior: options.Prior = True,
+    blank: options.Blank = True,
     lexicon: Annotated[
         Path | None, typer.Option(help="Text file with one word per line; only these words are read.")
     ] = None,
@@ -82,6 +83,7 @@ def recognize(
             threads=threads,
             batch_size=batch_size,
             prior=prior,
+            blank=blank,
             engine=engine,
             precision=precision,
         )
@@ -158,7 +160,7 @@ def _read_opened(
 
 
 def _refuse_local_options(context: typer.Context) -> None:
-    for name in ("model", "device", "engine", "precision", "threads", "beam", "prior", "lexicon"):
+    for name in ("model", "device", "engine", "precision", "threads", "beam", "prior", "blank", "lexicon"):
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise typer.BadParameter(f"--{name} cannot be used with --server: the server decides it")

@@ -52,7 +52,7 @@ def views_of(
 
 
 def merge(views: Sequence[Canvas], readings: Sequence[Reading], policy: SearchPolicy = DEFAULT_POLICY) -> Reading:
-    """The one reading of a crop, boxes in pixels of the crop as it was given.
+    """The one reading of a crop, boxes in pixels of the crop as given; without text where the evidence is too low.
 
     Args:
         views: of one crop, from `views_of`.
@@ -61,5 +61,7 @@ def merge(views: Sequence[Canvas], readings: Sequence[Reading], policy: SearchPo
     """
     spans = [view.span for view in views if view.span]
     if spans:
-        return whole_or_parts(readings[0], readings[1:], spans, views[0].crop_size[0], policy)
-    return best_turn(readings, [view.turn for view in views], views[0].crop_size, policy)
+        reading = whole_or_parts(readings[0], readings[1:], spans, views[0].crop_size[0], policy)
+    else:
+        reading = best_turn(readings, [view.turn for view in views], views[0].crop_size, policy)
+    return reading if reading.evidence(policy.evidence_from) >= policy.least_evidence else reading.withheld()

@@ -62,3 +62,16 @@ def test_a_spaced_code_is_read_without_a_letter_twice(reader):
     """It is read in three parts; joined by place alone it was XJK64V64ANEB65."""
     (reading,) = reader.read_crops([spaced("XJK64VG4ANEB65", 24)])
     assert reading.text == "XJK64VG4ANEB65"
+
+
+def test_a_picture_without_text_reads_as_none(reader):
+    column = np.linspace(60, 200, 40)[:, None, None]
+    pictures = {
+        "flat": np.full((32, 100, 3), 128, np.uint8),
+        "gradient": np.broadcast_to(column, (40, 120, 3)).astype(np.uint8),
+        "noise": np.random.default_rng(0).integers(0, 256, (48, 160, 3), dtype=np.uint8),
+    }
+    readings = reader.read_crops(pictures.values())
+    assert {name: reading.text for name, reading in zip(pictures, readings, strict=True)} == dict.fromkeys(pictures, "")
+    guesses = Reader.load("small", blank=False).read_crops(pictures.values())
+    assert all(reading.text for reading in guesses)

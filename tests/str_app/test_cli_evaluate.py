@@ -22,9 +22,7 @@ from tests.str_app.painted_data import PaintedSource, write_folder, write_lmdb
 
 @pytest.fixture(autouse=True)
 def fake_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(
-        model: str, *, device: str, threads: int | None, batch_size: int, prior: bool, engine: str, precision: str
-    ) -> Reader:
+    def load(model: str, *, batch_size: int, **options: Any) -> Reader:
         return Reader(FakeEngine(), batch_size)
 
     monkeypatch.setattr(Reader, "load", load)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from str_app.buckets import bucket_sizes, split_into_buckets
 from str_app.decoding.character_boxes import character_boxes
 from str_app.errors import ImageError, StrAppError
 from str_app.models.charset import PRINTABLE_94
+from str_app.policy import DEFAULT_POLICY
 from str_app.reader import Reader
 from tests.str_app.fake_engine import CELLS, FakeEngine, paint
 
@@ -137,6 +139,18 @@ def test_beam_and_lexicon(reader: Reader) -> None:
 def test_a_lexicon_that_cannot_be_used(reader: Reader, words: list[str]) -> None:
     with pytest.raises(StrAppError, match="lexicon"):
         reader.recognize(paint("cat"), lexicon=words)
+
+
+def test_a_crop_with_too_little_evidence_has_no_text() -> None:
+    reader = Reader(FakeEngine(), policy=replace(DEFAULT_POLICY, least_evidence=0.8))
+    faint, clear, clear_at_first = paint("word", 0.7), paint("word", 0.9), paint("wordsmith", [0.9] * 5 + [0.6] * 4)
+    readings = reader.read_crops([faint, clear, clear_at_first], attention=True)
+    assert [reading.text for reading in readings] == ["", "word", "wordsmith"]
+    assert (readings[0].confidence, readings[0].characters) == (0, ())
+    assert readings[0].attention is not None
+    assert len(readings[0].attention) == 1, "the end's"
+    assert reader.read_crops([faint], lexicon=["word", "work"])[0].text == "word", "one of the words, in any case"
+    assert Reader(FakeEngine()).read_crops([faint])[0].text == "word"
 
 
 def test_a_bad_image_is_named(reader: Reader, tmp_path: Path) -> None:
