@@ -64,7 +64,7 @@ class Client:
         self._url = url.rstrip("/")
         self._patience_s = patience_s
         options: dict[str, Any] = {"timeout": Timeout(timeout_s), "maxsize": 16}
-        options["headers"] = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        options["headers"] = {"Authorization": f"Bearer {api_key.strip()}"} if api_key else {}
         proxy = urllib.request.getproxies().get(parts.scheme)
         if proxy and not urllib.request.proxy_bypass(parts.hostname):
             self._pool: PoolManager = ProxyManager(proxy, **options)

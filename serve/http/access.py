@@ -66,10 +66,8 @@ class Access:
             return
         problem = ProblemError(401, "unauthorized", "Send an API key of this server as 'Authorization: Bearer KEY'.")
         response = problem_response(problem, scope)
-        for scheme in (
-            "Bearer",
-            "Basic",
-        ):  # one header each: Chromium reads the first of a list only, and would not prompt
+        # One header each: Chromium reads the first of a list only, and would not prompt.
+        for scheme in ("Bearer", "Basic"):
             response.headers.append("WWW-Authenticate", f'{scheme} realm="str-app"')
         await response(scope, receive, send)
 
@@ -80,13 +78,15 @@ class Access:
 
 
 def _key_of(headers: Headers) -> bytes:
-    """The key that was sent; empty if there is none."""
-    scheme, _, value = headers.get("authorization", "").partition(" ")
+    """The key that was sent, without blanks around it; empty if there is none."""
+    scheme, _, value = headers.get("authorization", "").strip().partition(" ")
     if scheme.lower() == "bearer":
-        return value.strip().encode("latin-1")
-    if scheme.lower() == "basic":
+        key = value.encode("latin-1")
+    elif scheme.lower() == "basic":
         try:
-            return base64.b64decode(value).partition(b":")[2]
+            key = base64.b64decode(value).partition(b":")[2]
         except ValueError:
             return b""
-    return headers.get("x-api-key", "").encode("latin-1")
+    else:
+        key = headers.get("x-api-key", "").encode("latin-1")
+    return key.strip()

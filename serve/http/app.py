@@ -34,6 +34,7 @@ ROUTERS = [routes_v1.routes, routes_v2.routes]
 STATIC = Path(__file__).parent.parent / "static"
 # Browsers must revalidate, or the page of a new version would run scripts of the old one.
 REVALIDATE = {"Cache-Control": "no-cache"}
+UNAUTHORIZED = problems.documented({401: "The API key is missing or wrong."})
 NOT_READY = problems.documented({503: "Warming up, or stopping."})
 NOT_ALIVE = problems.documented({503: "The inference thread has ended."})
 
@@ -111,7 +112,7 @@ def create_app(settings: Settings | None = None, load: Callable[[], CanvasReader
     problems.install(app)
     metrics.ready.set_function(lambda: float(service.ready))
     for routes in ROUTERS:
-        app.include_router(routes(service))
+        app.include_router(routes(service), responses=UNAUTHORIZED if settings.api_keys_file else None)
     _add_operations(app, service)
     _add_pages(app)
     app.mount("/static", _Static(directory=STATIC), name="static")
@@ -150,10 +151,10 @@ class _Static(StaticFiles):
 
 
 def _add_pages(app: FastAPI) -> None:
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(STATIC / "index.html", headers=REVALIDATE)
 
-    @app.get("/docs", include_in_schema=False)
+    @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
     async def docs() -> FileResponse:
         return FileResponse(STATIC / "docs.html", headers=REVALIDATE)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 PROBLEMS = {
     400: "The multipart body or the JSON is malformed.",
-    401: "The API key is missing or wrong.",
     408: "The body took too long to arrive.",
     413: "The body is too large, or holds too many images or regions.",
     415: "Unsupported content type.",
@@ -143,7 +142,7 @@ def routes(service: Service) -> APIRouter:
 
             return await service.answer(request, readings_of(len(quads), rotate), read)
 
-    @router.get("/models", summary="The model in use", responses=problems.documented({401: PROBLEMS[401]}))
+    @router.get("/models", summary="The model in use")
     async def models() -> schema.Models:
         reader = service.batcher.reader
         return schema.Models(

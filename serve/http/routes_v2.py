@@ -121,8 +121,8 @@ def routes(service: Service) -> APIRouter:
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses=` of a route: errors in the protocol's own format, 401 included."""
-    return {status: {"description": http.HTTPStatus(status).phrase} for status in (401, *statuses)}
+    """`responses=` of a route: errors in the protocol's own format."""
+    return {status: {"description": http.HTTPStatus(status).phrase} for status in statuses}
 
 
 def _parsed(body: bytes, length: str | None, max_images: int) -> Inference:

@@ -21,7 +21,7 @@ from str_app.errors import StrAppError
 from str_app.serve.http.app import create_app
 from str_app.serve.http.connections import Connection
 from str_app.serve.http.service import Service
-from str_app.serve.operations.logs import log_config, logger
+from str_app.serve.operations.logs import configure_logging, logger
 from str_app.serve.settings import Settings
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def run(settings: Settings, load: Callable[[], CanvasReader] | None = None) -> N
     Raises:
         StrAppError: the address is not available, or startup failed; exceptions from loading the model pass through.
     """
+    configure_logging(settings.log_format, settings.log_level)
     # Bind and load before uvicorn starts, so that failures become one line and an exit code.
     listener = _listen(settings.host, settings.port)
     with listener:
@@ -101,7 +102,7 @@ def run(settings: Settings, load: Callable[[], CanvasReader] | None = None) -> N
                 metrics=service.metrics,
             ),
             ws="none",
-            log_config=log_config(settings.log_format, settings.log_level),
+            log_config=None,
             access_log=False,  # Telemetry logs requests
             server_header=False,
             proxy_headers=False,

@@ -76,7 +76,11 @@ class Service:
                 await asyncio.get_running_loop().run_in_executor(thread, self.batcher.reload)
             except Exception as error:
                 self.metrics.reloads.labels("failed").inc()
-                logger.error("reload failed, the old weights stay in use: %s", error)
+                logger.error(
+                    "reload of %s failed, the old weights stay in use: %s",
+                    self.settings.model,
+                    str(error) or type(error).__name__,
+                )
                 return
         self.metrics.reloads.labels("done").inc()
         self.metrics.model.info({"name": self.batcher.reader.name})

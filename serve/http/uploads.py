@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ T = TypeVar("T")
 Reserve = Callable[[int], None]
 MULTIPART, JSON = "multipart/form-data", "application/json"
 MAX_NAME_LENGTH = 255
+URL_SAFE_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
 class Upload(NamedTuple):
@@ -248,12 +248,16 @@ class Body:
 
 
 def from_base64(text: str) -> bytes | ImageError:
-    """Decode base64, with or without a `data:` URL prefix, or return the error of this image."""
+    """Decode base64, or return the error of this image.
+
+    Accepted as common encoders write it: in lines, in the URL-safe alphabet, without padding, after a `data:` prefix.
+    """
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        encoded = text.encode("ascii").translate(URL_SAFE_TO_STANDARD, delete=b" \t\r\n")
+        return base64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
+    except ValueError:
         return ImageError("bad_base64", "not base64")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging.config
 import multiprocessing
 import os
 import pickle
@@ -21,7 +20,7 @@ from str_app.errors import StrAppError
 from str_app.pipeline import CanvasReader, Description
 from str_app.reading import Reading
 from str_app.serve.inference.jobs import NICENESS
-from str_app.serve.operations.logs import log_config, logger
+from str_app.serve.operations.logs import configure_logging, logger
 from str_app.serve.operations.metrics import Usage
 from str_app.serve.settings import Settings
 from str_app.views import Canvas
@@ -216,7 +215,7 @@ def _run(connection: Connection, settings: Settings, threads: int) -> None:
     for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop, signal.SIG_IGN)
     os.nice(NICENESS)
-    logging.config.dictConfig(log_config(settings.log_format, settings.log_level))
+    configure_logging(settings.log_format, settings.log_level)
     from str_app.reader import Reader
 
     with suppress(EOFError, OSError):  # the server is gone

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
+import logging.config
+import sys
+import threading
 import time
 from typing import Any
 
@@ -39,18 +41,22 @@ class TextFormatter(logging.Formatter):
         return f"{super().format(record)} {fields}".rstrip()
 
 
-def log_config(log_format: str, level: str) -> dict[str, Any]:
-    """`logging.config` dictionary: the logs of this package and of uvicorn go to stderr in one format."""
-    formatter = JsonFormatter if log_format == "json" else TextFormatter
-    logger_config = {"handlers": ["stderr"], "level": level.upper(), "propagate": False}
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"lines": {"()": formatter}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
-        "loggers": {
-            "str_app.serve": logger_config,
-            # No warnings: every malformed request would write one.
-            "uvicorn": logger_config | {"level": "ERROR"},
-        },
-    }
+def configure_logging(log_format: str, level: str) -> None:
+    """Write all logs to stderr in one format: ours, warnings of anyone else, and exceptions that nobody caught."""
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"lines": {"()": JsonFormatter if log_format == "json" else TextFormatter}},
+            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
+            "root": {"handlers": ["stderr"], "level": "WARNING"},
+            "loggers": {
+                "str_app": {"level": level.upper()},
+                # No warnings: every malformed request would write one.
+                "uvicorn": {"level": "ERROR"},
+            },
+        }
+    )
+    logging.captureWarnings(True)
+    sys.excepthook = lambda *exception: logger.critical("uncaught exception", exc_info=exception)
+    threading.excepthook = lambda thread: logger.critical("uncaught exception", exc_info=thread.exc_value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -48,6 +49,28 @@ def test_each_way_to_send_each_key(guarded: TestClient) -> None:
         for sent in ({"headers": {"X-API-Key": key}}, {"auth": ("anyone", key)}):
             answer = guarded.post("/v1/recognize", files=parts("word"), **sent)
             assert answer.json()["results"][0]["text"] == "word"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"headers": {"X-API-Key": f" {KEYS['reader']}\t"}},
+        {"headers": {"Authorization": f"  Bearer   {KEYS['reader']} "}},
+        {"auth": ("anyone", f" {KEYS['reader']}\n")},
+    ],
+)
+def test_blanks_around_a_key_do_not_matter(guarded: TestClient, sent: dict) -> None:
+    assert guarded.get("/v1/models", **sent).status_code == 200
+
+
+def test_401_is_documented_where_keys_are_asked_for(guarded: TestClient, client: TestClient) -> None:
+    def documented(client: TestClient, **options: Any) -> set[str]:
+        paths = client.get("/openapi.json", **options).json()["paths"]
+        return {path for path, verbs in paths.items() for verb in verbs.values() if "401" in verb["responses"]}
+
+    with_keys = documented(guarded, headers={"X-API-Key": KEYS["reader"]})
+    assert {"/v1/recognize", "/v1/models", "/v2", "/v2/models/{name}/infer"} <= with_keys
+    assert documented(client) == set()
 
 
 WRONG = [

@@ -4,18 +4,21 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 from str_app.errors import StrAppError
 from str_app.models.checkpoint import CheckpointError
 from str_app.serve.http.app import create_app
-from str_app.serve.http.server import _listen, run
+from str_app.serve.http.server import Server, _listen, run
 from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, entered, parts, png, queued, serving, wait_until_ready
 from tests.serve.server_process import ServerProcess
@@ -54,15 +57,19 @@ def test_model_that_cannot_be_loaded_stops_the_start() -> None:
 
 
 @pytest.fixture
-def signals() -> Iterator[None]:
-    """Handlers as they were, after the test."""
+def restored() -> Iterator[None]:
+    """Handlers of signals, logs and exceptions are restored after the test."""
     kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    hooks, handlers = (sys.excepthook, threading.excepthook), logging.root.handlers[:]
     yield
     for number, handler in kept.items():
         signal.signal(number, handler)
+    sys.excepthook, threading.excepthook = hooks
+    logging.root.handlers[:] = handlers
+    logging.captureWarnings(False)
 
 
-@pytest.mark.usefixtures("signals")
+@pytest.mark.usefixtures("restored")
 def test_weights_that_cannot_be_loaded_are_an_error_before_anything_is_served(tmp_path: Path) -> None:
     # The command line makes one line and exit code 1 of these.
     damaged = tmp_path / "damaged.safetensors"
@@ -122,7 +129,46 @@ def test_weights_that_cannot_be_reloaded_change_nothing(reader: HeldReader, capl
             assert 'str_app_reloads_total{outcome="failed"} 1.0' in (await client.get("/metrics")).text
 
     asyncio.run(scenario())
-    assert "model.safetensors: cut short" in caplog.text
+    assert "reload of small failed, the old weights stay in use: model.safetensors: cut short" in caplog.text
+
+
+def test_the_last_sighup_is_never_lost() -> None:
+    """However many come while a reload runs: one more follows, which reads the newest file."""
+    begun, gate = [], asyncio.Event()
+
+    class SlowService:
+        async def reload(self) -> None:
+            begun.append(None)
+            await gate.wait()
+
+    async def scenario() -> None:
+        server = Server(uvicorn.Config(lambda scope: None), SlowService())  # type: ignore[arg-type]
+        for expected in (1, 1, 1):
+            server.handle_hangup(signal.SIGHUP, None)
+            await server.on_tick(1)
+            await asyncio.sleep(0)
+            assert len(begun) == expected
+        gate.set()
+        for _ in range(3):
+            await asyncio.sleep(0)
+            await server.on_tick(1)
+        assert len(begun) == 2
+
+    asyncio.run(scenario())
+
+
+def test_two_sighups_end_with_the_newest_file(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.write_text("old")
+    with ServerProcess(STR_APP_MODEL=str(model)) as server:
+        for name in ("newer", "newest"):
+            model.write_text(name)
+            server.process.send_signal(signal.SIGHUP)
+        server.wait(lambda: httpx.get(server.url + "/v1/models").json()["models"][0]["name"] == "newest")
+        model.unlink()
+        server.process.send_signal(signal.SIGHUP)
+        server.wait(lambda: server.shows('str_app_reloads_total{outcome="failed"} 1.0'))
+        assert any(f"reload of {model} failed" in line["message"] for line in server.logs)
 
 
 def test_sighup_reloads_while_requests_are_held(tmp_path: Path) -> None:
@@ -142,6 +188,7 @@ def test_sighup_reloads_while_requests_are_held(tmp_path: Path) -> None:
         assert server.status("/readyz") == 200
 
 
+@pytest.mark.usefixtures("restored")
 def test_taken_port_is_said_in_one_line(reader: HeldReader) -> None:
     with _listen("127.0.0.1", 0) as taken:
         taken.listen()

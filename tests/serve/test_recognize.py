@@ -10,8 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from str_app.errors import ImageError
 from str_app.inputs.images import load_image
 from str_app.reader import Reader
+from str_app.serve.http.uploads import from_base64
 from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, encoded, parts, png, warm_client
 from tests.str_app.fake_engine import FakeEngine, paint
@@ -39,6 +41,36 @@ def test_json_answers_as_multipart_does(client: TestClient) -> None:
     results = client.post("/v1/recognize", json={"images": images}).json()["results"]
     assert [(r["image"], r["text"]) for r in results] == [("one", "one"), ("images[1]", "two"), ("images[2]", "three")]
     assert results[0] == client.post("/v1/recognize", files=parts("one")).json()["results"][0]
+
+
+BASE64 = {
+    "standard": lambda data: base64.b64encode(data).decode(),
+    "lines of Python's encodebytes": lambda data: base64.encodebytes(data).decode(),
+    "lines of MIME": lambda data: base64.encodebytes(data).decode().replace("\n", "\r\n"),
+    "URL-safe": lambda data: base64.urlsafe_b64encode(data).decode(),
+    "no padding": lambda data: base64.urlsafe_b64encode(data).decode().rstrip("="),
+    "data URL": lambda data: "data:image/png;base64," + base64.b64encode(data).decode(),
+    "data URL without padding": lambda data: "data:image/png;base64," + base64.b64encode(data).decode().rstrip("="),
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/recognize", "/v2/models/fake/infer"])
+@pytest.mark.parametrize("written", BASE64)
+def test_base64_as_common_encoders_write_it(client: TestClient, path: str, written: str) -> None:
+    data = BASE64[written](png("word"))
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [data]}
+    response = client.post(path, json={"images": [{"data": data}], "inputs": [tensor]}).json()
+    text = response["results"][0]["text"] if "results" in response else response["outputs"][0]["data"][0]
+    assert text == "word"
+
+
+@pytest.mark.parametrize(
+    "data", ["a", "ab=c", "====", "abc*", "YWJj YWJ\x00", "aGk=aGk=", "\u00e9\u00e9\u00e9\u00e9", "data:,a"]
+)
+def test_anything_else_is_no_base64(data: str) -> None:
+    error = from_base64(data)
+    assert isinstance(error, ImageError)
+    assert error.code == "bad_base64"
 
 
 def test_bad_base64_spoils_no_other(client: TestClient) -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,6 +98,30 @@ def test_texts_are_logged_only_if_switched_on(reader: HeldReader, caplog: pytest
         client.post("/v1/recognize", files=[*parts("told"), ("images", ("bad", b"junk", "image/png"))])
     (record,) = [record for record in caplog.records if record.message == "request"]
     assert json.loads(JsonFormatter().format(record))["texts"] == ["told", None]
+
+
+LOGS_OF_ALL_KINDS = """
+import logging, threading, warnings
+from str_app.serve.operations.logs import configure_logging
+
+configure_logging("json", "info")
+logging.getLogger("str_app.engines").info("ours")
+logging.getLogger("asyncio").error("a library's")
+warnings.warn("a warning of\\ntwo lines", stacklevel=1)
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
+raise RuntimeError("nobody caught it")
+"""
+
+
+def test_every_line_is_json_whoever_logs() -> None:
+    process = subprocess.run([sys.executable, "-c", LOGS_OF_ALL_KINDS], capture_output=True, text=True, check=False)
+    lines = [json.loads(line) for line in process.stderr.splitlines()]
+    assert [line["level"] for line in lines] == ["info", "error", "warning", "critical", "critical"]
+    assert "ZeroDivisionError" in lines[3]["exception"]
+    assert "nobody caught it" in lines[4]["exception"]
+    assert process.returncode == 1
 
 
 def test_dashboard_asks_for_metrics_that_exist(client: TestClient) -> None:
