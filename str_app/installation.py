@@ -35,8 +35,8 @@ DEVELOPMENT = {"dev", "service-tests"}  # extras for work on the project itself,
 def inspect_installation() -> dict[str, Any]:
     """Findings as plain values, ready for JSON. `problems` lists, in words, what is required and does not work.
 
-    Sections: `versions` (None where not installed), `processor`, `kernels`, `weights` by model, `missing` (extra →
-    requirements that are not installed) and `problems`.
+    Sections: `versions` (None where not installed), `processor`, `kernels`, `weights` and `graphs` by model, `missing`
+    (extra → requirements that are not installed) and `problems`.
     """
     problems: list[str] = []
     versions: dict[str, str | None] = {"python": platform.python_version(), "str-app": _version("str-app")}
@@ -51,8 +51,11 @@ def inspect_installation() -> dict[str, Any]:
     findings: dict[str, Any] = {"versions": versions, "processor": _processor(versions["torch"])}
     if versions["torch"] is not None:
         findings["kernels"] = _kernels()
-    if versions["safetensors"] is not None:
+    if versions["safetensors"] is not None and versions["onnxruntime"] is not None:
         findings["weights"] = _weights(problems)
+        findings["graphs"] = _graphs(findings["weights"], problems)
+        if not findings["weights"]["small"] and not findings["graphs"]["small"]:
+            problems.append("neither weights nor exported graphs of `small` are there: install the package again")
     return findings | {"missing": _missing_extras(), "problems": problems}
 
 
@@ -133,9 +136,33 @@ def _weights(problems: list[str]) -> dict[str, Any]:
             read_header(path)
         except ValueError as error:
             problems.append(str(error))
-    if weights.get("small") is None:
-        problems.append("the weights of `small` are missing: install the package again")
     return weights
+
+
+def _graphs(weights: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Folder, bytes, precision of each preset's exported graphs, and the SHA-256 of the weights that they come from.
+
+    None for a preset without. Damaged graphs, and graphs of other weights than those beside them, are problems.
+    """
+    from str_app.engines.graph_folder import GraphError, graph_folder, has_graphs
+    from str_app.engines.onnx_engine import OnnxEngine
+
+    graphs: dict[str, Any] = {}
+    for name in weights:
+        folder = graph_folder(name)
+        graphs[name] = None
+        if not has_graphs(folder):
+            continue
+        try:
+            engine = OnnxEngine(folder, 1)
+        except GraphError as error:
+            problems.append(str(error))
+            continue
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        graphs[name] = {"path": str(folder), "bytes": size, "precision": engine.precision, "from": engine.source_sha256}
+        if weights[name] is not None and weights[name]["sha256"] != engine.source_sha256:
+            problems.append(f"{folder} was exported from other weights: run `str-app export {name} --overwrite`")
+    return graphs
 
 
 def _missing_extras() -> dict[str, list[str]]:

@@ -131,7 +131,7 @@ class CanvasPipeline(CanvasReader):
             # Noise is doubted, hence searched and looked at three times. Once is enough: searches of every size took
             # eight times as long as all the rest, and made the first readings no faster.
             self.read_canvases([noise])
-            for size in sizes:
+            for size in sizes if self.engine.caches_shapes else ():
                 self.read_canvases([noise] * size, beam=1)
 
     def read_canvases(

@@ -10,7 +10,7 @@ import typer
 def models(
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
-    """List the models: parameters, size of the weights if they are installed, and validation accuracy.
+    """List the models: parameters, sizes of weights and exported graphs if they are installed, and validation accuracy.
 
     Example: str-app models
     """
@@ -20,18 +20,21 @@ def models(
     if as_json:
         typer.echo(json.dumps(described, ensure_ascii=False, indent=2))
         return
-    typer.echo("| model | parameters | weights | accuracy |\n|---|---|---|---|")
+    typer.echo("| model | parameters | weights | graphs | accuracy |\n|---|---|---|---|---|")
     for entry in described:
-        size = f"{entry['bytes'] / 1e6:.1f} MB" if entry["weights"] else "none; train them with str-app train"
+        weights = f"{entry['bytes'] / 1e6:.1f} MB" if entry["weights"] else "none"
+        graphs = f"{entry['graphs_bytes'] / 1e6:.1f} MB, {entry['precision']}" if entry["graphs"] else "none"
         rows = entry["metrics"].get("validation", [])
         accuracy = ", ".join(f"{row['name']} {row['accuracy']:.1f} (n = {row['n']})" for row in rows) or "–"
-        typer.echo(f"| {entry['name']} | {entry['parameters'] / 1e6:.2f}M | {size} | {accuracy} |")
+        typer.echo(f"| {entry['name']} | {entry['parameters'] / 1e6:.2f}M | {weights} | {graphs} | {accuracy} |")
 
 
 def describe_models() -> list[dict[str, Any]]:
-    """One entry per preset: name, description, parameters, weights (the file or None), bytes, licence, source, charset
-    and metrics.
+    """One entry per preset: name, description, parameters, weights (the file or None), bytes, graphs (the folder or None),
+    graphs_bytes, precision (of the graphs), licence, source, charset and metrics.
     """
+    from str_app.engines.graph_folder import graph_folder, has_graphs
+    from str_app.engines.onnx_engine import OnnxEngine
     from str_app.models.checkpoint import read_header
     from str_app.models.presets import get_preset, list_models, weights_path
 
@@ -40,6 +43,10 @@ def describe_models() -> list[dict[str, Any]]:
         preset, path = get_preset(name), weights_path(name)
         installed = path.is_file()
         header = read_header(path) if installed else {}
+        folder = graph_folder(name)
+        engine = OnnxEngine(folder, 1) if has_graphs(folder) else None
+        if engine and not installed:
+            header = {"charset": engine.charset.characters, "info": engine.info}
         entries.append(
             {
                 "name": name,
@@ -47,6 +54,9 @@ def describe_models() -> list[dict[str, Any]]:
                 "parameters": preset.parameters,
                 "weights": str(path) if installed else None,
                 "bytes": path.stat().st_size if installed else 0,
+                "graphs": str(folder) if engine else None,
+                "graphs_bytes": sum(file.stat().st_size for file in folder.iterdir()) if engine else 0,
+                "precision": engine.precision if engine else None,
                 "licence": preset.licence,
                 "source": preset.source,
                 "charset": header.get("charset"),

@@ -51,6 +51,7 @@ class Engine(Protocol):
         max_length: most characters of one reading.
         info: the checkpoint's metadata; empty if there is none. `temperature` in it calibrates the logits, which the
             engine leaves as they are: see `str_app.decoding.scoring.Scorer`.
+        caches_shapes: whether the first batch of every shape takes longer than later ones.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Engine(Protocol):
     preprocessing: Preprocessing
     max_length: int
     info: Mapping[str, Any]
+    caches_shapes: bool
 
     def encode(self, canvases: npt.NDArray[np.uint8], widths: npt.NDArray[np.int64]) -> tuple[Memory, State]:
         """Encode a batch.

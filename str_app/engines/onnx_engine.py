@@ -54,6 +54,8 @@ class OnnxEngine:
         source_sha256: of the checkpoint that they were exported from.
     """
 
+    caches_shapes = False
+
     def __init__(self, folder: str | Path, threads: int | None = None) -> None:
         self.folder = Path(folder)
         self._threads = threads or usable_cores()

@@ -51,6 +51,8 @@ class TorchEngine:
             confidences differ by a thousandth in the mean, and do not depend on what is in the batch either.
     """
 
+    caches_shapes = True  # oneDNN's kernels and memory
+
     def __init__(
         self,
         model: Recognizer,

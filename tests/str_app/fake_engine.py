@@ -42,6 +42,7 @@ class FakeEngine:
 
     name = "fake"
     max_length = CELLS
+    caches_shapes = True
 
     def __init__(self) -> None:
         self.charset = Charset()
