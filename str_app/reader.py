@@ -55,7 +55,6 @@ class Reader(CanvasReader):
         batch_size: int = 32,
         prior: bool = True,
         blank: bool = True,
-        traced: bool = False,
         precision: Precision = "auto",
         engine: str = "auto",
         policy: SearchPolicy = DEFAULT_POLICY,
@@ -71,7 +70,6 @@ class Reader(CanvasReader):
             prior: prefer known words and numbers where the picture leaves a doubt; see `str_app.decoding.word_prior`.
             blank: return an empty text where the picture shows none; False: the best guess, however improbable. See
                 `SearchPolicy.least_evidence`.
-            traced: run the network as a graph that lets other Python threads run meanwhile; see `TorchEngine`.
             precision: `"int8"`, `"bf16"`, `"fp32"`, or `"auto"`: that of the exported graphs where there are any, with
                 torch bf16 where the processor has instructions for it, which halves the time there. fp32 gives the same
                 probabilities on every machine.
@@ -87,7 +85,7 @@ class Reader(CanvasReader):
 
         if not blank:
             policy = replace(policy, least_evidence=0.0)
-        loaded = load_engine(model, engine, EngineOptions(device, threads, traced, precision))
+        loaded = load_engine(model, engine, EngineOptions(device, threads, precision))
         return cls(loaded, batch_size, WordPrior.released() if prior else None, policy)
 
     @property

@@ -229,7 +229,6 @@ def _run(connection: Connection, settings: Settings, threads: int) -> None:
                 blank=settings.blank,
                 engine=settings.engine,
                 precision=settings.precision,
-                traced=True,
             )
         except Exception as error:
             connection.send(_picklable(error))

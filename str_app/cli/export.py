@@ -37,7 +37,7 @@ def export(
     fonts: options.Fonts = None,
     val: Annotated[
         list[Path] | None,
-        typer.Option(help="LMDB or folder on which to calibrate confidences anew; repeatable. Default: as they are."),
+        typer.Option(help="LMDB or folder on which to calibrate and score the graphs; repeatable. Default: neither."),
     ] = None,
     single_file: Annotated[
         bool, typer.Option("--single-file", help="Also write greedy.onnx: the whole of greedy decoding in one graph.")

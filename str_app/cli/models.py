@@ -30,8 +30,10 @@ def models(
 
 
 def describe_models() -> list[dict[str, Any]]:
-    """One entry per preset: name, description, parameters, weights (the file or None), bytes, graphs (the folder or None),
-    graphs_bytes, precision (of the graphs), licence, source, charset and metrics.
+    """One entry per preset.
+
+    name, description, parameters, weights (the file or None), bytes, graphs (the folder or None), graphs_bytes,
+    precision (of the graphs), licence, source, charset and metrics, of the graphs if there are any.
     """
     from str_app.engines.graph_folder import graph_folder, has_graphs
     from str_app.engines.onnx_engine import OnnxEngine
@@ -45,7 +47,7 @@ def describe_models() -> list[dict[str, Any]]:
         header = read_header(path) if installed else {}
         folder = graph_folder(name)
         engine = OnnxEngine(folder, 1) if has_graphs(folder) else None
-        if engine and not installed:
+        if engine:
             header = {"charset": engine.charset.characters, "info": engine.info}
         entries.append(
             {

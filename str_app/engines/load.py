@@ -31,7 +31,6 @@ class EngineOptions:
     Attributes:
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, …
         threads: CPU threads, with torch a setting of the whole process; None: the engine's own choice.
-        traced: see `TorchEngine`.
         precision: `"int8"` of exported graphs; `"bf16"` or `"fp32"` of torch's backbone or of exported graphs. `"auto"`
             is that of the graphs where there are any; with torch bfloat16 on a CPU that has instructions for it, where
             it takes half the time, else float32.
@@ -39,7 +38,6 @@ class EngineOptions:
 
     device: str = "cpu"
     threads: int | None = None
-    traced: bool = False
     precision: Precision = "auto"
 
 
@@ -127,7 +125,7 @@ def _load_torch(model: str | Path, options: EngineOptions) -> Engine:
         raise StrAppError(f"device {device!r}: torch {torch.__version__} sees no CUDA device here; use --device cpu")
     network, info = load_checkpoint(path)
     info = {"name": path.stem, **info}
-    return make_engine(network, info, device, traced=options.traced, precision=options.precision)
+    return make_engine(network, info, device, precision=options.precision)
 
 
 # Engines by name: from a model and options. A new one is a line here; see docs/extending.md.
@@ -143,7 +141,6 @@ def make_engine(
     info: Mapping[str, Any] | None = None,
     device: str = "cpu",
     *,
-    traced: bool = False,
     precision: Precision = "auto",
 ) -> TorchEngine:
     """A torch engine for a network in memory; see `EngineOptions`."""
@@ -153,7 +150,7 @@ def make_engine(
 
     target = torch.device(device)
     resolved = resolve_precision(precision, target.type == "cpu" and has_bf16(target))
-    return TorchEngine(model, info, target, traced=traced, precision=resolved)
+    return TorchEngine(model, info, target, precision=resolved)
 
 
 def checkpoint_file(model: str | Path) -> Path:

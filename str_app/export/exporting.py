@@ -17,13 +17,16 @@ import onnx
 from onnx import helper
 
 from str_app.datasets.sample import Source
+from str_app.decoding.word_prior import WordPrior
 from str_app.engines.graph_folder import ENCODER, FORMAT, GREEDY, METADATA_KEY, STEP
 from str_app.engines.onnx_engine import OnnxEngine
 from str_app.errors import StrAppError
+from str_app.evaluation.protocol import evaluate_source
 from str_app.export.graphs import make_graphs
 from str_app.export.greedy_graph import make_greedy_graph
 from str_app.export.int8 import quantize_encoder, quantize_step
 from str_app.models.checkpoint import load_checkpoint
+from str_app.reader import Reader
 from str_app.training.calibration import fit_temperature
 
 
@@ -44,8 +47,8 @@ def export_model(
         out: the folder; it appears when it is whole.
         precision: of weights and convolutions.
         calibration: for int8, crops uint8 (H, W, 3) RGB that show the range of every layer.
-        validation: labelled crops, on which the confidences of these graphs are calibrated; by default the checkpoint's
-            temperature is kept.
+        validation: labelled crops, on which these graphs are calibrated and scored; by default temperature and scores
+            are the checkpoint's.
         single_file: also write `greedy.onnx`; see `make_greedy_graph`.
         overwrite: replace a folder of graphs.
 
@@ -79,6 +82,10 @@ def export_model(
         _save(folder, header, {ENCODER: encoder, STEP: step})
         if validation:
             header["info"]["temperature"] = fit_temperature(OnnxEngine(folder), validation)
+            _save(folder, header, {ENCODER: encoder, STEP: step})
+            reader = Reader(OnnxEngine(folder), batch_size=64, prior=WordPrior.released())
+            scores = [evaluate_source(reader, source).score().as_json() for source in validation]
+            header["info"]["metrics"] = {"validation": scores}
             _save(folder, header, {ENCODER: encoder, STEP: step})
         if single_file:
             _save(folder, header, {GREEDY: make_greedy_graph(encoder, step, header)})

@@ -118,9 +118,9 @@ def test_train_needs_out() -> None:
 
 def test_models_names_sizes_and_scores() -> None:
     lines = run("models").stdout.splitlines()
-    assert lines[0] == "| model | parameters | weights | accuracy |"
+    assert lines[0] == "| model | parameters | weights | graphs | accuracy |"
     assert "IIIT5K_train" in next(line for line in lines if line.startswith("| small "))
-    assert "train them with str-app train" in next(line for line in lines if line.startswith("| base "))
+    assert "| none | none |" in next(line for line in lines if line.startswith("| base "))
 
 
 def test_bench_gates_quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,6 @@ def exported(model: Recognizer, folder: Path, precision: Literal["int8", "fp32"]
 # One line for each way to run a network; each must read as the first one does.
 ENGINES: dict[str, Callable[[Recognizer, Path], Engine]] = {
     "torch": lambda model, _: TorchEngine(model, INFO),
-    "torch, traced": lambda model, _: TorchEngine(model, INFO, traced=True),
     "torch, bf16": lambda model, _: TorchEngine(model, INFO, precision="bf16"),
     "onnx, fp32": lambda model, folder: exported(model, folder, "fp32"),
     "onnx, int8": lambda model, folder: exported(model, folder, "int8"),

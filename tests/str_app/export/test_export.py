@@ -28,6 +28,7 @@ from str_app.models.checkpoint import save_checkpoint
 from str_app.models.presets import weights_path
 from str_app.reader import Reader
 from tests.str_app.engines.test_contract import batch
+from tests.str_app.engines.test_torch_engine import recognizer
 from tests.tiny_recognizer import tiny_recognizer
 
 CHARSET = "aäöüßあ9-"
@@ -76,6 +77,25 @@ def test_a_checkpoint_of_any_charset_reads_the_same(checkpoint: Path, tmp_path: 
     np.testing.assert_allclose(
         [reading.confidence for reading in by_graphs], [reading.confidence for reading in by_torch], atol=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"refine": "none", "attention": "1d"},
+        {"refine": "add", "attention": "2d"},
+        {"refine": "mul", "fpn": True, "positional_glimpse": True},
+    ],
+)
+def test_every_architecture_reads_the_same(choices: dict[str, object], tmp_path: Path) -> None:
+    model = recognizer(0, **choices)
+    save_checkpoint(tmp_path / "tiny.safetensors", model)
+    by_graphs = export_model(tmp_path / "tiny.safetensors", tmp_path / "tiny.onnx", precision="fp32")
+    by_torch = TorchEngine(model)
+    for size, width in ((1, 48), (4, 128)):
+        given = batch(size, width, seed=width)
+        expected = by_torch.decode_greedy(*by_torch.encode(*given)).logits
+        np.testing.assert_allclose(by_graphs.decode_greedy(*by_graphs.encode(*given)).logits, expected, atol=1e-4)
 
 
 def test_one_graph_decodes_greedily(graphs: Path) -> None:
@@ -225,6 +245,8 @@ class TestCommand:
         assert f"{folder}: mine in int8, 0.1 MB, temperature" in shown.replace("\n", "")
         engine = OnnxEngine(folder)
         assert engine.info["temperature"] != 1.7, "confidences are calibrated on --val"
+        (score,) = engine.info["metrics"]["validation"]
+        assert score["n"] == 4
         assert sorted(path.name for path in folder.iterdir()) == [ENCODER, STEP]
         assert not list(folder.parent.glob(".*")), "no temporary folder is left"
 
