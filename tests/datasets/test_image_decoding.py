@@ -88,3 +88,36 @@ def test_cut_short_is_an_error(image_format: str, kept: float) -> None:
 def test_other_bytes_are_an_error() -> None:
     with pytest.raises(DataError, match="not an image"):
         decode_image(b"<html>no such page</html>")
+
+
+JPEGS = {
+    "baseline": {},
+    "no subsampling": {"subsampling": 0, "quality": 100},
+    "own Huffman tables": {"optimize": True},
+    "progressive": {"progressive": True},
+    "restart markers": {"restart_marker_rows": 1},
+}
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_of_a_jpeg_only_the_end_marker_may_be_missing(kind: str) -> None:
+    """Wherever it is cut: what is read is what the whole file reads, or an error."""
+    jpeg = encoded(picture(height=24, width=32), "JPEG", **JPEGS[kind])
+    whole = decode_image(jpeg)
+    read = []
+    for missing in range(1, len(jpeg)):
+        try:
+            pixels = decode_image(jpeg[:-missing])
+        except DataError:
+            continue
+        assert np.array_equal(pixels, whole), f"{missing} bytes were missing"
+        read.append(missing)
+    assert read[:2] == [1, 2]
+    assert len(read) <= 3, "the last byte may have had padding only"
+
+
+def test_a_jpeg_without_its_end_marker_keeps_its_rotation() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    jpeg = encoded(picture(height=24, width=32), "JPEG", exif=exif)
+    assert np.array_equal(decode_image(jpeg[:-2]), decode_image(jpeg))

@@ -64,6 +64,12 @@ def test_a_path_is_read_whatever_its_ending(tmp_path: Path) -> None:
     assert_dark_stroke_on_light(load_image(str(path)))
 
 
+def test_a_jpeg_may_lack_its_end_marker() -> None:
+    jpeg = encoded(Image.effect_noise((60, 40), 50), "JPEG")
+    assert np.array_equal(load_image(jpeg[:-2]), load_image(jpeg))
+    assert code_of(jpeg[:-12]) == "truncated"
+
+
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(image_format: str, orientation: int) -> None:
