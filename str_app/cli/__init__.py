@@ -87,8 +87,13 @@ def build_app(debug: bool = False) -> typer.Typer:
         app.command(name)(_guarded(verb, debug))
     benches = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     benches.command("limits")(_guarded(bench.limits, debug))
+    benches.command("engines")(_guarded(bench.engines, debug))
     benches.command("gates")(_guarded(bench.gates, debug))
-    app.add_typer(benches, name="bench", help="Measure the limits of a model, and the speed of the gate layers.")
+    app.add_typer(
+        benches,
+        name="bench",
+        help="Measure a model's limits, and the speed of engines and gate layers.",
+    )
     return app
 
 
