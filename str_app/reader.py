@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ from str_app.views import Canvas, merge, views_of
 class Reader(CanvasReader):
     """Reads words in crops. Safe to share among threads: no call changes it.
 
+    A forked child reads with one thread. A reader from `load` pickles as the arguments of `load`: another process loads
+    the model from the same file.
+
     Args:
         engine: runs the network.
         batch_size: most crops in one batch. A batch has crops of one canvas width and one of a few sizes, because
@@ -43,6 +46,7 @@ class Reader(CanvasReader):
         policy: SearchPolicy = DEFAULT_POLICY,
     ) -> None:
         self._pipeline = CanvasPipeline(engine, batch_size, prior, policy)
+        self._load_again: Callable[[], Reader] | None = None
         super().__init__(self._pipeline.description)
 
     @classmethod
@@ -82,11 +86,27 @@ class Reader(CanvasReader):
         """
         from str_app.decoding.word_prior import WordPrior
         from str_app.engines.load import EngineOptions, load_engine
+        from str_app.models.presets import list_models
 
         if not blank:
             policy = replace(policy, least_evidence=0.0)
         loaded = load_engine(model, engine, EngineOptions(device, threads, precision))
-        return cls(loaded, batch_size, WordPrior.released() if prior else None, policy)
+        reader = cls(loaded, batch_size, WordPrior.released() if prior else None, policy)
+        reader._load_again = partial(
+            cls.load,
+            str(model) if str(model) in list_models() else Path(model).absolute(),
+            device=device,
+            threads=threads,
+            batch_size=batch_size,
+            prior=prior,
+            precision=precision,
+            engine=engine,
+            policy=policy,
+        )
+        return reader
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        return (self._load_again, ()) if self._load_again else super().__reduce_ex__(protocol)
 
     @property
     def engine(self) -> Engine:

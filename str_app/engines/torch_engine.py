@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -19,6 +20,10 @@ from str_app.models.kernels.convolution import uses_compiled
 from str_app.models.recognizer import Recognizer
 
 logger = logging.getLogger(__name__)
+
+if hasattr(os, "register_at_fork"):
+    # OpenMP's threads do not exist in a forked child, which would wait for them for ever.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 class TorchEngine:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -19,6 +23,7 @@ from str_app.buckets import bucket_sizes, split_into_buckets
 from str_app.decoding.character_boxes import character_boxes
 from str_app.errors import ImageError, StrAppError
 from str_app.models.charset import PRINTABLE_94
+from str_app.models.presets import weights_path
 from str_app.policy import DEFAULT_POLICY
 from str_app.reader import Reader
 from tests.str_app.fake_engine import CELLS, FakeEngine, paint
@@ -212,3 +217,47 @@ def test_a_real_network_reads_the_same_in_any_batch() -> None:
     assert [character.confidence for reading in together for character in reading.characters] == pytest.approx(
         confidences, rel=1e-3
     )
+
+
+FORK = """
+import os
+from str_app import Reader
+
+reader = Reader.load("small", engine=ENGINE, threads=2, precision=PRECISION)
+image = "samples/images/01.jpg"
+(reading,) = reader.recognize(image)
+child = os.fork()
+if child == 0:
+    os._exit(0 if reader.recognize(image)[0].text == reading.text else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.parametrize(("engine", "precision"), [("torch", "fp32"), ("auto", "auto")])
+def test_a_forked_child_reads_too(engine: str, precision: str) -> None:
+    program = FORK.replace("ENGINE", repr(engine)).replace("PRECISION", repr(precision))
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=60)
+
+
+@pytest.mark.parametrize("engine", ["torch", "auto"])
+def test_a_reader_pickles_by_the_path_of_its_model(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = Path("samples/images/01.jpg").absolute()
+    weights = tmp_path / "own.safetensors"
+    weights.write_bytes(weights_path("small").read_bytes())
+    policy = replace(DEFAULT_POLICY, beam=3)
+    for model in ("small", weights):
+        reader = Reader.load(model, engine=engine, threads=1, batch_size=7, prior=False, policy=policy)
+        pickled = pickle.dumps(reader)
+        assert len(pickled) < 10_000
+        monkeypatch.chdir(tmp_path)
+        copy = pickle.loads(pickled)
+        monkeypatch.undo()
+        assert (copy.batch_size, copy.prior, copy.policy) == (7, None, policy)
+        assert copy.recognize(image) == reader.recognize(image)
+    weights.unlink()
+    with pytest.raises(StrAppError, match=r"own\.safetensors"):
+        pickle.loads(pickled)
