@@ -161,7 +161,9 @@ class RefinedLSTM(_RefinedLayer):
     `feature="linear"` adds `weight_feature_l{k}` (hidden_size, input size of layer k), with `_reverse` for the second
     direction.
 
-    Under autocast the GEMM over all steps runs in the lower precision, the recurrence in that of the weights.
+    Under autocast the GEMM over all steps runs in the lower precision, the recurrence in that of the weights, which is
+    that of the outputs too; those of `nn.LSTM` are in the lower one. torch.export takes a dynamic batch size, but, as
+    with `nn.LSTM`, no dynamic length.
 
     Args:
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional: as for `nn.LSTM`.
@@ -171,8 +173,8 @@ class RefinedLSTM(_RefinedLayer):
         squash: deprecated name of `activation`.
         fused: run each layer as one autograd function, where a kernel can take the tensors: compiled C++ on the CPU
             (`python -m str_app.models.kernels` builds it), Triton on a GPU. Otherwise, or with False, a loop over the
-            steps runs, which is slower, gives the same values and gradients, and has second derivatives, forward-mode
-            derivatives and torch.func transforms.
+            steps runs, which is slower, gives the same values and gradients, and has second derivatives and
+            forward-mode derivatives. torch.func transforms always run the loop.
 
     Raises:
         ValueError: unknown choice or gate; `feature="identity"` where a layer's input size is not hidden_size;

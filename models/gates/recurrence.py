@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ def run_recurrence(
     if bias_ih is not None and bias_hh is not None and unit.name != "GRU":  # a GRU's reset gate multiplies its bias_hh
         bias_ih, bias_hh = bias_ih + bias_hh, None
     projected, feature = _map_inputs(gate, data, weights, bias_ih, fused)
-    with torch.autocast(data.device.type, enabled=False):
+    with _full_precision(data.device.type):
         dtype = weight_hh.dtype
         projected = projected.to(dtype)
         feature = None if feature is None else feature.to(dtype)
@@ -70,6 +71,11 @@ def run_recurrence(
         return output, tuple(last)
 
 
+def _full_precision(device: str) -> AbstractContextManager[object]:
+    """Autocast off, on devices that have it; meta has not."""
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+
+
 def _map_inputs(
     gate: RefinedGate, data: Tensor, weights: Mapping[str, Tensor | None], bias_ih: Tensor | None, fused: bool
 ) -> tuple[Tensor, Tensor | None]:
@@ -80,10 +86,8 @@ def _map_inputs(
     """
     weight_ih, weight_feature = weights["weight_ih"], weights["weight_feature"]
     assert weight_ih is not None
-    library = None
-    if fused and not torch.is_autocast_enabled(data.device.type):
-        library = compiled_library(len(data), data, *weights.values())
-    if library is None:
+    library = compiled_library(len(data), data, *weights.values()) if fused else None
+    if library is None or torch.is_autocast_enabled(data.device.type):
         return F.linear(data, weight_ih, bias_ih), gate.map_feature(data, weight_feature)
     projected = CompiledLinear.apply(data, weight_ih, bias_ih, False, library)
     if weight_feature is None:

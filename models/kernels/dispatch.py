@@ -34,11 +34,13 @@ def can_take(device: str, dtypes: Sequence[torch.dtype], tensors: Sequence[Tenso
     """Whether a kernel may access the memory of these tensors directly.
 
     True for plain tensors and parameters on `device` that share one of `dtypes`, outside `torch_operations_only` and
-    dispatch modes. None entries are ignored; the first tensor must not be None.
+    dispatch modes and torch.func transforms. None entries are ignored; the first tensor must not be None.
     """
     present = [tensor for tensor in tensors if tensor is not None]
     dtype = present[0].dtype
     if dtype not in dtypes or not _kernels_enabled.get() or _get_current_dispatch_mode() is not None:
+        return False
+    if torch._C._are_functorch_transforms_active():
         return False
     return all(
         type(tensor) in (Tensor, nn.Parameter) and tensor.dtype == dtype and tensor.device.type == device

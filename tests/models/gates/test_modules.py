@@ -89,6 +89,16 @@ def test_exports_with_a_dynamic_batch(kind, refine):
     torch.testing.assert_close(exported.module()(x), layer(x))
 
 
+@pytest.mark.parametrize("kind", [nn.LSTM, RefinedLSTM])
+def test_a_dynamic_length_is_not_exported_as_with_torchs(kind):
+    with pytest.raises(torch._dynamo.exc.UserError, match=r"Constraints violated \(length\)"):
+        torch.export.export(
+            kind(3, 4, batch_first=True).eval(),
+            (torch.randn(2, 5, 3),),
+            dynamic_shapes=({1: torch.export.Dim("length", min=2, max=64)},),
+        )
+
+
 @pytest.mark.parametrize("refine", ["none", "mul", "ur"])
 @pytest.mark.parametrize("kind", CELLS)
 def test_a_cell_takes_one_example_or_a_batch(kind, refine):

@@ -143,6 +143,33 @@ def test_forward_mode_and_function_transforms_by_the_plain_loop(path, kind, refi
 
 
 @pytest.mark.parametrize("kind", LAYERS)
+def test_function_transforms_of_fused_layers(path, kind):
+    torch.manual_seed(11)
+    layer = kind(3, 4, bidirectional=True, dtype=torch.float64)
+    x = torch.randn(6, 4, 3, dtype=torch.float64)
+    parameters = dict(layer.named_parameters())
+
+    def loss(parameters, x):
+        return torch.func.functional_call(layer, parameters, (x,))[0].square().sum()
+
+    gradients = torch.func.grad(loss)(parameters, x)
+    per_sequence = torch.func.vmap(torch.func.grad(loss), (None, 1))(parameters, x)
+    expected = torch.autograd.grad(loss(parameters, x), list(parameters.values()))
+    for name, gradient in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(gradients[name], gradient)
+        torch.testing.assert_close(per_sequence[name].sum(0), gradient)
+
+
+@pytest.mark.parametrize("refine", ["none", "add", "mul", "ur"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_shapes_without_values_on_the_meta_device(path, kind, refine):
+    layer = kind(3, 4, bidirectional=True, refine=refine, device="meta")
+    output, state = layer(torch.empty(6, 4, 3, device="meta"))
+    assert (output.shape, output.device.type) == ((6, 4, 8), "meta")
+    assert as_tuple(state)[0].shape == (2, 4, 4)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
 def test_hooks_see_the_gradients(path, kind):
     torch.manual_seed(10)
     layer = kind(3, 4, dtype=torch.float64)
