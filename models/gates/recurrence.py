@@ -17,14 +17,11 @@ from str_app.models.kernels.recurrence import (
     ADD,
     MUL,
     NONE,
-    GRUSteps,
-    LSTMSteps,
-    MGUSteps,
+    RecurrentSteps,
     compiled_library,
     find_steps,
 )
 
-_STEPS: dict[str, type[torch.autograd.Function]] = {"LSTM": LSTMSteps, "GRU": GRUSteps, "MGU": MGUSteps}
 _JOINS = {"none": NONE, "add": ADD, "mul": MUL}
 
 
@@ -60,14 +57,15 @@ def run_recurrence(
         projected = projected.to(dtype)
         feature = None if feature is None else feature.to(dtype)
         initial = tuple(state.to(dtype) for state in initial)
-        biases = (bias_hh,) if unit.name == "GRU" else ()
-        inputs = (projected, weight_hh, *biases, feature, *initial)
-        run_steps = find_steps(len(data), *inputs) if fused else None
+        inputs = (projected, weight_hh, bias_hh, feature)
+        run_steps = find_steps(len(data), *inputs, *initial) if fused else None
         if run_steps is None:
             return plain_loop(unit, gate, projected, feature, sizes, initial, weight_hh, bias_hh, reverse)
         joins = [_JOINS[gate.refine] if gate.refines(name) else NONE for name in unit.gates]
-        needs_backward = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-        output, *last = _STEPS[unit.name].apply(*inputs, sizes, reverse, joins, needs_backward, run_steps)
+        needs_backward = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*inputs, *initial))
+        output, *last = RecurrentSteps.apply(
+            unit.name.lower(), *inputs, sizes, reverse, joins, needs_backward, run_steps, *initial
+        )
         return output, tuple(last)
 
 

@@ -1,7 +1,7 @@
-"""A whole sequence through one recurrent layer and direction, as one autograd function for each unit.
+"""A whole sequence through one recurrent layer and direction, as one autograd function.
 
-Each function allocates what the steps read and write, runs all steps by compiled C++ (CPU) or Triton (GPU), and
-computes the weights' gradients by one GEMM over all steps. Only first derivatives in reverse mode.
+It allocates what the steps read and write, runs all steps by compiled C++ (CPU) or Triton (GPU), and computes the
+weights' gradients by one GEMM over all steps. Only first derivatives in reverse mode.
 
 Rows are packed as in PackedSequence: `sizes[t]` rows belong to step t, sequences sorted by length; N is the sum of
 sizes, B the largest. A padded batch is the case of equal sizes. `joins` has one code for each of the unit's gates: how
@@ -102,153 +102,68 @@ def _contiguous(*tensors: Tensor | None) -> list[Any]:
     return [None if tensor is None else tensor.contiguous() for tensor in tensors]
 
 
-class LSTMSteps(torch.autograd.Function):
-    """All steps of an LSTM.
+# What the forward pass keeps of every step, (N, H) each, for the backward pass.
+_KEPT = {"lstm": ("h_{t-1}", "c_{t-1}", "tanh c_t"), "gru": ("h_{t-1}", "U h_{t-1} + b_hh"), "mgu": ("h_{t-1}",)}
 
-    Arguments of `apply`: pre-activations (N, 4 H) = W_ih x + b_ih + b_hh, which are overwritten; weight_hh (4 H, H);
-    feature (N, H) or None; h_0, c_0 (B, H); sizes; reverse; joins of the input, forget and output gates; whether a
-    backward pass may follow; what runs the steps. Result: outputs (N, H), h_n, c_n (B, H).
+
+class RecurrentSteps(torch.autograd.Function):
+    """All steps of an LSTM, GRU or MGU.
+
+    Arguments of `apply`: "lstm", "gru" or "mgu"; pre-activations (N, blocks × H) = W_ih x + b_ih, which are
+    overwritten; weight_hh (blocks × H, H); bias_hh (3 H,) of a GRU, whose reset gate multiplies it, else None: other
+    units add it to the pre-activations; feature (N, H) or None; sizes; reverse; joins of the unit's gates; whether a
+    backward pass may follow; what runs the steps; the initial states (B, H). Result: outputs (N, H) and last
+    states (B, H).
     """
 
     @staticmethod
     def forward(
         ctx: Any,
-        acts: Tensor,
-        weight_hh: Tensor,
-        feature: Tensor | None,
-        h_0: Tensor,
-        c_0: Tensor,
-        sizes: Sequence[int],
-        reverse: bool,
-        joins: Sequence[int],
-        needs_backward: bool,
-        run: RunSteps,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        feature, acts = _contiguous(feature, acts)
-        output = acts.new_empty(len(acts), h_0.shape[1])
-        h, c = _copy(h_0), _copy(c_0)
-        # h_{t-1}, c_{t-1} and tanh(c_t) of every step
-        before_h, before_c, tanh_c = (torch.empty_like(output) if needs_backward else None for _ in range(3))
-        arrays = weight_hh.contiguous(), feature, acts, h, c, output, before_h, before_c, tanh_c
-        run("lstm_forward", joins, sizes, reverse, arrays)
-        if needs_backward:
-            ctx.save_for_backward(weight_hh, feature, acts, before_h, before_c, tanh_c)
-            ctx.arguments = joins, sizes, reverse
-            ctx.run = run
-        return output, h, c
-
-    @staticmethod
-    @first_derivative_only
-    def backward(ctx: Any, d_output: Tensor, d_h: Tensor, d_c: Tensor) -> tuple[Tensor | None, ...]:
-        weight_hh, feature, acts, before_h, before_c, tanh_c = _contiguous(*ctx.saved_tensors)
-        d_acts = torch.empty_like(acts)
-        d_feature = None if feature is None else torch.empty_like(feature)
-        d_h, d_c = _copy(d_h), _copy(d_c)
-        arrays = (
-            *(weight_hh, feature, acts, before_c, tanh_c),
-            *(d_output.contiguous(), d_h, d_c, d_acts, d_feature),
-        )
-        ctx.run("lstm_backward", *ctx.arguments, arrays)
-        d_weight = matmul(d_acts.t(), before_h) if ctx.needs_input_grad[1] else None
-        return d_acts, d_weight, d_feature, d_h, d_c, None, None, None, None, None
-
-
-class GRUSteps(torch.autograd.Function):
-    """All steps of a GRU.
-
-    Arguments of `apply`: projections (N, 3 H) = W_ih x + b_ih, which are overwritten; weight_hh (3 H, H); bias_hh
-    (3 H,) or None; feature (N, H) or None; h_0 (B, H); sizes; reverse; joins of the reset and update gates; whether a
-    backward pass may follow; what runs the steps. Result: outputs (N, H), h_n (B, H).
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
+        unit: str,
         acts: Tensor,
         weight_hh: Tensor,
         bias_hh: Tensor | None,
         feature: Tensor | None,
-        h_0: Tensor,
         sizes: Sequence[int],
         reverse: bool,
         joins: Sequence[int],
         needs_backward: bool,
         run: RunSteps,
-    ) -> tuple[Tensor, Tensor]:
-        bias_hh, feature, acts = _contiguous(bias_hh, feature, acts)
-        output = acts.new_empty(len(acts), h_0.shape[1])
-        h = _copy(h_0)
-        # h_{t-1}, and the candidate's U h_{t-1} + b_hh of every step
-        before_h, candidate_hh = (torch.empty_like(output) if needs_backward else None for _ in range(2))
-        arrays = weight_hh.contiguous(), bias_hh, feature, acts, h, output, before_h, candidate_hh
-        run("gru_forward", joins, sizes, reverse, arrays)
-        if needs_backward:
-            ctx.save_for_backward(weight_hh, feature, acts, before_h, candidate_hh)
-            ctx.arguments = joins, sizes, reverse
-            ctx.run = run
-        return output, h
-
-    @staticmethod
-    @first_derivative_only
-    def backward(ctx: Any, d_output: Tensor, d_h: Tensor) -> tuple[Tensor | None, ...]:
-        weight_hh, feature, acts, before_h, candidate_hh = _contiguous(*ctx.saved_tensors)
-        d_acts = torch.empty_like(acts)  # with respect to W_ih x + b_ih
-        d_product = torch.empty_like(acts)  # with respect to U h + b_hh: differs in the candidate's block
-        d_feature = None if feature is None else torch.empty_like(feature)
-        d_h = _copy(d_h)
-        arrays = (
-            *(weight_hh, feature, acts, before_h, candidate_hh),
-            *(d_output.contiguous(), d_h, d_acts, d_product, d_feature),
-        )
-        ctx.run("gru_backward", *ctx.arguments, arrays)
-        d_weight = matmul(d_product.t(), before_h) if ctx.needs_input_grad[1] else None
-        d_bias = d_product.sum(0) if ctx.needs_input_grad[2] else None
-        return d_acts, d_weight, d_bias, d_feature, d_h, None, None, None, None, None
-
-
-class MGUSteps(torch.autograd.Function):
-    """All steps of an MGU: two GEMMs a step, because U's input waits for the gate.
-
-    Arguments of `apply`: pre-activations (N, 2 H) = W_ih x + b_ih + b_hh, which are overwritten; weight_hh (2 H, H);
-    feature (N, H) or None; h_0 (B, H); sizes; reverse; join of the forget gate; whether a backward pass may follow;
-    what runs the steps. Result: outputs (N, H), h_n (B, H).
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        acts: Tensor,
-        weight_hh: Tensor,
-        feature: Tensor | None,
-        h_0: Tensor,
-        sizes: Sequence[int],
-        reverse: bool,
-        joins: Sequence[int],
-        needs_backward: bool,
-        run: RunSteps,
-    ) -> tuple[Tensor, Tensor]:
+        *initial: Tensor,
+    ) -> tuple[Tensor, ...]:
         feature, acts = _contiguous(feature, acts)
-        output = acts.new_empty(len(acts), h_0.shape[1])
-        h = _copy(h_0)
-        before_h = torch.empty_like(output) if needs_backward else None  # h_{t-1} of every step
-        run("mgu_forward", joins, sizes, reverse, (weight_hh.contiguous(), feature, acts, h, output, before_h))
+        output = acts.new_empty(len(acts), weight_hh.shape[1])
+        states = [_copy(state) for state in initial]
+        kept = [torch.empty_like(output) if needs_backward else None for _ in _KEPT[unit]]
+        biases = _contiguous(bias_hh) if unit == "gru" else []
+        arrays = weight_hh.contiguous(), *biases, feature, acts, *states, output, *kept
+        run(f"{unit}_forward", joins, sizes, reverse, arrays)
         if needs_backward:
-            ctx.save_for_backward(weight_hh, feature, acts, before_h)
-            ctx.arguments = joins, sizes, reverse
-            ctx.run = run
-        return output, h
+            ctx.save_for_backward(weight_hh, feature, acts, *kept)
+            ctx.unit, ctx.arguments, ctx.run = unit, (joins, sizes, reverse), run
+        return output, *states
 
     @staticmethod
     @first_derivative_only
-    def backward(ctx: Any, d_output: Tensor, d_h: Tensor) -> tuple[Tensor | None, ...]:
-        weight_hh, feature, acts, before_h = _contiguous(*ctx.saved_tensors)
-        d_acts, gated_h = torch.empty_like(acts), torch.empty_like(before_h)  # gated_h is f' h_{t-1}
+    def backward(ctx: Any, d_output: Tensor, *d_last: Tensor) -> tuple[Tensor | None, ...]:
+        weight_hh, feature, acts, before_h, *kept = _contiguous(*ctx.saved_tensors)
+        d_acts = torch.empty_like(acts)  # with respect to W_ih x + b_ih
         d_feature = None if feature is None else torch.empty_like(feature)
-        d_h = _copy(d_h)
-        arrays = weight_hh, feature, acts, before_h, d_output.contiguous(), d_h, d_acts, gated_h, d_feature
-        ctx.run("mgu_backward", *ctx.arguments, arrays)
-        d_weight = None
-        if ctx.needs_input_grad[1]:
+        d_states = [_copy(d_state) for d_state in d_last]
+        read, written = kept, []
+        if ctx.unit == "gru":  # with respect to U h + b_hh, which differs in the candidate's block
+            read, written = [before_h, *kept], [torch.empty_like(acts)]
+        elif ctx.unit == "mgu":  # f' h_{t-1}
+            read, written = [before_h], [torch.empty_like(before_h)]
+        arrays = weight_hh, feature, acts, *read, d_output.contiguous(), *d_states, d_acts, *written, d_feature
+        ctx.run(f"{ctx.unit}_backward", *ctx.arguments, arrays)
+        d_weight = d_bias = None
+        d_product = written[0] if ctx.unit == "gru" else d_acts
+        if ctx.needs_input_grad[2] and ctx.unit == "mgu":  # each block of U has an input of its own
             d_forget, d_candidate = d_acts.chunk(2, dim=1)
-            d_weight = torch.cat([matmul(d_forget.t(), before_h), matmul(d_candidate.t(), gated_h)])
-        return d_acts, d_weight, d_feature, d_h, None, None, None, None, None
+            d_weight = torch.cat([matmul(d_forget.t(), before_h), matmul(d_candidate.t(), written[0])])
+        elif ctx.needs_input_grad[2]:
+            d_weight = matmul(d_product.t(), before_h)
+        if ctx.needs_input_grad[3]:
+            d_bias = d_product.sum(0)
+        return None, d_acts, d_weight, d_bias, d_feature, *(None,) * 5, *d_states
