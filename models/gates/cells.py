@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from str_app.models.gates.gate import Activation, FeatureMap, Refine, RefinedGate, feature_weight
+from str_app.models.gates.gate import RefinedGate, feature_weight
 from str_app.models.gates.initialization import init_uniform_
-from str_app.models.gates.units import GRU, LSTM, MGU, State, Unit
+from str_app.models.gates.units import GRU, LSTM, MGU, GateOptions, State, Unit
 
 
 class _RefinedCell(nn.RNNCellBase):
@@ -26,16 +26,12 @@ class _RefinedCell(nn.RNNCellBase):
         hidden_size: int,
         bias: bool = True,
         *,
-        refine: Refine | None = None,
-        gates: tuple[str, ...] | None = None,
-        feature: FeatureMap = "linear",
-        activation: Activation = "tanh",
-        squash: Activation | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        **options: Unpack[GateOptions],
     ) -> None:
         super().__init__(input_size, hidden_size, bias, device=device, dtype=dtype)  # type: ignore[call-arg]
-        gate = self.unit.make_gate(refine, gates, feature, activation, squash)
+        gate = self.unit.make_gate(options)
         gate.check(self.unit.gates, self.input_size, self.hidden_size)
         self.gate = gate
         if gate.refine == "ur":
@@ -129,3 +125,6 @@ class RefinedMGUCell(_RefinedCell, _MGUCell):
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Input (B, I) or (I,) and h, (B, H) or (H,), by default zeros → the next h."""
         return self._step(input, None if hx is None else (hx,))[0]
+
+
+CELLS: dict[str, type[_RefinedCell]] = {"LSTM": RefinedLSTMCell, "GRU": RefinedGRUCell, "MGU": RefinedMGUCell}

@@ -2,32 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from str_app.models.gates.gate import Activation, FeatureMap, Refine, RefinedGate, feature_weight
+from str_app.models.gates.gate import RefinedGate, feature_weight
 from str_app.models.gates.initialization import init_uniform_
 from str_app.models.gates.recurrence import run_recurrence
-from str_app.models.gates.units import GRU, LSTM, MGU, State, Unit
+from str_app.models.gates.units import GRU, LSTM, MGU, GateOptions, State, Unit
 
 
 class _RefinedLayer(nn.RNNBase):
-    """Base of the three layers: `unit` defines the equations.
+    """Base of the three layers.
 
     Not a subclass of `nn.LSTM` or `nn.GRU`, which torch.compile does not trace.
+
+    Attributes:
+        unit: defines the equations.
+        torch_mode: mode of `nn.RNNBase` that creates the parameters.
     """
 
     unit: Unit
+    torch_mode: str
     gate: RefinedGate
     fused: bool
 
-    def _set_gate(self, gate: RefinedGate, fused: bool, device: Any, dtype: Any) -> None:
-        """Called after torch's constructor: check the choices, resize the weights, add those of the features."""
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        fused: bool = True,
+        **options: Unpack[GateOptions],
+    ) -> None:
+        gate = self.unit.make_gate(options)
+        if proj_size and (self.torch_mode != "LSTM" or gate.refine != "none"):
+            raise ValueError(
+                f"proj_size={proj_size} is only for an LSTM, and has no refined counterpart: leave it 0 or set "
+                "refine='none'"
+            )
+        super().__init__(
+            self.torch_mode,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            proj_size,
+            device,
+            dtype,
+        )
+        self.mode = self.unit.name
         directions = 2 if self.bidirectional else 1
         inputs = [self.input_size] + [self.hidden_size * directions] * (self.num_layers - 1)
         for layer_input in inputs:
@@ -182,94 +221,14 @@ class RefinedLSTM(_RefinedLayer):
     """
 
     unit = LSTM
+    torch_mode = "LSTM"
     _torch_forward = nn.LSTM.forward
     check_forward_args = nn.LSTM.check_forward_args  # type: ignore[assignment]
     get_expected_cell_size = nn.LSTM.get_expected_cell_size
     permute_hidden = nn.LSTM.permute_hidden  # type: ignore[assignment]
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        proj_size: int = 0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        refine: Refine | None = None,
-        gates: tuple[str, ...] | None = None,
-        feature: FeatureMap = "linear",
-        activation: Activation = "tanh",
-        squash: Activation | None = None,
-        fused: bool = True,
-    ) -> None:
-        if proj_size and refine != "none":
-            raise ValueError(f"proj_size={proj_size} has no refined counterpart: leave it 0 or set refine='none'")
-        super().__init__(
-            "LSTM",
-            input_size,
-            hidden_size,
-            num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            proj_size=proj_size,
-            device=device,
-            dtype=dtype,
-        )
-        self._set_gate(self.unit.make_gate(refine, gates, feature, activation, squash), fused, device, dtype)
 
-
-class _OneStateLayer(_RefinedLayer):
-    """A layer with the signature of `nn.GRU`, which has no proj_size.
-
-    Attributes:
-        torch_mode: mode of `nn.RNNBase` that creates the parameters.
-    """
-
-    torch_mode: str
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        refine: Refine | None = None,
-        gates: tuple[str, ...] | None = None,
-        feature: FeatureMap = "linear",
-        activation: Activation = "tanh",
-        squash: Activation | None = None,
-        fused: bool = True,
-    ) -> None:
-        super().__init__(
-            self.torch_mode,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            device=device,
-            dtype=dtype,
-        )
-        self.mode = self.unit.name
-        self._set_gate(self.unit.make_gate(refine, gates, feature, activation, squash), fused, device, dtype)
-
-
-class RefinedGRU(_OneStateLayer):
+class RefinedGRU(_RefinedLayer):
     """`nn.GRU` whose gates, "reset" and "update", can be refined; otherwise as `RefinedLSTM`.
 
     The default is + on the reset gate: better than vanilla gates at characters, no worse at adding and counting
@@ -283,7 +242,7 @@ class RefinedGRU(_OneStateLayer):
     _torch_forward = nn.GRU.forward
 
 
-class RefinedMGU(_OneStateLayer):
+class RefinedMGU(_RefinedLayer):
     """The minimal gated unit (Zhou et al. 2016, arXiv 1603.09420) with the signature of `nn.GRU`.
 
     The default is ×, the best of all units at adding and counting up to 50 steps (docs/studies.md). But h is multiplied
@@ -298,4 +257,4 @@ class RefinedMGU(_OneStateLayer):
     torch_mode = "RNN_TANH"  # torch has no MGU; this mode has parameters of the same names
 
 
-LAYERS: dict[str, Callable[..., nn.Module]] = {"LSTM": RefinedLSTM, "GRU": RefinedGRU, "MGU": RefinedMGU}
+LAYERS: dict[str, type[_RefinedLayer]] = {"LSTM": RefinedLSTM, "GRU": RefinedGRU, "MGU": RefinedMGU}

@@ -20,12 +20,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from str_app.models.gates.cells import RefinedGRUCell, RefinedLSTMCell, RefinedMGUCell
+from str_app.models.gates.cells import CELLS
 from str_app.models.gates.gate import RefinedGate
-from str_app.models.gates.layers import RefinedGRU, RefinedLSTM, RefinedMGU
+from str_app.models.gates.layers import LAYERS
 
 EFFECTIVE_RANGE = (-2.0, 3.0)  # of histograms of effective gates, which can be negative or above 1
-_WATCHABLE = (RefinedLSTM, RefinedGRU, RefinedMGU, RefinedLSTMCell, RefinedGRUCell, RefinedMGUCell)
+_WATCHABLE: tuple[type[Any], ...] = (*LAYERS.values(), *CELLS.values())
 
 
 @dataclass
@@ -59,14 +59,6 @@ class Histogram:
         return [self.low + k * step for k in range(len(self.counts) + 1)]
 
 
-def _zero_to_one() -> Histogram:
-    return Histogram(0.0, 1.0, torch.zeros(100, dtype=torch.int64))
-
-
-def _signed() -> Histogram:
-    return Histogram(*EFFECTIVE_RANGE, torch.zeros(250, dtype=torch.int64))
-
-
 @dataclass
 class GateRecord:
     """Values of one gate.
@@ -77,8 +69,10 @@ class GateRecord:
         negative, above_one: numbers of effective values < 0 and > 1.
     """
 
-    vanilla: Histogram = field(default_factory=_zero_to_one)
-    effective: Histogram = field(default_factory=_signed)
+    vanilla: Histogram = field(default_factory=lambda: Histogram(0.0, 1.0, torch.zeros(100, dtype=torch.int64)))
+    effective: Histogram = field(
+        default_factory=lambda: Histogram(*EFFECTIVE_RANGE, torch.zeros(250, dtype=torch.int64))
+    )
     negative: int = 0
     above_one: int = 0
 
@@ -131,17 +125,19 @@ class _RecordingGate(RefinedGate):
 
     watched: ClassVar[bool] = True
     records: dict[str, Record] = field(default_factory=dict)
+    module: str = ""  # its name
     record: Record = field(default_factory=Record)
     position: list[Any] = field(default_factory=lambda: [None, -1])  # last state, and its step
     is_layer: bool = False
 
     def recorded_as(self, name: str) -> RefinedGate:
-        if name not in self.records:
-            self.records[name] = Record()
+        is_layer = name != "cell"
+        parts = [part for part in (self.module, name if is_layer else "") if part]
+        record = self.records.setdefault(".".join(parts) or "cell", Record())
         choices = {f.name: getattr(self, f.name) for f in fields(RefinedGate)}
-        if name == "cell":  # called for each step: the position in the sequence is kept between calls
-            return _RecordingGate(**choices, record=self.records[name], position=self.position)
-        return _RecordingGate(**choices, record=self.records[name], is_layer=True)
+        # A cell is called for each step: its position in the sequence is kept between calls.
+        position = [None, -1] if is_layer else self.position
+        return _RecordingGate(**choices, record=record, position=position, is_layer=is_layer)
 
     def join(self, name: str, gate: Tensor, feature: Tensor | None) -> Tensor:
         effective = super().join(name, gate, feature)
@@ -188,20 +184,8 @@ def watch_gates(module: nn.Module) -> Iterator[dict[str, Record]]:
     try:
         for name, part in watched:
             choices = {f.name: getattr(part.gate, f.name) for f in fields(RefinedGate)}
-            part.gate = _RecordingGate(**choices, records=_ModuleRecords(records, name))
+            part.gate = _RecordingGate(**choices, records=records, module=name)
         yield records
     finally:
         for name, part in watched:
             part.gate = gates[name]
-
-
-class _ModuleRecords(dict[str, Record]):
-    """The records of one module, which are also added to those of all modules, with the module's name before theirs."""
-
-    def __init__(self, all_records: dict[str, Record], module: str) -> None:
-        self._all_records, self._module = all_records, module
-
-    def __setitem__(self, name: str, record: Record) -> None:
-        super().__setitem__(name, record)
-        parts = [part for part in (self._module, "" if name == "cell" else name) if part]
-        self._all_records[".".join(parts) or "cell"] = record

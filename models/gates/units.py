@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -18,6 +19,22 @@ from str_app.models.gates.gate import Activation, FeatureMap, Refine, RefinedGat
 
 State = tuple[Tensor, ...]  # (h,) or (h, c)
 Step = Callable[[RefinedGate, Tensor, State, Tensor | None, Tensor, Tensor | None], State]
+
+
+class GateOptions(TypedDict, total=False):
+    """Keyword arguments of every cell and layer; `RefinedGate` and `RefinedLSTM` explain them.
+
+    Attributes:
+        refine, gates: None is the unit's default.
+        feature, activation: by default `"linear"` and `"tanh"`.
+        squash: deprecated name of `activation`.
+    """
+
+    refine: Refine | None
+    gates: tuple[str, ...] | None
+    feature: FeatureMap
+    activation: Activation
+    squash: Activation | None
 
 
 @dataclass(frozen=True)
@@ -42,20 +59,18 @@ class Unit:
     states: tuple[str, ...]
     step: Step
 
-    def make_gate(
-        self,
-        refine: Refine | None,
-        gates: tuple[str, ...] | None,
-        feature: FeatureMap,
-        activation: Activation,
-        squash: Activation | None = None,
-    ) -> RefinedGate:
-        """The gate of a cell or layer. None is the unit's default; `squash` is the deprecated name of `activation`."""
-        if squash is not None:
+    def make_gate(self, options: GateOptions) -> RefinedGate:
+        """The gate of a cell or layer."""
+        unknown = options.keys() - GateOptions.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
+        activation = options.get("activation", RefinedGate.activation)
+        if squash := options.get("squash"):
             warnings.warn("squash is deprecated: use activation", DeprecationWarning, stacklevel=3)
             activation = squash
+        refine, gates = options.get("refine") or self.default_refine, options.get("gates")
         gates = self.default_gates if gates is None else tuple(gates)
-        return RefinedGate(refine or self.default_refine, gates, feature, activation)
+        return RefinedGate(refine, gates, options.get("feature", RefinedGate.feature), activation)
 
     def blocks_of(self, gate: RefinedGate) -> tuple[str, ...]:
         """The blocks of the stacked weights with this gate: uniform-refine gates need a `"refine"` block.

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from str_app.evaluation.plots import Axis, Series, plot
-from str_app.models.gates.cells import RefinedGRUCell, RefinedLSTMCell, RefinedMGUCell
+from str_app.models.gates.cells import CELLS
 from str_app.models.gates.gate import Refine
 from str_app.models.gates.layers import LAYERS
 from str_app.models.kernels.dispatch import torch_operations_only
@@ -29,9 +29,8 @@ BATCHES, STEPS, HIDDEN = (1, 32, 128), (26, 100, 400), (128, 256, 512)
 QUICK = ((1, 26, 128), (32, 26, 128), (1, 100, 256), (32, 100, 256), (50, 50, 64))
 PASSES = ("forward", "forward+backward")
 
-_CELLS: dict[str, Any] = {"LSTM": RefinedLSTMCell, "GRU": RefinedGRUCell, "MGU": RefinedMGUCell}
 _TORCH: dict[str, Any] = {"LSTM": nn.LSTM, "GRU": nn.GRU}
-TIMED_UNITS = tuple(_CELLS)
+TIMED_UNITS = tuple(CELLS)
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def contenders(unit: str, hidden: int, refine: Refine, device: str, compiled: bo
     if unit in _TORCH:
         modules["torch"] = _TORCH[unit](hidden, hidden, device=device)
     modules["refined"] = LAYERS[unit](hidden, hidden, refine=refine, device=device)
-    loop = LoopOfCells(_CELLS[unit](hidden, hidden, refine=refine, device=device))
+    loop = LoopOfCells(CELLS[unit](hidden, hidden, refine=refine, device=device))
     modules["cells"] = loop
     if compiled:
         modules["compiled"] = torch.compile(loop)
