@@ -26,37 +26,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Character": "str_app.reading",
-    "ImageError": "str_app.errors",
-    "ImageLimits": "str_app.inputs.images",
-    "Reader": "str_app.reader",
-    "Reading": "str_app.reading",
-    "RefinedGRU": "str_app.models.gates.layers",
-    "RefinedGRUCell": "str_app.models.gates.cells",
-    "RefinedLSTM": "str_app.models.gates.layers",
-    "RefinedLSTMCell": "str_app.models.gates.cells",
-    "RefinedMGU": "str_app.models.gates.layers",
-    "RefinedMGUCell": "str_app.models.gates.cells",
-    "StrAppError": "str_app.errors",
-    "load_image": "str_app.inputs.images",
+_MODULES = {
+    "str_app.errors": ("ImageError", "StrAppError"),
+    "str_app.inputs.images": ("ImageLimits", "load_image"),
+    "str_app.models.gates.cells": ("RefinedGRUCell", "RefinedLSTMCell", "RefinedMGUCell"),
+    "str_app.models.gates.layers": ("RefinedGRU", "RefinedLSTM", "RefinedMGU"),
+    "str_app.reader": ("Reader",),
+    "str_app.reading": ("Character", "Reading"),
 }
-
-__all__ = [
-    "Character",
-    "ImageError",
-    "ImageLimits",
-    "Reader",
-    "Reading",
-    "RefinedGRU",
-    "RefinedGRUCell",
-    "RefinedLSTM",
-    "RefinedLSTMCell",
-    "RefinedMGU",
-    "RefinedMGUCell",
-    "StrAppError",
-    "load_image",
-]
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+__all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> Any:
