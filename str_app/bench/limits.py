@@ -11,6 +11,7 @@ from typing import Any
 from str_app.datasets.renderer.fonts import FontSet
 from str_app.datasets.renderer.probes import Probe, ProbeSource
 from str_app.datasets.renderer.words import WordList
+from str_app.evaluation.metrics import rounded
 from str_app.evaluation.plots import Axis, Series, plot
 from str_app.evaluation.protocol import FIELD, evaluate_source
 from str_app.reader import Reader
@@ -147,18 +148,7 @@ def markdown(sweep: Sweep, curves: dict[str, list[Point]]) -> str:
 def as_json(curves: dict[str, list[Point]]) -> dict[str, list[dict[str, Any]]]:
     """Curve → points, percentages to two decimals."""
     return {
-        name: [
-            {
-                "value": point.value,
-                "n": point.n,
-                "accuracy": round(point.accuracy, 2),
-                "interval": [round(bound, 2) for bound in point.interval],
-                "ned": round(point.ned, 2),
-                "confidence": round(point.confidence, 2),
-            }
-            for point in points
-        ]
-        for name, points in curves.items()
+        name: [{**rounded(vars(point)), "value": point.value} for point in points] for name, points in curves.items()
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from str_app.evaluation.metrics import Bin, wilson_interval
+from str_app.evaluation.metrics import rounded, wilson_interval
 from str_app.evaluation.plots import Axis, Series, plot
 
 COVERAGES = (80, 90, 95, 100)
@@ -27,6 +27,16 @@ class Threshold(NamedTuple):
 
     confidence: float
     coverage: float
+    accuracy: float
+
+
+class Bin(NamedTuple):
+    """Readings of similar confidence: lowest and highest confidence, number, mean confidence, accuracy in [0, 1]."""
+
+    low: float
+    high: float
+    size: int
+    confidence: float
     accuracy: float
 
 
@@ -48,18 +58,13 @@ class SelectiveMetrics:
 
     def as_json(self) -> dict[str, Any]:
         """The keys that `str-app evaluate --json` adds to a set."""
+        thresholds = {
+            str(accuracy): None if threshold is None else rounded(threshold._asdict(), confidence=4)
+            for accuracy, threshold in self.threshold_for_accuracy.items()
+        }
         return {
-            "accuracy_at_coverage": {str(key): round(value, 2) for key, value in self.accuracy_at_coverage.items()},
-            "threshold_for_accuracy": {
-                str(key): None
-                if threshold is None
-                else {
-                    "confidence": round(threshold.confidence, 4),
-                    "coverage": round(threshold.coverage, 2),
-                    "accuracy": round(threshold.accuracy, 2),
-                }
-                for key, threshold in self.threshold_for_accuracy.items()
-            },
+            "accuracy_at_coverage": rounded({str(cover): value for cover, value in self.accuracy_at_coverage.items()}),
+            "threshold_for_accuracy": thresholds,
             "aurc": round(self.aurc, 2),
         }
 

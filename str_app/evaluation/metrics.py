@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import string
 import unicodedata
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 ALPHABET_36 = frozenset(string.digits + string.ascii_lowercase)
 ALPHABET_62 = frozenset(string.digits + string.ascii_letters)
@@ -58,37 +60,24 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     return max(0.0, (centre - half_width) / scale), min(1.0, (centre + half_width) / scale)
 
 
-class Bin(NamedTuple):
-    """One bin of a reliability diagram: readings with confidence in (low, high]. Confidence and accuracy in [0, 1]."""
-
-    low: float
-    high: float
-    size: int
-    confidence: float
-    accuracy: float
-
-
-def reliability(confidences: Sequence[float], correct: Sequence[bool], bins: int = 15) -> list[Bin]:
-    """Mean confidence and accuracy in bins of equal width; zeros for empty bins."""
-    members: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
-    for confidence, is_correct in zip(confidences, correct, strict=True):
-        members[min(bins - 1, max(0, math.ceil(confidence * bins) - 1))].append((confidence, is_correct))
-    diagram = []
-    for index, inside in enumerate(members):
-        count = max(1, len(inside))
-        diagram.append(
-            Bin(
-                index / bins,
-                (index + 1) / bins,
-                len(inside),
-                sum(confidence for confidence, _ in inside) / count,
-                sum(is_correct for _, is_correct in inside) / count,
-            )
-        )
-    return diagram
-
-
 def expected_calibration_error(confidences: Sequence[float], correct: Sequence[bool], bins: int = 15) -> float:
-    """Mean difference between confidence and accuracy over the bins, weighted by their sizes (Naeini et al., 2015)."""
-    diagram = reliability(confidences, correct, bins)
-    return sum(bar.size * abs(bar.confidence - bar.accuracy) for bar in diagram) / max(1, len(confidences))
+    """Mean difference between confidence and accuracy over bins of equal width, weighted by their sizes.
+
+    Naeini et al., 2015; a bin holds the confidences in (low, high], the first also 0.
+    """
+    confidence = np.asarray(confidences, dtype=np.float64)
+    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    # Size × |mean confidence − accuracy| of each bin.
+    gaps = np.bincount(index, confidence - np.asarray(correct, dtype=np.float64))
+    return float(np.abs(gaps).sum() / max(1, len(confidence)))
+
+
+def rounded(values: Mapping[str, Any], digits: int = 2, **exceptions: int) -> dict[str, Any]:
+    """`values` for JSON: floats, also those in tuples, to `digits` decimals or those of `exceptions`."""
+
+    def rounded_value(value: Any, places: int) -> Any:
+        if isinstance(value, tuple):
+            return [rounded_value(item, places) for item in value]
+        return round(value, places) if isinstance(value, float) else value
+
+    return {key: rounded_value(value, exceptions.get(key, digits)) for key, value in values.items()}

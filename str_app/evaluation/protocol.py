@@ -14,6 +14,7 @@ from str_app.datasets.sample import Source, UnreadableSample
 from str_app.errors import StrAppError
 from str_app.evaluation import metrics
 from str_app.evaluation.confidence import SelectiveMetrics, selective_metrics
+from str_app.evaluation.metrics import rounded
 from str_app.evaluation.sources import evenly_spaced
 from str_app.models.charset import Charset
 from str_app.reader import Reader
@@ -119,12 +120,10 @@ class Score:
 
     def as_json(self) -> dict[str, Any]:
         """The row as `--json` writes it; percentages to two decimals."""
-        row: dict[str, Any] = {"name": self.name, "subset": self.subset, "n": self.n}
-        row["accuracy"] = round(self.accuracy, 2)
-        row["interval"] = [round(bound, 2) for bound in self.interval]
-        for key in ("accuracy_62", "accuracy_94", "accuracy_exact", "ned", "cer", "ece"):
-            row[key] = round(getattr(self, key), 2)
-        return {**row, **self.selective.as_json(), "unreadable": self.unreadable, "dropped": self.dropped}
+        row = rounded(vars(self))
+        ends = {key: row.pop(key) for key in ("unreadable", "dropped")}
+        del row["correct"], row["selective"]
+        return {**row, **self.selective.as_json(), **ends}
 
 
 @dataclass(frozen=True)

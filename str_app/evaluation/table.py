@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from str_app.evaluation.confidence import MEANING, equal_mass_reliability
+from str_app.evaluation.metrics import rounded
 from str_app.evaluation.protocol import FIELD, Score, SetResult, score_of
 
 
@@ -56,14 +57,12 @@ def _reliability(result: SetResult, subset: str | None) -> list[dict[str, float]
     members = result.of(subset)
     bars = equal_mass_reliability([s.confidence for s in members], [s.correct for s in members])
     return [
-        {
-            "low": round(bar.low, 4),
-            "high": round(bar.high, 4),
-            "n": bar.size,
-            "confidence": round(100 * bar.confidence, 2),
-            "accuracy": round(100 * bar.accuracy, 2),
-        }
-        for bar in bars
+        rounded(
+            {"low": b.low, "high": b.high, "n": b.size, "confidence": 100 * b.confidence, "accuracy": 100 * b.accuracy},
+            low=4,
+            high=4,
+        )
+        for b in bars
     ]
 
 

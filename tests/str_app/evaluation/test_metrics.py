@@ -12,7 +12,6 @@ from str_app.evaluation.metrics import (
     edit_distance,
     expected_calibration_error,
     normalise,
-    reliability,
     restrict,
     wilson_interval,
 )
@@ -56,7 +55,7 @@ def test_calibration() -> None:
     assert expected_calibration_error([], []) == 0.0
 
 
-def test_reliability_bins_take_their_upper_edge() -> None:
-    diagram = reliability([0.0, 1 / 15, 2 / 15, 1.0], [False, True, True, True])
-    assert [bar.size for bar in diagram] == [2, 1] + [0] * 12 + [1]
-    assert diagram[0].accuracy == 0.5
+def test_calibration_bins_take_their_upper_edge() -> None:
+    # The first bin holds 0 (correct) and 1/15 (wrong), the second 2/15 (wrong).
+    error = expected_calibration_error([0.0, 1 / 15, 2 / 15, 1.0], [True, False, False, True])
+    assert error == pytest.approx((14 / 15 + 2 / 15) / 4)
