@@ -43,22 +43,21 @@ def train(
 
     Example: str-app train --preset small --train data/synth.lmdb --val data/val --out runs/first --set steps=20000
     """
+    from str_app.datasets.text_files import read_lines
     from str_app.training.loop import Stopped
     from str_app.training.loop import train as run
     from str_app.training.settings import load_settings, make_settings, save_settings
 
-    given: dict[str, object] = {}
-    for field, value in (
-        ("preset", preset),
-        ("start_from", start_from),
-        ("name", name),
-        ("train", tuple(map(str, train)) if train else None),
-        ("weights", tuple(weights) if weights else None),
-        ("validation", tuple(map(str, val)) if val else None),
-        ("charset", _read_charset(charset) if charset else None),
-    ):
-        if value is not None:
-            given[field] = value
+    options = {
+        "preset": preset,
+        "start_from": start_from,
+        "name": name,
+        "train": tuple(map(str, train)) if train else None,
+        "weights": tuple(weights) if weights else None,
+        "validation": tuple(map(str, val)) if val else None,
+        "charset": "".join(read_lines(charset)) if charset else None,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
     if resume and {"preset", "start_from", "charset"} & given.keys():
         raise StrAppError("--resume continues with the run's own model: leave out --preset, --from and --charset")
     base = load_settings(out / "settings.json") if resume else None
@@ -73,9 +72,3 @@ def train(
     except Stopped as stopped:
         typer.echo(f"str-app train: {stopped}", err=True)
         raise typer.Exit(128 + stopped.signum) from None
-
-
-def _read_charset(path: Path) -> str:
-    from str_app.datasets.text_files import read_lines
-
-    return "".join(read_lines(path))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from str_app.models.checkpoint import replace_file
 from str_app.models.gates.statistics import Record, watch_gates
 from str_app.study.variants import Variant, count_parameters
-from str_app.training.state import load_state, save_state
+from str_app.training.state import load_state, save_state, stop_signals
 
 Carry = tuple[Tensor, ...] | None
 
@@ -233,10 +232,8 @@ def _train(
     key: dict[str, Any],
 ) -> None:
     training = experiment.training
-    stop: list[int] = []
-    handlers = {s: signal.signal(s, lambda number, frame: stop.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
     started, written = time.process_time(), time.monotonic()
-    try:
+    with stop_signals() as stop:
         while step < training.steps:
             model.train()
             torch.manual_seed(run.seed * 1_000_003 + step)  # for dropout
@@ -270,9 +267,6 @@ def _train(
                 written = time.monotonic()
             if stop:
                 raise KeyboardInterrupt
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 def _restore(

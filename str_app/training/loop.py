@@ -7,7 +7,6 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ from str_app.training.samples import (
     why_unscorable,
 )
 from str_app.training.settings import TrainSettings, save_settings
-from str_app.training.state import load_state, naming, save_state
+from str_app.training.state import load_state, naming, save_state, stop_signals
 
 MAX_SKIPPED = 10  # consecutive steps without finite gradients after which a run stops
 FIRST_STATE = 30.0  # seconds of work after which the first state is written; then twice as long, up to the setting
@@ -77,7 +76,7 @@ def train(settings: TrainSettings, out: Path, *, resume: bool = False) -> None:
     device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    with join_world(device) as world, _stop_signals() as stop:
+    with join_world(device) as world, stop_signals() as stop:
         if device.type == "cuda":
             device = torch.device("cuda", world.local_rank)
             torch.cuda.set_device(device)
@@ -442,22 +441,3 @@ def _start_worker(worker: int) -> None:
     # killed by the same signal would raise an error there. Workers end with their parent anyway.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM; the second signal of a kind has its usual effect."""
-    received: list[int] = []
-    previous: dict[signal.Signals, Any] = {}
-
-    def record(signum: int, frame: object) -> None:
-        received.append(signum)
-        signal.signal(signum, previous[signal.Signals(signum)])
-
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        previous[signum] = signal.signal(signum, record)
-    try:
-        yield received
-    finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -32,10 +33,11 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
     return logged
 
 
+@dataclass
 class RunLogger:
     """Logs a run in `out`; a context manager.
 
-    Args:
+    Attributes:
         out: the run's folder.
         first_step: step of the state from which the run continues, 0 for a new run. Metrics of later steps, from an
             interrupted part of the run, are removed.
@@ -45,28 +47,21 @@ class RunLogger:
         clock: seconds, for the time left and the heartbeat.
     """
 
-    def __init__(
-        self,
-        out: Path,
-        first_step: int,
-        steps: int,
-        quiet: bool,
-        revalidate: bool = False,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._out = out
-        self._first_step = first_step
-        self._steps = steps
-        self._quiet = quiet
-        self._revalidate = revalidate
-        self._clock = clock
-        self._started = self._last_line = clock()
+    out: Path
+    first_step: int
+    steps: int
+    quiet: bool
+    revalidate: bool = False
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._started = self._last_line = self.clock()
         self._stack = contextlib.ExitStack()
         self._progress: Progress | None = None
         self._writer: Any = None
 
     def __enter__(self) -> RunLogger:
-        if self._quiet:
+        if self.quiet:
             return self
         self._lines = self._stack.enter_context(self._open_lines())
         try:
@@ -74,17 +69,17 @@ class RunLogger:
         except ImportError:
             self.say("tensorboard is not installed (extra `train`): metrics are written to metrics.jsonl only")
         else:
-            folder = self._out / "tensorboard"
-            if self._first_step == 0:  # events of a run that was killed before its first step
+            folder = self.out / "tensorboard"
+            if self.first_step == 0:  # events of a run that was killed before its first step
                 for events in folder.glob("events.out.tfevents.*"):
                     events.unlink()
-            writer = SummaryWriter(str(folder), purge_step=self._first_step + 1)
+            writer = SummaryWriter(str(folder), purge_step=self.first_step + 1)
             self._writer = writer
             self._stack.callback(writer.close)
         if sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
             self._progress = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn())
-            self._task = self._progress.add_task("training", total=self._steps, completed=self._first_step)
+            self._task = self._progress.add_task("training", total=self.steps, completed=self.first_step)
             self._stack.enter_context(self._progress)
         return self
 
@@ -93,11 +88,11 @@ class RunLogger:
 
     def _open_lines(self) -> TextIO:
         def is_kept(values: dict[str, Any]) -> bool:
-            repeated = self._revalidate and values["step"] == self._first_step and "accuracy" in values
-            return values["step"] <= self._first_step and not repeated
+            repeated = self.revalidate and values["step"] == self.first_step and "accuracy" in values
+            return values["step"] <= self.first_step and not repeated
 
-        path = self._out / METRICS
-        kept = "".join(json.dumps(values) + "\n" for values in read_metrics(self._out) if is_kept(values))
+        path = self.out / METRICS
+        kept = "".join(json.dumps(values) + "\n" for values in read_metrics(self.out) if is_kept(values))
         with naming(path):
             replace_file(path, kept.encode())  # atomic: a kill at this moment loses nothing
             return path.open("a", encoding="utf-8")
@@ -106,14 +101,14 @@ class RunLogger:
         """Report that `step` steps are done."""
         if self._progress is not None:
             self._progress.update(self._task, completed=step)
-        self.heartbeat(f"step {step}/{self._steps}  {self._minutes_left(step):.0f} min left")
+        self.heartbeat(f"step {step}/{self.steps}  {self._minutes_left(step):.0f} min left")
 
     def metrics(self, step: int, values: dict[str, float], summary: str) -> None:
         """Record the metrics of a step, and print `summary` with the time left."""
-        if self._quiet:
+        if self.quiet:
             return
         line = {"step": step, **{key: round(value, 6) for key, value in values.items()}}
-        with naming(self._out / METRICS):
+        with naming(self.out / METRICS):
             self._lines.write(json.dumps(line) + "\n")
             self._lines.flush()
         if self._writer is not None:
@@ -122,23 +117,23 @@ class RunLogger:
         if self._progress is not None:
             self._progress.update(self._task, description=summary)
         else:
-            self.say(f"step {step}/{self._steps}  {summary}  {self._minutes_left(step):.0f} min left")
+            self.say(f"step {step}/{self.steps}  {summary}  {self._minutes_left(step):.0f} min left")
 
     def heartbeat(self, line: str) -> None:
         """Print `line` if there is no progress bar and nothing has been printed for `HEARTBEAT` seconds."""
-        if self._progress is None and self._clock() - self._last_line >= HEARTBEAT:
+        if self._progress is None and self.clock() - self._last_line >= HEARTBEAT:
             self.say(line)
 
     def say(self, line: str) -> None:
         """Print a line."""
-        if self._quiet:
+        if self.quiet:
             return
-        self._last_line = self._clock()
+        self._last_line = self.clock()
         if self._progress is not None:
             self._progress.console.print(line, highlight=False, markup=False)
         else:
             print(line, file=sys.stderr, flush=True)
 
     def _minutes_left(self, step: int) -> float:
-        elapsed = self._clock() - self._started
-        return elapsed / max(step - self._first_step, 1) * (self._steps - step) / 60
+        elapsed = self.clock() - self._started
+        return elapsed / max(step - self.first_step, 1) * (self.steps - step) / 60

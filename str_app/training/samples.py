@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +59,7 @@ class Batch(NamedTuple):
         return self._replace(**{name: getattr(self, name).to(device, non_blocking=True) for name in self._fields[:5]})
 
 
+@dataclass
 class TrainingSamples(Dataset["list[Batch]"]):
     """The endless training stream: positions → batches of augmented, preprocessed samples.
 
@@ -65,25 +67,17 @@ class TrainingSamples(Dataset["list[Batch]"]):
     number of workers, and a resumed run continues at the next position.
     """
 
-    def __init__(
-        self,
-        sources: Sequence[Source],
-        weights: tuple[float, ...],
-        charset: Charset,
-        preprocessing: Preprocessing,
-        max_length: int,
-        augmentation: Augmentation,
-        seed: int,
-        group: int = 1,
-    ) -> None:
-        self._sources = sources
-        self._mixture = Mixture(sources, weights or None, seed)
-        self._charset = charset
-        self._preprocessing = preprocessing
-        self._max_length = max_length
-        self._augmentation = augmentation
-        self._seed = seed
-        self._group = group
+    sources: Sequence[Source]
+    weights: tuple[float, ...]
+    charset: Charset
+    preprocessing: Preprocessing
+    max_length: int
+    augmentation: Augmentation
+    seed: int
+    group: int = 1
+
+    def __post_init__(self) -> None:
+        self._mixture = Mixture(self.sources, self.weights or None, self.seed)
 
     def __getitems__(self, positions: list[int]) -> list[Batch]:
         """The samples at `positions` in `group` batches: sorted by width, divided, and the batches shuffled.
@@ -95,32 +89,32 @@ class TrainingSamples(Dataset["list[Batch]"]):
         samples = [self.prepare(sample_id, position) for sample_id, position in zip(seen, positions, strict=True)]
         usable = sorted((sample for sample in samples if not isinstance(sample, str)), key=lambda sample: sample.width)
         unusable = {key: reason for key, reason in zip(seen, samples, strict=True) if isinstance(reason, str)}
-        order = np.random.default_rng([self._seed, positions[0]]).permutation(self._group)
-        cuts = [len(usable) * k // self._group for k in range(self._group + 1)]
-        batches = [collate(usable[cuts[k] : cuts[k + 1]], self._preprocessing) for k in order]
+        order = np.random.default_rng([self.seed, positions[0]]).permutation(self.group)
+        cuts = [len(usable) * k // self.group for k in range(self.group + 1)]
+        batches = [collate(usable[cuts[k] : cuts[k + 1]], self.preprocessing) for k in order]
         batches[0] = batches[0]._replace(seen=seen, unusable=unusable)
         return batches
 
     def prepare(self, sample_id: SampleId, position: int) -> Prepared | str:
         """The sample, augmented as at `position` of the stream, or the reason why it is unusable."""
-        source, index = self._sources[sample_id[0]], sample_id[1]
+        source, index = self.sources[sample_id[0]], sample_id[1]
         try:
             sample = source[index]
         except UnreadableSample as error:
             return str(error)
-        reason = why_unlearnable(sample.text, self._charset, self._max_length)
+        reason = why_unlearnable(sample.text, self.charset, self.max_length)
         if reason:
             return f"{source.name}, {source.identifier(index)}: {reason}"
-        return self._prepare(self._augmentation(sample, (self._seed, position)))
+        return self._prepare(self.augmentation(sample, (self.seed, position)))
 
     def _prepare(self, sample: Sample) -> Prepared:
-        canvas, covered = self._preprocessing(sample.image)
+        canvas, covered = self.preprocessing(sample.image)
         boxes = sample.boxes
         if boxes is not None:
             height, width = sample.image.shape[:2]
-            x, y = covered / width, self._preprocessing.height / height
+            x, y = covered / width, self.preprocessing.height / height
             boxes = boxes * np.array([x, y, x, y], dtype=np.float32)
-        return Prepared(canvas, covered, self._charset.encode(sample.text), boxes)
+        return Prepared(canvas, covered, self.charset.encode(sample.text), boxes)
 
 
 def why_unlearnable(text: str, charset: Charset, max_length: int) -> str:

@@ -122,11 +122,9 @@ class TrainSettings:
         """Raise StrAppError for values that cannot work."""
         if not self.train:
             raise StrAppError("no training data: give --train LMDB")
-        for name in ("steps", "batch_size", "group", "validate_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise StrAppError(f"{name}={getattr(self, name)}: must be at least 1")
-        if self.average_every < 0:
-            raise StrAppError(f"average_every={self.average_every}: must be at least 0")
+        for name, least in LEAST.items():
+            if getattr(self, name) < least:
+                raise StrAppError(f"{name}={getattr(self, name)}: must be at least {least}")
         for name in ("validate_every", "log_every"):
             if self.average_every and getattr(self, name) % self.average_every:
                 raise StrAppError(
@@ -143,6 +141,8 @@ class TrainSettings:
         if self.weights and len(self.weights) != len(self.train):
             raise StrAppError(f"{len(self.weights)} weights for {len(self.train)} training sets: give one per set")
 
+
+LEAST = {"steps": 1, "batch_size": 1, "group": 1, "validate_every": 1, "log_every": 1, "average_every": 0}
 
 # Defaults with `--from` that differ from those of a run from scratch; measured in docs/fine-tuning.md.
 FINE_TUNING: dict[str, Any] = {

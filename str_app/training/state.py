@@ -1,8 +1,9 @@
-"""The training state: everything that a run needs to continue."""
+"""The training state, everything that a run needs to continue, and the signals that ask it to stop."""
 
 from __future__ import annotations
 
 import io
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,25 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise StrAppError(f"{path}: {reason}; the previous version of the file, if any, is kept") from error
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM; the second signal of a kind has its usual effect."""
+    received: list[int] = []
+    previous: dict[int, Any] = {}
+
+    def record(signum: int, frame: object) -> None:
+        received.append(signum)
+        signal.signal(signum, previous[signum])
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        previous[signum] = signal.signal(signum, record)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
