@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from str_app.evaluation.templates import render
 
 WIDTH, HEIGHT = 480, 320
 LEFT, RIGHT, TOP, BOTTOM = 60, 14, 46, 44  # margins around the plot area
@@ -60,18 +61,49 @@ def plot(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
     heights = [value for curve in series for value in curve.ys]
     heights += [value for curve in series for bounds in curve.interval or () for value in bounds]
     y_scale = _Scale(y, heights, HEIGHT - BOTTOM, TOP)
-    parts = [_frame(title, x, y, x_scale, y_scale)]
     coloured = [curve for curve in series if curve.marks != "dashed"]
-    for curve in series:
-        colour = "#888" if curve.marks == "dashed" else COLOURS[coloured.index(curve) % len(COLOURS)]
-        parts.append(_draw(curve, colour, x_scale, y_scale))
-    legend = [(curve.name, COLOURS[index % len(COLOURS)]) for index, curve in enumerate(coloured)]
-    parts.append(_legend([(name, colour) for name, colour in legend if name]))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
-        f'role="img" aria-label="{html.escape(title)}" font-family="system-ui, sans-serif" font-size="11">'
-        f"{''.join(parts)}</svg>"
+    colour_of = {id(curve): COLOURS[index % len(COLOURS)] for index, curve in enumerate(coloured)}
+    named = [curve for curve in coloured if curve.name]
+    share = (WIDTH - LEFT - RIGHT) / max(1, len(named))
+    legend = [(LEFT + share * index, curve.name, colour_of[id(curve)]) for index, curve in enumerate(named)]
+    return render(
+        "plot.svg",
+        title=title,
+        width=WIDTH,
+        height=HEIGHT,
+        left=LEFT,
+        right=WIDTH - RIGHT,
+        top=TOP,
+        bottom=HEIGHT - BOTTOM,
+        middle=(TOP + HEIGHT - BOTTOM) / 2,
+        x_label=x.label,
+        y_label=y.label,
+        x_ticks=[(x_scale(value), f"{value:g}") for value in x_scale.ticks],
+        y_ticks=[(y_scale(value), f"{value:g}") for value in y_scale.ticks],
+        curves=[_shape(curve, colour_of.get(id(curve), "#888"), x_scale, y_scale) for curve in series],
+        legend=legend if len(legend) > 1 else [],  # none for a single curve
     )
+
+
+def _shape(curve: Series, colour: str, x_scale: _Scale, y_scale: _Scale) -> dict[str, Any]:
+    """The curve in pixels, as `templates/plot.svg` draws it."""
+    xs, ys = [x_scale(x) for x in curve.xs], [y_scale(y) for y in curve.ys]
+    points = list(zip(xs, ys, strict=True))
+    lows = [(x, y_scale(low)) for x, (low, _) in zip(xs, curve.interval or (), strict=False)]
+    highs = [(x, y_scale(high)) for x, (_, high) in zip(xs, curve.interval or (), strict=False)]
+    bars = "".join(_path(ends) for ends in zip(lows, highs, strict=True)) if curve.marks == "points" else ""
+    return {
+        "colour": colour,
+        "marks": curve.marks,
+        "line": _path(points),
+        "bars": bars,
+        "band": _path([*lows, *reversed(highs)]) if lows else "",
+        "points": list(zip(xs, ys, curve.notes or [""] * len(xs), strict=True)),
+    }
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
 
 
 class _Scale:
@@ -108,67 +140,3 @@ def _ticks(low: float, high: float, log: bool) -> list[float]:
     step = next(digit * power for digit in (1, 2, 2.5, 5, 10) if digit * power >= rough * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)
     return [step * multiple for multiple in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _frame(title: str, x: Axis, y: Axis, x_scale: _Scale, y_scale: _Scale) -> str:
-    bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
-    parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>']
-    for value in x_scale.ticks:
-        column = x_scale(value)
-        parts.append(f'<path d="M{column:.1f} {TOP}V{bottom}" stroke="#e3e3e3"/>')
-        parts.append(_text(column, bottom + 15, f"{value:g}"))
-    for value in y_scale.ticks:
-        row = y_scale(value)
-        parts.append(f'<path d="M{LEFT} {row:.1f}H{right}" stroke="#e3e3e3"/>')
-        parts.append(_text(LEFT - 6, row + 4, f"{value:g}", "end"))
-    parts.append(f'<path d="M{LEFT} {TOP}V{bottom}H{right}" fill="none" stroke="#555"/>')
-    parts.append(_text((LEFT + right) / 2, HEIGHT - 10, x.label))
-    middle = (TOP + bottom) / 2
-    parts.append(f'<g transform="rotate(-90 8 {middle:.1f})">{_text(8, middle + 4, y.label)}</g>')
-    parts.append(f'<g font-size="13" font-weight="bold">{_text((LEFT + right) / 2, 18, title)}</g>')
-    return "".join(parts)
-
-
-def _draw(curve: Series, colour: str, x_scale: _Scale, y_scale: _Scale) -> str:
-    points = [(x_scale(x), y_scale(y)) for x, y in zip(curve.xs, curve.ys, strict=True)]
-    parts = []
-    if curve.interval is not None and curve.marks == "points":
-        for (x, _), (low, high) in zip(points, curve.interval, strict=True):
-            bar = f"M{x:.1f} {y_scale(low):.1f}V{y_scale(high):.1f}"
-            parts.append(f'<path d="{bar}" stroke="{colour}" opacity=".5"/>')
-    elif curve.interval is not None:
-        bounds = list(zip(points, curve.interval, strict=True))
-        edge = [(x, y_scale(low)) for (x, _), (low, _) in bounds]
-        edge += [(x, y_scale(high)) for (x, _), (_, high) in reversed(bounds)]
-        parts.append(f'<path d="{_path(edge)}Z" fill="{colour}" opacity=".15"/>')
-    if curve.marks == "dashed":
-        parts.append(f'<path d="{_path(points)}" fill="none" stroke="{colour}" stroke-dasharray="4 4"/>')
-    elif curve.marks != "points":
-        parts.append(f'<path d="{_path(points)}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
-    if curve.marks in ("points", "both"):
-        notes = curve.notes or [""] * len(points)
-        for (x, y), note in zip(points, notes, strict=True):
-            tip = f"<title>{html.escape(note)}</title>" if note else ""
-            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}">{tip}</circle>')
-    return "".join(parts)
-
-
-def _path(points: Sequence[tuple[float, float]]) -> str:
-    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-
-
-def _legend(entries: Sequence[tuple[str, str]]) -> str:
-    """A row above the plot area; none for a single curve."""
-    if len(entries) < 2:
-        return ""
-    parts = []
-    share = (WIDTH - LEFT - RIGHT) / len(entries)
-    for index, (name, colour) in enumerate(entries):
-        left = LEFT + share * index
-        parts.append(f'<path d="M{left:.1f} {TOP - 12}h18" stroke="{colour}" stroke-width="3"/>')
-        parts.append(_text(left + 23, TOP - 8, name, "start"))
-    return "".join(parts)
-
-
-def _text(x: float, y: float, text: str, anchor: str = "middle") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="#222">{html.escape(text)}</text>'
