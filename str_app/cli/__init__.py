@@ -6,29 +6,20 @@ Verb modules import nothing heavy at the top, so that `str-app --help` answers a
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from str_app.cli import (
-    average,
-    bench,
-    convert,
-    doctor,
-    evaluate,
-    export,
-    models,
-    recognize,
-    select,
-    serve,
-    study,
-    synth,
-    train,
-)
 from str_app.errors import StrAppError
 
+# Each is the function of its name in the module of its name.
+VERBS = (
+    *("synth", "convert", "select", "train", "average", "evaluate", "export"),
+    *("recognize", "serve", "models", "study", "doctor"),
+)
 EXTRA_OF_MODULE = {
     "wordfreq": "synth",
     "fontTools": "synth",
@@ -69,23 +60,11 @@ def build_app(debug: bool = False) -> typer.Typer:
     ) -> None:
         pass
 
-    verbs: dict[str, Callable[..., Any]] = {
-        "synth": synth.synth,
-        "convert": convert.convert,
-        "select": select.select,
-        "train": train.train,
-        "average": average.average,
-        "evaluate": evaluate.evaluate,
-        "export": export.export,
-        "recognize": recognize.recognize,
-        "serve": serve.serve,
-        "models": models.models,
-        "study": study.study,
-        "doctor": doctor.doctor,
-    }
-    for name, verb in verbs.items():
-        app.command(name)(_guarded(verb, debug))
+    for name in VERBS:
+        module = importlib.import_module(f"str_app.cli.{name}")
+        app.command(name)(_guarded(getattr(module, name), debug))
     benches = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    bench = importlib.import_module("str_app.cli.bench")
     benches.command("limits")(_guarded(bench.limits, debug))
     benches.command("engines")(_guarded(bench.engines, debug))
     benches.command("gates")(_guarded(bench.gates, debug))

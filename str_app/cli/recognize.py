@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from str_app.reader import Reader
     from str_app.reading import Reading
 
     Pixels = npt.NDArray[np.uint8]
@@ -71,7 +71,11 @@ def recognize(
 
     Example: str-app recognize word.png crops/ --json
     """
-    backend: _Local | _Server
+    # With a server, image files are sent unchanged and LMDB records as PNG.
+    open_image: Any
+    read: Callable[..., Iterable[Reading | Exception]]
+    read_regions: Callable[..., Iterable[Reading | Exception]]
+    choices: dict[str, Any]
     if server is None:
         words = read_words(lexicon) if lexicon is not None else None
 
@@ -87,10 +91,16 @@ def recognize(
             engine=engine,
             precision=precision,
         )
-        backend = _Local(reader, {"beam": beam, "lexicon": words, "characters": characters, "rotate": rotate})
+        open_image, read, read_regions = _pixels, reader.read_crops, reader.read_regions
+        choices = {"beam": beam, "lexicon": words, "characters": characters, "rotate": rotate}
     else:
         _refuse_local_options(context)
-        backend = _Server(server, api_key, {"characters": characters, "rotate": rotate})
+
+        from str_app.client import Client
+
+        client = Client(server, api_key=api_key)
+        open_image, read, read_regions = _encoded, client.recognize, client.recognize_regions
+        choices = {"characters": characters, "rotate": rotate}
     if regions is not None:
         if len(inputs) != 1 or inputs[0].is_dir():
             raise typer.BadParameter("--regions needs exactly one image file")
@@ -98,7 +108,7 @@ def recognize(
 
         boxes = read_regions_file(regions)
         names = [f"{inputs[0]}#{number}" for number in range(1, len(boxes) + 1)]
-        failed = _print(names, backend.read_regions(inputs[0], boxes), as_json)
+        failed = _print(names, read_regions(open_image(inputs[0]), boxes, **choices), as_json)
         if failed:
             raise StrAppError(f"{failed} of {len(names)} regions could not be read")
         return
@@ -106,39 +116,10 @@ def recognize(
     failed = 0
     for start in range(0, len(named), batch_size):
         batch = named[start : start + batch_size]
-        failed += _print([name for name, _ in batch], backend.read([source for _, source in batch]), as_json)
+        outcomes = _read_opened([source for _, source in batch], open_image, partial(read, **choices))
+        failed += _print([name for name, _ in batch], outcomes, as_json)
     if failed:
         raise StrAppError(f"{failed} of {len(named)} images could not be read")
-
-
-class _Local:
-    """Reads in this process."""
-
-    def __init__(self, reader: Reader, options: dict[str, Any]) -> None:
-        self._reader = reader
-        self._options = options
-
-    def read(self, sources: Sequence[Source]) -> Iterator[Reading | Exception]:
-        return _read_opened(sources, _pixels, lambda crops: self._reader.read_crops(crops, **self._options))
-
-    def read_regions(self, photo: Path, regions: Sequence[Any]) -> Iterator[Reading | Exception]:
-        return iter(self._reader.read_regions(_pixels(photo), regions, **self._options))
-
-
-class _Server:
-    """Reads on a server: image files are sent unchanged, LMDB records as PNG."""
-
-    def __init__(self, url: str, api_key: str | None, options: dict[str, Any]) -> None:
-        from str_app.client import Client
-
-        self._client = Client(url, api_key=api_key)
-        self._options = options
-
-    def read(self, sources: Sequence[Source]) -> Iterator[Reading | Exception]:
-        return _read_opened(sources, _encoded, lambda files: self._client.recognize(files, **self._options))
-
-    def read_regions(self, photo: Path, regions: Sequence[Any]) -> Iterator[Reading | Exception]:
-        return iter(self._client.recognize_regions(photo, regions, **self._options))
 
 
 def _read_opened(
@@ -222,8 +203,6 @@ def images_in(path: Path) -> Iterator[Named]:
 
 
 def _records_of(path: Path) -> Iterator[Named]:
-    from functools import partial
-
     from str_app.datasets.lmdb_source import LmdbSource
 
     source = LmdbSource(path)
