@@ -243,6 +243,22 @@ def test_docs_page(opened: Open) -> None:
     assert "application/json" in cells
 
 
+@pytest.mark.parametrize("size", [(390, 844), (320, 640)])
+def test_on_a_phone_the_status_covers_no_reading(opened: Open, size: tuple[int, int]) -> None:
+    page = opened(size=size, density=2, phone=True)
+    page.choose(*SAMPLES[:4])
+    page.until_count(".reading .text", 4)
+    page.js("document.querySelectorAll('.card')[1].scrollIntoView()")
+    page.click("[data-name=text]")
+    page.until(lambda: page.text("#status") == "Copied as text.")
+    below = """const status = document.getElementById("status").getBoundingClientRect();
+        const [x, y] = [status.left + status.width / 2, status.top + status.height / 2];
+        return document.elementsFromPoint(x, y).filter((e) => e.closest(".card")).length"""
+    assert page.js(below) == 0
+    assert page.js("return document.getElementById('status').getBoundingClientRect().bottom <= window.innerHeight")
+    assert page.js("return document.documentElement.scrollHeight <= window.innerHeight"), "only the content scrolls"
+
+
 LOOKS = {"desktop": {"size": (1000, 1280)}, "phone": SCREENS["phone"], "narrow": SCREENS["narrow"]}
 
 
