@@ -3,7 +3,28 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class TurnWeights(NamedTuple):
+    """Weights of a conditional logit over a crop's turns; docs/training.md, "Which way up".
+
+    Attributes:
+        confidence: of log c, where c is the reading's confidence.
+        certainty: of −log(1 − c).
+        letters: of −log(1 − p), where p is the product of the characters' confidences.
+        length: of log(1 + characters).
+        turned: added for every turn but the upright one.
+        lone: added if such a turn reads a single character.
+    """
+
+    confidence: float = 0.70
+    certainty: float = 0.20
+    letters: float = 0.67
+    length: float = 3.29
+    turned: float = -1.42
+    lone: float = -3.33
 
 
 @dataclass(frozen=True)
@@ -28,8 +49,7 @@ class SearchPolicy:
         margin: a searched text must be better than the greedy one by this log-probability. Sums of float32 depend on
             the batch; readings must not.
         tall: from this height over width on, a crop is also read lying on either side ("Narrow and tall crops").
-        lone_height: in a crop of this height over width, a single character …
-        lone_confidence: … below this confidence gives way to the other turns ("Crops twice as tall as wide").
+        turns: what makes a turn probable where a crop is read in several ("Which way up").
         squeeze: a line that the widest canvas holds only when squeezed by more than this is also read in parts ("Lines
             too long for the canvas").
         overlap: canvas columns that neighbouring parts share: three or four letters (same section).
@@ -44,8 +64,11 @@ class SearchPolicy:
         doubled: confidence kept per pair of equal digits in a line that is also read in parts.
         blank_end: a line that ends more than this many pitches before its crop does …
         cut_short: … keeps this share of its confidence: its end was not read.
+        blank: return no text where there is too little evidence of any ("Pictures without text"; so are the next
+            three).
         evidence_from: so many first characters of a reading …
-        least_evidence: … must have this mean confidence, or no text is returned ("Pictures without text"); 0: never.
+        least_evidence: … must have this mean confidence;
+        lone_evidence: a single character this one.
         steepest: slopes beyond this are clipped when a line is levelled: text on its side, or a guess ("A third look:
             levelled"; so are the next five).
         thinnest: a levelled line keeps at least this share of the crop's height.
@@ -63,8 +86,7 @@ class SearchPolicy:
     hopeless: float = math.log(100)
     margin: float = 1e-4
     tall: float = 1.4
-    lone_height: float = 2.0
-    lone_confidence: float = 0.85
+    turns: TurnWeights = field(default_factory=TurnWeights)
     squeeze: float = 1.5
     overlap: int = 64
     seam_reach: float = 0.8
@@ -76,8 +98,10 @@ class SearchPolicy:
     doubled: float = 0.9
     blank_end: float = 2.5
     cut_short: float = 0.1
+    blank: bool = True
     evidence_from: int = 5
     least_evidence: float = 0.4
+    lone_evidence: float = 0.25
     steepest: float = 1.2
     thinnest: float = 0.3
     room: float = 1.08

@@ -73,7 +73,7 @@ class Reader(CanvasReader):
             batch_size: most crops in one batch.
             prior: prefer known words and numbers where the picture leaves a doubt; see `str_app.decoding.word_prior`.
             blank: return an empty text where the picture shows none; False: the best guess, however improbable. See
-                `SearchPolicy.least_evidence`.
+                `SearchPolicy.blank`.
             precision: `"int8"`, `"bf16"`, `"fp32"`, or `"auto"`: that of the exported graphs where there are any, with
                 torch bf16 where the processor has instructions for it, which halves the time there. fp32 gives the same
                 probabilities on every machine.
@@ -89,7 +89,7 @@ class Reader(CanvasReader):
         from str_app.models.presets import list_models
 
         if not blank:
-            policy = replace(policy, least_evidence=0.0)
+            policy = replace(policy, blank=False)
         loaded = load_engine(model, engine, EngineOptions(device, threads, precision))
         reader = cls(loaded, batch_size, WordPrior.released() if prior else None, policy)
         reader._load_again = partial(
@@ -145,9 +145,9 @@ class Reader(CanvasReader):
             characters: those that a text may have, such as `"0-9"` or `"A-Z0-9-"`; see
                 `str_app.decoding.allowed.parse_characters`. Confidences are given that the text has no others.
             attention: return the attention maps too.
-            rotate: read each image turned by 0, 90, 180 and 270 degrees and keep the most confident reading, for
-                vertical and upside-down words. It takes four times as long. Tall images are also read lying on either
-                side without it; see `str_app.views.turns`.
+            rotate: read each image turned by 0, 90, 180 and 270 degrees and keep the reading of the most probable turn,
+                for vertical and upside-down words. It takes four times as long. Tall images are also read lying on
+                either side without it; see `str_app.views.turns`.
             limits: images beyond them are refused.
 
         Returns:
@@ -255,7 +255,8 @@ class Reader(CanvasReader):
                 raise StrAppError("give either a lexicon or allowed characters, not both")
             characters = parse_characters(characters, self.charset)
         if not free_text:
-            policy = replace(policy, least_evidence=0.0)  # the text is one of the words, whatever the picture shows
+            # The text is one of the words, whatever the picture shows, and their lengths are no evidence.
+            policy = replace(policy, blank=False, turns=policy.turns._replace(length=0.0))
         views = [
             views_of(crop, preprocessing, rotate=rotate, parts=free_text, characters=characters, policy=policy)
             for crop in crops

@@ -64,4 +64,5 @@ def merge(views: Sequence[Canvas], readings: Sequence[Reading], policy: SearchPo
         reading = whole_or_parts(readings[0], readings[1:], spans, views[0].crop_size[0], policy)
     else:
         reading = best_turn(readings, [view.turn for view in views], views[0].crop_size, policy)
-    return reading if reading.evidence(policy.evidence_from) >= policy.least_evidence else reading.withheld()
+    least = policy.lone_evidence if len(reading.text) == 1 else policy.least_evidence
+    return reading.withheld() if policy.blank and reading.evidence(policy.evidence_from) < least else reading

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-from str_app.policy import DEFAULT_POLICY, SearchPolicy
+from str_app.policy import DEFAULT_POLICY, SearchPolicy, TurnWeights
 from str_app.reading import Box, Reading
 
 QUARTER_TURNS = (0, 1, 2, 3)
@@ -21,31 +23,46 @@ def turns_of(crop_size: tuple[int, int], rotate: bool, policy: SearchPolicy = DE
     return (0, 1, 3) if height >= policy.tall * width else (0,)
 
 
+def turn_features(reading: Reading, turn: int) -> TurnWeights:
+    """What tells whether a reading is of the right turn; each is multiplied by its weight in `SearchPolicy.turns`."""
+    letters = math.prod(character.confidence for character in reading.characters) if reading.text else 0.0
+    length = len(reading.text)
+    return TurnWeights(
+        confidence=math.log(max(reading.confidence, 1e-4)),
+        certainty=-math.log(max(1 - reading.confidence, 1e-4)),
+        letters=-math.log(max(1 - letters, 1e-4)),
+        length=math.log(1 + length),
+        turned=float(turn != 0),
+        lone=float(turn != 0 and length == 1),
+    )
+
+
 def best_turn(
     readings: Sequence[Reading],
     turns: Sequence[int],
     crop_size: tuple[int, int],
     policy: SearchPolicy = DEFAULT_POLICY,
 ) -> Reading:
-    """The most confident reading of one crop, boxes in pixels of the crop as it was given.
+    """The reading of the most probable turn of one crop, boxes in pixels of the crop as it was given.
 
-    Readings without text come last, before them unsure single characters in tall crops; ties go to the smaller turn.
+    Its confidence is multiplied by the probability of its turn, and of the others that say the same. A turn without
+    text is chosen only if all are; ties go to the smaller turn.
 
     Args:
         readings: of the turned crop.
         turns: quarter turns counter-clockwise of each, ascending.
         crop_size: height and width before it was turned.
-        policy: `lone_height` and `lone_confidence`.
+        policy: `turns`.
     """
+    if len(readings) == 1:
+        return readings[0]
+    scores = [_score(reading, turn, policy.turns) for reading, turn in zip(readings, turns, strict=True)]
+    best = scores.index(max(scores))
+    reading, turn = readings[best], turns[best]
+    odds = [math.exp(score - scores[best]) for score in scores]
+    same = sum(odd for odd, other in zip(odds, readings, strict=True) if other.text.lower() == reading.text.lower())
+    reading = replace(reading, confidence=reading.confidence * same / sum(odds))
     height, width = crop_size
-
-    def rank(turned: tuple[Reading, int]) -> tuple[bool, bool, float, int]:
-        reading, turn = turned
-        tall = width >= policy.lone_height * height if turn % 2 else height >= policy.lone_height * width
-        unsure = tall and len(reading.text) == 1 and reading.confidence < policy.lone_confidence
-        return reading.text != "", not unsure, reading.confidence, -turn
-
-    best, turn = max(zip(readings, turns, strict=True), key=rank)
 
     def turned_back(box: Box) -> Box:
         x0, y0, x1, y1 = box
@@ -55,4 +72,10 @@ def best_turn(
             return width - x1, height - y1, width - x0, height - y0
         return y0, height - x1, y1, height - x0
 
-    return best.with_boxes(turned_back, 90 * turn) if turn else best
+    return reading.with_boxes(turned_back, 90 * turn) if turn else reading
+
+
+def _score(reading: Reading, turn: int, weights: TurnWeights) -> float:
+    if not reading.text:
+        return -1e3
+    return sum(weight * feature for weight, feature in zip(weights, turn_features(reading, turn), strict=True))

@@ -75,3 +75,19 @@ def test_a_picture_without_text_reads_as_none(reader):
     assert {name: reading.text for name, reading in zip(pictures, readings, strict=True)} == dict.fromkeys(pictures, "")
     guesses = Reader.load("small", blank=False).read_crops(pictures.values())
     assert all(reading.text for reading in guesses)
+
+
+def test_a_character_in_an_upright_frame_is_not_turned(reader):
+    """On its side or upside down a character is another one, often a surer one: J is C, 9 is 6, 0 is 9."""
+    characters = "0123456789ABCDEFGHIJKLMN"
+    frames = [np.full((44, 24, 3), 220, np.uint8) for _ in characters]
+    for frame, character in zip(frames, characters, strict=True):
+        cv2.putText(frame, character, (2, 32), cv2.FONT_HERSHEY_SIMPLEX, 0.9, (30, 30, 30), 1, cv2.LINE_AA)
+    for rotate in (False, True):
+        assert "".join(reading.text for reading in reader.read_crops(frames, rotate=rotate)) == characters
+
+
+def test_a_character_that_could_be_two_is_read(reader):
+    """O or 0: each has half of the probability."""
+    frame = cv2.putText(np.full((44, 24, 3), 220, np.uint8), "O", (2, 32), cv2.FONT_HERSHEY_SIMPLEX, 0.9, (30,) * 3, 2)
+    assert reader.read_crops([frame])[0].text in ("O", "0", "o")

@@ -133,7 +133,7 @@ class _Page(HTMLParser):
 
 
 def test_the_report_shows_the_surest_mistakes_and_loads_nothing() -> None:
-    words = [("<b>", "b"), ("x<i>", "y<i>"), ("gone", None), *((f"wwwwww{n}", f"vvvvvv{n}") for n in range(6))]
+    words = [("<bb>", "bb"), ("x<i>", "y<i>"), ("gone", None), *((f"wwwwww{n}", f"vvvvvv{n}") for n in range(6))]
     source = PaintedSource(words, name="a&b")
     reader = Reader(FakeEngine())
     content = render_report(reader, [source], [evaluate_source(reader, source)], mistakes=4)

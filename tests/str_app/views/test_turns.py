@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from str_app.policy import DEFAULT_POLICY
 from str_app.reader import Reader
-from str_app.reading import Reading
+from str_app.reading import Character, Reading
 from str_app.views.turns import best_turn, turns_of
 from tests.str_app.fake_engine import FakeEngine, paint
 
@@ -21,7 +23,7 @@ def sure(text: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("turn", [0, 1, 2, 3])
-def test_the_most_confident_turn_is_kept_and_boxes_are_of_the_picture_given(turn: int) -> None:
+def test_the_most_probable_turn_is_kept_and_boxes_are_of_the_picture_given(turn: int) -> None:
     upright = sure("EXIT")
     given = np.rot90(upright, -turn)  # turning it counter-clockwise `turn` times sets it upright
     (reading,) = Reader(FakeEngine()).read_crops([given], rotate=True)
@@ -45,7 +47,8 @@ def test_a_tall_crop_is_read_on_its_side_too(turn: int) -> None:
     reader = Reader(FakeEngine())
     (reading,) = reader.read_crops([lying])
     assert (reading.text, reading.rotation) == ("ENTRANCE", 90 * turn)
-    assert reading == reader.read_crops([lying], rotate=True)[0]
+    (of_four,) = reader.read_crops([lying], rotate=True)
+    assert (reading.text, reading.rotation, reading.characters) == (of_four.text, of_four.rotation, of_four.characters)
 
 
 @pytest.mark.parametrize(
@@ -57,24 +60,62 @@ def test_turns_that_are_tried(size: tuple[int, int], turns: tuple[int, ...]) -> 
     assert turns_of(size, rotate=True) == (0, 1, 2, 3)
 
 
-def test_one_tall_letter_stays_upright() -> None:
-    (reading,) = Reader(FakeEngine()).read_crops([paint("I")])
-    assert (reading.text, reading.rotation) == ("I", 0)
+def seen(text: str, confidence: float, characters: float) -> Reading:
+    """A reading whose confidence the prior made of its characters'."""
+    each = characters ** (1 / max(1, len(text)))
+    return Reading(text, confidence, tuple(Character(char, each, (0, 0, 1, 1)) for char in text))
 
 
 def test_a_tie_keeps_the_picture_as_it_is() -> None:
-    readings = [Reading("a", 0.5, ()), Reading("b", 0.5, ()), Reading("c", 0.4, ()), Reading("d", 0.5, ())]
-    assert best_turn(readings, (0, 1, 2, 3), (10, 20)).text == "a"
+    readings = [seen("ab", 0.5, 0.5), seen("bc", 0.5, 0.5), seen("cd", 0.4, 0.4), seen("de", 0.5, 0.5)]
+    assert best_turn(readings, (0, 1, 2, 3), (10, 20)).text == "ab"
+
+
+@pytest.mark.parametrize(
+    ("upright", "others"),
+    [
+        (seen("10-02-99", 0.5, 0.48), [seen("F", 0.99, 0.6), seen("66-20-01", 0.2, 0.2), seen("I", 0.9, 0.5)]),
+        (seen("SALE", 0.7, 0.5), [seen("E", 0.99, 0.9), seen("ETVS", 0.1, 0.1), seen("I", 0.99, 0.9)]),
+        (seen("Z", 0.99, 0.97), [seen("N", 0.999, 0.999), seen("Z", 0.99, 0.97), seen("N", 0.999, 0.999)]),
+        (seen("3", 0.9998, 0.99), [seen("w", 0.9999, 0.9999), seen("E", 0.9, 0.8), seen("m", 0.99, 0.99)]),
+    ],
+)
+def test_an_upright_crop_stays_as_it_is(upright: Reading, others: list[Reading]) -> None:
+    """A word seen from its side is often a sure single letter, and a turned letter another one."""
+    best = best_turn([upright, *others], (0, 1, 2, 3), (20, 20))
+    assert (best.text, best.rotation) == (upright.text, 0)
+
+
+def test_a_word_on_its_side_is_found_under_a_single_letter() -> None:
+    lying, lone = seen("ENTRANCE", 0.8, 0.7), seen("I", 0.9, 0.6)
+    best = best_turn([lone, lying, seen("", 0.9, 0)], (0, 1, 3), (90, 30))
+    assert (best.text, best.rotation) == ("ENTRANCE", 90)
+
+
+def test_confidence_counts_the_doubt_about_the_turn() -> None:
+    sure, rival = seen("NOW", 0.9, 0.9), seen("MON", 0.9, 0.9)
+    assert best_turn([sure, seen("", 0.1, 0)], (0, 2), (10, 30)).confidence == pytest.approx(0.9)
+    assert 0.6 < best_turn([sure, rival], (0, 2), (10, 30)).confidence < 0.8
+    assert best_turn([sure, replace(rival, text="now")], (0, 2), (10, 30)).confidence == pytest.approx(0.9)
+    assert best_turn([sure], (0,), (10, 30)) == sure
 
 
 def test_a_turn_in_which_nothing_is_seen_is_no_reading() -> None:
-    assert best_turn([Reading("", 0.99, ()), *[Reading("a", 0.5, ())] * 3], (0, 1, 2, 3), (10, 20)).text == "a"
+    assert best_turn([seen("", 0.99, 0), *[seen("a", 0.5, 0.5)] * 3], (0, 1, 2, 3), (10, 20)).text == "a"
+    assert best_turn([seen("", 0.99, 0), seen("", 0.5, 0)], (0, 1), (10, 20)).rotation == 0
 
 
 def test_a_lexicon_per_crop_goes_through_all_turns() -> None:
     crops = [np.rot90(sure("dog")), sure("cat")]
     readings = Reader(FakeEngine()).read_crops(crops, lexicons=[["dog", "cow"], iter(["cat", "car"])], rotate=True)
     assert [reading.text for reading in readings] == ["dog", "cat"]
+
+
+def test_the_lengths_of_a_lexicon_s_words_are_no_evidence() -> None:
+    readings = [seen("caterpillars", 1e-6, 1e-6), seen("a", 0.9, 0.9)]
+    assert best_turn(readings, (0, 1), (30, 20)).text == "caterpillars"
+    without_length = replace(DEFAULT_POLICY, turns=DEFAULT_POLICY.turns._replace(length=0.0))  # as `Reader` does
+    assert best_turn(readings, (0, 1), (30, 20), without_length).text == "a"
 
 
 def test_json_form_is_rounded_and_comes_back() -> None:
@@ -88,12 +129,3 @@ def test_json_form_is_rounded_and_comes_back() -> None:
     assert "rotation" not in fields
     assert Reading.from_dict(fields).as_dict() == fields
     assert "attention" not in Reader(FakeEngine()).read_crops([sure("ab")])[0].as_dict()
-
-
-def test_a_doubtful_lone_letter_twice_as_tall_as_wide_is_rather_a_word_on_its_side() -> None:
-    lone, word = Reading("I", 0.7, ()), Reading("EXIT", 0.3, ())
-    readings, turns = [lone, word, Reading("", 0.9, ())], (0, 1, 3)
-    assert best_turn(readings, turns, (64, 32)).text == "EXIT"
-    assert best_turn(readings, turns, (60, 32)).text == "I"
-    assert best_turn([Reading("I", 0.99, ()), *readings[1:]], turns, (64, 32)).text == "I"
-    assert best_turn([word, lone], (0, 1), (32, 64)).text == "EXIT", "the same of a crop that is tall when turned"
