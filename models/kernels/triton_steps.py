@@ -277,13 +277,19 @@ def _mgu_gate_backward(
 class _Launcher:
     """Launches the kernels of one layer and direction.
 
+    Args:
+        joins: of the unit's gates, by the names that its kernels use.
+        sizes: rows of each step.
+        from_end: whether the last step runs first.
+        weight_hh: of the layer.
+
     Attributes:
         steps: (first row, rows) of each step, in the order in which they run.
     """
 
-    def __init__(self, joins: dict[str, int], sizes: Sequence[int], from_end: bool, state: Tensor) -> None:
-        self._hidden = state.shape[1]
-        dtype = tl.float64 if state.dtype == torch.float64 else tl.float32
+    def __init__(self, joins: dict[str, int], sizes: Sequence[int], from_end: bool, weight_hh: Tensor) -> None:
+        self._hidden = weight_hh.shape[1]
+        dtype = tl.float64 if weight_hh.dtype == torch.float64 else tl.float32
         self._constants = {**joins, "H": self._hidden, "DTYPE": dtype, "BLOCK": BLOCK}
         steps = list(zip(itertools.accumulate(sizes, initial=0), sizes, strict=False))
         self.steps = steps[::-1] if from_end else steps
@@ -294,49 +300,40 @@ class _Launcher:
             kernel[(triton.cdiv(elements, BLOCK),)](*arrays, start, elements, **options, **self._constants)
 
 
-def _lstm_forward(joins: dict[str, int], sizes: Sequence[int], reverse: bool, arrays: Sequence[Any]) -> None:
-    weight_hh, feature, acts, h, c, output, before_h, before_c, tanh_c = arrays
-    launcher, recurrent = _Launcher(joins, sizes, reverse, h), weight_hh.t()
+def _lstm_forward(launcher: _Launcher, weight_hh, feature, acts, h, c, output, *kept) -> None:
+    recurrent = weight_hh.t()
     for start, rows in launcher.steps:
         acts[start : start + rows].addmm_(h[:rows], recurrent)
-        arguments = acts, feature, h, c, output, before_h, before_c, tanh_c
-        launcher.launch(_lstm_forward_step, start, rows, *arguments)
+        launcher.launch(_lstm_forward_step, start, rows, acts, feature, h, c, output, *kept)
 
 
-def _lstm_backward(joins: dict[str, int], sizes: Sequence[int], reverse: bool, arrays: Sequence[Any]) -> None:
-    weight_hh, feature, acts, before_c, tanh_c, d_output, d_h, d_c, d_acts, d_feature = arrays
-    launcher = _Launcher(joins, sizes, not reverse, d_h)
+def _lstm_backward(launcher, weight_hh, feature, acts, before_c, tanh_c, d_output, d_h, d_c, d_acts, d_feature) -> None:
+    arrays = feature, acts, before_c, tanh_c, d_output, d_h, d_c, d_acts, d_feature
     for start, rows in launcher.steps:
-        arguments = feature, acts, before_c, tanh_c, d_output, d_h, d_c, d_acts, d_feature
-        launcher.launch(_lstm_backward_step, start, rows, *arguments)
+        launcher.launch(_lstm_backward_step, start, rows, *arrays)
         torch.mm(d_acts[start : start + rows], weight_hh, out=d_h[:rows])
 
 
-def _gru_forward(joins: dict[str, int], sizes: Sequence[int], reverse: bool, arrays: Sequence[Any]) -> None:
-    weight_hh, bias_hh, feature, acts, h, output, before_h, candidate_hh = arrays
-    launcher, recurrent = _Launcher(joins, sizes, reverse, h), weight_hh.t()
-    product = h.new_empty(len(h), weight_hh.shape[0])
+def _gru_forward(launcher, weight_hh, bias_hh, feature, acts, h, output, *kept) -> None:
+    recurrent, product = weight_hh.t(), h.new_empty(len(h), weight_hh.shape[0])
     for start, rows in launcher.steps:
         if bias_hh is None:
             torch.mm(h[:rows], recurrent, out=product[:rows])
         else:
             torch.addmm(bias_hh, h[:rows], recurrent, out=product[:rows])
-        arguments = acts, feature, product, h, output, before_h, candidate_hh
-        launcher.launch(_gru_forward_step, start, rows, *arguments)
+        launcher.launch(_gru_forward_step, start, rows, acts, feature, product, h, output, *kept)
 
 
-def _gru_backward(joins: dict[str, int], sizes: Sequence[int], reverse: bool, arrays: Sequence[Any]) -> None:
-    weight_hh, feature, acts, before_h, candidate_hh, d_output, d_h, d_acts, d_product, d_feature = arrays
-    launcher = _Launcher(joins, sizes, not reverse, d_h)
+def _gru_backward(
+    launcher, weight_hh, feature, acts, before_h, candidate_hh, d_output, d_h, d_acts, d_product, d_feature
+) -> None:
+    arrays = feature, acts, before_h, candidate_hh, d_output, d_h, d_acts, d_product, d_feature
     for start, rows in launcher.steps:
-        arguments = feature, acts, before_h, candidate_hh, d_output, d_h, d_acts, d_product, d_feature
-        launcher.launch(_gru_backward_step, start, rows, *arguments)
+        launcher.launch(_gru_backward_step, start, rows, *arrays)
         d_h[:rows].addmm_(d_product[start : start + rows], weight_hh)
 
 
-def _mgu_forward(joins: dict[str, int], sizes: Sequence[int], reverse: bool, arrays: Sequence[Any]) -> None:
-    weight_hh, feature, acts, h, output, before_h = arrays
-    launcher, keep = _Launcher(joins, sizes, reverse, h), before_h is not None
+def _mgu_forward(launcher, weight_hh, feature, acts, h, output, before_h) -> None:
     gated_h = torch.empty_like(h)
     forget_weight, candidate_weight = (block.t() for block in weight_hh.chunk(2))
     forget, candidate = acts.chunk(2, dim=1)
@@ -344,22 +341,20 @@ def _mgu_forward(joins: dict[str, int], sizes: Sequence[int], reverse: bool, arr
         forget[start : start + rows].addmm_(h[:rows], forget_weight)
         launcher.launch(_mgu_gate_forward, start, rows, acts, feature, h, before_h, gated_h)
         candidate[start : start + rows].addmm_(gated_h[:rows], candidate_weight)
+        keep = before_h is not None
         launcher.launch(_mgu_candidate_forward, start, rows, acts, feature, h, output, KEEP=keep)
 
 
-def _mgu_backward(joins: dict[str, int], sizes: Sequence[int], reverse: bool, arrays: Sequence[Any]) -> None:
-    weight_hh, feature, acts, before_h, d_output, d_h, d_acts, gated_h, d_feature = arrays
-    launcher = _Launcher(joins, sizes, not reverse, d_h)
+def _mgu_backward(launcher, weight_hh, feature, acts, before_h, d_output, d_h, d_acts, gated_h, d_feature) -> None:
     d_gated_h = torch.empty_like(d_h)
     forget_weight, candidate_weight = weight_hh.chunk(2)
     d_forget, d_candidate = d_acts.chunk(2, dim=1)
+    of_candidate = feature, acts, before_h, d_output, d_h, d_acts, gated_h
+    of_gate = feature, acts, before_h, d_h, d_gated_h, d_acts, d_feature
     for start, rows in launcher.steps:
-        launcher.launch(
-            _mgu_candidate_backward, start, rows, *(feature, acts, before_h, d_output, d_h, d_acts, gated_h)
-        )
+        launcher.launch(_mgu_candidate_backward, start, rows, *of_candidate)
         torch.mm(d_candidate[start : start + rows], candidate_weight, out=d_gated_h[:rows])
-        arguments = feature, acts, before_h, d_h, d_gated_h, d_acts, d_feature
-        launcher.launch(_mgu_gate_backward, start, rows, *arguments)
+        launcher.launch(_mgu_gate_backward, start, rows, *of_gate)
         d_h[:rows].addmm_(d_forget[start : start + rows], forget_weight)
 
 
@@ -379,5 +374,9 @@ def run_steps(
     function: str, joins: Sequence[int], sizes: Sequence[int], reverse: bool, arrays: Sequence[Tensor | None]
 ) -> None:
     """A `recurrence.RunSteps`."""
-    gates = _GATES[function.partition("_")[0]]
-    _FUNCTIONS[function](dict(zip(gates, joins, strict=True)), sizes, reverse, arrays)
+    unit, _, direction = function.partition("_")
+    weight_hh = arrays[0]
+    assert weight_hh is not None
+    of_gates = dict(zip(_GATES[unit], joins, strict=True))
+    launcher = _Launcher(of_gates, sizes, reverse == (direction == "forward"), weight_hh)
+    _FUNCTIONS[function](launcher, *arrays)
