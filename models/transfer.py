@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import re
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from str_app.models.backbones.base import BackboneConfig
 from str_app.models.backbones.conv_norm import ConvNorm
 from str_app.models.backbones.resnet import BasicBlock, ResNet, ResNetConfig
 from str_app.models.decoders.attention_decoder import AttentionDecoderConfig
-from str_app.models.decoders.base import DecoderConfig
 from str_app.models.recognizer import Recognizer, RecognizerConfig
 
 _POSITIONS = "decoder.attention.position"
 _PER_GLIMPSE = ("decoder.cell.weight_ih", "decoder.cell.weight_feature", "decoder.classifier.weight")
 _PER_CLASS = ("decoder.embedding.weight", "decoder.classifier.weight", "decoder.classifier.bias")
+
+
+# Settings in which a network may differ from the one that it grows from.
+_MAY_GROW: dict[type, dict[str, Callable[[Any, Any], bool]]] = {
+    ResNetConfig: {
+        "blocks": lambda before, after: len(before) == len(after) and all(map(operator.le, before, after)),
+        "fpn": operator.le,
+    },
+    AttentionDecoderConfig: {"positional_glimpse": operator.le, "dropout": lambda before, after: True},
+}
 
 
 def can_grow(source: RecognizerConfig, target: RecognizerConfig) -> bool:
@@ -27,30 +38,17 @@ def can_grow(source: RecognizerConfig, target: RecognizerConfig) -> bool:
     A ResNet may gain blocks in its stages and a feature pyramid (`fpn`), an attention decoder positional glimpses.
     Dropout may differ: it has no weights.
     """
+    pairs = [(source.backbone, target.backbone), (source.decoder, target.decoder)]
     rest_is_equal = dataclasses.replace(source, backbone=target.backbone, decoder=target.decoder) == target
-    return (
-        rest_is_equal
-        and _backbone_can_grow(source.backbone, target.backbone)
-        and _decoder_can_grow(source.decoder, target.decoder)
-    )
+    return rest_is_equal and all(_section_can_grow(before, after) for before, after in pairs)
 
 
-def _backbone_can_grow(source: BackboneConfig, target: BackboneConfig) -> bool:
-    if not (isinstance(source, ResNetConfig) and isinstance(target, ResNetConfig)):
-        return source == target
-    return (
-        dataclasses.replace(source, blocks=target.blocks, fpn=target.fpn) == target
-        and len(source.blocks) == len(target.blocks)
-        and all(after >= before for after, before in zip(target.blocks, source.blocks, strict=True))
-        and target.fpn >= source.fpn
-    )
-
-
-def _decoder_can_grow(source: DecoderConfig, target: DecoderConfig) -> bool:
-    if not (isinstance(source, AttentionDecoderConfig) and isinstance(target, AttentionDecoderConfig)):
-        return source == target
-    grown = dataclasses.replace(source, positional_glimpse=target.positional_glimpse, dropout=target.dropout)
-    return grown == target and target.positional_glimpse >= source.positional_glimpse
+def _section_can_grow(source: Any, target: Any) -> bool:
+    if type(source) is not type(target):
+        return False
+    allowed = _MAY_GROW.get(type(source), {})
+    pairs = {key.name: (getattr(source, key.name), getattr(target, key.name)) for key in dataclasses.fields(source)}
+    return all(allowed.get(name, operator.eq)(*pair) for name, pair in pairs.items())
 
 
 @torch.no_grad()
