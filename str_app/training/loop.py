@@ -36,9 +36,9 @@ from str_app.training.run_logger import RunLogger
 from str_app.training.sample_usage import SampleUsage
 from str_app.training.samples import (
     Batch,
-    Positions,
     TrainingSamples,
     check_source,
+    shares_of_groups,
     why_unlearnable,
     why_unscorable,
 )
@@ -202,7 +202,7 @@ class _Run:
             settings.group,
         )
         first, world = self.step, self.world
-        positions = Positions(first, settings.steps, settings.batch_size, settings.group, world.rank, world.size)
+        positions = shares_of_groups(first, settings.steps, settings.batch_size, settings.group, world.rank, world.size)
         groups: DataLoader[list[Batch]] = DataLoader(
             samples,
             batch_sampler=positions,

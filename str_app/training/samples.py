@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from str_app.datasets.augmentation import Augmentation
 from str_app.datasets.mixing import Mixture
@@ -79,7 +79,7 @@ class TrainingSamples(Dataset["list[Batch]"]):
     def __post_init__(self) -> None:
         self._mixture = Mixture(self.sources, self.weights or None, self.seed)
 
-    def __getitems__(self, positions: list[int]) -> list[Batch]:
+    def __getitems__(self, positions: Sequence[int]) -> list[Batch]:
         """The samples at `positions` in `group` batches: sorted by width, divided, and the batches shuffled.
 
         Crops of similar width share a narrow canvas and have labels of similar length, which saves a third of the
@@ -175,22 +175,15 @@ def check_source(source: Source, problem_of: Callable[[str], str], samples: int 
     raise StrAppError(f"{source.name}: none of the {len(usable)} images checked can be decoded, the last: {reason}")
 
 
-class Positions(Sampler[list[int]]):
-    """This process's share of the positions of each group of steps, from the group of `first_step` up to `steps`."""
-
-    def __init__(self, first_step: int, steps: int, batch_size: int, group: int, rank: int, world_size: int) -> None:
-        self._groups = range(first_step // group, -(-steps // group))
-        self._size = batch_size * group
-        self._share = self._size // world_size
-        self._rank = rank
-
-    def __len__(self) -> int:
-        return len(self._groups)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for number in self._groups:
-            first = number * self._size + self._rank * self._share
-            yield list(range(first, first + self._share))
+def shares_of_groups(
+    first_step: int, steps: int, batch_size: int, group: int, rank: int, world_size: int
+) -> Iterator[list[int]]:
+    """This process's positions of each group of steps, from the group of `first_step` up to `steps`."""
+    size = batch_size * group
+    share = size // world_size
+    for number in range(first_step // group, -(-steps // group)):
+        first = number * size + rank * share
+        yield list(range(first, first + share))
 
 
 def collate(items: Sequence[Prepared], preprocessing: Preprocessing) -> Batch:

@@ -23,7 +23,7 @@ from str_app.reader import Reader
 from str_app.training import loop
 from str_app.training.loop import Stopped, schedule, train
 from str_app.training.run_logger import RunLogger
-from str_app.training.samples import Positions
+from str_app.training.samples import shares_of_groups
 from str_app.training.settings import TrainSettings, make_settings, save_settings
 from str_app.training.state import load_state
 from tests.str_app.training.tiny_run import TINY, encoded, losses, settings_for, weights
@@ -148,7 +148,7 @@ def test_two_processes_that_step_alone_meet_in_their_mean(data, tmp_path, monkey
     halves = []
     for rank in (0, 1):
         with monkeypatch.context() as patch:
-            patch.setattr(loop, "Positions", lambda *args, rank=rank: Positions(*args[:4], rank, 2))
+            patch.setattr(loop, "shares_of_groups", lambda *args, rank=rank: shares_of_groups(*args[:4], rank, 2))
             train(settings, tmp_path / str(rank))
         halves.append(load_state(tmp_path / str(rank) / "last.pt"))
     two = load_state(tmp_path / "two/last.pt")
