@@ -20,25 +20,19 @@ VERBS = (
     *("synth", "convert", "select", "train", "average", "evaluate", "export"),
     *("recognize", "serve", "models", "study", "doctor"),
 )
-EXTRA_OF_MODULE = {
-    "wordfreq": "synth",
-    "fontTools": "synth",
-    "fastapi": "serve",
-    "starlette": "serve",
-    "uvicorn": "serve",
-    "pydantic": "serve",
-    "pydantic_settings": "serve",
-    "prometheus_client": "serve",
-    "multipart": "serve",
-    "python_multipart": "serve",
-    "urllib3": "client",
-    "torch": "torch",
-    "torchvision": "torch",
-    "tensorboard": "train",
-    "onnx": "export",
-    "onnxscript": "export",
-    "scipy": "convert",
+MODULES_OF_EXTRA = {
+    "synth": ("wordfreq", "fontTools"),
+    "serve": (
+        *("fastapi", "starlette", "uvicorn", "pydantic", "pydantic_settings"),
+        *("prometheus_client", "multipart", "python_multipart"),
+    ),
+    "client": ("urllib3",),
+    "torch": ("torch", "torchvision"),
+    "train": ("tensorboard",),
+    "export": ("onnx", "onnxscript"),
+    "convert": ("scipy",),
 }
+EXTRA_OF_MODULE = {module: extra for extra, modules in MODULES_OF_EXTRA.items() for module in modules}
 
 
 def build_app(debug: bool = False) -> typer.Typer:

@@ -104,12 +104,8 @@ class Experiment(Protocol):
         """Everything that determines the result; stored in the report and compared before a run is continued."""
 
 
-class Task(Protocol):
-    """What `train_run` trains: data, network, loss and metrics."""
-
-    @property
-    def name(self) -> str:
-        """See `Experiment`."""
+class Task(Experiment, Protocol):
+    """An experiment that `train_run` trains: data, network, loss and metrics."""
 
     @property
     def training(self) -> Training:
@@ -123,9 +119,6 @@ class Task(Protocol):
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Metrics on held-out data, the same for every variant and seed."""
-
-    def settings(self) -> dict[str, Any]:
-        """See `Experiment`."""
 
 
 @dataclass
@@ -190,7 +183,42 @@ def train_run(experiment: Task, variant: Variant, seed: int, folder: Path, watch
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=experiment.training.weight_decay)
     state = folder / f"{variant}-{seed}.pt"
     step, carry = _restore(state, key, model, optimizer, run)
-    _train(experiment, model, optimizer, run, step, carry, state, key)
+    training = experiment.training
+    started, written = time.process_time(), time.monotonic()
+    with stop_signals() as stop:
+        while step < training.steps:
+            model.train()
+            torch.manual_seed(run.seed * 1_000_003 + step)  # for dropout
+            loss, carry = experiment.loss(model, step, run.seed, carry)
+            if not math.isfinite(loss.item()):
+                run.diverged_at = step  # divergence is a result, too
+                run.seconds += time.process_time() - started
+                break
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
+            for group in optimizer.param_groups:
+                group["lr"] = training.rate(step)
+            optimizer.step()
+            step += 1
+            if step % training.evaluate_every == 0 or step == training.steps:
+                run.seconds += time.process_time() - started
+                model.eval()
+                with torch.no_grad():
+                    values = experiment.evaluate(model)
+                if not all(map(math.isfinite, values.values())):
+                    run.diverged_at = step
+                    break
+                run.curve.append((step, values))
+                started = time.process_time()
+            if stop or time.monotonic() - written > 60:
+                seconds = run.seconds + time.process_time() - started
+                progress = {"key": json.dumps(key), "step": step, "curve": run.curve, "seconds": seconds}
+                tensors = {"module": model.state_dict(), "optimizer": optimizer.state_dict()}
+                save_state(state, {**progress, **tensors, "carry": None if carry is None else list(carry)})
+                written = time.monotonic()
+            if stop:
+                raise KeyboardInterrupt
     if watch and run.diverged_at is None:
         _record_gates(experiment, model, run)
     save_result(result, key, run)
@@ -219,54 +247,6 @@ def load_result(result: Path, key: dict[str, Any]) -> Run | None:
     stored["curve"] = [(step, values) for step, values in stored["curve"]]
     stored["gradients"] = {layer: [tuple(p) for p in curve] for layer, curve in stored["gradients"].items()}
     return Run(**stored)
-
-
-def _train(
-    experiment: Task,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    run: Run,
-    step: int,
-    carry: Carry,
-    state: Path,
-    key: dict[str, Any],
-) -> None:
-    training = experiment.training
-    started, written = time.process_time(), time.monotonic()
-    with stop_signals() as stop:
-        while step < training.steps:
-            model.train()
-            torch.manual_seed(run.seed * 1_000_003 + step)  # for dropout
-            loss, carry = experiment.loss(model, step, run.seed, carry)
-            if not math.isfinite(loss.item()):
-                run.diverged_at = step  # divergence is a result, too
-                run.seconds += time.process_time() - started
-                return
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
-            for group in optimizer.param_groups:
-                group["lr"] = training.rate(step)
-            optimizer.step()
-            step += 1
-            if step % training.evaluate_every == 0 or step == training.steps:
-                run.seconds += time.process_time() - started
-                model.eval()
-                with torch.no_grad():
-                    values = experiment.evaluate(model)
-                if not all(map(math.isfinite, values.values())):
-                    run.diverged_at = step
-                    return
-                run.curve.append((step, values))
-                started = time.process_time()
-            if stop or time.monotonic() - written > 60:
-                seconds = run.seconds + time.process_time() - started
-                progress = {"key": json.dumps(key), "step": step, "curve": run.curve, "seconds": seconds}
-                tensors = {"module": model.state_dict(), "optimizer": optimizer.state_dict()}
-                save_state(state, {**progress, **tensors, "carry": None if carry is None else list(carry)})
-                written = time.monotonic()
-            if stop:
-                raise KeyboardInterrupt
 
 
 def _restore(

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -108,18 +108,12 @@ def _experiment(experiment: Experiment, runs: list[Run], files: dict[str, str]) 
             "gradient": _gradients(own, unit),
             "gates": _gates(own, unit),
         }
-        lines += _plots(f"{stem}-{unit}", plots, files)
+        for kind, svg in plots.items():
+            if svg is not None:
+                files[f"{stem}-{unit}-{kind}.svg"] = svg
+                lines.append(f"![{kind}]({stem}-{unit}-{kind}.svg)")
         lines.append("")
     return [*lines, *_gate_table(runs)]
-
-
-def _plots(stem: str, plots: Mapping[str, str | None], files: dict[str, str]) -> list[str]:
-    lines = []
-    for kind, svg in plots.items():
-        if svg is not None:
-            files[f"{stem}-{kind}.svg"] = svg
-            lines.append(f"![{kind}]({stem}-{kind}.svg)")
-    return lines
 
 
 def _curves(experiment: Experiment, runs: list[Run], unit: str) -> str | None:

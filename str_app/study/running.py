@@ -67,7 +67,8 @@ def run_study(
         for variant in variants
     ]
     runs: dict[_Job, Run] = {}
-    for job, run in _sequential(jobs) if workers == 1 else _parallel(jobs, workers):
+    in_process = ((job, _run(job)) for job in jobs)
+    for job, run in in_process if workers == 1 else _parallel(jobs, workers):
         runs[job] = run
         metric = experiments[job.experiment].metric
         label = f"{run.experiment}, {run.variant}, seed {run.seed}"
@@ -79,11 +80,6 @@ def run_study(
         (experiment, [runs[job] for job in jobs if job.experiment == number])
         for number, experiment in enumerate(experiments)
     ]
-
-
-def _sequential(jobs: Sequence[_Job]) -> Iterator[tuple[_Job, Run]]:
-    for job in jobs:
-        yield job, _run(job)
 
 
 def _parallel(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[_Job, Run]]:
