@@ -36,7 +36,8 @@ def test_a_resumed_run_keeps_its_settings() -> None:
 def test_weights_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "weights_path", lambda name: tmp_path / name)
     data = str(write_folder(tmp_path / "data"))
-    for start_from, message in (("base", "has no released weights yet"), ("no/such", "neither one of base, small, nor")):
+    messages = {"base": "has no released weights yet", "no/such": "neither one of base, small, nor"}
+    for start_from, message in messages.items():
         with pytest.raises(StrAppError, match=f"'{start_from}'.*{message}"):
             train(make_settings([], train=(data,), start_from=start_from), tmp_path / "run")
     assert not (tmp_path / "run").exists()
