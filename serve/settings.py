@@ -113,21 +113,16 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _largest_request_fits(self) -> Settings:
-        if self.max_pending < self.max_images:
-            raise ValueError(
-                f"max_pending ({self.max_pending}) is below max_images ({self.max_images}): "
-                "the largest request could never be accepted; raise max_pending or lower max_images"
-            )
-        if self.max_upload_bytes < self.max_body_bytes:
-            raise ValueError(
-                f"max_upload_bytes ({self.max_upload_bytes}) is below max_body_bytes ({self.max_body_bytes}): "
-                "the largest body could never be received; raise max_upload_bytes or lower max_body_bytes"
-            )
-        if self.max_request_pixels < self.max_pixels:
-            raise ValueError(
-                f"max_request_pixels ({self.max_request_pixels}) is below max_pixels ({self.max_pixels}): "
-                "the largest image could never be read; raise max_request_pixels or lower max_pixels"
-            )
+        for larger, smaller, consequence in (
+            ("max_pending", "max_images", "the largest request could never be accepted"),
+            ("max_upload_bytes", "max_body_bytes", "the largest body could never be received"),
+            ("max_request_pixels", "max_pixels", "the largest image could never be read"),
+        ):
+            high, low = getattr(self, larger), getattr(self, smaller)
+            if high < low:
+                raise ValueError(
+                    f"{larger} ({high}) is below {smaller} ({low}): {consequence}; raise {larger} or lower {smaller}"
+                )
         return self
 
     @property

@@ -24,6 +24,7 @@ from str_app.serve.inference.jobs import NICENESS, set_results
 from str_app.serve.operations.metrics import Metrics
 
 T = TypeVar("T")
+Use = Callable[[npt.NDArray[np.uint8]], T]  # of a decoded image
 LARGE_PIXELS = 1_000_000  # takes some 10 ms to decode; word crops have a tenth of it
 TRIM_AFTER_CPU_S = 0.02  # a few megapixels, far more than a word crop
 
@@ -77,11 +78,8 @@ class PixelBudget:
         """
         with self._lock:
             if pixels > self._left:
-                raise ImageError(
-                    "too_many_pixels",
-                    f"the images of this request have more than {self._pixels:,} pixels together: "
-                    "send several requests",
-                )
+                many = f"the images of this request have more than {self._pixels:,} pixels: send several requests"
+                raise ImageError("too_many_pixels", many)
             self._left -= pixels
 
 
@@ -117,9 +115,7 @@ class ImageDecoder:
         self._threads.submit(request, task)
         return await asyncio.wrap_future(future)
 
-    async def decode(
-        self, budget: PixelBudget, encoded: bytes, use: Callable[[npt.NDArray[np.uint8]], T]
-    ) -> tuple[T, float]:
+    async def decode(self, budget: PixelBudget, encoded: bytes, use: Use[T]) -> tuple[T, float]:
         """What `use` makes of the decoded image, and the seconds that decoding and `use` took.
 
         Raises:
@@ -137,7 +133,7 @@ class ImageDecoder:
         self,
         budget: PixelBudget,
         encoded: bytes,
-        use: Callable[[npt.NDArray[np.uint8]], T],
+        use: Use[T],
         done: Callable[[T | Exception, float], None],
         cancelled: Callable[[], bool],
     ) -> None:
@@ -150,59 +146,42 @@ class ImageDecoder:
             done: called with the result or what was raised, and the seconds that decoding and `use` took.
             cancelled: asked before decoding: whether nobody waits for the image any more.
         """
-        self._threads.submit(
-            budget, partial(self._open, budget, encoded, use, done, cancelled, since=time.perf_counter())
-        )
+        submitted = time.perf_counter()
 
-    def _open(
-        self,
-        budget: PixelBudget,
-        encoded: bytes,
-        use: Callable[[npt.NDArray[np.uint8]], T],
-        done: Callable[[T | Exception, float], None],
-        cancelled: Callable[[], bool],
-        since: float,
-    ) -> None:
-        """Read the header, then decode a small image at once, and a large one on the threads for those."""
-        if cancelled():
-            return
-        try:
-            image = open_image(encoded, self.limits)
-            budget.take(image.width * image.height)
-        except ImageError as error:
-            done(error, 0.0)
-            return
-        decode = partial(self._decode, image, use, done, cancelled, since)
-        if image.width * image.height > LARGE_PIXELS:
-            self._large.submit(budget, decode)
-        else:
-            decode()
+        def read_header() -> None:
+            if cancelled():
+                return
+            try:
+                image = open_image(encoded, self.limits)
+                budget.take(image.width * image.height)
+            except ImageError as error:
+                done(error, 0.0)
+                return
+            if image.width * image.height > LARGE_PIXELS:
+                self._large.submit(budget, partial(decode, image))
+            else:
+                decode(image)
 
-    def _decode(
-        self,
-        image: Image.Image,
-        use: Callable[[npt.NDArray[np.uint8]], T],
-        done: Callable[[T | Exception, float], None],
-        cancelled: Callable[[], bool],
-        since: float,
-    ) -> None:
-        if cancelled():
-            return
-        start, start_cpu = time.perf_counter(), time.thread_time()
-        self._metrics.decode_queue_seconds.observe(start - since)
-        result: T | Exception
-        try:
-            result = use(load_image(image, self.limits))
-        except ImageError as error:
-            result = ImageError(error.code, error.message)  # without the traceback, whose frames hold the pixels
-        except Exception as error:
-            result = error
-        seconds = time.perf_counter() - start
-        if time.thread_time() - start_cpu > TRIM_AFTER_CPU_S:
-            _trim_memory()
-        if not isinstance(result, Exception):
-            self._metrics.decode_seconds.observe(seconds)
-        done(result, seconds)
+        def decode(image: Image.Image) -> None:
+            if cancelled():
+                return
+            self._metrics.decode_queue_seconds.observe(time.perf_counter() - submitted)
+            start, start_cpu = time.perf_counter(), time.thread_time()
+            result: T | Exception
+            try:
+                result = use(load_image(image, self.limits))
+            except ImageError as error:
+                result = ImageError(error.code, error.message)  # without the traceback, whose frames hold the pixels
+            except Exception as error:
+                result = error
+            seconds = time.perf_counter() - start
+            if time.thread_time() - start_cpu > TRIM_AFTER_CPU_S:
+                _trim_memory()
+            if not isinstance(result, Exception):
+                self._metrics.decode_seconds.observe(seconds)
+            done(result, seconds)
+
+        self._threads.submit(budget, read_header)
 
     def close(self) -> None:
         """End the threads."""

@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
@@ -75,7 +76,7 @@ class ModelProcesses(CanvasReader):
             if not self._warm:
                 members = [self._idle.get() for _ in self._members]
                 for member in members:
-                    member.call("warm_up", sizes)
+                    member.send("warm_up", sizes)
                 for member in members:
                     member.result()
                     self._idle.put(member)
@@ -84,14 +85,15 @@ class ModelProcesses(CanvasReader):
     def read_canvases(self, canvases: Sequence[Canvas], *, attention: bool = False) -> list[Reading]:
         """See `CanvasReader`."""
         member = self._idle.get()
+        read = partial(member.call, "read_canvases", canvases, attention=attention)
         try:
-            try:
-                return member.read_canvases(canvases, attention)
-            except _ProcessEndedError:
-                member.replace()
-                return member.read_canvases(canvases, attention)
+            readings: list[Reading] = read()
+        except _ProcessEndedError:
+            member.replace()
+            readings = read()
         finally:
             self._idle.put(member)
+        return readings
 
     def use_threads(self, count: int) -> None:
         """Does nothing: the processes keep the threads they were started with."""
@@ -147,12 +149,6 @@ class _ModelProcess:
     def _load_failure(self) -> StrAppError:
         return StrAppError(f"the model process ended while it loaded ({self.end()})")
 
-    def read_canvases(self, canvases: Sequence[Canvas], attention: bool) -> list[Reading]:
-        """See `CanvasReader`, and `result` for errors."""
-        self.call("read_canvases", canvases, attention=attention)
-        readings: list[Reading] = self.result()
-        return readings
-
     @property
     def pid(self) -> int | None:
         return self._process.pid
@@ -167,8 +163,13 @@ class _ModelProcess:
             return Usage(0, 0.0)
         return Usage(pages * os.sysconf("SC_PAGE_SIZE"), sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"))
 
-    def call(self, method: str, *arguments: Any, **options: Any) -> None:
-        """Call a method of the `CanvasReader` there; `result` waits for what it returns.
+    def call(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of the `CanvasReader` there and return its result; see `result` for errors."""
+        self.send(method, *arguments, **options)
+        return self.result()
+
+    def send(self, method: str, *arguments: Any, **options: Any) -> None:
+        """Have a method of the `CanvasReader` called there; `result` waits for what it returns.
 
         Raises:
             _ProcessEndedError: the process is gone.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +23,8 @@ if TYPE_CHECKING:
     from str_app.views import Canvas
 
 MakeViews = Callable[[npt.NDArray[np.uint8]], "list[Canvas]"]  # of a decoded crop; see `str_app.views.views_of`
+Size = tuple[int, int]  # height and width of a photograph
 STAGES = ("decode", "queue", "inference")
-
-
-class DecodedPhoto(NamedTuple):
-    """The views of a photograph's regions, and its height and width."""
-
-    regions: list[tuple[Region, list[Canvas]] | ImageError]
-    size: tuple[int, int]
 
 
 class RequestReader:
@@ -97,30 +91,28 @@ class RequestReader:
 
         make_views = self._view_maker(rotate, characters)
 
-        def cut(pixels: npt.NDArray[np.uint8]) -> DecodedPhoto:
+        def cut(pixels: npt.NDArray[np.uint8]) -> tuple[list[tuple[Region, list[Canvas]] | ImageError], Size]:
             crops = crops_of_regions(pixels, regions, self._decoder.limits)
             views = [crop if isinstance(crop, ImageError) else (crop[0], make_views(crop[1])) for crop in crops]
-            return DecodedPhoto(views, (pixels.shape[0], pixels.shape[1]))
+            return views, (pixels.shape[0], pixels.shape[1])
 
         try:
             if isinstance(photo, ImageError):
                 raise photo
-            decoded, seconds = await self._decoder.decode(self._budget, photo, cut)
+            (crops, photo_size), seconds = await self._decoder.decode(self._budget, photo, cut)
         except ImageError as error:
             self._metrics.images.labels(error.code).inc()
             raise ProblemError(422, error.code, f"The photograph cannot be read: {error.message}.") from None
         self._record("decode", seconds)
-        jobs = [item if isinstance(item, ImageError) else self._enqueue(item[1]) for item in decoded.regions]
+        jobs = [item if isinstance(item, ImageError) else self._enqueue(item[1]) for item in crops]
         readings = self._counted(await self._results(jobs))
         results: list[tuple[Region, Reading] | ImageError] = []
-        for item, reading in zip(decoded.regions, readings, strict=True):
-            if isinstance(item, ImageError):
-                results.append(item)
-            elif isinstance(reading, ImageError):
+        for item, reading in zip(crops, readings, strict=True):
+            if isinstance(reading, ImageError):
                 results.append(reading)
-            else:
+            elif not isinstance(item, ImageError):
                 region = item[0]
-                results.append((region, reading.with_boxes(partial(to_photo, region=region, photo_size=decoded.size))))
+                results.append((region, reading.with_boxes(partial(to_photo, region=region, photo_size=photo_size))))
         return results
 
     def _view_maker(self, rotate: bool, characters: str | None) -> MakeViews:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
@@ -33,43 +34,25 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "str_app_requests", "Requests answered.", ["route", "method", "code"], registry=registry
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        seconds = partial(Histogram, buckets=SECONDS, registry=registry)
+        self.requests = counter("str_app_requests", "Requests answered.", ["route", "method", "code"])
+        self.in_flight = gauge("str_app_requests_in_flight", "Requests being answered.")
+        self.rejections = counter("str_app_rejections", "Requests rejected, by error code.", ["reason"])
+        self.images = counter("str_app_images", "Images by outcome: read, abandoned, or an error code.", ["outcome"])
+        self.queue_depth = gauge("str_app_queue_depth", "Images waiting for the model.")
+        self.pending = gauge("str_app_pending_images", "Images accepted and not yet answered.")
+        self.ready = gauge("str_app_ready", "1 when the model is warm and the server is not draining.")
+        self.request_seconds = seconds("str_app_request_seconds", "Time from request to response.", ["route"])
+        self.decode_queue_seconds = seconds(
+            "str_app_decode_queue_seconds", "Time one image waits for a decoding thread."
         )
-        self.in_flight = Gauge("str_app_requests_in_flight", "Requests being answered.", registry=registry)
-        self.rejections = Counter(
-            "str_app_rejections", "Requests rejected, by error code.", ["reason"], registry=registry
-        )
-        self.images = Counter(
-            "str_app_images", "Images by outcome: read, abandoned, or an error code.", ["outcome"], registry=registry
-        )
-        self.queue_depth = Gauge("str_app_queue_depth", "Images waiting for the model.", registry=registry)
-        self.pending = Gauge("str_app_pending_images", "Images accepted and not yet answered.", registry=registry)
-        self.ready = Gauge(
-            "str_app_ready", "1 when the model is warm and the server is not draining.", registry=registry
-        )
-        self.request_seconds = Histogram(
-            "str_app_request_seconds", "Time from request to response.", ["route"], buckets=SECONDS, registry=registry
-        )
-        self.decode_queue_seconds = Histogram(
-            "str_app_decode_queue_seconds",
-            "Time one image waits for a decoding thread.",
-            buckets=SECONDS,
-            registry=registry,
-        )
-        self.decode_seconds = Histogram(
-            "str_app_decode_seconds", "Time to decode one image.", buckets=SECONDS, registry=registry
-        )
-        self.queue_seconds = Histogram(
-            "str_app_queue_seconds", "Time one image waits for the model.", buckets=SECONDS, registry=registry
-        )
-        self.inference_seconds = Histogram(
-            "str_app_inference_seconds", "Time to read one batch.", buckets=SECONDS, registry=registry
-        )
-        self.batch_size = Histogram(
-            "str_app_batch_size", "Images in a batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=registry
-        )
-        self.reloads = Counter("str_app_reloads", "Reloads of the weights, by outcome.", ["outcome"], registry=registry)
+        self.decode_seconds = seconds("str_app_decode_seconds", "Time to decode one image.")
+        self.queue_seconds = seconds("str_app_queue_seconds", "Time one image waits for the model.")
+        self.inference_seconds = seconds("str_app_inference_seconds", "Time to read one batch.")
+        sizes = (1, 2, 4, 8, 16, 32, 64, 128)
+        self.batch_size = Histogram("str_app_batch_size", "Images in a batch.", buckets=sizes, registry=registry)
+        self.reloads = counter("str_app_reloads", "Reloads of the weights, by outcome.", ["outcome"])
         for outcome in ("done", "failed"):
             self.reloads.labels(outcome)  # start at 0, so that `increase` sees the first one
         self.model = Info("str_app_model", "The model in use.", registry=registry)
@@ -88,9 +71,6 @@ class _UsageCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         usage = self._metrics.model_usage()
-        yield GaugeMetricFamily(
-            "str_app_model_resident_bytes", "Resident memory of the model processes.", value=usage.resident_bytes
-        )
-        yield CounterMetricFamily(
-            "str_app_model_cpu_seconds", "CPU time of the model processes.", value=usage.cpu_seconds
-        )
+        memory, cpu = "Resident memory of the model processes.", "CPU time of the model processes."
+        yield GaugeMetricFamily("str_app_model_resident_bytes", memory, usage.resident_bytes)
+        yield CounterMetricFamily("str_app_model_cpu_seconds", cpu, usage.cpu_seconds)

@@ -45,7 +45,7 @@ class HeldReader:
     def __init__(self, engine: FakeEngine | None = None) -> None:
         self._pipeline = CanvasPipeline(engine or FakeEngine())
         self.name, self.charset, self.info = self._pipeline.name, self._pipeline.charset, self._pipeline.info
-        self.preprocessing = self._pipeline.preprocessing
+        self.preprocessing, self.engine = self._pipeline.preprocessing, self._pipeline.engine
         self.policy = SearchPolicy(tall=math.inf)  # crops of short texts are tall, and batches are counted
         self.gate = threading.Event()
         self.gate.set()
