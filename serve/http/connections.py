@@ -38,6 +38,7 @@ class _DrainedTransport:
         self._timeout_s = timeout_s
         self._drained_bytes = 0
         self.draining = False
+        self.write = transport.write  # called most, so without __getattr__
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

@@ -77,7 +77,7 @@ class Service:
             except Exception as error:
                 self.metrics.reloads.labels("failed").inc()
                 logger.error(
-                    "reload of %s failed, the old weights stay in use: %s",
+                    "reload failed, the old weights stay in use: %s: %s",
                     self.settings.model,
                     str(error) or type(error).__name__,
                 )

@@ -174,6 +174,7 @@ class ImageDecoder:
                 result = ImageError(error.code, error.message)  # without the traceback, whose frames hold the pixels
             except Exception as error:
                 result = error
+            image.close()  # its pixels go before memory is trimmed
             seconds = time.perf_counter() - start
             if time.thread_time() - start_cpu > TRIM_AFTER_CPU_S:
                 _trim_memory()

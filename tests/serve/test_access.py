@@ -96,7 +96,7 @@ def test_anything_else_is_refused_without_reading_the_body(guarded: TestClient, 
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_paths_are_not_told_by_the_host_header(guarded: TestClient) -> None:
+def test_the_host_header_does_not_affect_access(guarded: TestClient) -> None:
     assert guarded.get("/metrics", headers={"Host": "x/healthz?"}).status_code == 401
     assert guarded.get("//healthz").status_code == 401
     assert guarded.get("/metrics/../healthz").status_code in (401, 200)
@@ -111,19 +111,19 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("kind", BAD_FILES)
-def test_a_file_of_keys_that_is_wrong_stops_the_start(kind: str, tmp_path: Path) -> None:
+def test_an_invalid_keys_file_stops_the_start(kind: str, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(BAD_FILES[kind])
     with pytest.raises(StrAppError, match=r"keys"):
         create_app(Settings(api_keys_file=keys))
 
 
-def test_a_missing_file_of_keys_stops_the_start(tmp_path: Path) -> None:
+def test_a_missing_keys_file_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(StrAppError, match="cannot be read"):
         read_keys(tmp_path / "nowhere")
 
 
-def test_other_sites_are_not_served_unless_allowed(client: TestClient, reader: HeldReader) -> None:
+def test_cross_origin_requests_need_permission(client: TestClient, reader: HeldReader) -> None:
     asked = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
     assert "access-control-allow-origin" not in client.get("/v1/models", headers=asked).headers
     assert client.options("/v1/recognize", headers=asked).status_code == 405
@@ -135,7 +135,7 @@ def test_other_sites_are_not_served_unless_allowed(client: TestClient, reader: H
         assert "access-control-allow-origin" not in answer.headers
 
 
-def test_pages_say_what_browsers_may_do_with_them(client: TestClient) -> None:
+def test_pages_have_security_headers(client: TestClient) -> None:
     headers = client.get("/").headers
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert headers["referrer-policy"] == "no-referrer"
@@ -143,7 +143,7 @@ def test_pages_say_what_browsers_may_do_with_them(client: TestClient) -> None:
     assert headers["cross-origin-opener-policy"] == "same-origin"
 
 
-def test_errors_give_nothing_away(client: TestClient, reader: HeldReader) -> None:
+def test_errors_leak_no_internals(client: TestClient, reader: HeldReader) -> None:
     reader.poison = "boom"
     answers = [
         client.get("/nowhere"),

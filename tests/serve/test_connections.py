@@ -69,7 +69,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_what_is_broken_is_a_problem_and_ends(server: ServerProcess, kind: str) -> None:
+def test_malformed_http_is_answered_with_a_problem_and_closed(server: ServerProcess, kind: str) -> None:
     sent, status, code = BROKEN[kind]
     answer = talk(server, sent)
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
@@ -91,7 +91,7 @@ def test_a_head_that_trickles_in_is_cut_off(server: ServerProcess) -> None:
     assert problem_of(answer)["code"] == "header_timeout"
 
 
-def test_a_connection_that_says_nothing_is_closed_without_a_word(server: ServerProcess) -> None:
+def test_a_silent_connection_is_closed_without_a_response(server: ServerProcess) -> None:
     assert talk(server, b"") == b""
 
 
@@ -113,7 +113,7 @@ def test_a_connection_idles_between_requests_and_then_times_out_on_half_a_head(s
         assert problem_of(answer_of(connection))["code"] == "header_timeout"
 
 
-def test_a_client_that_takes_no_answer_is_cut_off(server: ServerProcess) -> None:
+def test_a_client_that_does_not_read_its_response_is_disconnected(server: ServerProcess) -> None:
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(server.address)
@@ -129,7 +129,7 @@ def test_a_client_that_takes_no_answer_is_cut_off(server: ServerProcess) -> None
     server.wait(lambda: server.shows("str_app_requests_in_flight 1.0"))
 
 
-def test_a_client_that_sends_requests_without_end_is_cut_off(server: ServerProcess) -> None:
+def test_a_client_that_pipelines_without_end_is_disconnected(server: ServerProcess) -> None:
     with socket.create_connection(server.address, timeout=10) as connection, pytest.raises(ConnectionError):
         connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 1_000_000)
     server.wait(lambda: server.shows("str_app_requests_in_flight 1.0"))
@@ -156,7 +156,7 @@ def test_a_head_within_the_limit_may_come_in_pieces(server: ServerProcess) -> No
 
 
 @pytest.mark.parametrize("upgrade", [b"h2c", b"websocket"])
-def test_who_offers_another_protocol_is_answered_in_this_one(server: ServerProcess, upgrade: bytes) -> None:
+def test_upgrade_offers_are_answered_over_http_1_1(server: ServerProcess, upgrade: bytes) -> None:
     server.let_through()
     offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: " + upgrade + b"\r\nHTTP2-Settings: AAMAAABk\r\n"
     image = png("offered")
@@ -174,7 +174,7 @@ def test_who_offers_another_protocol_is_answered_in_this_one(server: ServerProce
         assert b'"offered"' in answer_of(connection)
 
 
-def test_requests_sent_ahead_are_answered_in_order(server: ServerProcess) -> None:
+def test_pipelined_requests_are_answered_in_order(server: ServerProcess) -> None:
     def get(path: bytes) -> bytes:
         return b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path
 
@@ -264,7 +264,7 @@ def post_of(image: bytes, more: bytes = b"", path: bytes = b"/v1/recognize") -> 
     return HEAD.replace(b"/v1/recognize", path) + more + b"Content-Length: %d\r\n\r\n" % len(image) + image
 
 
-def test_without_room_a_connection_refuses_and_goes_on(full: ServerProcess) -> None:
+def test_refusals_of_a_full_queue_keep_the_connection_open(full: ServerProcess) -> None:
     health = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     with socket.create_connection(full.address, timeout=10) as connection:
         for path in (b"/v1/recognize", b"/v1/regions?rotate=true"):
@@ -300,7 +300,7 @@ def test_a_refused_connection_ends_where_the_client_asked_for_it(full: ServerPro
     assert half.count(b"HTTP/1.1 ") == 1
 
 
-def test_refused_between_answers_the_order_is_kept(full: ServerProcess) -> None:
+def test_refusals_keep_the_order_of_pipelined_requests(full: ServerProcess) -> None:
     health = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     with socket.create_connection(full.address, timeout=10) as connection:
         connection.sendall(post_of(png("a")) + health + post_of(png("b")) + health)

@@ -16,7 +16,7 @@ from tests.serve.conftest import HeldReader, parts, warm_client
 SECTION = Path("docs/extending.md").read_text().split("## Add an endpoint")[1].split("\n## ")[0]
 
 
-def test_an_endpoint_of_ones_own(tmp_path: Path, reader: HeldReader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_custom_endpoint(tmp_path: Path, reader: HeldReader, monkeypatch: pytest.MonkeyPatch) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
     file = tmp_path / "routes_text.py"
     file.write_text(textwrap.dedent(block))

@@ -124,7 +124,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_is_refused_says_why_in_the_form_of_the_protocol(client: TestClient, kind: str) -> None:
+def test_refusals_have_the_error_format_of_the_protocol(client: TestClient, kind: str) -> None:
     body, status = REFUSED[kind]
     answer = client.post(INFER, content=body if isinstance(body, bytes) else json.dumps(body))
     assert answer.status_code == status
@@ -132,7 +132,7 @@ def test_what_is_refused_says_why_in_the_form_of_the_protocol(client: TestClient
     assert answer.json()["error"]
 
 
-def test_wrong_places_are_errors_of_the_protocol(client: TestClient) -> None:
+def test_unknown_paths_are_errors_of_the_protocol(client: TestClient) -> None:
     for path in ("/v2/models/other", "/v2/models/fake/versions/2", "/v2/nowhere"):
         answer = client.get(path)
         assert answer.status_code == 404

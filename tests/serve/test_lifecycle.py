@@ -129,7 +129,7 @@ def test_weights_that_cannot_be_reloaded_change_nothing(reader: HeldReader, capl
             assert 'str_app_reloads_total{outcome="failed"} 1.0' in (await client.get("/metrics")).text
 
     asyncio.run(scenario())
-    assert "reload of small failed, the old weights stay in use: model.safetensors: cut short" in caplog.text
+    assert "reload failed, the old weights stay in use: small: model.safetensors: cut short" in caplog.text
 
 
 def test_the_last_sighup_is_never_lost() -> None:
@@ -168,7 +168,7 @@ def test_two_sighups_end_with_the_newest_file(tmp_path: Path) -> None:
         model.unlink()
         server.process.send_signal(signal.SIGHUP)
         server.wait(lambda: server.shows('str_app_reloads_total{outcome="failed"} 1.0'))
-        assert any(f"reload of {model} failed" in line["message"] for line in server.logs)
+        assert any(f"stay in use: {model}: " in line["message"] for line in server.logs)
 
 
 def test_sighup_reloads_while_requests_are_held(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_sighup_reloads_while_requests_are_held(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("restored")
-def test_taken_port_is_said_in_one_line(reader: HeldReader) -> None:
+def test_a_port_in_use_is_reported_in_one_line(reader: HeldReader) -> None:
     with _listen("127.0.0.1", 0) as taken:
         taken.listen()
         port = taken.getsockname()[1]

@@ -96,7 +96,7 @@ def test_it_reads_as_a_reader_in_this_process(remote: ModelProcesses, settings: 
             assert character.box == pytest.approx(expected.box, abs=0.05)
 
 
-def test_passes_of_two_threads_are_made_at_once(remote: ModelProcesses) -> None:
+def test_batches_of_two_threads_run_at_the_same_time(remote: ModelProcesses) -> None:
     assert len(set(pids(remote))) == 2
     busy = [remote._idle.get()]  # one process is at work for somebody
     try:
@@ -105,7 +105,7 @@ def test_passes_of_two_threads_are_made_at_once(remote: ModelProcesses) -> None:
         remote._idle.put(busy[0])
 
 
-def test_a_process_that_ends_is_replaced_and_its_pass_made_again(
+def test_a_process_that_ends_is_replaced_and_its_batch_read_again(
     remote: ModelProcesses, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = pids(remote)
@@ -146,7 +146,7 @@ def test_replacements_that_end_while_they_load_are_replaced_too(
         assert [reading.text for reading in remote.read_canvases(canvases)] == expected, "it goes on"
 
 
-def test_what_a_pass_raises_is_raised_here_and_the_process_goes_on(remote: ModelProcesses) -> None:
+def test_an_exception_in_a_batch_is_raised_here_and_the_process_survives(remote: ModelProcesses) -> None:
     before = pids(remote)
     broken = crops(remote, 1)[0]
     with pytest.raises(AttributeError, match="shape"):
@@ -155,7 +155,7 @@ def test_what_a_pass_raises_is_raised_here_and_the_process_goes_on(remote: Model
     assert pids(remote) == before
 
 
-def test_signals_to_the_group_are_the_servers_business(remote: ModelProcesses) -> None:
+def test_signals_to_the_process_group_do_not_end_the_processes(remote: ModelProcesses) -> None:
     before = pids(remote)
     for pid in before:
         for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -164,7 +164,7 @@ def test_signals_to_the_group_are_the_servers_business(remote: ModelProcesses) -
     assert pids(remote) == before
 
 
-def test_weights_that_do_not_load_say_so_here(tmp_path: Path) -> None:
+def test_errors_from_loading_weights_are_raised_here(tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match=r"bad\.safetensors"):
         ModelProcesses(Settings(model=str(tmp_path / "bad.safetensors")), 2, 1)

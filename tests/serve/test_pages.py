@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
-def test_page_needs_nothing_from_outside(client: TestClient, path: str) -> None:
+def test_pages_load_nothing_from_other_sites(client: TestClient, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 200
     assert "default-src 'none'" in answer.headers["content-security-policy"]

@@ -145,7 +145,7 @@ def test_full_queue_is_refused_and_recovers(reader: HeldReader) -> None:
         ("/v2/models/fake/versions/1/infer", "/v2/models/{name}/versions/{version}/infer"),
     ],
 )
-def test_without_room_no_body_is_read(reader: HeldReader, path: str, route: str) -> None:
+def test_a_full_queue_refuses_before_the_body_is_read(reader: HeldReader, path: str, route: str) -> None:
     async def never() -> AsyncIterator[bytes]:
         raise AssertionError("the body was asked for")
         yield b""

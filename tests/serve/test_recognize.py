@@ -67,7 +67,7 @@ def test_base64_as_common_encoders_write_it(client: TestClient, path: str, writt
 @pytest.mark.parametrize(
     "data", ["a", "ab=c", "====", "abc*", "YWJj YWJ\x00", "aGk=aGk=", "\u00e9\u00e9\u00e9\u00e9", "data:,a"]
 )
-def test_anything_else_is_no_base64(data: str) -> None:
+def test_other_text_is_not_base64(data: str) -> None:
     error = from_base64(data)
     assert isinstance(error, ImageError)
     assert error.code == "bad_base64"
@@ -221,7 +221,7 @@ def test_each_request_has_its_own_characters(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(("characters", "detail"), [("9-0", "runs backwards"), ("ä", "none of them"), ("", "empty")])
-def test_a_list_of_characters_that_means_nothing(client: TestClient, characters: str, detail: str) -> None:
+def test_an_invalid_list_of_characters(client: TestClient, characters: str, detail: str) -> None:
     answer = client.post("/v1/recognize", params={"characters": characters}, files=parts("one"))
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
     assert detail in answer.json()["detail"]

@@ -46,7 +46,7 @@ def test_metric_names_are_kept(client: TestClient) -> None:
     assert 'str_app_model_info{name="fake"} 1.0' in text
 
 
-def test_labels_do_not_grow_with_what_strangers_send(client: TestClient) -> None:
+def test_label_values_do_not_grow_with_client_input(client: TestClient) -> None:
     for i in range(5):
         client.request(f"VERB{i}", f"/nowhere/{i}")
         client.get(f"/static/{i}")
@@ -55,7 +55,7 @@ def test_labels_do_not_grow_with_what_strangers_send(client: TestClient) -> None
     assert 'route="unmatched"' in lines[0]
 
 
-def test_request_id_is_taken_over_or_made(client: TestClient) -> None:
+def test_request_id_is_kept_or_generated(client: TestClient) -> None:
     assert client.get("/healthz", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
     made = client.get("/healthz", headers={"X-Request-ID": 'in"jected'}).headers["x-request-id"]
     assert len(made) == 32
