@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from str_app.datasets.sample import DataError
 
 _ORIENTATION = 0x0112
+_TRUNCATED = "image file is truncated"
 _END_OF_IMAGE = b"\xff\xd9"
 # Any of it goes unnoticed in up to 16 % of the cut files; the last has the markers between parts of a scan.
 _PATTERNS = [Random(seed).randbytes(64).replace(b"\xff", b"\x7f") for seed in range(8)]
@@ -76,14 +77,13 @@ def _complete_jpeg(image: Image.Image) -> Image.Image:
     Raises:
         OSError: the image is not a JPEG, or other data is missing too.
     """
-    truncated = OSError("image file is truncated")
     file = getattr(image, "fp", None)
     if image.format != "JPEG" or file is None:
-        raise truncated
+        raise OSError(_TRUNCATED)
     file.seek(0)
     encoded = file.read().removesuffix(b"\xff")
     if not _has_all_scans(encoded):
-        raise truncated
+        raise OSError(_TRUNCATED)
 
     def completed(added: bytes) -> Image.Image:
         return Image.open(io.BytesIO(encoded + added + _END_OF_IMAGE), formats=["JPEG"])
@@ -92,7 +92,7 @@ def _complete_jpeg(image: Image.Image) -> Image.Image:
     result = completed(first)
     pixels = np.asarray(result)
     if not all(np.array_equal(pixels, np.asarray(completed(added))) for added in others):
-        raise truncated
+        raise OSError(_TRUNCATED)
     return result
 
 

@@ -155,7 +155,7 @@ class ImageDecoder:
                 image = open_image(encoded, self.limits)
                 budget.take(image.width * image.height)
             except ImageError as error:
-                done(error, 0.0)
+                done(ImageError(error.code, error.message), 0.0)  # without the traceback
                 return
             if image.width * image.height > LARGE_PIXELS:
                 self._large.submit(budget, partial(decode, image))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import io
 
 import cv2
@@ -121,3 +123,22 @@ def test_a_jpeg_without_its_end_marker_keeps_its_rotation() -> None:
     exif[0x0112] = 6
     jpeg = encoded(picture(height=24, width=32), "JPEG", exif=exif)
     assert np.array_equal(decode_image(jpeg[:-2]), decode_image(jpeg))
+
+
+def test_a_refused_jpeg_leaves_no_picture_behind() -> None:
+    """No reference cycle keeps its pixels: a server collects garbage seldom."""
+
+    def pictures() -> int:
+        return sum(isinstance(item, Image.Image) for item in gc.get_objects())
+
+    jpeg = encoded(picture(height=24, width=32), "JPEG")
+    gc.collect()
+    gc.disable()
+    try:
+        before = pictures()
+        for missing in (5, 30):
+            with contextlib.suppress(DataError):
+                decode_image(jpeg[:-missing])
+        assert pictures() == before
+    finally:
+        gc.enable()
