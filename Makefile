@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # ruff does not follow the links in str_app: each file is visited once.
-SOURCES := str_app models datasets serve tests scripts research docs
+SOURCES := str_app models datasets serve tests scripts research docs examples
 
 .PHONY: help install demo test lint types check format service-test triton-test package-test docker-test compose-test deploy-test fonts clean
 .DEFAULT_GOAL := help

@@ -49,7 +49,7 @@ def export_model(
         calibration: for int8, crops uint8 (H, W, 3) RGB that show the range of every layer.
         validation: labelled crops, on which these graphs are calibrated and scored; by default temperature and scores
             are the checkpoint's.
-        single_file: also write `greedy.onnx`; see `make_greedy_graph`.
+        single_file: also write `greedy.onnx`, see `make_greedy_graph`, and `greedy.json`, a copy of its metadata.
         overwrite: replace a folder of graphs.
 
     Raises:
@@ -89,6 +89,9 @@ def export_model(
             _save(folder, header, {ENCODER: encoder, STEP: step})
         if single_file:
             _save(folder, header, {GREEDY: make_greedy_graph(encoder, step, header)})
+            # Some hosts cannot read a graph's metadata.
+            text = json.dumps(header, ensure_ascii=False, indent=1) + "\n"
+            (folder / GREEDY).with_suffix(".json").write_text(text, encoding="utf-8")
         if out.exists():
             shutil.rmtree(out)
         folder.replace(out)
