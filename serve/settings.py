@@ -21,7 +21,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="STR_APP_", extra="ignore", frozen=True)
 
-    model: str = Field(default="small", description="Name of a model, or path to a checkpoint.")
+    model: str = Field(default="small", description="Name of a model, or path to a checkpoint or to exported graphs.")
     device: str = Field(default="cpu", description="Device of the model: cpu, cuda, cuda:1, …")
     engine: str = Field(default="auto", description=ENGINE)
     precision: Precision = Field(default="auto", description=PRECISION)
