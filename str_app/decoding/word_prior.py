@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
+import numpy as np
+import numpy.typing as npt
+
 # A text's bonus is WEIGHT · ln(frequency / UNKNOWN); chosen on validation crops: docs/training.md, "Known words and
 # numbers".
 WEIGHT = 0.35
@@ -43,26 +46,35 @@ class WordPrior:
     """
 
     def __init__(self, frequencies: Mapping[str, float]) -> None:
-        bonuses = {share: _bonus(share) for share in {*frequencies.values(), NUMBERS / 10}}  # few, for many words
-        self._bonuses = {word: bonuses[share] for word, share in frequencies.items()}
-        self.max_bonus = max(bonuses.values())
-        self._sorted = sorted(self._bonuses)
-        self._best: dict[str, float] = {}  # of the words with the same first letters
-        for word, bonus in self._bonuses.items():
-            for length in range(1, PREFIX_LENGTH + 1):
-                self._best[word[:length]] = max(bonus, self._best.get(word[:length], 0.0))
+        self._set(np.array([word.encode() for word in frequencies] or [b""]), [*frequencies.values()] or [0.0])
+
+    def _set(self, words: npt.NDArray[np.bytes_], frequencies: npt.ArrayLike) -> None:
+        # Arrays: a dictionary of 200,000 words takes four times the memory.
+        order = np.argsort(words)
+        shares, classes = np.unique(frequencies, return_inverse=True)  # few, for many words
+        self._words = words[order]
+        self._bonuses = np.array([_bonus(share) for share in shares.tolist()])[classes[order]]
+        self.max_bonus = max(_bonus(NUMBERS / 10), float(self._bonuses.max()))
+        # The largest bonus of the words with the same first letters.
+        self._best: dict[bytes, float] = {}
+        for length in range(PREFIX_LENGTH, 0, -1):  # words that are shorter count with the last
+            prefixes, firsts = np.unique(self._words.astype(f"S{length}"), return_index=True)
+            self._best |= zip(prefixes.tolist(), np.maximum.reduceat(self._bonuses, firsts).tolist(), strict=True)
 
     @classmethod
     @cache
     def released(cls) -> WordPrior:
         """Of 200,000 words, most of them English (`scripts/make_words.py`)."""
-        frequencies = {}
-        with (files(__package__) / "words.txt.gz").open("rb") as packed, gzip.open(packed, "rt") as lines:
+        words, shares = [], []
+        with (files(__package__) / "words.txt.gz").open("rb") as packed, gzip.open(packed, "rb") as lines:
             for line in lines:
-                if not line.startswith("#"):
-                    exponent, *words = line.split()
-                    frequencies.update(dict.fromkeys(words, 10.0 ** float(exponent)))
-        return cls(frequencies)
+                if not line.startswith(b"#"):
+                    exponent, *of_line = line.split()
+                    words.append(np.array(of_line))
+                    shares.append(np.full(len(of_line), 10.0 ** float(exponent)))
+        prior = cls.__new__(cls)
+        prior._set(np.concatenate(words), np.concatenate(shares))
+        return prior
 
     def __call__(self, text: str) -> float:
         """The bonus of `text` in nats, at least 0; ignores case, possessive 's and surrounding marks."""
@@ -75,16 +87,19 @@ class WordPrior:
         stem = prefix.lower().lstrip(_AROUND)
         if not stem:
             return self.max_bonus
-        index = bisect_left(self._sorted, stem)
-        known = index < len(self._sorted) and self._sorted[index].startswith(stem)
-        longer = self._best[stem[:PREFIX_LENGTH]] if known else 0.0
+        first = stem.encode()
+        index = bisect_left(self._words, first)
+        known = index < len(self._words) and self._words[index].startswith(first)
+        longer = self._best[first[:PREFIX_LENGTH]] if known else 0.0
         if stem.isalpha():
             return longer
         # Further digits are rarer, and after a mark a word has ended; a unit may be incomplete.
         return max(longer, self(stem), _number(stem.strip(_AROUND), _UNIT_PREFIXES))
 
     def _known(self, word: str) -> float:
-        return self._bonuses.get(word, 0.0)
+        key = word.encode()
+        index = bisect_left(self._words, key)
+        return float(self._bonuses[index]) if index < len(self._words) and self._words[index] == key else 0.0
 
 
 def _number(word: str, units: frozenset[str]) -> float:
@@ -96,4 +111,4 @@ def _number(word: str, units: frozenset[str]) -> float:
 
 
 def _bonus(frequency: float) -> float:
-    return WEIGHT * max(0.0, math.log(frequency / UNKNOWN))
+    return WEIGHT * max(0.0, math.log(frequency / UNKNOWN)) if frequency > 0 else 0.0

@@ -99,7 +99,7 @@ def test_stops_when_every_sequence_has_ended():
     """A model that wants to end at once is asked for one step only."""
     one = random_scorer(max_length=25)
     with torch.no_grad():
-        one.engine._step.model.decoder.classifier.bias[0] = 1e3
+        one.engine._model.decoder.classifier.bias[0] = 1e3
     assert [reading.text for reading in greedy(one, *crops(3))] == ["", "", ""]
     assert one.decode_greedy(*one.encode(*crops(3))).log_probs.shape[1] == 1
 
@@ -107,7 +107,7 @@ def test_stops_when_every_sequence_has_ended():
 def test_no_end_token_keeps_every_character():
     one = random_scorer(max_length=4)
     with torch.no_grad():
-        one.engine._step.model.decoder.classifier.bias[0] = -1e3
+        one.engine._model.decoder.classifier.bias[0] = -1e3
     for reading in greedy(one, *crops(3)) + beam_search(one, *crops(3), policy=SearchPolicy(beam=2)):
         assert len(reading.text) == 4
         assert len(reading.character_log_probs) == 5
