@@ -187,10 +187,11 @@ def test_data_for_training(training_data, folder):
 
 
 def test_train(training_data, folder):
-    start, resume, fine_tune, evaluate = [command for command in commands("Train") if is_training(command)]
-    for command in (start, resume, fine_tune):
+    start, resume, fine_tune, export, evaluate = [command for command in commands("Train") if is_training(command)]
+    for command in (start, resume, fine_tune, export):
         shell(command, folder)
     assert (folder / "runs/first/metrics.jsonl").is_file()
+    assert (folder / "runs/fine/best.onnx/step.onnx").is_file()
     assert "| mine-val" in shell(evaluate, folder)
 
 
