@@ -57,7 +57,7 @@ class OnnxEngine:
     caches_shapes = False
 
     def __init__(self, folder: str | Path, threads: int | None = None) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()  # sessions for other thread counts are loaded later
         self._threads = threads or usable_cores()
         self._local = threading.local()
         self._lock = threading.Lock()

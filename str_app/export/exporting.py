@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,8 @@ from str_app.export.int8 import quantize_encoder, quantize_step
 from str_app.models.checkpoint import load_checkpoint
 from str_app.reader import Reader
 from str_app.training.calibration import fit_temperature
+
+FILES = {ENCODER, STEP, GREEDY, "greedy.json"}  # of an export; a folder with others is never replaced
 
 
 def export_model(
@@ -56,9 +57,12 @@ def export_model(
         CheckpointError: the checkpoint is missing or damaged.
         StrAppError: `out` exists, or int8 without crops.
     """
-    if out.exists() and not (overwrite and (out / ENCODER).is_file()):
-        advice = "choose another --out" if not (out / ENCODER).is_file() else "pass --overwrite or choose another --out"
-        raise StrAppError(f"{out} exists already: {advice}")
+    out = out.resolve()
+    if out.exists():
+        is_export = out.is_dir() and {ENCODER} <= {file.name for file in out.iterdir()} <= FILES
+        if not (overwrite and is_export):
+            advice = "pass --overwrite or choose another --out" if is_export else "choose another --out"
+            raise StrAppError(f"{out} exists already: {advice}")
     if precision == "int8" and not len(calibration):
         raise StrAppError("int8 needs crops for calibration, and none could be read")
     model, info = load_checkpoint(checkpoint)
@@ -93,7 +97,7 @@ def export_model(
             text = json.dumps(header, ensure_ascii=False, indent=1) + "\n"
             (folder / GREEDY).with_suffix(".json").write_text(text, encoding="utf-8")
         if out.exists():
-            shutil.rmtree(out)
+            out.replace(Path(temporary) / "replaced")
         folder.replace(out)
     return OnnxEngine(out)
 

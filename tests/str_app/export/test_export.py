@@ -262,6 +262,24 @@ class TestCommand:
         shown = self.run(copied, "--precision", "fp32", "--out", tmp_path / "notes", "--overwrite", code=1)
         assert "exists already: choose another --out" in shown
 
+    def test_never_replaces_a_folder_with_other_files(self, copied: Path) -> None:
+        (graph_folder(copied) / "notes.txt").write_text("precious")
+        shown = self.run(copied, "--precision", "fp32", "--overwrite", code=1)
+        assert "exists already: choose another --out" in shown
+        assert (graph_folder(copied) / "notes.txt").read_text() == "precious"
+
+    def test_replaces_the_folder_it_stands_in_or_is_linked_to(
+        self, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = graph_folder(copied)
+        monkeypatch.chdir(folder)
+        self.run(copied, "--precision", "fp32", "--out", ".", "--overwrite")
+        assert OnnxEngine(folder).precision == "fp32"
+        (tmp_path / "link").symlink_to(folder)
+        self.run(copied, "--precision", "fp32", "--out", tmp_path / "link", "--overwrite")
+        assert (tmp_path / "link").is_symlink()
+        assert sorted(path.name for path in folder.iterdir()) == [ENCODER, STEP]
+
     def test_crops_that_cannot_be_read(self, copied: Path, crops: Path) -> None:
         for image in (crops / "images").iterdir():
             image.write_bytes(b"no image")
