@@ -46,7 +46,7 @@ class WordPrior:
     """
 
     def __init__(self, frequencies: Mapping[str, float]) -> None:
-        self._set(np.array([word.encode() for word in frequencies] or [b""]), [*frequencies.values()] or [0.0])
+        self._set(np.array([word.encode() for word in frequencies] or [b""]), [*frequencies.values()] or [UNKNOWN])
 
     def _set(self, words: npt.NDArray[np.bytes_], frequencies: npt.ArrayLike) -> None:
         # Arrays: a dictionary of 200,000 words takes four times the memory.
@@ -111,4 +111,4 @@ def _number(word: str, units: frozenset[str]) -> float:
 
 
 def _bonus(frequency: float) -> float:
-    return WEIGHT * max(0.0, math.log(frequency / UNKNOWN)) if frequency > 0 else 0.0
+    return WEIGHT * max(0.0, math.log(frequency / UNKNOWN))
