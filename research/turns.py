@@ -33,6 +33,7 @@ from str_app.datasets.renderer import (
 from str_app.datasets.renderer.probes import Probe, ProbeSource
 from str_app.datasets.sample import Sample, UnreadableSample
 from str_app.evaluation.protocol import protocol_of
+from str_app.evaluation.sources import evenly_spaced
 from str_app.policy import TurnWeights
 from str_app.reader import Reader
 from str_app.reading import Reading
@@ -135,7 +136,7 @@ def frame(image: npt.NDArray[np.uint8], ratio: float) -> npt.NDArray[np.uint8]:
 def crops_of(path: Path, limit: int) -> Iterator[Sample]:
     """Readable crops of a data set, evenly spaced."""
     source = open_source(path)
-    for index in np.unique(np.linspace(0, len(source) - 1, min(limit, len(source))).astype(int)).tolist():
+    for index in evenly_spaced(len(source), limit):
         try:
             yield source[index]
         except UnreadableSample:

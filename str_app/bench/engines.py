@@ -22,6 +22,7 @@ import numpy.typing as npt
 from str_app.datasets.opening import open_source
 from str_app.engines.graph_folder import graph_folder, has_graphs
 from str_app.evaluation.protocol import PROTOCOLS
+from str_app.evaluation.sources import evenly_spaced
 
 Crops = Sequence[npt.NDArray[np.uint8]]
 PEER = "PP-OCRv6-small (rapidocr)"
@@ -68,10 +69,18 @@ def contenders(model: str) -> list[Contender]:
     return [*found, Contender(PEER)] if find_spec("rapidocr") is not None else found
 
 
-def measure(model: str, data: Path, count: int, turns: int, on_turn: Callable[[], None] = lambda: None) -> list[Result]:
-    """Time all contenders.
+def measure(
+    rivals: Sequence[Contender],
+    model: str,
+    data: Path,
+    count: int,
+    turns: int,
+    on_turn: Callable[[], None] = lambda: None,
+) -> list[Result]:
+    """Time contenders.
 
     Args:
+        rivals: from `contenders`.
         model: see `Reader.load`.
         data: labelled crops.
         count: how many of them, evenly spaced.
@@ -81,7 +90,7 @@ def measure(model: str, data: Path, count: int, turns: int, on_turn: Callable[[]
     Raises:
         Exception: from a contender's process.
     """
-    processes = [_Process(contender, model, data, count) for contender in contenders(model)]
+    processes = [_Process(contender, model, data, count) for contender in rivals]
     try:
         for _ in range(turns):
             for process in processes:
@@ -132,7 +141,7 @@ def _run(connection: Connection, contender: Contender, model: str, data: Path, c
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         read = _peer() if contender.name == PEER else _reader(contender, model)
         source = open_source(data)
-        indices = np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int).tolist()
+        indices = evenly_spaced(len(source), count)
         first = source[indices[0]].image
         read([first])
         connection.send(time.time())

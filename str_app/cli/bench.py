@@ -66,8 +66,9 @@ def engines(
 
     from str_app.bench.engines import as_markdown, contenders, measure
 
-    with ProgressBar("measuring", turns * len(contenders(model)), "turns") as progress:
-        results = measure(model, data, count, turns, progress.advance)
+    rivals = contenders(model)
+    with ProgressBar("measuring", turns * len(rivals), "turns") as progress:
+        results = measure(rivals, model, data, count, turns, progress.advance)
     typer.echo(as_markdown(results))
     if json_file is not None:
         json_file.write_text(json.dumps([result._asdict() for result in results], indent=2) + "\n", encoding="utf-8")
