@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from str_app.engines.base import Engine, Memory, State
+from str_app.engines.base import Engine, Memory, State, step_greedily
 from str_app.models.charset import Charset
 from str_app.models.preprocessing import Preprocessing
 
@@ -98,15 +99,8 @@ class Scorer:
             steps = self.engine.decode_greedy(memory.memory, state)
             return ScoredGreedy(log_softmax(steps.logits, self.temperature), steps.attention)
         rows = np.arange(len(memory.allowed))
-        tokens, ended = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
-        scored: list[ScoredStep] = []
-        while len(scored) <= self.max_length and not ended.all():
-            scored.append(self.step(memory, state, tokens, rows, rows))
-            state, tokens = scored[-1].state, scored[-1].log_probs.argmax(axis=1)
-            ended |= tokens == Charset.END
-        return ScoredGreedy(
-            np.stack([step.log_probs for step in scored], axis=1), np.stack([step.attention for step in scored], axis=1)
-        )
+        step = partial(self.step, memory, crops=rows, parents=rows)
+        return ScoredGreedy(*step_greedily(step, state, len(rows), self.max_length))
 
 
 def log_softmax(logits: Array, temperature: float = 1.0) -> Array:

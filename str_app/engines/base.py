@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -39,6 +39,35 @@ class GreedySteps(NamedTuple):
 
     logits: npt.NDArray[np.float32]
     attention: npt.NDArray[np.float32]
+
+
+def step_greedily(
+    step: Callable[[State, npt.NDArray[np.int64]], tuple[npt.NDArray[np.float32], State, npt.NDArray[np.float32]]],
+    state: State,
+    count: int,
+    max_length: int,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Feed each step the likeliest class of the one before until every sequence has ended; see `Engine.decode_greedy`.
+
+    Args:
+        step: state and last classes int64 (B,) → scores (B, V), next state, attention (B, H', W').
+        state: before the first step.
+        count: B.
+        max_length: most characters.
+
+    Returns:
+        Scores (B, T, V) and attention (B, T, H', W').
+    """
+    tokens, ended = np.zeros(count, np.int64), np.zeros(count, np.bool_)
+    scores: list[npt.NDArray[np.float32]] = []
+    attention: list[npt.NDArray[np.float32]] = []
+    while len(scores) <= max_length and not ended.all():
+        of_step, state, maps = step(state, tokens)
+        scores.append(of_step)
+        attention.append(maps)
+        tokens = of_step.argmax(axis=1)
+        ended |= tokens == Charset.END
+    return np.stack(scores, axis=1), np.stack(attention, axis=1)
 
 
 class Engine(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from str_app.cpu import usable_cores
-from str_app.engines.base import GreedySteps, Step
+from str_app.engines.base import GreedySteps, Step, step_greedily
 from str_app.engines.graph_folder import ENCODER, FORMAT, MEMORY, METADATA_KEY, STATE, STEP, GraphError
 from str_app.models.charset import Charset
 from str_app.models.preprocessing import Preprocessing
@@ -96,16 +97,7 @@ class OnnxEngine:
 
     def decode_greedy(self, memory: _Memory, state: _State) -> GreedySteps:
         """See `Engine.decode_greedy`."""
-        tokens = np.zeros(len(memory.values), np.int64)
-        ended = np.zeros(len(tokens), np.bool_)
-        steps: list[Step] = []
-        while len(steps) <= self.max_length and not ended.all():
-            steps.append(self._step(memory, state, tokens))
-            state, tokens = steps[-1].state, steps[-1].logits.argmax(axis=1)
-            ended |= tokens == Charset.END
-        return GreedySteps(
-            np.stack([step.logits for step in steps], axis=1), np.stack([step.attention for step in steps], axis=1)
-        )
+        return GreedySteps(*step_greedily(partial(self._step, memory), state, len(memory.values), self.max_length))
 
     def use_threads(self, count: int) -> None:
         """See `Engine.use_threads`. The first call with another count loads the graphs again."""
