@@ -144,7 +144,7 @@ def _graphs(weights: dict[str, Any], problems: list[str]) -> dict[str, Any]:
 
     None for a preset without. Damaged graphs, and graphs of other weights than those beside them, are problems.
     """
-    from str_app.engines.graph_folder import GraphError, graph_folder, has_graphs
+    from str_app.engines.graph_folder import GraphError, folder_bytes, graph_folder, has_graphs
     from str_app.engines.onnx_engine import OnnxEngine
 
     graphs: dict[str, Any] = {}
@@ -158,8 +158,12 @@ def _graphs(weights: dict[str, Any], problems: list[str]) -> dict[str, Any]:
         except GraphError as error:
             problems.append(str(error))
             continue
-        size = sum(file.stat().st_size for file in folder.iterdir())
-        graphs[name] = {"path": str(folder), "bytes": size, "precision": engine.precision, "from": engine.source_sha256}
+        graphs[name] = {
+            "path": str(folder),
+            "bytes": folder_bytes(folder),
+            "precision": engine.precision,
+            "from": engine.source_sha256,
+        }
         if weights[name] is not None and weights[name]["sha256"] != engine.source_sha256:
             problems.append(f"{folder} was exported from other weights: run `str-app export {name} --overwrite`")
     return graphs

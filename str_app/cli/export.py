@@ -51,6 +51,7 @@ def export(
     Example: str-app export runs/mine/best.safetensors --calibration data/val
     """
     from str_app.datasets.opening import open_source
+    from str_app.engines.graph_folder import folder_bytes, graph_folder
     from str_app.engines.load import checkpoint_file
     from str_app.export import export_model
 
@@ -60,16 +61,15 @@ def export(
         crops = _read(calibration, calibration_crops) if calibration else _draw(fonts, calibration_crops)
     engine = export_model(
         checkpoint,
-        out or checkpoint.with_suffix(".onnx"),
+        out or graph_folder(checkpoint),
         precision=precision,
         calibration=crops,
         validation=[open_source(path) for path in val or []],
         single_file=single_file,
         overwrite=overwrite,
     )
-    size = sum(file.stat().st_size for file in engine.folder.iterdir())
     typer.echo(
-        f"{engine.folder}: {engine.name} in {engine.precision}, {size / 1e6:.1f} MB, "
+        f"{engine.folder}: {engine.name} in {engine.precision}, {folder_bytes(engine.folder) / 1e6:.1f} MB, "
         f"temperature {engine.info.get('temperature', 1.0):.3f}"
     )
 

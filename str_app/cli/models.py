@@ -35,7 +35,7 @@ def describe_models() -> list[dict[str, Any]]:
     name, description, parameters, weights (the file or None), bytes, graphs (the folder or None), graphs_bytes,
     precision (of the graphs), licence, source, charset and metrics, of the graphs if there are any.
     """
-    from str_app.engines.graph_folder import graph_folder, has_graphs
+    from str_app.engines.graph_folder import folder_bytes, graph_folder, has_graphs
     from str_app.engines.onnx_engine import OnnxEngine
     from str_app.models.checkpoint import read_header
     from str_app.models.presets import get_preset, list_models, weights_path
@@ -57,7 +57,7 @@ def describe_models() -> list[dict[str, Any]]:
                 "weights": str(path) if installed else None,
                 "bytes": path.stat().st_size if installed else 0,
                 "graphs": str(folder) if engine else None,
-                "graphs_bytes": sum(file.stat().st_size for file in folder.iterdir()) if engine else 0,
+                "graphs_bytes": folder_bytes(folder) if engine else 0,
                 "precision": engine.precision if engine else None,
                 "licence": preset.licence,
                 "source": preset.source,

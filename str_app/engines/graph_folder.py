@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from str_app.errors import StrAppError
@@ -19,12 +20,27 @@ class GraphError(StrAppError):
     """A folder of graphs that is missing, damaged, or not written by `str-app export`."""
 
 
+def weights_file(model: str | Path) -> Path:
+    """The checkpoint that a name of `list_models()` or a path means, whether it is there or not."""
+    return weights_path(str(model)) if str(model) in list_models() else Path(model)
+
+
+def sha256_of(file: Path) -> str:
+    """By which graphs know the checkpoint that they were exported from."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def graph_folder(model: str | Path) -> Path:
     """Where graphs of a model are looked for: `SUFFIX` beside its weights; a path that is a folder is that itself."""
-    path = weights_path(str(model)) if str(model) in list_models() else Path(model)
+    path = weights_file(model)
     return path if path.is_dir() else path.with_suffix(SUFFIX)
 
 
 def has_graphs(folder: Path) -> bool:
     """Whether it looks like an export; whether it can be read, only loading tells."""
     return (folder / ENCODER).is_file()
+
+
+def folder_bytes(folder: Path) -> int:
+    """Size of an export."""
+    return sum(file.stat().st_size for file in folder.iterdir())

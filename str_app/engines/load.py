@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from str_app.engines.graph_folder import graph_folder, has_graphs
+from str_app.engines.graph_folder import graph_folder, has_graphs, sha256_of, weights_file
 from str_app.engines.precision import Precision, has_bf16, resolve_precision
 from str_app.errors import StrAppError
 from str_app.models.presets import list_models, weights_path
@@ -74,8 +73,8 @@ def _load_auto(model: str | Path, options: EngineOptions) -> Engine:
 
 def _is_export_of(engine: OnnxEngine, model: str | Path) -> bool:
     """Whether the graphs were made from the weights beside them; True where there are none."""
-    weights = weights_path(str(model)) if str(model) in list_models() else Path(model)
-    if not weights.is_file() or hashlib.sha256(weights.read_bytes()).hexdigest() == engine.source_sha256:
+    weights = weights_file(model)
+    if not weights.is_file() or sha256_of(weights) == engine.source_sha256:
         return True
     advice = f"str-app export {model} --overwrite"
     logger.warning(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from onnx import helper
 
 from str_app.datasets.sample import Source
 from str_app.decoding.word_prior import WordPrior
-from str_app.engines.graph_folder import ENCODER, FORMAT, GREEDY, METADATA_KEY, STEP
+from str_app.engines.graph_folder import ENCODER, FORMAT, GREEDY, METADATA_KEY, STEP, sha256_of
 from str_app.engines.onnx_engine import OnnxEngine
 from str_app.errors import StrAppError
 from str_app.evaluation.protocol import evaluate_source
@@ -77,7 +76,7 @@ def export_model(
         "max_length": model.architecture.max_length,
         "map_rows": model.grid[0],
         "precision": precision,
-        "source": {"file": checkpoint.name, "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest()},
+        "source": {"file": checkpoint.name, "sha256": sha256_of(checkpoint)},
         "info": {"name": checkpoint.stem, **info},
     }
     out.parent.mkdir(parents=True, exist_ok=True)
