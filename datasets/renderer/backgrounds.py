@@ -22,13 +22,24 @@ class TexturePool:
         surfaces: uint8 (H, W), mean ≈ 128: plaster, wood, brick, stripes …
         scenes: uint8 (H, W, 3): clutter that resembles photographs out of focus.
         photographs: uint8 (H, W, 3), as given.
+
+    Args:
+        photographs: for backgrounds.
+        surfaces, scenes: their numbers.
+        size: rows and columns of surfaces and scenes.
     """
 
-    def __init__(self, photographs: Sequence[npt.NDArray[np.uint8]] = (), surfaces: int = 36, scenes: int = 28) -> None:
+    def __init__(
+        self,
+        photographs: Sequence[npt.NDArray[np.uint8]] = (),
+        surfaces: int = 36,
+        scenes: int = 28,
+        size: tuple[int, int] = TEXTURE_SIZE,
+    ) -> None:
         rng = np.random.Generator(np.random.PCG64(20_200))
         makers = (_plaster, _plaster, _wood, _bricks, _stripes, _blobs)
-        self.surfaces = [_normalised(makers[i % len(makers)](rng)) for i in range(surfaces)]
-        self.scenes = [_scene(rng) for _ in range(scenes)]
+        self.surfaces = [_normalised(makers[i % len(makers)](rng, size)) for i in range(surfaces)]
+        self.scenes = [_scene(rng, size) for _ in range(scenes)]
         self.photographs = tuple(photographs)
 
     def surface(self, rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.float32]:
@@ -126,9 +137,11 @@ def _normalised(texture: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     return np.clip(scaled, 0, 255).astype(np.uint8)
 
 
-def _octaves(rng: np.random.Generator, cells: tuple[int, int], octaves: int, falloff: float) -> npt.NDArray[np.float32]:
-    rows, columns = TEXTURE_SIZE
-    total = np.zeros(TEXTURE_SIZE, np.float32)
+def _octaves(
+    rng: np.random.Generator, size: tuple[int, int], cells: tuple[int, int], octaves: int, falloff: float
+) -> npt.NDArray[np.float32]:
+    rows, columns = size
+    total = np.zeros(size, np.float32)
     for octave in range(octaves):
         grid = (min(columns, cells[0] << octave), min(rows, cells[1] << octave))
         noise = rng.standard_normal((grid[1], grid[0]), dtype=np.float32)
@@ -136,19 +149,19 @@ def _octaves(rng: np.random.Generator, cells: tuple[int, int], octaves: int, fal
     return total
 
 
-def _plaster(rng: np.random.Generator) -> npt.NDArray[np.float32]:
+def _plaster(rng: np.random.Generator, size: tuple[int, int]) -> npt.NDArray[np.float32]:
     cells = int(rng.integers(2, 9))
-    return _octaves(rng, (2 * cells, cells), 6, float(rng.uniform(0.5, 0.95)))
+    return _octaves(rng, size, (2 * cells, cells), 6, float(rng.uniform(0.5, 0.95)))
 
 
-def _wood(rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    grain = _octaves(rng, (2, 24), 4, 0.8)
-    return grain if rng.random() < 0.7 else np.asarray(cv2.resize(grain.T, TEXTURE_SIZE[::-1]), np.float32)
+def _wood(rng: np.random.Generator, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    grain = _octaves(rng, size, (2, 24), 4, 0.8)
+    return grain if rng.random() < 0.7 else np.asarray(cv2.resize(grain.T, size[::-1]), np.float32)
 
 
-def _bricks(rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    rows, columns = TEXTURE_SIZE
-    wall = _octaves(rng, (30, 15), 3, 0.8) * 0.15
+def _bricks(rng: np.random.Generator, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    rows, columns = size
+    wall = _octaves(rng, size, (30, 15), 3, 0.8) * 0.15
     brick_height = int(rng.integers(14, 40))
     brick_width = int(brick_height * rng.uniform(1.0, 3.0))
     joint = int(rng.integers(1, 4))
@@ -159,24 +172,26 @@ def _bricks(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     return wall
 
 
-def _stripes(rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    rows, columns = TEXTURE_SIZE
+def _stripes(rng: np.random.Generator, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    rows, columns = size
     angle, period = rng.uniform(0, np.pi), rng.uniform(6, 50)
     y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
     wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) * (2 * np.pi / period))
-    return np.tanh(wave * rng.uniform(0.7, 6)).astype(np.float32) + _octaves(rng, (20, 10), 3, 0.8) * np.float32(0.1)
+    return np.tanh(wave * rng.uniform(0.7, 6)).astype(np.float32) + _octaves(rng, size, (20, 10), 3, 0.8) * np.float32(
+        0.1
+    )
 
 
-def _blobs(rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    smooth = _octaves(rng, (int(rng.integers(6, 30)), int(rng.integers(4, 15))), 2, 0.5)
+def _blobs(rng: np.random.Generator, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    smooth = _octaves(rng, size, (int(rng.integers(6, 30)), int(rng.integers(4, 15))), 2, 0.5)
     return np.tanh((smooth - rng.uniform(-0.5, 0.8)) * 6).astype(np.float32)
 
 
-def _scene(rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+def _scene(rng: np.random.Generator, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """Rectangles, ellipses, lines and polygons in related colours, blurred: a street or shelf out of focus."""
-    rows, columns = TEXTURE_SIZE
+    rows, columns = size
     light = rng.uniform(40, 235, 3)
-    picture = np.clip(light + 40 * _octaves(rng, (4, 2), 5, 0.7)[:, :, None], 0, 255).astype(np.float32)
+    picture = np.clip(light + 40 * _octaves(rng, size, (4, 2), 5, 0.7)[:, :, None], 0, 255).astype(np.float32)
     for _ in range(int(rng.integers(15, 60))):
         colour = tuple(float(value) for value in np.clip(light * rng.uniform(0.2, 1.7) + rng.normal(0, 35, 3), 0, 255))
         x, y = int(rng.integers(columns)), int(rng.integers(rows))

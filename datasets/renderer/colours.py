@@ -59,6 +59,21 @@ def choose_palette(rng: np.random.Generator) -> Palette:
     return Palette(ink, background, second, float(contrast))
 
 
+def palette_on(rng: np.random.Generator, background: Colour) -> Palette:
+    """A random palette for letters on a surface of the given colour: mostly high contrast, sometimes hardly legible."""
+    luma = float(background @ LUMA)
+    lighter = rng.random() < (0.85 if luma < 110 else 0.5 if luma < 150 else 0.12)
+    room = 250 - luma if lighter else luma - 5
+    if room < 60:
+        lighter, room = not lighter, 255 - room
+    contrast = rng.uniform(22, 60) if rng.random() < 0.12 else rng.uniform(60, max(61, room))
+    ink_luma = float(np.clip(luma + (contrast if lighter else -contrast), 3, 252))
+    hue = _hue(rng)
+    ink = colour(ink_luma, hue, _reduced_for_brightness(ink_luma, hue, _saturation(rng, 0.4)))
+    second = np.clip(background * rng.uniform(0.3, 1.6) + rng.uniform(-15, 15), 0, 255).astype(np.float32)
+    return Palette(ink, background, second, abs(ink_luma - luma))
+
+
 HUES = (0.0, 0.0, 0.01, 0.03, 0.07, 0.10, 0.13, 0.15, 0.40, 0.53, 0.58, 0.60, 0.62, 0.63)
 
 

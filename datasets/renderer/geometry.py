@@ -142,7 +142,7 @@ def choose_view(
     curve = (
         Curve()
         if plain
-        else _choose_curve(rng, centre[0], baseline, float(right - left), float(bottom - top), style.curve)
+        else choose_curve(rng, centre[0], baseline, float(right - left), float(bottom - top), style.curve)
     )
     homography = np.eye(3) if plain else _choose_homography(rng, centre, float(right - left), style)
 
@@ -166,9 +166,10 @@ def choose_view(
     return View(curve, to_crop @ homography, width, rows, scale)
 
 
-def _choose_curve(
+def choose_curve(
     rng: np.random.Generator, cx: float, baseline: float, length: float, text_height: float, probability: float
 ) -> Curve:
+    """A random curve, with the given probability, for a text of that length and height around (`cx`, `baseline`)."""
     if rng.random() >= probability or length < 1.5 * text_height:
         return Curve()
     kind = rng.random()

@@ -13,7 +13,7 @@ from PIL import ImageFont
 from str_app.datasets.renderer.fonts import Font, FontError
 
 CAP_HEIGHT = 36  # pixels of a capital H in the text plane
-LARGEST_SIZE = 160  # pixels per em; limits fonts with capitals much smaller than the em
+SMALLEST_EM, LARGEST_EM = 16 / 36, 160 / 36  # capital heights per em; limits fonts with extreme capitals
 
 
 class Glyph(NamedTuple):
@@ -33,13 +33,14 @@ class Glyph(NamedTuple):
 
 
 class Face:
-    """A font at the size of the text plane."""
+    """A font with capitals of `cap_height` pixels, by default those of the text plane of crops."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, cap_height: int = CAP_HEIGHT) -> None:
         self._path = path
         probe = ImageFont.truetype(path, 100, layout_engine=ImageFont.Layout.BASIC)
         _, top, _, bottom = probe.getbbox("H", anchor="ls")
-        size = min(LARGEST_SIZE, max(16, round(100 * CAP_HEIGHT / max(1, bottom - top))))
+        size = round(100 * cap_height / max(1, bottom - top))
+        size = min(round(LARGEST_EM * cap_height), max(round(SMALLEST_EM * cap_height), size))
         # Basic layout: the same positions on every machine, with or without libraqm.
         self._font = ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
         self._glyphs: dict[str, Glyph] = {}
@@ -77,14 +78,15 @@ class FaceStore:
 
     def __init__(self, capacity: int = 6000) -> None:
         self._capacity = capacity
-        self._faces: OrderedDict[str, Face] = OrderedDict()
+        self._faces: OrderedDict[tuple[str, int], Face] = OrderedDict()
 
-    def get(self, font: Font) -> Face:
-        """The face of `font`, opened if it is not in the cache."""
-        face = self._faces.get(font.path)
+    def get(self, font: Font, cap_height: int = CAP_HEIGHT) -> Face:
+        """The face of `font` with capitals of `cap_height` pixels, opened if it is not in the cache."""
+        key = (font.path, cap_height)
+        face = self._faces.get(key)
         if face is None:
-            face = self._faces[font.path] = Face(font.path)
+            face = self._faces[key] = Face(font.path, cap_height)
             if len(self._faces) > self._capacity:
                 self._faces.popitem(last=False)
-        self._faces.move_to_end(font.path)
+        self._faces.move_to_end(key)
         return face

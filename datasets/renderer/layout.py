@@ -31,7 +31,7 @@ class Line(NamedTuple):
     baseline: float
 
 
-class _Placed(NamedTuple):
+class Placed(NamedTuple):
     """A glyph mask and its top left corner in plane pixels."""
 
     mask: npt.NDArray[np.uint8]
@@ -55,7 +55,7 @@ def set_word(
     if stacked:
         placed = _place_stacked(face, text, float(rng.uniform(0.05, 0.35)) * CAP_HEIGHT)
     else:
-        placed = _place(face, text, _tracking(rng, face, text, style), *_sizes_and_offsets(rng, text, style))
+        placed = place(face, text, _tracking(rng, face, text, style), *_sizes_and_offsets(rng, text, style))
     left = min(p.x for p in placed)
     top = min(min(p.y for p in placed), -CAP_HEIGHT)
     right = max(p.x + p.mask.shape[1] for p in placed)
@@ -64,7 +64,7 @@ def set_word(
     word = np.zeros((bottom - top + 2 * MARGIN, right - left + 2 * MARGIN), np.uint8)
     boxes = np.empty((len(text), 4), np.float32)
     for i, (mask, x, y) in enumerate(placed):
-        _paste(word, mask, x + shift_x, y + shift_y)
+        paste(word, mask, x + shift_x, y + shift_y)
         boxes[i] = (x + shift_x, y + shift_y, x + shift_x + mask.shape[1], y + shift_y + mask.shape[0])
     mask = word
     if neighbours:
@@ -105,8 +105,9 @@ def _sizes_and_offsets(rng: np.random.Generator, text: str, style: Style) -> tup
     return sizes, offsets
 
 
-def _place(face: Face, text: str, tracking: float, sizes: list[float], offsets: list[float]) -> list[_Placed]:
-    placed: list[_Placed] = []
+def place(face: Face, text: str, tracking: float, sizes: list[float], offsets: list[float]) -> list[Placed]:
+    """The glyphs of `text` on a baseline at y = 0, with the pen starting at x = 0."""
+    placed: list[Placed] = []
     pen = 0.0
     for i, char in enumerate(text):
         glyph = face.glyph(char)
@@ -115,18 +116,18 @@ def _place(face: Face, text: str, tracking: float, sizes: list[float], offsets: 
         if i:
             pen += face.kerning(text[i - 1], char)
         x = round(pen + glyph.left)
-        placed.append(_Placed(glyph.mask, x, round(glyph.top + offsets[i])))
+        placed.append(Placed(glyph.mask, x, round(glyph.top + offsets[i])))
         # With tight spacing letters may touch, but their order must not change.
         pen = max(pen + glyph.advance + tracking, x + 0.3 * glyph.mask.shape[1])
     return placed
 
 
-def _place_stacked(face: Face, text: str, gap: float) -> list[_Placed]:
-    placed: list[_Placed] = []
+def _place_stacked(face: Face, text: str, gap: float) -> list[Placed]:
+    placed: list[Placed] = []
     pen = 0.0
     for char in text:
         mask = np.ascontiguousarray(np.rot90(face.glyph(char).mask))
-        placed.append(_Placed(mask, round(pen), round((-CAP_HEIGHT - mask.shape[0]) / 2)))
+        placed.append(Placed(mask, round(pen), round((-CAP_HEIGHT - mask.shape[0]) / 2)))
         pen += mask.shape[1] + gap
     return placed
 
@@ -139,7 +140,7 @@ def _shrunk(glyph: Glyph, size: float) -> Glyph:
     return Glyph(np.asarray(mask, np.uint8), round(glyph.left * size), round(glyph.top * size), glyph.advance * size)
 
 
-def _paste(plane: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], x: int, y: int) -> None:
+def paste(plane: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], x: int, y: int) -> None:
     """Paste the part of `mask` that fits into `plane` at (x, y), by maximum."""
     height, width = plane.shape
     x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + mask.shape[1], width), min(y + mask.shape[0], height)
@@ -160,7 +161,7 @@ def _set_neighbours(
     left, top, right, bottom = boxes[:, 0].min(), boxes[:, 1].min(), boxes[:, 2].max(), boxes[:, 3].max()
     sides = ["above", "below", "left", "right"]
     for text, side in zip(neighbours, rng.permutation(sides), strict=False):
-        placed = _place(face, text, 0.0, [1.0] * len(text), [0.0] * len(text))
+        placed = place(face, text, 0.0, [1.0] * len(text), [0.0] * len(text))
         x0, x1 = min(p.x for p in placed), max(p.x + p.mask.shape[1] for p in placed)
         y0, y1 = min(p.y for p in placed), max(p.y + p.mask.shape[0] for p in placed)
         gap = rng.uniform(0.12, 0.6) * CAP_HEIGHT
@@ -175,7 +176,7 @@ def _set_neighbours(
         else:
             x = right + max(gap, 0.3 * CAP_HEIGHT) - x0
         for p in placed:
-            _paste(plane, p.mask, round(p.x + x), round(p.y + y))
+            paste(plane, p.mask, round(p.x + x), round(p.y + y))
 
 
 def add_rule(rng: np.random.Generator, line: Line) -> Line:

@@ -1,4 +1,4 @@
-"""A contact sheet of samples."""
+"""Contact sheets of samples and of scenes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
+from str_app.datasets.renderer.scene import ILLEGIBLE, Scene
 from str_app.datasets.sample import Sample
 
 CELL = (190, 78)  # pixels
 PICTURE_HEIGHT = 58
 COLUMNS = 8
+SCENE_CELL = (480, 360)
+SCENE_COLUMNS = 3
 
 
 def contact_sheet(samples: Sequence[Sample], boxes: bool = False) -> Image.Image:
@@ -29,4 +32,20 @@ def contact_sheet(samples: Sequence[Sample], boxes: bool = False) -> Image.Image
             for k, box in enumerate(sample.boxes * scale):
                 draw.rectangle([(x + box[0], y + box[1]), (x + box[2], y + box[3])], outline=("lime", "red")[k % 2])
         draw.text((x, y + PICTURE_HEIGHT + 2), sample.text, fill="black")
+    return sheet
+
+
+def scene_sheet(scenes: Sequence[Scene], quads: bool = False) -> Image.Image:
+    """Scenes in rows of three; `quads` draws those of the words, blue where a word is illegible."""
+    rows = -(-len(scenes) // SCENE_COLUMNS)
+    sheet = Image.new("RGB", (SCENE_COLUMNS * SCENE_CELL[0], max(1, rows) * SCENE_CELL[1]), "white")
+    for i, scene in enumerate(scenes):
+        picture = Image.fromarray(scene.image)
+        if quads:
+            draw = ImageDraw.Draw(picture)
+            for word in scene.words:
+                colour = "blue" if word.text == ILLEGIBLE else "red"
+                draw.polygon([(float(x), float(y)) for x, y in word.quad], outline=colour, width=2)
+        picture.thumbnail((SCENE_CELL[0] - 4, SCENE_CELL[1] - 4))
+        sheet.paste(picture, (i % SCENE_COLUMNS * SCENE_CELL[0], i // SCENE_COLUMNS * SCENE_CELL[1]))
     return sheet

@@ -1,4 +1,4 @@
-"""The verb `synth`: render word crops for training."""
+"""The verb `synth`: render word crops, or whole pictures with many words, for training."""
 
 from __future__ import annotations
 
@@ -12,12 +12,24 @@ from str_app.cli import options
 from str_app.cli.progress import ProgressBar
 
 if TYPE_CHECKING:
-    from str_app.datasets.renderer import Renderer
+    from str_app.datasets.renderer import Renderer, SceneComposer
+
+PREVIEWED_CROPS, PREVIEWED_SCENES = 120, 24
 
 
 def synth(
-    out: Annotated[Path | None, typer.Option(help="LMDB to write; must not exist. Optional with --preview.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Number of crops.")] = 10_000,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="LMDB to write, or folder with --scenes; must not exist. Optional with --preview."),
+    ] = None,
+    scenes: Annotated[
+        bool,
+        typer.Option(
+            "--scenes",
+            help="Whole pictures with many words instead of crops: images/*.jpg and labels.jsonl with quads.",
+        ),
+    ] = False,
+    count: Annotated[int, typer.Option(min=1, help="Number of crops or scenes.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed, fonts and words give the same crops.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Number of processes; the crops do not depend on it.")] = 1,
     fonts: options.Fonts = None,
@@ -44,12 +56,13 @@ def synth(
         Path | None, typer.Option(help="Write a contact sheet of the first crops to this image file.")
     ] = None,
 ) -> None:
-    """Render word crops with real fonts into an LMDB, with a box for every character.
+    """Render word crops with real fonts into an LMDB, with a box for every character; or whole scenes into a folder.
 
     Example: str-app synth --out runs/synth.lmdb --count 10000 --workers 2 --preview runs/sheet.png
     """
     from str_app.datasets.renderer import (
         Renderer,
+        SceneComposer,
         TextSource,
         find_fonts,
         find_photographs,
@@ -59,11 +72,12 @@ def synth(
     )
     from str_app.datasets.renderer import fonts as font_files
     from str_app.datasets.renderer import photographs as photograph_files
+    from str_app.datasets.renderer.scene_writing import write_scenes
     from str_app.datasets.renderer.writing import render_to_lmdb
     from str_app.errors import StrAppError
 
     if out is None and preview is None:
-        raise typer.BadParameter("give --out LMDB, or --preview IMAGE, or both", param_hint="--out")
+        raise typer.BadParameter("give --out PATH, or --preview IMAGE, or both", param_hint="--out")
     if out is not None and out.exists():
         raise StrAppError(f"{out} exists already: choose another --out or remove it")
     if only_words and words is None:
@@ -78,22 +92,35 @@ def synth(
     )
     renderer = (font_set, texts, seed, style, backgrounds)
     if preview is not None:
-        _write_preview(preview, Renderer(*renderer), range(start, start + min(count, 120)))
+        painter = SceneComposer(*renderer) if scenes else Renderer(*renderer)
+        _write_preview(preview, painter, start, count)
     if out is None:
         return
     started = time.monotonic()
     with ProgressBar("drawing", count) as progress:
-        render_to_lmdb(out, renderer, count, start, workers, progress.update)
+        if scenes:
+            write_scenes(out, renderer, count, start, workers, progress.update)
+        else:
+            render_to_lmdb(out, renderer, count, start, workers, progress.update)
     seconds = time.monotonic() - started
-    typer.echo(f"{out}: {count} crops in {seconds:.0f} s ({count / seconds:.0f} per second, {workers} workers)")
+    kind = "scenes" if scenes else "crops"
+    typer.echo(f"{out}: {count} {kind} in {seconds:.0f} s ({count / seconds:.0f} per second, {workers} workers)")
 
 
-def _write_preview(path: Path, renderer: Renderer, indices: range) -> None:
-    from str_app.datasets.renderer.sheet import contact_sheet
+def _write_preview(path: Path, painter: Renderer | SceneComposer, start: int, count: int) -> None:
+    from str_app.datasets.renderer import SceneComposer
+    from str_app.datasets.renderer.sheet import contact_sheet, scene_sheet
     from str_app.errors import StrAppError
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet([renderer.render(index) for index in indices]).save(path)
+        if isinstance(painter, SceneComposer):
+            scenes = [painter.compose(index) for index in range(start, start + min(count, PREVIEWED_SCENES))]
+            sheet = scene_sheet(scenes)
+        else:
+            sheet = contact_sheet(
+                [painter.render(index) for index in range(start, start + min(count, PREVIEWED_CROPS))]
+            )
+        sheet.save(path)
     except (OSError, ValueError) as error:
         raise StrAppError(f"{path}: cannot write the preview: {error}") from error

@@ -50,6 +50,19 @@ def test_writes_a_whole_lmdb_and_a_preview(tmp_path: Path, fonts: Path, words: P
         assert picture.size == (8 * 190, 8 * 78)
 
 
+def test_writes_scenes_and_a_preview(tmp_path: Path, fonts: Path, words: Path) -> None:
+    out, sheet = tmp_path / "scenes", tmp_path / "sheet.png"
+    result = synth("--scenes", "--out", out, "--count", 2, "--fonts", fonts, "--words", words, "--preview", sheet)
+    assert result.exit_code == 0, result.stderr
+    assert f"{out}: 2 scenes in " in result.stdout
+    assert len((out / "labels.jsonl").read_text().splitlines()) == 2
+    with Image.open(sheet) as picture:
+        assert picture.size == (3 * 480, 360)
+    again = synth("--scenes", "--out", out, "--fonts", fonts, "--words", words)
+    assert again.exit_code == 1
+    assert "exists already" in again.stderr
+
+
 def test_no_fonts_says_what_to_do(tmp_path: Path, words: Path, fonts: Path) -> None:
     (tmp_path / "none").mkdir()
     result = synth("--out", tmp_path / "out.lmdb", "--fonts", tmp_path / "none", "--words", words)
