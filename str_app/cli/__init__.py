@@ -18,7 +18,7 @@ from str_app.errors import StrAppError
 # Each is the function of its name in the module of its name.
 VERBS = (
     *("synth", "convert", "select", "train", "average", "evaluate", "export"),
-    *("recognize", "serve", "models", "study", "doctor"),
+    *("recognize", "bulk", "serve", "models", "study", "doctor"),
 )
 MODULES_OF_EXTRA = {
     "synth": ("wordfreq", "fontTools"),
@@ -31,6 +31,8 @@ MODULES_OF_EXTRA = {
     "train": ("tensorboard",),
     "export": ("onnx", "onnxscript"),
     "convert": ("scipy",),
+    "bulk": ("pyarrow",),
+    "ray": ("ray",),
 }
 EXTRA_OF_MODULE = {module: extra for extra, modules in MODULES_OF_EXTRA.items() for module in modules}
 

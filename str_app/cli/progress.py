@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
+from datetime import timedelta
 
 import typer
 
@@ -17,24 +19,36 @@ class ProgressBar:
         description: shown beside the bar.
         total: number of items; None while it is unknown.
         unit: plural noun for the items, as in "1000 of 5000 crops".
+        rate: show items per second too, and the time left where there is no bar to show it.
     """
 
-    def __init__(self, description: str, total: int | None = None, unit: str = "crops") -> None:
-        self._description, self._total, self._unit = description, total, unit
+    def __init__(self, description: str, total: int | None = None, unit: str = "crops", *, rate: bool = False) -> None:
+        self._description, self._total, self._unit, self._rate = description, total, unit, rate
         self._done = 0
         self._lines = 0
         self._stack = ExitStack()
 
     def __enter__(self) -> ProgressBar:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            ProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         console = Console(stderr=True)
         self._bar = None
+        self._started = time.monotonic()
         if console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+            if self._rate:
+                columns.append(TextColumn("{task.fields[rate]}"))
+            columns.append(TimeRemainingColumn())
             self._bar = self._stack.enter_context(Progress(*columns, console=console, transient=True))
-            self._task = self._bar.add_task(self._description, total=self._total)
+            self._task = self._bar.add_task(self._description, total=self._total, rate="")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -47,11 +61,15 @@ class ProgressBar:
     def update(self, done: int, total: int | None = None) -> None:
         """Set the number of items done; `total` replaces the total if it is given."""
         self._done, self._total = done, self._total if total is None else total
+        rate = done / max(time.monotonic() - self._started, 1e-9)
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=self._total)
+            self._bar.update(self._task, completed=done, total=self._total, rate=f"{rate:.0f} {self._unit}/s")
             return
         distance = max(MIN_LINE_DISTANCE, self._total // 10) if self._total else UNKNOWN_TOTAL_DISTANCE
         if done // distance > self._lines:
             self._lines = done // distance
             of_total = f" of {self._total}" if self._total else ""
-            typer.echo(f"{done}{of_total} {self._unit}", err=True)
+            speed = f", {rate:.0f}/s" if self._rate else ""
+            if self._rate and self._total and done < self._total:
+                speed += f", {timedelta(seconds=round((self._total - done) / rate))} left"
+            typer.echo(f"{done}{of_total} {self._unit}{speed}", err=True)

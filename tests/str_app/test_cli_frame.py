@@ -14,7 +14,7 @@ import str_app
 from str_app.cli import app, build_app, explain, main
 from str_app.errors import StrAppError
 
-VERBS = "synth convert select train average evaluate export recognize serve models study doctor bench".split()
+VERBS = "synth convert select train average evaluate export recognize bulk serve models study doctor bench".split()
 ROOT = Path(str_app.__file__).parent.parent
 
 

@@ -1,0 +1,1 @@
+"""Reading of millions of images: shards of inputs, one Parquet file for each, on one process, several, or Ray."""

@@ -1,0 +1,120 @@
+"""WebDataset tars: files whose names agree up to the first dot are one sample, such as `000.jpg` and `000.json`.
+
+The standard library's `tarfile` reads them; the package `webdataset` would add pipes, caches and shuffling, which
+reading everything once in order has no use for.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from str_app.bulk.inputs import IMAGE_SUFFIXES, Input, Item, fingerprint_of
+from str_app.errors import ImageError
+
+_TYPICAL_SAMPLE = 8192  # bytes of a word crop with its headers, to estimate how many are in an archive
+_END = 1024  # bytes of zeros that end an archive
+
+
+class _Member(NamedTuple):
+    name: str
+    content: bytes | ImageError
+
+    @property
+    def key(self) -> str:
+        folder, slash, file = self.name.rpartition("/")
+        return folder + slash + file.split(".")[0]
+
+
+@dataclass(frozen=True)
+class TarPart:
+    """All samples of one archive."""
+
+    name: str
+    path: Path
+    count: int
+
+    def items(self) -> Iterator[Item]:
+        """See `Part`. An archive that was cut short ends with an item that says so."""
+        for key, group in itertools.groupby(self._members(), key=lambda member: member.key):
+            members = list(group)
+            images = [member for member in members if member.name.lower().endswith(IMAGE_SUFFIXES)]
+            described = [member for member in members if member.name.lower().endswith(".json")]
+            cut = [each for each in members if isinstance(each.content, ImageError) and each not in images]
+            regions = None
+            for member in described:
+                if isinstance(member.content, bytes):
+                    regions = _regions(member.content)
+            for member in images:
+                lost = next((each.content for each in cut if each in described), member.content)
+                yield Item(f"{self.name}/{member.name}", lost, regions)
+            for member in cut:
+                yield Item(f"{self.name}/{member.name}".rstrip("/"), member.content)
+            if not images and not cut:
+                names = ", ".join(member.name for member in members)
+                yield Item(f"{self.name}/{key}", ImageError("no_image", f"no image in this sample: {names}"))
+
+    def _members(self) -> Iterator[_Member]:
+        name = ""
+        try:
+            with self._open() as file, tarfile.open(fileobj=file, mode="r|") as archive:
+                for entry in archive:
+                    if entry.isfile():
+                        name = entry.name
+                        content = archive.extractfile(entry)
+                        assert content is not None
+                        member = _Member(name, content.read())
+                        name = ""
+                        yield member
+                while file.read(2**20):
+                    pass
+                if file.tail != bytes(_END):
+                    # tarfile takes an archive that was cut between two members, or in a header, for a whole one.
+                    raise EOFError("no end marker")
+        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+            yield _Member(name, ImageError("truncated", f"the archive is damaged or cut short here: {error}"))
+
+    def _open(self) -> Any:
+        return _Tailed(gzip.open(self.path) if self.path.suffix.lower().endswith("gz") else self.path.open("rb"))
+
+
+class _Tailed:
+    """A file that remembers the last bytes read."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.tail = b""
+
+    def __enter__(self) -> _Tailed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, size: int) -> bytes:
+        """See `io.RawIOBase.read`."""
+        block: bytes = self._file.read(size)
+        self.tail = (self.tail + block)[-_END:] if len(block) < _END else block[-_END:]
+        return block
+
+
+def open_tar(name: str, path: Path) -> Input:
+    """The archive as one part: WebDataset's tars are shards already, and have no index to cut them by."""
+    size = path.stat().st_size
+    return Input(name, "tar", fingerprint_of([size]), [TarPart(name, path, size // _TYPICAL_SAMPLE)])
+
+
+def _regions(encoded: bytes) -> list[object] | None:
+    try:
+        fields = json.loads(encoded)
+    except ValueError:
+        return None
+    regions = fields.get("regions") if isinstance(fields, dict) else None
+    return regions if isinstance(regions, list) else None

@@ -1,0 +1,88 @@
+"""Maps shards over actors of Ray, on this machine or a cluster whose machines see the same files."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from str_app.bulk.processes import R, S
+from str_app.errors import StrAppError
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """What each actor gets.
+
+    Attributes:
+        address: of the cluster; None: Ray on this machine, for this command.
+        actors: number of actors; None: as many as the cluster has room for.
+        cpus: of each actor: its engine's threads.
+        gpus: of each actor; may be a fraction.
+        memory: bytes of each actor, by which Ray places it.
+    """
+
+    address: str | None = None
+    actors: int | None = None
+    cpus: int = 1
+    gpus: float = 0.0
+    memory: int = 2**30
+
+
+class _Actor:
+    """Holds the task, and so the model, for all shards that it is given."""
+
+    def __init__(self, task: Callable[[Any], Any]) -> None:
+        self._task = task
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {"result": pickle.dumps(self._task(pickle.loads(row["shard"])))}
+
+
+def on_ray(task: Callable[[S], R], shards: Sequence[S], options: RayOptions) -> Iterator[R]:
+    """The results of `task`, in the order in which they are done; see `in_processes`.
+
+    Between driver and actors travel shards, which are paths and ranges, and results, which are counts: actors open the
+    input and write the output themselves. Ray starts an actor that died again, and gives it its shard again.
+    """
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+
+    ours = not ray.is_initialized()
+    if ours:
+        ray.init(
+            address=options.address,
+            num_cpus=options.cpus * options.actors if options.address is None and options.actors else None,
+            include_dashboard=False if options.address is None else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        context = DataContext.get_current()
+        context.enable_progress_bars = False
+        context.execution_options.preserve_order = False
+        room = int(ray.cluster_resources().get("CPU", 1) // options.cpus) or 1
+        if options.gpus:
+            room = min(room, int(ray.cluster_resources().get("GPU", 0) // options.gpus))
+            if room == 0:
+                raise StrAppError(f"no machine of this Ray cluster has {options.gpus:g} GPUs: see --gpus-per-actor")
+        actors = min(options.actors or room, len(shards))
+        rows = [{"shard": pickle.dumps(shard)} for shard in shards]
+        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            _Actor,  # type: ignore[arg-type]
+            fn_constructor_args=(task,),
+            compute=ActorPoolStrategy(
+                min_size=1 if options.address else actors, max_size=actors, max_tasks_in_flight_per_actor=2
+            ),
+            num_cpus=options.cpus,
+            num_gpus=options.gpus or None,
+            memory=options.memory,
+        )
+        for row in results.iter_rows():
+            yield pickle.loads(row["result"])
+    finally:
+        if ours:
+            ray.shutdown()

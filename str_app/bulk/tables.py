@@ -1,0 +1,257 @@
+"""Parquet files, and lists of image files as CSV, TSV or JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from str_app.bulk.inputs import Columns, Input, Item, Part, fingerprint_of, ranges
+from str_app.datasets.folder import image_path
+from str_app.datasets.text_files import IMAGE_NAMES
+from str_app.errors import ImageError, StrAppError
+
+ID_NAMES = ("id", "__key__")
+REGIONS = "regions"
+_ROWS_AT_ONCE = 256  # of a Parquet file in memory
+
+
+@dataclass(frozen=True)
+class ParquetPart:
+    """Rows `start` … `stop - 1` of a Parquet file; `columns` are names that it has."""
+
+    name: str
+    path: Path
+    start: int
+    stop: int
+    columns: Columns
+
+    @property
+    def count(self) -> int:
+        """See `Part`."""
+        return self.stop - self.start
+
+    def items(self) -> Iterator[Item]:
+        """See `Part`."""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path) as file:
+            wanted = [self.columns.image, self.columns.id, REGIONS]
+            present = [column for column in wanted if column in file.schema_arrow.names]
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            ends = list(itertools.accumulate(sizes))
+            groups = [  # those that the range touches
+                group for group, end in enumerate(ends) if end > self.start and end - sizes[group] < self.stop
+            ]
+            if not groups:
+                return
+            row = ends[groups[0]] - sizes[groups[0]]
+            for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=groups, columns=present):
+                low, high = max(self.start - row, 0), min(self.stop - row, batch.num_rows)
+                if low < high:
+                    for offset, values in enumerate(batch.slice(low, high - low).to_pylist(), row + low):
+                        yield _item(self.name, self.path.parent, offset + 1, values, self.columns)
+                row += batch.num_rows
+
+
+def open_parquet(name: str, path: Path, shard_size: int, columns: Columns) -> Input:
+    """A Parquet file by ranges of rows.
+
+    Raises:
+        StrAppError: not a Parquet file, or without a column of images.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            schema, rows = file.schema_arrow, file.metadata.num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise StrAppError(f"{name}: not a Parquet file, or damaged: {error}") from error
+    columns = _found(name, columns, schema.names)
+    kind = schema.field(columns.image).type
+    if not any(check(kind) for check in (_is_binary, _is_text, pa.types.is_struct)):
+        raise StrAppError(f"{name}: column {columns.image!r} holds {kind}: neither encoded images nor paths")
+    parts: list[Part] = [ParquetPart(name, path, start, stop, columns) for start, stop in ranges(rows, shard_size)]
+    return Input(name, "parquet", fingerprint_of([(rows, path.stat().st_size, columns)]), parts)
+
+
+def _is_binary(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return (
+        types.is_string(kind)
+        or types.is_large_string(kind)
+        or (types.is_dictionary(kind) and _is_text(kind.value_type))
+    )
+
+
+@dataclass(frozen=True)
+class ListPart:
+    """`count` records of a list from byte `offset` on; `line` is the number of the first."""
+
+    name: str
+    path: Path
+    offset: int
+    line: int
+    count: int
+    columns: Columns
+    header: tuple[str, ...]
+
+    def items(self) -> Iterator[Item]:
+        """See `Part`."""
+        with _Lines(self.path, self.offset, self.line) as lines:
+            for _ in range(self.count):
+                number = lines.number
+                values = _next_record(lines, self.header)
+                assert values is not None
+                yield _item(self.name, self.path.parent, number, values, self.columns)
+
+
+def open_list(name: str, path: Path, shard_size: int, columns: Columns) -> Input:
+    """A list of image files. CSV and TSV without a header have paths in their first column.
+
+    Raises:
+        StrAppError: no column of images.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    with _Lines(path, 0, 1) as lines:
+        header: tuple[str, ...] = ()
+        if lines.is_json:
+            columns = Columns(columns.image or "image", columns.id or "id")
+        else:
+            first = next(_cells(lines), [])
+            usual = [cell.strip().lower() for cell in first]
+            if columns.image in first or any(cell in IMAGE_NAMES for cell in usual):
+                header = tuple(cell.strip() for cell in first)
+                columns = _found(name, columns, header)
+            elif columns.image or columns.id:
+                raise StrAppError(f"{name}: no column {columns.image or columns.id!r} in its first line: {first}")
+            else:
+                header, columns = ("image", *(f"column {k}" for k in range(2, len(first) + 1))), Columns("image")
+                lines.rewind()
+        marks = [(lines.offset, lines.number)]  # where each part begins
+        count = 0
+        while _next_record(lines, header) is not None:
+            count += 1
+            if count % shard_size == 0:
+                marks.append((lines.offset, lines.number))
+    parts: list[Part] = [
+        ListPart(name, path, *marks[start // shard_size], stop - start, columns, header)
+        for start, stop in ranges(count, shard_size)
+    ]
+    return Input(name, "list", fingerprint_of([digest.hexdigest(), columns]), parts)
+
+
+class _Lines:
+    """Lines of a UTF-8 file from a byte offset on; knows where the next one begins."""
+
+    def __init__(self, path: Path, offset: int, number: int) -> None:
+        self.is_json = path.suffix.lower() in (".jsonl", ".ndjson")
+        self.delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+        self.offset, self.number = offset, number
+        self._path = path
+        self._file = path.open("rb")
+        self._file.seek(offset)
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline()
+        if not line:
+            raise StopIteration
+        self.offset += len(line)
+        self.number += 1
+        try:
+            return line.decode("utf-8-sig" if self.number == 2 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise StrAppError(f"{self._path} line {self.number - 1}: not UTF-8: save the file as UTF-8") from error
+
+    def rewind(self) -> None:
+        """Back to the first line."""
+        self._file.seek(0)
+        self.offset, self.number = 0, 1
+
+
+def _cells(lines: _Lines) -> Iterator[list[str]]:
+    """Records of CSV, or of TSV, where a quote is a character like any other."""
+    if lines.delimiter == "\t":
+        return csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    return csv.reader(lines)
+
+
+def _next_record(lines: _Lines, header: Sequence[str]) -> Mapping[str, Any] | None:
+    """The next record that is not blank, or what is wrong with it under `error`; None at the end."""
+    if lines.is_json:
+        for line in lines:
+            if line.strip():
+                try:
+                    record = json.loads(line)
+                except ValueError as error:
+                    return {"error": f"not valid JSON: {error}"}
+                return record if isinstance(record, dict) else {"error": "not a JSON object"}
+        return None
+    for cells in _cells(lines):
+        if cells:
+            return dict(zip(header, cells, strict=False))
+    return None
+
+
+def _found(name: str, columns: Columns, names: Sequence[str]) -> Columns:
+    """The columns with the names that this file has."""
+    lower = {each.lower(): each for each in reversed(names)}
+    image = columns.image or next((lower[each] for each in ("image", *IMAGE_NAMES) if each in lower), None)
+    if image is None or image not in names:
+        what = f"no column {image!r}" if image else "no column of images"
+        raise StrAppError(f"{name}: {what}; its columns are {', '.join(names)}: name one with --image-column")
+    if columns.id is not None and columns.id not in names:
+        raise StrAppError(f"{name}: no column {columns.id!r}; its columns are {', '.join(names)}")
+    return Columns(image, columns.id or next((each for each in ID_NAMES if each in names), None))
+
+
+def _item(name: str, folder: Path, number: int, values: Mapping[str, Any], columns: Columns) -> Item:
+    """A row of a table or record of a list → an item; `number` counts from 1."""
+    stored = values.get(columns.image or "")
+    given = values.get(columns.id) if columns.id is not None else None
+    identity = f"{name}#{number}" if given in (None, "") else str(given)
+    if isinstance(stored, Mapping):
+        stored = stored.get("bytes") or stored.get("path")
+    image: bytes | Path | ImageError
+    if isinstance(stored, bytes):
+        image = stored
+    elif isinstance(stored, str) and stored:
+        image = image_path(folder, stored)
+        identity = stored if given in (None, "") else identity
+    else:
+        reason = values.get("error") or f"no value in column {columns.image!r}"
+        image = ImageError("no_image", f"row {number}: {reason}")
+    regions = values.get(REGIONS)
+    if isinstance(regions, str):
+        try:
+            regions = json.loads(regions) if regions.strip() else None
+        except ValueError:
+            image = ImageError("bad_region", f"row {number}: {REGIONS!r} is not valid JSON")
+    if regions is not None and not isinstance(regions, list):
+        image, regions = ImageError("bad_region", f"row {number}: {REGIONS!r} is not a list of regions"), None
+    return Item(identity, image, regions)

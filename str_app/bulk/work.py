@@ -1,0 +1,167 @@
+"""What a worker does with a shard: open its items, read them in batches, write its file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from str_app.bulk.inputs import Item, Part
+from str_app.bulk.output import ShardWriter, shard_file
+from str_app.engines.graph_folder import ENCODER, STEP, sha256_of
+from str_app.engines.load import checkpoint_file
+from str_app.errors import ImageError, StrAppError
+from str_app.inputs.images import DEFAULT_LIMITS, load_image
+from str_app.inputs.regions import crops_of_regions, to_photo
+from str_app.reader import Reader
+from str_app.reading import Box, Reading
+
+BATCHES_AT_ONCE = 8  # so many batches are sorted by width together; more gains nothing
+MAX_PIXELS = 50_000_000  # decoded at once, however few crops that are
+
+
+class Shard(NamedTuple):
+    """What one output file is made of."""
+
+    number: int
+    part: Part
+
+
+class Outcome(NamedTuple):
+    """What became of one shard."""
+
+    number: int
+    rows: int
+    errors: Counter[str]
+
+
+class _Pending(NamedTuple):
+    """A crop that waits for its batch, or why there is none."""
+
+    row: dict[str, Any]
+    crop: npt.NDArray[np.uint8] | ImageError
+    transform: Callable[[Box], Box] | None = None
+
+
+@dataclass(frozen=True)
+class ShardReader:
+    """Reads shards and writes their files. Pickles without its model, and loads that at first use.
+
+    Attributes:
+        out: the folder of the output.
+        run: the manifest's hash.
+        model: what `identity` must return in every process.
+        load: arguments of `Reader.load`.
+        options: of `Reader.read_crops`.
+    """
+
+    out: Path
+    run: str
+    model: Mapping[str, str]
+    load: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "reader"}
+
+    @cached_property
+    def reader(self) -> Reader:
+        """The model, loaded."""
+        reader = Reader.load(**self.load)
+        here = identity(reader, self.load["model"])
+        if here != self.model:
+            raise StrAppError(
+                f"{self.load['model']}: this process has another model ({dict(here)}) than the command ({self.model}): "
+                "install the same version and weights on every machine"
+            )
+        return reader
+
+    def __call__(self, shard: Shard, on_progress: Callable[[int], None] = lambda count: None) -> Outcome:
+        """Read a shard and write its file.
+
+        Args:
+            shard: what to read.
+            on_progress: called with the number of rows added since the last call.
+        """
+        with ShardWriter(shard_file(self.out, shard.number), self.run) as writer:
+            for rows in self._read(shard.part.items()):
+                for row in rows:
+                    writer.add(row)
+                on_progress(len(rows))
+        return Outcome(shard.number, writer.rows, writer.errors)
+
+    def _read(self, items: Iterator[Item]) -> Iterator[list[dict[str, Any]]]:
+        most = BATCHES_AT_ONCE * self.load["batch_size"]
+        waiting: list[_Pending] = []
+        pixels = 0
+        for item in items:
+            for pending in _crops_of(item):
+                waiting.append(pending)
+                if not isinstance(pending.crop, ImageError):
+                    pixels += pending.crop.size // 3
+                if len(waiting) == most or pixels > MAX_PIXELS:
+                    yield self._rows(waiting)
+                    waiting, pixels = [], 0
+        if waiting:
+            yield self._rows(waiting)
+
+    def _rows(self, waiting: list[_Pending]) -> list[dict[str, Any]]:
+        crops = [pending.crop for pending in waiting if not isinstance(pending.crop, ImageError)]
+        readings = iter(self.reader.read_crops(crops, **self.options))
+        return [
+            pending.row | {"error": {"code": pending.crop.code, "message": pending.crop.message}}
+            if isinstance(pending.crop, ImageError)
+            else pending.row | columns_of(next(readings), pending.transform)
+            for pending in waiting
+        ]
+
+
+def _crops_of(item: Item) -> Iterator[_Pending]:
+    row: dict[str, Any] = {"id": item.id}
+    try:
+        if isinstance(item.image, ImageError):
+            raise item.image
+        image = load_image(item.image, DEFAULT_LIMITS)
+    except ImageError as error:
+        yield _Pending(row, error)
+        return
+    if item.regions is None:
+        yield _Pending(row, image)
+        return
+    for number, result in enumerate(crops_of_regions(image, item.regions), 1):
+        row = {"id": f"{item.id}#{number}"}
+        if isinstance(result, ImageError):
+            yield _Pending(row, result)
+            continue
+        region, crop = result
+        row["region"] = [edge for corner in region.corners for edge in corner]
+        yield _Pending(row, crop, partial(to_photo, region=region, photo_size=image.shape[:2]))
+
+
+def columns_of(reading: Reading, transform: Callable[[Box], Box] | None = None) -> dict[str, Any]:
+    """The columns of a reading, its boxes moved to where the crop was taken from."""
+    if transform is not None:
+        reading = reading.with_boxes(transform)
+    return {
+        "text": reading.text,
+        "confidence": reading.confidence,
+        "characters": [{"text": each.text, "confidence": each.confidence} for each in reading.characters],
+        "boxes": [list(each.box) for each in reading.characters],
+        "rotation": reading.rotation,
+    }
+
+
+def identity(reader: Reader, model: str | Path) -> dict[str, str]:
+    """Which model a reader has: engine, precision, and a hash of the files that it was loaded from."""
+    engine: Any = reader.engine
+    folder = getattr(engine, "folder", None)
+    found = {"name": reader.name, "engine": "torch" if folder is None else "onnx", "precision": engine.precision}
+    if folder is None:
+        return found | {"weights_sha256": sha256_of(checkpoint_file(model))}
+    return found | {f"{name}_sha256": sha256_of(Path(folder) / name) for name in (ENCODER, STEP)}

@@ -1,0 +1,172 @@
+"""The verb `bulk`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from str_app.cli import options
+from str_app.cli.progress import ProgressBar
+
+if TYPE_CHECKING:
+    from str_app.bulk.ray_pool import RayOptions
+    from str_app.bulk.run import Pool
+    from str_app.bulk.work import Outcome, Shard, ShardReader
+
+
+def bulk(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Folders, LMDBs, Parquet files, WebDataset tars, and CSV, TSV or JSON-lines lists of image files.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the output: _manifest.json and one Parquet file per shard.")],
+    model: options.Model = "small",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of processes. Default: 1; with --ray, as many actors as there is room for."),
+    ] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Read with Ray: on the cluster of --ray-address, else on this machine.")
+    ] = False,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", envvar="RAY_ADDRESS", help="Cluster of --ray, such as auto or ray://host:10001."
+        ),
+    ] = None,
+    gpus_per_actor: Annotated[
+        float, typer.Option(min=0, help="GPUs of each actor of --ray, such as 0.25 (with --device cuda).")
+    ] = 0.0,
+    memory_per_actor: Annotated[
+        int, typer.Option(min=1, help="MiB of memory that Ray sets aside for an actor.")
+    ] = 1024,
+    shard_size: Annotated[int, typer.Option(min=1, help="Maximum number of images per shard (a tar is one shard).")] = (
+        10_000
+    ),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the output of a run with other inputs or settings.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as a JSON object.")] = False,
+    image_column: Annotated[
+        str | None, typer.Option(help="Column of Parquet files and lists that holds images or paths.")
+    ] = None,
+    id_column: Annotated[str | None, typer.Option(help="Column that holds ids [default: id or __key__].")] = None,
+    rotate: Annotated[bool, typer.Option("--rotate", help="Also try each crop rotated by 90, 180 and 270°.")] = False,
+    beam: options.Beam = None,
+    prior: options.Prior = True,
+    blank: options.Blank = True,
+    lexicon: Annotated[
+        Path | None, typer.Option(help="Text file with one word per line; only these words are read.")
+    ] = None,
+    characters: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Characters that a text may have, such as 0-9 or A-Z0-9- (a - is a range)."),
+    ] = None,
+    batch_size: options.BatchSize = 32,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="CPU threads per process. Default: the engine's own choice; 1 with several processes."
+        ),
+    ] = None,
+    device: options.Device = "cpu",
+    engine: options.Engine = "auto",
+    precision: options.Precision = "auto",
+) -> None:
+    """Read millions of images into Parquet files. The same command continues where an interrupted one stopped.
+
+    An image that cannot be read is a row with its error. A column `regions` in a Parquet file or a list, or in a JSON
+    file of a tar, marks words in a photograph; each is a row.
+
+    Example: str-app bulk crops/ --out readings/ --workers 2
+    """
+    import json
+
+    from str_app.bulk.inputs import Columns, open_inputs
+    from str_app.bulk.output import manifest_hash
+    from str_app.bulk.ray_pool import RayOptions
+    from str_app.bulk.run import describe, read_in_bulk, words_hash
+    from str_app.bulk.work import ShardReader, identity
+    from str_app.cli.recognize import read_words
+    from str_app.reader import Reader
+
+    if gpus_per_actor and not ray:
+        raise typer.BadParameter("needs --ray", param_hint="--gpus-per-actor")
+    for path in inputs:
+        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+            raise typer.BadParameter(f"{out} lies in the input {path}: its files would be read too", param_hint="--out")
+    if threads is None and (workers or ray):
+        threads = 1
+    words = read_words(lexicon) if lexicon is not None else None
+    load: dict[str, Any] = {
+        "model": model,
+        "device": device,
+        "threads": threads,
+        "batch_size": batch_size,
+        "prior": prior,
+        "blank": blank,
+        "engine": engine,
+        "precision": precision,
+    }
+    choices: dict[str, Any] = {"beam": beam, "lexicon": words, "characters": characters, "rotate": rotate}
+    opened = open_inputs(inputs, shard_size, Columns(image_column, id_column))
+    known = identity(Reader.load(**load), model)
+    # Threads are left out: readings do not depend on their number.
+    settings = {name: load[name] for name in ("device", "batch_size", "prior", "blank")} | choices
+    settings["lexicon"] = words and words_hash(words)
+    manifest = describe(opened, known, settings, shard_size)
+    if Path(model).exists():
+        load["model"] = str(Path(model).absolute())
+    reader = ShardReader(out.absolute(), manifest_hash(manifest), known, load, choices)
+
+    memory = memory_per_actor * 2**20
+    cluster = RayOptions(ray_address, workers, threads or 1, gpus_per_actor, memory) if ray else None
+    started = time.monotonic()
+    with ProgressBar("reading", rate=True) as progress:
+        inside = workers in (None, 1) and not ray
+        totals = read_in_bulk(
+            opened,
+            reader,
+            manifest,
+            _pool(workers, cluster, progress.advance),
+            overwrite=overwrite,
+            on_start=lambda count: progress.update(0, count),
+            on_progress=(lambda count: None) if inside else progress.advance,
+        )
+    seconds = time.monotonic() - started
+    failed = sum(totals.errors.values())
+    if as_json:
+        summary = {"out": str(out), **vars(totals), "seconds": round(seconds, 1)}
+        typer.echo(json.dumps(summary | {"crops_per_second": round(totals.read / seconds, 1)}))
+        return
+    typer.echo(
+        f"{out}: {totals.rows} rows in {totals.shards} shards, {failed} with errors"
+        + "".join(f", {count} {code}" for code, count in totals.errors.items())
+    )
+    done_before = f", {totals.skipped} shards were finished before" if totals.skipped else ""
+    typer.echo(f"{totals.read} rows in {seconds:.0f} s ({totals.read / seconds:.0f} per second){done_before}")
+
+
+def _pool(workers: int | None, ray: RayOptions | None, on_rows: Callable[[int], None]) -> Pool:
+    """Maps a reader over shards: on Ray, in processes, or here."""
+    if ray is not None:
+        from str_app.bulk.ray_pool import on_ray
+
+        return lambda reader, shards: on_ray(reader, shards, ray)
+    if workers is not None and workers > 1:
+        from str_app.bulk.processes import in_processes
+
+        return lambda reader, shards: in_processes(reader, shards, workers)
+
+    def here(reader: ShardReader, shards: Sequence[Shard]) -> Iterator[Outcome]:
+        for shard in shards:
+            yield reader(shard, on_rows)
+
+    return here

@@ -1,0 +1,227 @@
+"""`str-app bulk`: what it writes, continues, refuses and never deletes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner, Result
+
+from str_app.bulk import output, work
+from str_app.cli import app
+from str_app.reader import Reader
+from tests.str_app.bulk.test_inputs import write_tar
+from tests.str_app.fake_engine import FakeEngine, paint
+from tests.str_app.painted_data import encoded, png, write_folder, write_lmdb
+
+WORDS = [(word, word) for word in "zero one two three four five six".split()]
+
+
+class CountedEngine(FakeEngine):
+    """A fake engine whose readers, of all calls, count the crops that they read."""
+
+    precision = "fp32"
+    crops = 0
+
+    def encode(self, canvases: np.ndarray, widths: np.ndarray) -> Any:
+        CountedEngine.crops += len(canvases)
+        return super().encode(canvases, widths)
+
+
+@pytest.fixture(autouse=True)
+def fake_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    CountedEngine.crops = 0
+    monkeypatch.setattr(Reader, "load", lambda *, batch_size, **options: Reader(CountedEngine(), batch_size))
+
+
+def bulk(*arguments: Any) -> Result:
+    return CliRunner().invoke(app, ["bulk", *map(str, arguments)])
+
+
+def rows_of(out: Path) -> list[dict[str, Any]]:
+    return pq.read_table(out).to_pylist()
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in out.iterdir()}
+
+
+def test_one_row_per_image_in_the_order_of_the_input(tmp_path: Path) -> None:
+    data, out = write_lmdb(tmp_path / "data", [*WORDS, ("broken", None)]), tmp_path / "out"
+    result = bulk(data, "--out", out, "--shard-size", 3, "--batch-size", 2)
+    assert result.exit_code == 0, result.stderr
+    assert f"{out}: 8 rows in 3 shards, 1 with errors, 1 truncated" in result.stdout
+    rows = rows_of(out)
+    assert [row["id"] for row in rows] == [f"{data}/images/{k}.png" for k in range(8)]
+    assert [row["text"] for row in rows] == [word for word, _ in WORDS] + [None]
+    assert rows[1]["confidence"] == pytest.approx(0.9**3 * 0.99, rel=0.2)
+    assert [character["text"] for character in rows[1]["characters"]] == list("one")
+    assert rows[1]["boxes"][1] == pytest.approx([8, 0, 16, 32], abs=0.1)
+    assert rows[1]["error"] is None
+    assert rows[7]["error"]["code"] == "truncated"
+    assert "damaged or cut short" in rows[7]["error"]["message"]
+
+
+def test_the_summary_and_the_manifest(tmp_path: Path) -> None:
+    data, out = write_lmdb(tmp_path / "data", WORDS), tmp_path / "out"
+    summary = json.loads(bulk(data, "--out", out, "--shard-size", 3, "--json").stdout)
+    assert summary.pop("seconds") >= 0
+    assert summary.pop("crops_per_second") > 0
+    assert summary == {"out": str(out), "shards": 3, "skipped": 0, "rows": 7, "read": 7, "errors": {}}
+    manifest = json.loads((out / output.MANIFEST).read_text())
+    assert manifest["format"] == "str-app-bulk/1"
+    assert manifest["model"]["engine"] == "torch"
+    assert len(manifest["model"]["weights_sha256"]) == 64
+    assert manifest["settings"]["prior"] is True
+    assert manifest["versions"].keys() >= {"python", "str-app", "numpy", "pyarrow"}
+    assert manifest["inputs"] == [
+        {"name": str(data), "kind": "lmdb", "shards": 3, "fingerprint": manifest["inputs"][0]["fingerprint"]}
+    ]
+
+
+def test_regions_are_rows_in_pixels_of_the_photograph(tmp_path: Path) -> None:
+    photo = np.full((100, 200, 3), 250, np.uint8)
+    photo[10:42, 20:60] = paint("left")
+    photo[60:92, 100:132] = paint("low")
+    (tmp_path / "photo.png").write_bytes(png(photo))
+    regions = [[20, 10, 60, 42], [300, 0, 310, 9], [100, 60, 132, 60, 132, 92, 100, 92]]
+    (tmp_path / "list.jsonl").write_text(json.dumps({"image": "photo.png", "regions": regions}))
+    assert bulk(tmp_path / "list.jsonl", "--out", tmp_path / "out").exit_code == 0
+    first, second, third = rows_of(tmp_path / "out")
+    assert [row["id"] for row in (first, second, third)] == ["photo.png#1", "photo.png#2", "photo.png#3"]
+    assert (first["text"], third["text"]) == ("left", "low")
+    assert first["region"] == [20, 10, 60, 10, 60, 42, 20, 42]
+    assert first["boxes"][1] == pytest.approx([28, 10, 36, 42], abs=0.1)
+    assert second["error"]["code"] == "bad_region"
+
+
+def test_finished_shards_are_skipped_and_the_others_read(tmp_path: Path) -> None:
+    data, out = write_lmdb(tmp_path / "data", WORDS), tmp_path / "out"
+    arguments = [data, "--out", out, "--shard-size", 2, "--beam", 1, "--json"]
+    bulk(*arguments)
+    whole = contents(out)
+    (out / "part-000001.parquet").unlink()
+    (out / "part-000002.parquet").write_bytes(whole["part-000002.parquet"][:-5])
+    (out / ".str-app-bulk-part-000001-dead").write_bytes(b"PAR1")
+    CountedEngine.crops = 0
+    summary = json.loads(bulk(*arguments).stdout)
+    assert (summary["skipped"], summary["rows"], summary["read"]) == (2, 7, 4)
+    assert CountedEngine.crops == 4
+    assert contents(out) == whole
+    assert json.loads(bulk(*arguments).stdout)["read"] == 0
+
+
+def test_the_output_of_another_run_is_refused(tmp_path: Path) -> None:
+    data, out = write_lmdb(tmp_path / "data", WORDS), tmp_path / "out"
+    bulk(data, "--out", out, "--shard-size", 2)
+    (out / "notes.txt").write_text("mine")
+    (out / "mine.parquet").write_bytes(b"mine too")
+    before = contents(out)
+    refused = bulk(data, "--out", out, "--shard-size", 4, "--no-prior")
+    assert refused.exit_code == 1
+    for part in ("settings.prior was True, now False", "shard_size was 2, now 4", "--overwrite"):
+        assert part in refused.stderr
+    assert contents(out) == before
+    again = bulk(data, "--out", out, "--shard-size", 4, "--no-prior", "--overwrite")
+    assert again.exit_code == 0, again.stderr
+    assert sorted(contents(out)) == sorted(
+        [output.LOCK, output.MANIFEST, "part-000000.parquet", "part-000001.parquet", "notes.txt", "mine.parquet"]
+    )
+    assert (out / "mine.parquet").read_bytes() == b"mine too"
+
+
+@pytest.mark.parametrize("name", ["part-000000.parquet", output.MANIFEST])
+def test_overwriting_deletes_nothing_of_others(tmp_path: Path, name: str) -> None:
+    data, out = write_lmdb(tmp_path / "data", WORDS), tmp_path / "out"
+    out.mkdir()
+    if name == output.MANIFEST:
+        (out / name).write_text('{"format": "other"}')
+    else:
+        pq.write_table(pa.table({"other": [1]}), out / name)
+    before = contents(out)
+    for overwrite in ([], ["--overwrite"]):
+        result = bulk(data, "--out", out, *overwrite)
+        assert result.exit_code == 1
+        assert f"{name} was not written by `str-app bulk`" in result.stderr
+        assert {**contents(out), output.LOCK: b""} == {**before, output.LOCK: b""}
+
+
+def test_shards_that_lost_their_manifest(tmp_path: Path) -> None:
+    data, out = write_lmdb(tmp_path / "data", WORDS), tmp_path / "out"
+    bulk(data, "--out", out)
+    (out / output.MANIFEST).unlink()
+    assert "has shards, but no _manifest.json" in bulk(data, "--out", out).stderr
+    assert bulk(data, "--out", out, "--overwrite").exit_code == 0
+
+
+def test_a_changed_input_is_another_run(tmp_path: Path) -> None:
+    folder, out = write_folder(tmp_path / "data", WORDS), tmp_path / "out"
+    bulk(folder, "--out", out)
+    (folder / "images/9.png").write_bytes(encoded("nine"))
+    assert "inputs differ" in bulk(folder, "--out", out).stderr
+
+
+def test_two_commands_do_not_write_one_folder(tmp_path: Path) -> None:
+    data, out = write_lmdb(tmp_path / "data", WORDS), tmp_path / "out"
+    with output.locked(out):
+        assert "being written by another process" in bulk(data, "--out", out).stderr
+
+
+def test_output_within_the_input_is_wrong_usage(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", WORDS)
+    assert bulk(data, "--out", data / "out").exit_code == 2
+
+
+def test_an_empty_shard_and_a_tar_cut_in_half(tmp_path: Path) -> None:
+    empty = write_tar(tmp_path / "a.tar", {})
+    members = {f"{k}.png": encoded(word) for k, (_, word) in enumerate(WORDS)}
+    half = write_tar(tmp_path / "b.tar", members)
+    os.truncate(half, 4 * (512 + 512) + 100)
+    assert all(len(content) <= 512 for content in members.values())
+    summary = json.loads(bulk(empty, half, "--out", tmp_path / "out", "--json").stdout)
+    assert (summary["shards"], summary["rows"], summary["errors"]) == (2, 5, {"truncated": 1})
+    assert pq.read_metadata(tmp_path / "out/part-000000.parquet").num_rows == 0
+    assert [row["text"] for row in rows_of(tmp_path / "out")] == ["zero", "one", "two", "three", None]
+
+
+def test_large_images_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "MAX_PIXELS", 2 * 32 * 48)
+    sizes = []
+    read_crops = Reader.read_crops
+
+    def counted(reader: Reader, crops: Any, **options: Any) -> Any:
+        sizes.append(len(crops))
+        return read_crops(reader, crops, **options)
+
+    monkeypatch.setattr(Reader, "read_crops", counted)
+    data = write_lmdb(tmp_path / "data", [("house", "house")] * 7)
+    assert bulk(data, "--out", tmp_path / "out").exit_code == 0
+    assert sizes == [3, 3, 1]
+    assert len(rows_of(tmp_path / "out")) == 7
+
+
+def test_a_shard_that_kills_its_processes_is_given_up(tmp_path: Path) -> None:
+    file = tmp_path / "part-000003.parquet"
+    for k in range(output.MAX_KILLED):
+        with output.ShardWriter(file, "run"):
+            pass
+        file.rename(tmp_path / f".str-app-bulk-part-000003-{k}")
+    with pytest.raises(output.StrAppError, match="5 processes were killed"), output.ShardWriter(file, "run"):
+        pass
+
+
+def test_a_failed_shard_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with output.ShardWriter(tmp_path / "part-000000.parquet", "run") as writer:
+            writer.add({"id": "a", "text": "b"})
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert list(tmp_path.iterdir()) == []

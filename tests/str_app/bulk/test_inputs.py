@@ -1,0 +1,218 @@
+"""Every kind of input gives all its items once, in order, however it is cut into parts."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from str_app.bulk.inputs import Columns, Item, open_inputs
+from str_app.errors import ImageError, StrAppError
+from tests.str_app.painted_data import write_folder, write_lmdb
+
+WORDS = [(f"word{k}", f"word{k}") for k in range(7)]
+
+
+def items_of(path: Path, shard_size: int = 3, columns: Columns = Columns()) -> list[list[Item]]:  # noqa: B008
+    """Items of each part, which another process would have opened."""
+    parts = [part for each in open_inputs([path], shard_size, columns) for part in each.parts]
+    return [list(pickle.loads(pickle.dumps(part)).items()) for part in parts]
+
+
+def flat(parts: list[list[Item]]) -> list[Item]:
+    return [item for part in parts for item in part]
+
+
+def write_tar(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def test_a_folder_with_everything_in_it(tmp_path: Path) -> None:
+    write_folder(tmp_path / "a", WORDS)
+    (tmp_path / "a/images/sub").mkdir()
+    (tmp_path / "a/images/0.png").rename(tmp_path / "a/images/sub/0.PNG")
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden/x.png").touch()
+    write_lmdb(tmp_path / "b", WORDS[:4])
+    pq.write_table(pa.table({"image": [b"x", b"y"]}), tmp_path / "c.parquet")
+    write_tar(tmp_path / "d.tar", {"0.jpg": b"x"})
+    inputs = open_inputs([tmp_path], 3)
+    assert [(each.kind, [part.count for part in each.parts]) for each in inputs] == [
+        ("folder", [3, 3, 1]),
+        ("parquet", [2]),
+        ("tar", [1]),
+        ("lmdb", [3, 1]),
+    ]
+    ids = [item.id.removeprefix(f"{tmp_path}/") for item in flat(items_of(tmp_path))]
+    pictures = [f"a/images/{k}.png" for k in range(1, 7)] + ["a/images/sub/0.PNG"]
+    assert ids == [*pictures, "c.parquet#1", "c.parquet#2", "d.tar/0.jpg", *(f"b/images/{k}.png" for k in range(4))]
+
+
+def test_the_fingerprint_knows_what_changed(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "a", WORDS)
+    before = open_inputs([folder], 3)[0].fingerprint
+    assert open_inputs([folder], 3)[0].fingerprint == before
+    (folder / "images/0.png").write_bytes(b"shorter")
+    after = open_inputs([folder], 3)[0].fingerprint
+    (folder / "images/0.png").unlink()
+    assert len({before, after, open_inputs([folder], 3)[0].fingerprint}) == 3
+
+
+@pytest.mark.parametrize("group", [1, 2, 5, 100])
+def test_parquet_by_ranges_of_rows(tmp_path: Path, group: int) -> None:
+    file = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"image": [b"%d" % k for k in range(10)]}), file, row_group_size=group)
+    for size in (1, 3, 4, 10, 11):
+        parts = items_of(file, size)
+        assert [item.image for item in flat(parts)] == [b"%d" % k for k in range(10)]
+        assert max(len(part) for part in parts) <= size
+
+
+def test_columns_of_parquet(tmp_path: Path) -> None:
+    file = tmp_path / "x.parquet"
+    rows: list[dict[str, Any]] = [
+        {"image": {"bytes": b"x", "path": None}, "id": "one", "regions": [[0.0, 0.0, 8.0, 8.0]]},
+        {"image": {"bytes": None, "path": "sub/y.png"}, "id": None, "regions": None},
+        {"image": None, "id": "three", "regions": None},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    one, two, three = flat(items_of(file))
+    assert one == Item("one", b"x", [[0.0, 0.0, 8.0, 8.0]])
+    assert two == Item("sub/y.png", tmp_path / "sub/y.png")
+    assert isinstance(three.image, ImageError)
+    assert (three.id, three.image.code) == ("three", "no_image")
+
+
+@pytest.mark.parametrize(
+    ("table", "columns", "message"),
+    [
+        ({"text": ["a"]}, Columns(), "no column of images; its columns are text: name one with --image-column"),
+        ({"image": [b"a"]}, Columns(image="photo"), "no column 'photo'; its columns are image"),
+        ({"image": [b"a"]}, Columns(id="key"), "no column 'key'"),
+        ({"image": [1.5]}, Columns(), "column 'image' holds double"),
+    ],
+)
+def test_parquet_without_the_column_is_one_clear_error(
+    tmp_path: Path, table: dict[str, list[Any]], columns: Columns, message: str
+) -> None:
+    file = tmp_path / "x.parquet"
+    pq.write_table(pa.table(table), file)
+    with pytest.raises(StrAppError, match=r"x\.parquet: ") as caught:
+        open_inputs([file], 3, columns)
+    assert message in str(caught.value)
+
+
+def test_no_parquet(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(StrAppError, match="not a Parquet file, or damaged"):
+        open_inputs([tmp_path], 3)
+
+
+def test_an_empty_parquet_file_is_an_empty_shard(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": pa.array([], pa.binary())}), tmp_path / "x.parquet")
+    assert items_of(tmp_path / "x.parquet") == [[]]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_samples_of_a_tar(tmp_path: Path, mode: str) -> None:
+    regions = json.dumps({"regions": [[0, 0, 5, 5]]}).encode()
+    members = {"a/0.jpg": b"x", "a/0.txt": b"label", "a/1.json": regions, "a/1.png": b"y", "a/2.tif": b"z"}
+    path = write_tar(tmp_path / ("t.tar" if mode == "w" else "t.tar.gz"), members, mode)
+    first, second, third = flat(items_of(path))
+    assert first == Item(f"{path}/a/0.jpg", b"x")
+    assert second == Item(f"{path}/a/1.png", b"y", [[0, 0, 5, 5]])
+    assert isinstance(third.image, ImageError)
+    assert third.image.message == "no image in this sample: a/2.tif"
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_tar_cut_anywhere_keeps_what_is_whole_and_says_so(tmp_path: Path, mode: str) -> None:
+    members = {f"{k}.png": bytes([k + 1]) * 700 for k in range(6)}
+    whole = write_tar(tmp_path / "whole", members, mode).read_bytes()
+    cut = tmp_path / ("cut.tar" if mode == "w" else "cut.tar.gz")
+    used = 6 * (512 + 1024) if mode == "w" else len(whole)
+    for size in {*range(1, used, 97), *range(0, used, 512)}:
+        cut.write_bytes(whole[:size])
+        *good, last = flat(items_of(cut))
+        assert [item.image for item in good] == list(members.values())[: len(good)]
+        assert isinstance(last.image, ImageError)
+        assert last.image.code == "truncated"
+        if mode == "w":
+            assert len(good) == (size + 1536 - 512 - 700) // 1536
+    cut.write_bytes(whole)
+    assert [item.image for item in flat(items_of(cut))] == list(members.values())
+
+
+def test_a_tar_cut_beside_an_image(tmp_path: Path) -> None:
+    for other, kept in (("0.txt", True), ("0.json", False)):
+        path = write_tar(tmp_path / "t.tar", {"0.png": b"x" * 512, other: b"y" * 512})
+        path.write_bytes(path.read_bytes()[: 3 * 512 + 100])
+        image, notice = flat(items_of(path))
+        assert (image.image == b"x" * 512) is kept  # without its regions it would be read as one word
+        assert isinstance(notice.image, ImageError)
+        assert notice.id == f"{path}/{other}"
+
+
+def test_an_empty_tar(tmp_path: Path) -> None:
+    assert items_of(write_tar(tmp_path / "t.tar", {})) == [[]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("l.csv", 'file,id,note\r\nx.png,one,"a\nb"\r\n\r\n"y,z.png",two,c\r\nw.png,,\r\n'),
+        ("l.tsv", 'note\timage\tid\na\tx.png\tone\n"b\ty,z.png\ttwo\n\tw.png\t\n'),
+        ("l.jsonl", '\ufeff{"image": "x.png", "id": "one"}\n\n{"image": "y,z.png", "id": "two"}\n{"image": "w.png"}'),
+    ],
+)
+@pytest.mark.parametrize("shard_size", [1, 2, 3])
+def test_lists(tmp_path: Path, name: str, content: str, shard_size: int) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8", newline="")
+    parts = items_of(tmp_path / name, shard_size)
+    expected = [("one", "x.png"), ("two", "y,z.png"), ("w.png", "w.png")]
+    assert flat(parts) == [Item(identity, tmp_path / file) for identity, file in expected]
+    assert [len(part) for part in parts] == [min(shard_size, 3 - k) for k in range(0, 3, shard_size)]
+
+
+def test_a_list_without_a_header(tmp_path: Path) -> None:
+    (tmp_path / "l.tsv").write_text("x.png\tlabel\ny.png\tother\n")
+    assert [item.id for item in flat(items_of(tmp_path / "l.tsv"))] == ["x.png", "y.png"]
+    with pytest.raises(StrAppError, match="no column 'photo' in its first line"):
+        items_of(tmp_path / "l.tsv", columns=Columns(image="photo"))
+
+
+def test_records_that_cannot_be_used_are_rows_with_errors(tmp_path: Path) -> None:
+    lines = [
+        '{"image": "x.png", "regions": [[0, 0, 4, 4]]}',
+        "{",
+        "[1]",
+        '{"photo": "x"}',
+        '{"image": "x", "regions": 3}',
+    ]
+    (tmp_path / "l.jsonl").write_text("\n".join(lines))
+    good, *bad = flat(items_of(tmp_path / "l.jsonl"))
+    assert good.regions == [[0, 0, 4, 4]]
+    codes = [item.image.code for item in bad if isinstance(item.image, ImageError)]
+    assert codes == ["no_image", "no_image", "no_image", "bad_region"]
+    assert bad[0].id == f"{tmp_path / 'l.jsonl'}#2"
+
+
+@pytest.mark.parametrize(("name", "message"), [("gone", "no such file"), ("x.zip", "cannot be read in bulk")])
+def test_what_is_no_input(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "x.zip").touch()
+    with pytest.raises(StrAppError, match=message):
+        open_inputs([tmp_path / name], 3)
+    with pytest.raises(StrAppError, match="nothing to read in this folder"):
+        open_inputs([tmp_path], 3)
