@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # ruff does not follow the links in str_app: each file is visited once.
 SOURCES := str_app models datasets serve tests scripts research docs examples
 
-.PHONY: help install demo test lint types check format service-test triton-test package-test docker-test compose-test deploy-test fonts clean
+.PHONY: help install demo test lint types check format service-test triton-test bulk-test package-test docker-test compose-test deploy-test fonts clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -58,6 +58,15 @@ triton-test: install  ## the GPU's kernels without a GPU: interpreted, then comp
 	$(BIN)/pip install --quiet triton
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/models/gates/test_paths.py -k triton -o faulthandler_timeout=600
 	$(BIN)/python -m pytest tests/models/kernels/test_triton_steps.py
+
+# Smaller: make bulk-test BULK_CROPS=2000 BULK_MEMORY_CROPS=20000
+BULK_CROPS ?= 20000
+BULK_MEMORY_CROPS ?= 200000
+
+bulk-test: install  ## bulk reading killed, damaged, timed, and its memory (an hour; two free cores, 3 GB of /tmp, Linux; brings Ray)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
+	BULK_CROPS=$(BULK_CROPS) BULK_MEMORY_CROPS=$(BULK_MEMORY_CROPS) \
+		$(BIN)/python -m pytest -m slow tests/str_app/bulk -s -rs -o faulthandler_timeout=7200
 
 package-test: install  ## the wheel beside Hugging Face's datasets, either installed first (2 minutes; needs pip's package index)
 	$(BIN)/python -m pytest -m slow tests/end_to_end/test_wheel.py

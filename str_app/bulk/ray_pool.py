@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,12 @@ class _Actor:
         self._task = task
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"result": pickle.dumps(self._task(pickle.loads(row["shard"])))}
+        try:
+            result = self._task(pickle.loads(row["shard"]))
+        except Exception as error:  # Ray would wrap it twice
+            error.add_note(traceback.format_exc())
+            result = error
+        return {"result": pickle.dumps(result)}
 
 
 def on_ray(task: Callable[[S], R], shards: Sequence[S], options: RayOptions) -> Iterator[R]:
@@ -82,7 +88,10 @@ def on_ray(task: Callable[[S], R], shards: Sequence[S], options: RayOptions) -> 
             memory=options.memory,
         )
         for row in results.iter_rows():
-            yield pickle.loads(row["result"])
+            result = pickle.loads(row["result"])
+            if isinstance(result, Exception):
+                raise result
+            yield result
     finally:
         if ours:
             ray.shutdown()
