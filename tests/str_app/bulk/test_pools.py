@@ -47,7 +47,7 @@ def test_an_error_of_the_task_ends_the_run(pool: Pool, tmp_path: Path) -> None:
 
 
 def test_processes_that_are_always_killed(tmp_path: Path) -> None:
-    with pytest.raises(StrAppError, match=r"killed 3 times without finishing a shard, most likely at shards 4: "):
+    with pytest.raises(StrAppError, match=r"killed 3 times without finishing a shard, most likely at shards 4"):
         list(processes(Work(tmp_path, deadly=(4,)), SHARDS))
 
 
