@@ -7,7 +7,7 @@ import random
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,6 +17,7 @@ from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import HTTPError, MaxRetryError, NameResolutionError
 
 from str_app.errors import ImageError, StrAppError
+from str_app.inputs.regions import as_regions
 from str_app.reading import Reading
 
 # Too many requests; a balancer without a replica; a replica that is starting or stopping. All of these pass.
@@ -72,7 +73,7 @@ class Client:
             self._pool = PoolManager(**options)
 
     def recognize(
-        self, images: Sequence[Path | bytes], *, rotate: bool = False, characters: str | None = None
+        self, images: Sequence[str | Path | bytes], *, rotate: bool = False, characters: str | None = None
     ) -> list[Reading | ImageError]:
         """Read crops of words.
 
@@ -86,21 +87,26 @@ class Client:
 
         Raises:
             ServerError: the request was refused, or the server stayed busy or unreachable.
+            StrAppError: `images` is not a list of files or contents.
         """
+        if isinstance(images, str | Path | bytes | Mapping | Set):
+            raise StrAppError(f"images is a {type(images).__name__}: give a list of files or of their contents")
         if not images:
             return []
         fields = [("images", (str(index), _content(image))) for index, image in enumerate(images)]
         return self._read("recognize", fields, rotate, characters)
 
     def recognize_regions(
-        self, photo: Path | bytes, regions: Sequence[Any], *, rotate: bool = False, characters: str | None = None
+        self, photo: str | Path | bytes, regions: Sequence[Any], *, rotate: bool = False, characters: str | None = None
     ) -> list[Reading | ImageError]:
         """Read the regions, boxes or quadrilaterals, of one photograph; see `Reader.recognize_regions`.
 
         Raises:
             ServerError: as for `recognize`, or the photograph cannot be decoded.
+            StrAppError: `regions` is not a list of regions, or `photo` neither a file nor its content.
         """
-        fields = [("regions", json.dumps(list(regions))), ("image", ("photo", _content(photo)))]
+        listed = json.dumps(as_regions(regions), default=lambda array: array.tolist())
+        fields = [("regions", listed), ("image", ("photo", _content(photo)))]
         return self._read("regions", fields, rotate, characters)
 
     def _read(
@@ -171,8 +177,12 @@ class _UntilDeadline(Retry):
         return wait + random.uniform(0.0, 0.1) if wait is not None else None
 
 
-def _content(image: Path | bytes) -> bytes:
-    return image if isinstance(image, bytes) else image.read_bytes()
+def _content(image: str | Path | bytes) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    if not isinstance(image, str | Path):
+        raise StrAppError(f"a {type(image).__name__} is not an image file: give a path, or the bytes of a file")
+    return Path(image).read_bytes()
 
 
 def _refusal(url: str, answer: BaseHTTPResponse) -> ServerError:

@@ -171,8 +171,8 @@ class CanvasPipeline(CanvasReader):
     ) -> Decode:
         """Pixels, covered widths, allowed classes, and the indices of the canvases among all → what was decoded."""
         policy = self.policy if beam is None else replace(self.policy, beam=beam)
-        if policy.beam < 1:
-            raise ValueError(f"beam is {policy.beam}: it must be at least 1")
+        if not isinstance(policy.beam, int) or policy.beam < 1:
+            raise ValueError(f"beam is {policy.beam!r}: it must be a whole number, at least 1")
         scorer = self._scorer
         if lexicons is not None:
             tries = [self._trie(words) for words in lexicons]

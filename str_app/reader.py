@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +18,14 @@ from str_app.engines.base import Engine
 from str_app.engines.precision import Precision
 from str_app.errors import ImageError, StrAppError
 from str_app.inputs.images import DEFAULT_LIMITS, ImageLimits, ImageSource, load_image
-from str_app.inputs.regions import crops_of_regions, to_photo
+from str_app.inputs.regions import as_regions, crops_of_regions, to_photo
 from str_app.pipeline import CanvasPipeline, CanvasReader
 from str_app.policy import DEFAULT_POLICY, SearchPolicy
 from str_app.reading import Reading
 from str_app.views import Canvas, merge, views_of
+
+# They can be iterated, but not for images.
+_NOT_SEQUENCES = (str, bytes, bytearray, memoryview, Image.Image, io.IOBase)
 
 
 class Reader(CanvasReader):
@@ -125,7 +129,7 @@ class Reader(CanvasReader):
 
     def recognize(
         self,
-        images: ImageSource | Sequence[ImageSource],
+        images: ImageSource | Iterable[ImageSource],
         *,
         beam: int | None = None,
         lexicon: Iterable[str] | None = None,
@@ -137,8 +141,8 @@ class Reader(CanvasReader):
         """Read one image or several.
 
         Args:
-            images: a path, encoded bytes, a PIL image or a uint8 array, or a sequence of these; an array of four
-                dimensions is a sequence. Each is the crop of one word.
+            images: a path, encoded bytes, a PIL image or a uint8 array, or several of these in order; an array of four
+                dimensions is several. Each is the crop of one word.
             beam: prefixes kept while a text better than the greedy one is searched for, where there can be one; by
                 default the policy's 8. 1 never searches and uses no prior.
             lexicon: words to choose from, whatever their case; nothing else is returned then. It has a beam of its own.
@@ -155,10 +159,10 @@ class Reader(CanvasReader):
 
         Raises:
             ImageError: an image cannot be read; the message says which one.
-            StrAppError: the lexicon is empty, or has a word that the model's charset cannot write; no allowed character
-                is in the charset; both a lexicon and characters are given.
+            StrAppError: the lexicon is empty, not a list of words, or has a word that the charset cannot write; no
+                allowed character is in the charset; both a lexicon and characters are given.
         """
-        sources = _as_sequence(images)
+        sources = _as_list(images)
         crops = (
             load_image(source, limits, None if isinstance(source, str | Path) else f"image {number} of {len(sources)}")
             for number, source in enumerate(sources, 1)
@@ -193,6 +197,7 @@ class Reader(CanvasReader):
 
         Raises:
             ImageError: the photograph, or a region of it, cannot be read; the message says which one.
+            StrAppError: `regions` is not a list of regions.
         """
         readings = self.read_regions(
             load_image(photo, limits),
@@ -221,7 +226,7 @@ class Reader(CanvasReader):
             regions, limits: see `recognize_regions`.
             options: of `read_crops`.
         """
-        results = list(crops_of_regions(photo, regions, limits))
+        results = list(crops_of_regions(photo, as_regions(regions), limits))
         crops = [result[1] for result in results if not isinstance(result, ImageError)]
         readings = iter(self.read_crops(crops, **options))
         return [
@@ -250,6 +255,8 @@ class Reader(CanvasReader):
         """
         policy, preprocessing = self.policy, self.preprocessing
         free_text = lexicon is None and lexicons is None  # a part of a line is no word of a lexicon
+        if lexicon is not None and lexicons is not None:
+            raise StrAppError("give either a lexicon or lexicons, not both")
         if characters is not None:
             if not free_text:
                 raise StrAppError("give either a lexicon or allowed characters, not both")
@@ -258,11 +265,13 @@ class Reader(CanvasReader):
             # The text is one of the words, whatever the picture shows, and their lengths are no evidence.
             policy = replace(policy, blank=False, turns=policy.turns._replace(length=0.0))
         views = [
-            views_of(crop, preprocessing, rotate=rotate, parts=free_text, characters=characters, policy=policy)
+            views_of(
+                _checked(crop), preprocessing, rotate=rotate, parts=free_text, characters=characters, policy=policy
+            )
             for crop in crops
         ]
         if lexicons is not None:
-            of_crops = zip(map(list, lexicons), views, strict=True)
+            of_crops = zip(_as_lexicons(lexicons, len(views)), views, strict=True)
             lexicons = [words for words, canvases in of_crops for _ in canvases]
         canvases = [canvas for of_crop in views for canvas in of_crop]
         readings = iter(
@@ -289,9 +298,28 @@ def _or_raise(reading: Reading | ImageError) -> Reading:
     return reading
 
 
-def _as_sequence(images: ImageSource | Sequence[ImageSource]) -> Sequence[ImageSource]:
+def _checked(crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    if not isinstance(crop, np.ndarray) or crop.ndim != 3 or crop.shape[2] != 3 or crop.dtype != np.uint8:
+        what = f"{crop.dtype} array of shape {crop.shape}" if isinstance(crop, np.ndarray) else type(crop).__name__
+        raise ImageError("unsupported_array", f"a crop is a {what}: give uint8 arrays (height, width, 3) in RGB")
+    return crop
+
+
+def _as_list(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
+    if isinstance(images, Set | Mapping):
+        raise ImageError("unsupported_type", f"images is a {type(images).__name__}, which has no order: give a list")
     if isinstance(images, np.ndarray):
         return list(images) if images.ndim == 4 else [images]
-    if isinstance(images, str | Path | bytes | Image.Image):
-        return [images]
-    return list(images)
+    if isinstance(images, Iterable) and not isinstance(images, _NOT_SEQUENCES):
+        return list(images)
+    return [cast(ImageSource, images)]  # `load_image` refuses what is not an image
+
+
+def _as_lexicons(lexicons: Iterable[Iterable[str]], crops: int) -> list[Iterable[str]]:
+    """One lexicon a crop, each of which may be iterated several times."""
+    listed = lexicons if isinstance(lexicons, str) else list(lexicons)
+    if any(isinstance(words, str) for words in listed):
+        raise StrAppError("lexicons has a text in place of a lexicon: give a list of words for each crop")
+    if len(listed) != crops:
+        raise StrAppError(f"{len(listed)} lexicons for {crops} crops: give one a crop")
+    return [list(words) for words in listed]

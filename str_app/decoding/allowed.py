@@ -16,9 +16,11 @@ def parse_characters(text: str, charset: Charset) -> str:
     character literally. A range costs no more than the charset has characters, however wide it is.
 
     Raises:
-        StrAppError: nothing is listed, a range runs backwards, a backslash ends the list, or the charset has none of
-            the characters.
+        StrAppError: the list is not a str, nothing is listed, a range runs backwards, a backslash ends the list, or the
+            charset has none of the characters.
     """
+    if not isinstance(text, str):
+        raise StrAppError(f"characters is a {type(text).__name__}: give one text, such as '0-9A-F'")
     tokens: list[tuple[str, bool]] = []  # a character, and whether it is literal
     chars = iter(text)
     for char in chars:

@@ -24,7 +24,8 @@ class Trie:
         charset: of the model that will read with it.
 
     Raises:
-        ValueError: no word is left, or a word is empty or has a character that the model cannot read in either case.
+        ValueError: no word is left, `words` or a word is of the wrong type, or a word is empty or has a character that
+            the model cannot read in either case.
     """
 
     def __init__(self, words: Iterable[str], charset: Charset) -> None:
@@ -32,7 +33,11 @@ class Trie:
         for index, char in enumerate(charset.characters, 1):
             self._tokens.setdefault(char.lower(), []).append(index)
         self.root = _TrieNode()
+        if isinstance(words, str):
+            raise ValueError(f"the lexicon is the text {words[:40]!r}: give a list of words")
         for word in words:
+            if not isinstance(word, str):
+                raise ValueError(f"the lexicon has {word!r:.40}, a {type(word).__name__}: give texts only")
             folded = word.lower()
             if not folded:
                 raise ValueError("the lexicon has an empty word: remove it")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,15 @@ def parse_region(value: Any) -> Region:
         ImageError: `bad_region`, with what is wrong.
     """
     try:
+        # NumPy takes texts and truth values for numbers.
+        if not all(isinstance(each, Real) and not isinstance(each, bool | np.bool_) for each in _flat(value)):
+            raise TypeError
         numbers = np.array(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         raise _bad("give 4 numbers, 8 numbers or 4 pairs of numbers") from None
     if numbers.shape not in ((4,), (8,), (4, 2)):
-        raise _bad(f"give 4 numbers, 8 numbers or 4 pairs of numbers, not an array of shape {numbers.shape}")
+        shape = f", not an array of shape {numbers.shape}" if numbers.shape else ""
+        raise _bad(f"give 4 numbers, 8 numbers or 4 pairs of numbers{shape}")
     if not np.isfinite(numbers).all() or np.abs(numbers).max() > 1e6:
         raise _bad("its coordinates are no pixels of a photograph")
     if numbers.shape == (4,):
@@ -144,6 +149,24 @@ def read_regions_file(path: Path) -> list[Any]:
     if not found:
         raise StrAppError(f"{path}: no region in this file: give a JSON array, or 4 or 8 numbers a line")
     return found
+
+
+def as_regions(value: Any) -> list[Any]:
+    """The regions of a list or array of them, each yet to be parsed.
+
+    Raises:
+        StrAppError: it is not a list, or it is a single region's numbers.
+    """
+    if isinstance(value, str | bytes | Mapping | Set) or not isinstance(value, Iterable):
+        raise StrAppError(f"regions is a {type(value).__name__}: give a list of regions, such as [[x0, y0, x1, y1]]")
+    regions = list(value)
+    if regions and all(isinstance(each, Real) for each in regions):
+        raise StrAppError("regions is a list of numbers: give a list of regions, such as [[x0, y0, x1, y1]]")
+    return regions
+
+
+def _flat(value: Any) -> Iterable[Any]:
+    return np.asarray(value, dtype=object).ravel().tolist()
 
 
 def _bad(what: str) -> ImageError:

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from str_app import client as module
@@ -103,6 +104,29 @@ def test_regions(server: Server) -> None:
     path, _, body = server.requests[0]
     assert path == "/v1/regions"
     assert b"[[1, 2, 3, 4]]" in body
+
+
+def test_regions_of_a_detector_s_array(server: Server) -> None:
+    server.answers = [(200, {}, {"model": "m", "results": [READING]})] * 2
+    for regions in (np.array([[1.5, 2, 3, 4]]), [np.array([1.5, 2, 3, 4])]):
+        Client(server.url).recognize_regions(b"photo", regions)  # type: ignore[arg-type]
+        assert b"[[1.5, 2.0, 3.0, 4.0]]" in server.requests[-1][2]
+
+
+@pytest.mark.parametrize("images", ["word.png", Path("word.png"), b"a file", {b"a file"}])
+def test_images_are_a_list(server: Server, images: Any) -> None:
+    with pytest.raises(StrAppError, match="give a list of files or of their contents"):
+        Client(server.url).recognize(images)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("image", [None, 7, ["word.png"]])
+def test_what_is_no_file_is_not_sent(server: Server, image: Any) -> None:
+    with pytest.raises(StrAppError, match="is not an image file"):
+        Client(server.url).recognize([image])
+    with pytest.raises(StrAppError, match="give a list of regions"):
+        Client(server.url).recognize_regions(b"photo", [0, 0, 9, 9])
+    assert server.requests == []
 
 
 def test_a_busy_server_is_asked_again_when_it_says(server: Server, naps: list[float]) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,6 +167,76 @@ def test_a_bad_image_is_named(reader: Reader, tmp_path: Path) -> None:
         reader.recognize([tmp_path / "gone.png"])
     with pytest.raises(ImageError, match="float32"):
         reader.recognize(paint("a").astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lexicon": "hello"}, "lexicon is the text 'hello': give a list of words"),
+        ({"lexicon": ["cat", b"dog"]}, "lexicon has b'dog', a bytes"),
+        ({"lexicon": ["cat", None]}, "lexicon has None"),
+        ({"lexicons": ["cat"]}, "lexicons has a text"),
+        ({"lexicons": "c"}, "lexicons has a text"),
+        ({"lexicons": [["cat"], ["dog"]]}, "2 lexicons for 1 crops"),
+        ({"lexicons": [["cat"]], "lexicon": ["cat"]}, "either a lexicon or lexicons"),
+        ({"characters": ["0", "9"]}, "characters is a list: give one text"),
+        ({"characters": 9}, "characters is a int"),
+        ({"characters": b"0-9"}, "characters is a bytes"),
+    ],
+)
+def test_options_of_another_kind_are_refused(reader: Reader, options: dict[str, Any], message: str) -> None:
+    """A text is a sequence too: `lexicon="hello"` was a lexicon of letters."""
+    with pytest.raises(StrAppError, match=message):
+        reader.read_crops([paint("cat")], **options)
+
+
+@pytest.mark.parametrize("beam", ["8", 2.5])
+def test_a_beam_is_a_whole_number(reader: Reader, beam: Any) -> None:
+    with pytest.raises(ValueError, match=r"beam is .* must be a whole number"):
+        reader.recognize(paint("cat"), beam=beam)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (None, "image 1 of 1: a NoneType is not an image"),
+        (7, "a int is not an image"),
+        ({b"a", b"b"}, "a set, which has no order"),
+        ({"a": b"a"}, "a dict, which has no order"),
+        (bytearray(b"a"), "a bytearray is not an image"),
+        (io.BytesIO(b"a\nb"), "image 1 of 1: a BytesIO is not an image"),
+        ([None], "image 1 of 1: a NoneType"),
+        ([[paint("a")]], "image 1 of 1: a list"),
+    ],
+)
+def test_what_is_no_image_is_refused(reader: Reader, images: Any, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        reader.recognize(images)
+
+
+def test_images_may_come_from_a_generator(reader: Reader) -> None:
+    assert [reading.text for reading in reader.recognize(paint(word) for word in ("one", "two"))] == ["one", "two"]
+
+
+@pytest.mark.parametrize("crops", [paint("cat"), [paint("cat")[:, :, 0]], [paint("cat").astype(float)], [b"cat"]])
+def test_crops_are_colour_arrays(reader: Reader, crops: Any) -> None:
+    with pytest.raises(ImageError, match="give uint8 arrays"):
+        reader.read_crops(crops)
+
+
+@pytest.mark.parametrize(
+    "regions", ["0,0,9,9", b"0", [0, 0, 9, 9], np.array([0, 0, 9, 9]), None, 7, {(0, 0, 9, 9)}, {"box": [0, 0, 9, 9]}]
+)
+def test_regions_that_are_no_list_of_regions(reader: Reader, regions: Any) -> None:
+    with pytest.raises(StrAppError, match=r"regions is .*: give a list of regions"):
+        reader.recognize_regions(paint("cat"), regions)
+
+
+def test_regions_may_be_an_array_or_come_from_a_generator(reader: Reader) -> None:
+    boxes = [(0, 0, 32, 32), (8, 0, 32, 32)]
+    of_array = reader.recognize_regions(paint("cat"), np.array(boxes))
+    assert [reading.text for reading in of_array] == ["cat", "at"]
+    assert reader.recognize_regions(paint("cat"), iter(boxes)) == of_array  # type: ignore[arg-type]
 
 
 def test_wrong_arguments(reader: Reader) -> None:
