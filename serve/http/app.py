@@ -12,6 +12,7 @@ from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from str_app.serve.errors import ProblemError
 from str_app.serve.http import problems, routes_v1, routes_v2, schema
@@ -97,6 +98,7 @@ def create_app(settings: Settings | None = None, load: Callable[[], CanvasReader
     )
     app.state.service = service
     # The last middleware added is the first to see a request.
+    app.add_middleware(Head)
     app.add_middleware(Admission, check=batcher.check_capacity)
     if settings.api_keys_file:
         app.add_middleware(Access, digests=read_keys(settings.api_keys_file))
@@ -120,7 +122,6 @@ def create_app(settings: Settings | None = None, load: Callable[[], CanvasReader
 
 
 def _add_operations(app: FastAPI, service: Service) -> None:
-    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", tags=["health"], summary="Liveness", response_model=schema.Status, responses=NOT_ALIVE)
     async def healthz() -> dict[str, str]:
         """200 while the process works, also under load, during warm-up and while draining."""
@@ -128,7 +129,6 @@ def _add_operations(app: FastAPI, service: Service) -> None:
             raise ProblemError(503, "inference_stopped", "The inference thread has ended; restart the server.")
         return {"status": "alive"}
 
-    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", tags=["health"], summary="Readiness", response_model=schema.Status, responses=NOT_READY)
     async def readyz() -> dict[str, str]:
         """200 when the model is warm and the server has not been told to stop, otherwise 503."""
@@ -143,6 +143,27 @@ def _add_operations(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
+class Head:
+    """ASGI middleware: answers HEAD as GET without the body, on every path; FastAPI's routes do not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        as_get = {**scope, "method": "GET"}  # a copy: uvicorn looks at its own scope
+        try:
+            await self._app(as_get, receive, send_head)
+        finally:
+            scope.update(as_get, method="HEAD")  # the route and the problem, for the log
+
+
 class _Static(StaticFiles):
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
@@ -151,10 +172,10 @@ class _Static(StaticFiles):
 
 
 def _add_pages(app: FastAPI) -> None:
-    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(STATIC / "index.html", headers=REVALIDATE)
 
-    @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
+    @app.get("/docs", include_in_schema=False)
     async def docs() -> FileResponse:
         return FileResponse(STATIC / "docs.html", headers=REVALIDATE)

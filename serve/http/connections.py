@@ -14,7 +14,7 @@ from str_app.serve.http.problems import body_too_large, problem_bytes
 from str_app.serve.operations.metrics import Metrics
 
 MAX_HEAD_BYTES = 64 * 1024
-MAX_DRAINED_BYTES = 64 * 2**20  # twice the default limit of a body
+MAX_DRAINED_BYTES = 512 * 2**20  # takes about a second on loopback
 MAX_PIPELINED = 100  # requests sent ahead of their answers; uvicorn would queue any number
 SLICE_BYTES = 16 * 1024
 CHUNK_SIZE = re.compile(rb"[0-9a-f]+(?=[;\r])", re.IGNORECASE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from str_app.decoding import parse_characters
@@ -14,7 +14,7 @@ from str_app.serve.errors import ProblemError
 from str_app.serve.http import problems, schema
 from str_app.serve.http.service import Service
 from str_app.serve.inference.request_reader import RequestReader
-from str_app.views import MAX_VIEWS
+from str_app.views import QUARTER_TURNS
 
 if TYPE_CHECKING:
     from str_app.reading import Reading
@@ -81,7 +81,7 @@ Attention = Annotated[bool, Query(description="Also return the attention map of 
 
 def routes(service: Service) -> APIRouter:
     """The router of these endpoints."""
-    router = APIRouter(prefix="/v1", tags=["reading"])
+    router = APIRouter(prefix="/v1", tags=["reading"], dependencies=[Depends(_refuse_unknown_parameters)])
     documented = problems.documented(PROBLEMS)
 
     def response(results: list[dict[str, Any]], reader: RequestReader) -> Response:
@@ -89,7 +89,7 @@ def routes(service: Service) -> APIRouter:
         return JSONResponse(content, headers={"Server-Timing": reader.server_timing})
 
     def readings_of(crops: int, rotate: bool) -> int:
-        return crops * (MAX_VIEWS if rotate else 1)
+        return crops * (len(QUARTER_TURNS) if rotate else 1)
 
     @router.post(
         "/recognize",
@@ -142,7 +142,9 @@ def routes(service: Service) -> APIRouter:
 
             return await service.answer(request, readings_of(len(quads), rotate), read)
 
-    @router.get("/models", summary="The model in use")
+    @router.get(
+        "/models", summary="The model in use", responses=problems.documented({422: "An unknown query parameter."})
+    )
     async def models() -> schema.Models:
         reader = service.batcher.reader
         return schema.Models(
@@ -150,6 +152,19 @@ def routes(service: Service) -> APIRouter:
         )
 
     return router
+
+
+async def _refuse_unknown_parameters(request: Request) -> None:
+    """A misspelt option must not be ignored.
+
+    Raises:
+        ProblemError: 422, the endpoint has no such query parameter.
+    """
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            there_are = f"there are {', '.join(known)}" if known else "there are none"
+            raise ProblemError(422, "invalid_request", f"Unknown query parameter {name[:80]!r}: {there_are}.")
 
 
 def _allowed(characters: str | None, reader: RequestReader) -> str | None:

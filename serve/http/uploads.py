@@ -252,7 +252,7 @@ def from_base64(text: str) -> bytes | ImageError:
 
     Accepted as common encoders write it: in lines, in the URL-safe alphabet, without padding, after a `data:` prefix.
     """
-    if text.startswith("data:"):
+    if text[:5].lower() == "data:":  # RFC 2397: in either case
         text = text.partition(",")[2]
     try:
         encoded = text.encode("ascii").translate(URL_SAFE_TO_STANDARD, delete=b" \t\r\n")

@@ -206,6 +206,19 @@ def test_a_refusal_reaches_a_client_that_is_still_sending(server: ServerProcess,
                 pass
 
 
+def test_a_refusal_reaches_a_client_that_sends_much_before_it_looks() -> None:
+    size = 128 * 2**20
+    with (
+        ServerProcess(STR_APP_HEADER_TIMEOUT_S="30") as patient,
+        socket.create_connection(patient.address, timeout=30) as connection,
+    ):
+        connection.sendall(HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(size // 2**20):
+            connection.sendall(bytes(2**20))
+        assert problem_of(connection.recv(65536))["code"] == "body_too_large"
+        assert connection.recv(65536) == b""
+
+
 def closed(connection: socket.socket) -> bool:
     try:
         connection.sendall(b"x")

@@ -34,10 +34,30 @@ def test_a_new_servers_page_never_runs_an_old_ones_scripts(client: TestClient) -
     assert not again.content
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/static/page.js", "/healthz", "/readyz"])
+GET = ["/", "/docs", "/openapi.json", "/static/page.js", "/healthz", "/readyz", "/metrics", "/v1/models"]
+GET_V2 = ["", "/health/live", "/health/ready", "/models/fake", "/models/fake/ready", "/models/fake/versions/1"]
+
+
+@pytest.mark.parametrize("path", [*GET, *("/v2" + path for path in GET_V2)])
 def test_head_is_answered_like_get(client: TestClient, path: str) -> None:
-    response = client.head(path)
+    answer, response = client.get(path), client.head(path)
     assert (response.status_code, response.content) == (200, b"")
+    assert response.headers["content-type"] == answer.headers["content-type"]
+    if path != "/metrics":
+        assert response.headers["content-length"] == answer.headers["content-length"]
+
+
+def test_head_is_logged_and_counted_as_such(client: TestClient) -> None:
+    client.head("/v1/models")
+    client.head("/nowhere")
+    metrics = client.get("/metrics").text
+    assert 'str_app_requests_total{code="200",method="HEAD",route="/v1/models"} 1.0' in metrics
+    assert 'str_app_rejections_total{reason="not_found"} 1.0' in metrics
+
+
+def test_head_of_what_has_no_get(client: TestClient) -> None:
+    response = client.head("/v1/recognize")
+    assert (response.status_code, response.headers["allow"], response.content) == (405, "POST", b"")
 
 
 def test_models(client: TestClient) -> None:

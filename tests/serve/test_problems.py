@@ -29,6 +29,9 @@ REQUESTS = {
     "JSON without images": ("POST", "/v1/recognize", JSON, b'{"images": []}', 422, "no_images"),
     "JSON image without data": ("POST", "/v1/recognize", JSON, b'{"images": [{}]}', 422, "bad_image"),
     "wrong option": ("POST", "/v1/recognize?rotate=perhaps", JSON, b"{}", 422, "invalid_request"),
+    "unknown option": ("POST", "/v1/recognize?rotat=1", JSON, b"{}", 422, "invalid_request"),
+    "unknown option of regions": ("POST", "/v1/regions?rotate=1&beam=3", JSON, b"{}", 422, "invalid_request"),
+    "unknown option of models": ("GET", "/v1/models?verbose", {}, b"", 422, "invalid_request"),
     "regions of a raw image": (
         "POST",
         "/v1/regions",
@@ -60,6 +63,17 @@ def test_error_is_a_problem(client: TestClient, kind: str) -> None:
     assert problem["title"]
     assert problem["detail"]
     assert problem["request_id"] == answer.headers["x-request-id"]
+
+
+def test_an_unknown_option_is_named_with_those_that_there_are(client: TestClient) -> None:
+    detail = client.post("/v1/recognize?rotate=true&charcters=0-9", files=parts("word")).json()["detail"]
+    assert detail == "Unknown query parameter 'charcters': there are rotate, characters, attention."
+    assert "there are none" in client.get("/v1/models?a=1").json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz?probe=1", "/metrics?x=1", "/v2/health/live?x=1", "/v2/models/fake?x"])
+def test_probes_and_other_protocols_may_have_parameters_of_their_own(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 200
 
 
 def test_405_says_what_is_allowed(client: TestClient) -> None:

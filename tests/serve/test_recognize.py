@@ -50,6 +50,7 @@ BASE64 = {
     "URL-safe": lambda data: base64.urlsafe_b64encode(data).decode(),
     "no padding": lambda data: base64.urlsafe_b64encode(data).decode().rstrip("="),
     "data URL": lambda data: "data:image/png;base64," + base64.b64encode(data).decode(),
+    "data URL in capitals": lambda data: "DATA:IMAGE/PNG;BASE64," + base64.b64encode(data).decode(),
     "data URL without padding": lambda data: "data:image/png;base64," + base64.b64encode(data).decode().rstrip("="),
 }
 

@@ -60,6 +60,16 @@ def test_a_bad_region_spoils_no_other(client: TestClient) -> None:
     assert bad["error"]["code"] == "bad_region"
 
 
+@pytest.mark.parametrize("bad", [[True, 0, 9, 9], ["0", "0", "9", "9"], 7, "0,0,9,9", None])
+def test_a_region_of_other_things_than_numbers(client: TestClient, bad: object) -> None:
+    wrong, right = by_json(client, [bad, RIGHT]).json()["results"]
+    assert wrong["error"] == {
+        "code": "bad_region",
+        "message": "region 1 of 2: give 4 numbers, 8 numbers or 4 pairs of numbers",
+    }
+    assert right["text"] == "right"
+
+
 def test_too_many_regions(client: TestClient) -> None:
     answer = by_json(client, [LEFT] * 129)
     assert (answer.status_code, answer.json()["code"]) == (413, "too_many_regions")
