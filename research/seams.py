@@ -1,9 +1,10 @@
 """How lines too long for one canvas are read: right, too long, and wrong but sure, as a Markdown table.
 
     python research/seams.py --count 14 --seed 11 --seed 12
+    python research/seams.py --count 40 --shortest 41 --longest 90 --gap 0
 
-Plain rendered lines of 12 to 40 characters, spaced by 0 to 25 pixels besides what the font leaves; letters are 28
-pixels high.
+Plain rendered lines, by default of 12 to 40 characters, spaced by 0 to 25 pixels besides what the font leaves; letters
+are 28 pixels high.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ class Line(NamedTuple):
 
 def main(
     count: Annotated[int, typer.Option(help="Lines of each kind and gap.")] = 14,
+    shortest: Annotated[int, typer.Option(help="Fewest characters of a line.")] = 12,
+    longest: Annotated[int, typer.Option(help="Most characters of a line.")] = 40,
+    gap: Annotated[
+        list[int] | None, typer.Option(help=f"Pixels between characters; repeatable. Default: {GAPS}.")
+    ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Seeds of the probes; repeatable. Default: 1.")] = None,
     model: Annotated[str, typer.Option(help="A name of `str-app models`, or a checkpoint.")] = "small",
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
@@ -42,9 +48,9 @@ def main(
     for kind in ("digits", "codes", "words"):
         lines: list[Line] = []
         for start in seed or [1]:
-            for gap in GAPS:
-                probe = Probe(length=(12, 40), text=kind, gap=gap, letter_height=28)
-                source = ProbeSource(fonts, words, probe, count, 1000 * start + gap)
+            for pixels in gap or GAPS:
+                probe = Probe(length=(shortest, longest), text=kind, gap=pixels, letter_height=28)
+                source = ProbeSource(fonts, words, probe, count, 1000 * start + pixels)
                 samples = [source[index] for index in range(count)]
                 for sample, reading in zip(samples, reader.read_crops(sample.image for sample in samples), strict=True):
                     lines.append(Line(sample.text.lower(), reading.text.lower(), reading.confidence))

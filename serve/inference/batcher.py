@@ -142,12 +142,13 @@ class Batcher:
         """
         if not self.ready:
             raise ProblemError(503, "warming_up", "The model is not ready yet; try again in 1 s.", {"Retry-After": "1"})
-        if self._pending + images > self._max_pending:
-            wait = max(1, ceil(self._pending * self._seconds_per_image))
+        pending = max(self._pending, len(self._queue))  # a long line has many views
+        if pending + images > self._max_pending:
+            wait = max(1, ceil(pending * self._seconds_per_image))
             raise ProblemError(
                 429,
                 "overloaded",
-                f"{self._pending} images are being read and the limit is {self._max_pending}; try again in {wait} s.",
+                f"{pending} images are being read and the limit is {self._max_pending}; try again in {wait} s.",
                 {"Retry-After": str(wait)},
             )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,10 @@ from str_app.views.canvas import Canvas, to_canvas
 from str_app.views.long_lines import MAX_PARTS, parts_of, whole_or_parts
 from str_app.views.turns import QUARTER_TURNS, best_turn, turns_of
 
-__all__ = ["MAX_VIEWS", "Canvas", "merge", "to_canvas", "views_of"]
+__all__ = ["MAX_VIEWS", "QUARTER_TURNS", "Canvas", "merge", "to_canvas", "views_of"]
 
-# Most views of one crop: all turns, or a long line and its parts.
-MAX_VIEWS = max(len(QUARTER_TURNS), 1 + MAX_PARTS)
+# Most views of one crop: all turns, and the parts of the two in which it is a long line.
+MAX_VIEWS = len(QUARTER_TURNS) + 2 * MAX_PARTS
 
 
 def views_of(
@@ -33,21 +34,23 @@ def views_of(
     characters: str | None = None,
     policy: SearchPolicy = DEFAULT_POLICY,
 ) -> list[Canvas]:
-    """The views in which a crop is read, the upright whole first; at most `MAX_VIEWS`.
+    """The views in which a crop is read: each turn whole, then in parts; the upright whole first; at most `MAX_VIEWS`.
 
     Args:
         crop: uint8 (H, W, 3) RGB.
         preprocessing: of the model.
         rotate: all four quarter turns; otherwise tall crops are also turned to either side.
-        parts: also the parts of a line that is too long for the widest canvas, unless `rotate`.
+        parts: also the parts of each turn that is a line too long for the widest canvas.
         characters: those that the text may have; None: all of the model's. See `str_app.decoding.parse_characters`.
         policy: thresholds.
     """
     size = (crop.shape[0], crop.shape[1])
-    views = [to_canvas(crop, preprocessing, turn) for turn in turns_of(size, rotate, policy)]
-    if parts and not rotate:
-        widest = (preprocessing.height, preprocessing.width)
-        views += [to_canvas(crop, preprocessing, span=span) for span in parts_of(size, widest, policy)]
+    widest = (preprocessing.height, preprocessing.width)
+    views = []
+    for turn in turns_of(size, rotate, policy):
+        views.append(to_canvas(crop, preprocessing, turn))
+        spans = parts_of(views[-1].crop_size, widest, policy) if parts else []
+        views += [to_canvas(crop, preprocessing, turn, span) for span in spans]
     return views if characters is None else [replace(view, characters=characters) for view in views]
 
 
@@ -59,10 +62,16 @@ def merge(views: Sequence[Canvas], readings: Sequence[Reading], policy: SearchPo
         readings: of each view.
         policy: thresholds.
     """
-    spans = [view.span for view in views if view.span]
-    if spans:
-        reading = whole_or_parts(readings[0], readings[1:], spans, views[0].crop_size[0], policy)
-    else:
-        reading = best_turn(readings, [view.turn for view in views], views[0].crop_size, policy)
+    turns: list[int] = []
+    of_turns: list[Reading] = []
+    for turn, group in groupby(zip(views, readings, strict=True), key=lambda pair: pair[0].turn):
+        (view, whole), *parts = group
+        spans = [part.span for part, _ in parts if part.span]
+        height = view.crop_size[0]
+        turns.append(turn)
+        of_turns.append(
+            whole_or_parts(whole, [reading for _, reading in parts], spans, height, policy) if parts else whole
+        )
+    reading = best_turn(of_turns, turns, views[0].crop_size, policy)
     least = policy.lone_evidence if len(reading.text) == 1 else policy.least_evidence
     return reading.withheld() if policy.blank and reading.evidence(policy.evidence_from) < least else reading

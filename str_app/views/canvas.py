@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from str_app.models.preprocessing import Preprocessing
 
-Span = tuple[int, int]  # left and right edge of a part in its crop, pixels
+Span = tuple[int, int]  # left and right edge of a part in its turned crop, pixels
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Canvas:
         covered: columns of the canvas that the view covers.
         crop_size: height and width of the view in pixels of the crop, after the turn.
         turn: quarter turns counter-clockwise by which the crop was turned.
-        span: the part of a long line that this is; None for the whole crop.
+        span: the part of a long line that this is, in pixels of the turned crop; None for the whole crop.
         characters: those that its text may have; None: all of the model's.
     """
 
@@ -47,11 +47,13 @@ def to_canvas(
         crop: of one word.
         preprocessing: of the model.
         turn: quarter turns counter-clockwise before that.
-        span: take this part alone.
+        span: take this part alone of the turned crop.
     """
+    if turn:
+        crop = np.rot90(crop, turn)
     if span:
         crop = crop[:, span[0] : span[1]]
     if turn:
-        crop = np.ascontiguousarray(np.rot90(crop, turn))
+        crop = np.ascontiguousarray(crop)
     pixels, covered = preprocessing(crop)
     return Canvas(pixels, covered, (crop.shape[0], crop.shape[1]), turn, span)

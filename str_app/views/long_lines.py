@@ -17,13 +17,16 @@ from str_app.policy import DEFAULT_POLICY, SearchPolicy
 from str_app.reading import Box, Character, Reading
 from str_app.views.canvas import Span
 
-MAX_PARTS = 3  # longer lines have squeezed parts
+SHORT_PARTS = 3  # up to so many parts none is squeezed
+MAX_PARTS = 9  # of lines up to 50:1, which `ImageLimits` accepts; those of longer ones are squeezed more
 
 
 def parts_of(
     crop_size: tuple[int, int], canvas_size: tuple[int, int], policy: SearchPolicy = DEFAULT_POLICY
 ) -> list[Span]:
     """The parts of a crop, left to right; none where the crop is read as a whole only.
+
+    Parts are not squeezed while three are enough. Longer lines have more, squeezed by at most `SearchPolicy.squeeze`.
 
     Args:
         crop_size: height and width in pixels.
@@ -35,7 +38,9 @@ def parts_of(
     if columns <= policy.squeeze * widest:
         return []
     overlap = policy.overlap
-    count = min(MAX_PARTS, math.ceil((columns - overlap) / (widest - overlap)))
+    fewest = math.ceil((columns - overlap) / (policy.squeeze * widest - overlap))
+    unsqueezed = math.ceil((columns - overlap) / (widest - overlap))
+    count = min(MAX_PARTS, max(fewest, min(SHORT_PARTS, unsqueezed)))
     part_columns = (columns + (count - 1) * overlap) / count
     scale = width / columns
     lefts = [index * (part_columns - overlap) * scale for index in range(count)]

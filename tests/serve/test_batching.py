@@ -5,12 +5,14 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from str_app.inputs.images import load_image
 from str_app.reader import Reader
 from str_app.serve.inference import batcher
 from str_app.serve.settings import Settings
-from tests.serve.conftest import HeldReader, TwoWidths, entered, parts, png, queued, serving
+from tests.serve.conftest import HeldReader, TwoWidths, encoded, entered, parts, png, queued, serving
+from tests.str_app.fake_engine import paint
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -141,6 +143,26 @@ def test_late_reading_is_a_504_and_what_was_not_started_is_not_computed(reader: 
     asyncio.run(scenario())
     assert ["late"] not in reader.batches
     assert reader.batches[-1] == ["next"]
+
+
+def test_the_parts_of_long_lines_count_against_the_queue(reader: HeldReader) -> None:
+    line = encoded(Image.fromarray(paint("a" * 160)), "PNG")
+
+    async def scenario() -> None:
+        async with serving(Settings(max_pending=4, max_images=2), reader) as (app, client):
+            reader.gate.clear()
+            files = [("images", (name, line, "image/png")) for name in "ab"]
+            accepted = asyncio.create_task(client.post("/v1/recognize", files=files))
+            await entered(reader)
+            while len(app.state.service.batcher._queue) < 4:
+                await asyncio.sleep(0)
+            refused = await client.post("/v1/recognize", files=parts("word"))
+            assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+            reader.gate.set()
+            assert (await accepted).status_code == 200
+            assert (await client.post("/v1/recognize", files=parts("word"))).status_code == 200
+
+    asyncio.run(scenario())
 
 
 def test_work_of_a_client_that_left_is_not_computed(reader: HeldReader) -> None:

@@ -47,8 +47,56 @@ def test_parts_cover_the_crop_and_overlap(height: int, width: int) -> None:
         assert (parts[0][0], parts[-1][1]) == (0, width)
         for (_, end), (begin, _) in pairwise(parts):
             assert (end - begin) * 32 / height == pytest.approx(DEFAULT_POLICY.overlap, abs=40 / height + 0.1)
-    # A server reserves as many readings as an image has turns.
-    assert 1 + len(parts) <= MAX_VIEWS
+        if columns <= 50 * 32:
+            longest = max(end - begin for begin, end in parts)
+            assert (longest - 1) * 32 / height <= DEFAULT_POLICY.squeeze * 160, "a part is squeezed no more than a crop"
+
+
+@pytest.mark.parametrize("size", [(32, 32), (32, 100), (90, 32), (32, 600), (32, 1600), (1600, 32), (4, 4000)])
+def test_no_crop_has_more_views_than_a_server_expects(size: tuple[int, int]) -> None:
+    crop = np.zeros((*size, 3), np.uint8)
+    views = views_of(crop, Reader(FakeEngine()).preprocessing, rotate=True)
+    assert len(views) <= MAX_VIEWS
+    assert views[0].turn == 0
+    assert views[0].span is None
+
+
+@pytest.mark.parametrize("count", [33, 50, 100])
+def test_a_line_of_many_characters_is_read_in_as_many_parts_as_it_takes(count: int) -> None:
+    """With three parts, lines of 80 digits came back empty."""
+    text = "".join(chr(97 + index * 7 % 26) for index in range(count))
+    crop = paint(text, 0.999)[:, : CELL * count]
+    policy = replace(DEFAULT_POLICY, squeeze=1.0, overlap=4 * CELL)  # this engine cannot read what is squeezed
+    reader = Reader(FakeEngine(), policy=policy)
+    views = views_of(crop, reader.preprocessing, policy=policy)
+    _, *parts = reader.read_canvases(views)
+    assert joined(parts, [view.span for view in views if view.span], 32, policy).text == text
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+def test_a_turned_line_is_read_in_parts_too(turn: int) -> None:
+    text = "abcdefghijklmnopqrstuvwxyz0123456789"[: 2 * CELLS]
+    upright = paint(text, 0.99)[:, : CELL * len(text)]
+    given = np.ascontiguousarray(np.rot90(upright, -turn))
+    reader = Reader(FakeEngine())
+    views = views_of(given, reader.preprocessing, rotate=True)
+    own = [view for view in views if view.turn == turn]
+    assert [view.span for view in own] == [None, *parts_of(upright.shape[:2], (32, CELL * CELLS))]
+    assert all((a.pixels == b.pixels).all() for a, b in zip(own, views_of(upright, reader.preprocessing), strict=True))
+    blank = Reading("", 0.0, ())
+    readings = iter(reader.read_canvases(own))
+    each = [
+        blank if view.turn != turn else replace(next(readings), confidence=0.01 if view.span is None else 0.99)
+        for view in views
+    ]
+    reading = merge(views, each)
+    assert (reading.text, reading.rotation) == (text, 90 * turn)
+    mask = np.zeros(upright.shape[:2], dtype=int)
+    mask[:, :CELL] = 1
+    rows, columns = np.nonzero(np.rot90(mask, -turn))
+    x0, y0, x1, y1 = reading.characters[0].box
+    assert (x0, y0) == pytest.approx((columns.min(), rows.min()), abs=1)
+    assert (x1, y1) == pytest.approx((columns.max() + 1, rows.max() + 1), abs=1)
 
 
 @pytest.mark.parametrize("shift", [0.0, 6.0, -6.0])
@@ -159,8 +207,8 @@ def test_a_reader_cuts_a_line_longer_than_its_canvas() -> None:
     assert merge(views, [whole, *parts]) == whole, "this engine is sure of each second letter"
 
 
-def test_no_parts_of_what_is_turned_or_chosen_from_a_lexicon() -> None:
+def test_no_parts_of_what_is_chosen_from_a_lexicon() -> None:
     reader = Reader(FakeEngine())
     crop = paint("a" * 2 * CELLS)
-    assert [view.turn for view in views_of(crop, reader.preprocessing, rotate=True)] == [0, 1, 2, 3]
+    assert all(view.span is None for view in views_of(crop, reader.preprocessing, rotate=True, parts=False))
     assert reader.read_crops([crop], lexicon=["xyz", "abc"])[0].text in ("abc", "xyz")
