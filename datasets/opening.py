@@ -8,15 +8,16 @@ from pathlib import Path
 from str_app.datasets.folder import LABELS, FolderSource
 from str_app.datasets.lmdb_source import LmdbSource
 from str_app.datasets.sample import DataError
+from str_app.datasets.shards import ShardedSource, has_shards
 
-AnySource = FolderSource | LmdbSource
+AnySource = FolderSource | LmdbSource | ShardedSource
 
 
 def open_source(path: str | Path) -> AnySource:
-    """Open an LMDB or a folder of crops.
+    """Open an LMDB, a folder of crops, or a folder of shards.
 
     Raises:
-        DataError: no such path, or neither of the two; the data sets below `path`, if any, are named.
+        DataError: no such path, or none of them; the data sets below `path`, if any, are named.
     """
     path = Path(path)
     if not path.exists():
@@ -25,6 +26,8 @@ def open_source(path: str | Path) -> AnySource:
         return FolderSource(path)
     if path.is_file() or (path / "data.mdb").is_file():
         return LmdbSource(path)
+    if has_shards(path):
+        return ShardedSource(path)
     below = ", ".join(str(source) for source in _sources_below(path))
     hint = f"; give one of the data sets in it: {below}" if below else ""
     raise DataError(f"{path}: neither an LMDB (data.mdb) nor a folder of crops ({LABELS}){hint}")
@@ -58,4 +61,4 @@ def _sources_below(directory: Path) -> Iterator[Path]:
 
 
 def _is_source(path: Path) -> bool:
-    return (path / LABELS).is_file() or (path / "data.mdb").is_file()
+    return (path / LABELS).is_file() or (path / "data.mdb").is_file() or has_shards(path)

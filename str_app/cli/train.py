@@ -34,6 +34,13 @@ def train(
         typer.Option(help="Name of the checkpoints. Default: the preset, or with --from the name of the --out folder."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    auto_resume: Annotated[
+        bool,
+        typer.Option(
+            "--auto-resume",
+            help="Continue the run in --out if there is one, else start it: for commands that are started again.",
+        ),
+    ] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other setting (docs/training.md); repeatable."),
@@ -44,10 +51,13 @@ def train(
     Example: str-app train --preset small --train data/synth.lmdb --val data/val --out runs/first --set steps=20000
     """
     from str_app.datasets.text_files import read_lines
-    from str_app.training.loop import Stopped
+    from str_app.training.loop import STATE, Finished, Stopped
     from str_app.training.loop import train as run
     from str_app.training.settings import load_settings, make_settings, save_settings
 
+    if auto_resume and (out / STATE).is_file():
+        resume = True
+        preset = start_from = charset = None  # the run has its model
     options = {
         "preset": preset,
         "start_from": start_from,
@@ -72,3 +82,7 @@ def train(
     except Stopped as stopped:
         typer.echo(f"str-app train: {stopped}", err=True)
         raise typer.Exit(128 + stopped.signum) from None
+    except Finished as finished:
+        if not auto_resume:
+            raise
+        typer.echo(f"str-app train: {finished}", err=True)

@@ -45,6 +45,7 @@ from str_app.training.samples import (
 from str_app.training.settings import TrainSettings, save_settings
 from str_app.training.state import load_state, naming, save_state, stop_signals
 
+STATE = "last.pt"  # file of a run's training state, in its folder
 MAX_SKIPPED = 10  # consecutive steps without finite gradients after which a run stops
 FIRST_STATE = 30.0  # seconds of work after which the first state is written; then twice as long, up to the setting
 
@@ -55,6 +56,10 @@ class Stopped(StrAppError):  # noqa: N818 - not an error: the run was asked to s
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(message)
         self.signum = signum
+
+
+class Finished(StrAppError):  # noqa: N818 - nothing is wrong with the run
+    """The run to be continued has done all its steps."""
 
 
 def train(settings: TrainSettings, out: Path, *, resume: bool = False) -> None:
@@ -72,6 +77,7 @@ def train(settings: TrainSettings, out: Path, *, resume: bool = False) -> None:
         StrAppError: settings that contradict each other, unusable data, a file that cannot be written, or a loss that
             stays NaN or infinite.
         Stopped: SIGINT or SIGTERM was received; the state has been written.
+        Finished: nothing is left to continue.
     """
     device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if settings.threads:
@@ -90,7 +96,7 @@ class _Run:
 
     def __init__(self, settings: TrainSettings, out: Path, device: torch.device, world: World, resume: bool) -> None:
         self.settings, self.out, self.device, self.world = settings, out, device, world
-        self.state_path = out / "last.pt"
+        self.state_path = out / STATE
         # Fine-tuned weights are not those of the preset any more.
         self.name = settings.name or (out.resolve().name if settings.start_from else settings.preset)
         self.precision = resolve_precision(settings.precision, has_bf16(device))
@@ -384,7 +390,7 @@ class _Run:
         except (KeyError, RuntimeError, ValueError) as error:
             raise StrAppError(f"{self.state_path} does not match these settings: {error}") from error
         if self.step >= self.settings.steps and not self.pending:
-            raise StrAppError(f"{self.out}: all {self.settings.steps} steps are done; --set steps=N continues to N")
+            raise Finished(f"{self.out}: all {self.settings.steps} steps are done; --set steps=N continues to N")
 
     def _any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""

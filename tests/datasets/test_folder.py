@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from str_app.datasets.lmdb_source import LmdbSource
 from str_app.datasets.lmdb_writer import LmdbWriter
 from str_app.datasets.opening import find_sources, open_source
 from str_app.datasets.sample import DataError, UnreadableSample
+from str_app.datasets.shards import ShardedSource, shard_path
 from tests.datasets.pictures import ODD_LABELS, encoded, picture, write_folder
 
 
@@ -86,6 +88,23 @@ def test_open_source_tells_what_is_there(tmp_path: Path) -> None:
     for find in (open_source, find_sources):
         with pytest.raises(DataError, match="no such"):
             find(tmp_path / "missing")
+
+
+def test_shards_are_one_data_set(tmp_path: Path) -> None:
+    for number, texts in enumerate((["a", "b"], ["c"], ["d", "e", "f"])):
+        with LmdbWriter(shard_path(tmp_path / "set", number)) as writer:
+            for text in texts:
+                writer.add(encoded(picture(number)), text, path=f"{text}.png")
+    assert find_sources(tmp_path) == [tmp_path / "set"]
+    source = pickle.loads(pickle.dumps(open_source(tmp_path / "set")))
+    assert isinstance(source, ShardedSource)
+    assert (source.name, len(source)) == ("set", 6)
+    assert [source[k].text for k in range(6)] == [source.label(k) for k in range(6)] == list("abcdef")
+    assert source.identifier(2) == "shard-000001.lmdb/c.png"
+    assert source.image_bytes(5) == encoded(picture(2))
+    for outside in (-1, 6):
+        with pytest.raises(IndexError):
+            source.label(outside)
 
 
 def test_data_sets_in_folders_of_folders(tmp_path: Path) -> None:

@@ -85,6 +85,8 @@ def test_train_and_resume(tiny_checkpoint: Path, data: Path, tmp_path: Path) -> 
     assert load_checkpoint(out / "best.safetensors")[1]["name"] == "mine"
     assert "contains a run already" in run(*start).stderr
     assert "all 2 steps are done" in run("train", "--out", out, "--resume").stderr
+    again = run(*start, *settings, "--auto-resume")
+    assert (again.exit_code, "all 2 steps are done" in again.stderr) == (0, True)
     resumed = run("train", "--out", out, "--resume", "--set", "steps=3", "--name", "yours")
     assert resumed.exit_code == 0, resumed.stderr
     assert "the settings differ from the interrupted run's" in resumed.stderr
