@@ -6,7 +6,7 @@ import hashlib
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -70,7 +70,7 @@ def read_in_bulk(
     *,
     overwrite: bool = False,
     on_start: Callable[[int], None] = lambda count: None,
-    on_progress: Callable[[int], None] = lambda count: None,
+    on_rows: Callable[[int], None] = lambda count: None,
 ) -> Totals:
     """Read what is not read yet.
 
@@ -81,7 +81,7 @@ def read_in_bulk(
         pool: maps the reader over shards.
         overwrite: delete the output of a run with another manifest.
         on_start: called with the number of items to be read, estimated where it is not known.
-        on_progress: called with the number of rows of a shard that is done.
+        on_rows: called with the number of rows read since the last call.
 
     Raises:
         StrAppError: see `prepare`; or what the pool raises.
@@ -100,8 +100,9 @@ def read_in_bulk(
                 rows += done[0]
                 errors += done[1]
         on_start(sum(shard.part.count for shard in left))
-        for outcome in pool(reader, left) if left else ():
+        for outcome in pool(replace(reader, on_rows=on_rows), left) if left else ():
             read += outcome.rows
             errors += outcome.errors
-            on_progress(outcome.rows)
+            if not outcome.counted:
+                on_rows(outcome.rows)
     return Totals(len(shards), len(shards) - len(left), rows + read, read, dict(sorted(errors.items())))

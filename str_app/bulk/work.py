@@ -34,11 +34,12 @@ class Shard(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of one shard."""
+    """What became of one shard; `counted`: `on_rows` knows of it already."""
 
     number: int
     rows: int
     errors: Counter[str]
+    counted: bool = False
 
 
 class _Pending(NamedTuple):
@@ -59,6 +60,7 @@ class ShardReader:
         model: what `identity` must return in every process.
         load: arguments of `Reader.load`.
         options: of `Reader.read_crops`.
+        on_rows: called with the number of rows read since the last call; stays behind when a reader is pickled.
     """
 
     out: Path
@@ -66,9 +68,10 @@ class ShardReader:
     model: Mapping[str, str]
     load: Mapping[str, Any]
     options: Mapping[str, Any] = field(default_factory=dict)
+    on_rows: Callable[[int], None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "reader"}
+        return {name: value for name, value in self.__dict__.items() if name != "reader"} | {"on_rows": None}
 
     @cached_property
     def reader(self) -> Reader:
@@ -82,19 +85,15 @@ class ShardReader:
             )
         return reader
 
-    def __call__(self, shard: Shard, on_progress: Callable[[int], None] = lambda count: None) -> Outcome:
-        """Read a shard and write its file.
-
-        Args:
-            shard: what to read.
-            on_progress: called with the number of rows added since the last call.
-        """
+    def __call__(self, shard: Shard) -> Outcome:
+        """Read a shard and write its file."""
         with ShardWriter(shard_file(self.out, shard.number), self.run) as writer:
             for rows in self._read(shard.part.items()):
                 for row in rows:
                     writer.add(row)
-                on_progress(len(rows))
-        return Outcome(shard.number, writer.rows, writer.errors)
+                if self.on_rows is not None:
+                    self.on_rows(len(rows))
+        return Outcome(shard.number, writer.rows, writer.errors, counted=self.on_rows is not None)
 
     def _read(self, items: Iterator[Item]) -> Iterator[list[dict[str, Any]]]:
         most = BATCHES_AT_ONCE * self.load["batch_size"]

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from str_app.cli import options
+from str_app.cli import options, pool
 from str_app.cli.progress import ProgressBar
-
-if TYPE_CHECKING:
-    from str_app.bulk.ray_pool import RayOptions
-    from str_app.bulk.run import Pool
-    from str_app.bulk.work import Outcome, Shard, ShardReader
 
 
 def bulk(
@@ -28,19 +22,9 @@ def bulk(
     ],
     out: Annotated[Path, typer.Option(help="Folder of the output: _manifest.json and one Parquet file per shard.")],
     model: options.Model = "small",
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Number of processes. Default: 1; with --ray, as many actors as there is room for."),
-    ] = None,
-    ray: Annotated[
-        bool, typer.Option("--ray", help="Read with Ray: on the cluster of --ray-address, else on this machine.")
-    ] = False,
-    ray_address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS", envvar="RAY_ADDRESS", help="Cluster of --ray, such as auto or ray://host:10001."
-        ),
-    ] = None,
+    workers: pool.Workers = None,
+    ray: pool.Ray = False,
+    ray_address: pool.RayAddress = None,
     gpus_per_actor: Annotated[
         float, typer.Option(min=0, help="GPUs of each actor of --ray, such as 0.25 (with --device cuda).")
     ] = 0.0,
@@ -130,15 +114,14 @@ def bulk(
     cluster = RayOptions(ray_address, workers, threads or 1, gpus_per_actor, memory) if ray else None
     started = time.monotonic()
     with ProgressBar("reading", rate=True) as progress:
-        inside = workers in (None, 1) and not ray
         totals = read_in_bulk(
             opened,
             reader,
             manifest,
-            _pool(workers, cluster, progress.advance),
+            pool.make_pool(workers, cluster),
             overwrite=overwrite,
             on_start=lambda count: progress.update(0, count),
-            on_progress=(lambda count: None) if inside else progress.advance,
+            on_rows=progress.advance,
         )
     seconds = time.monotonic() - started
     failed = sum(totals.errors.values())
@@ -152,21 +135,3 @@ def bulk(
     )
     done_before = f", {totals.skipped} shards were finished before" if totals.skipped else ""
     typer.echo(f"{totals.read} rows in {seconds:.0f} s ({totals.read / seconds:.0f} per second){done_before}")
-
-
-def _pool(workers: int | None, ray: RayOptions | None, on_rows: Callable[[int], None]) -> Pool:
-    """Maps a reader over shards: on Ray, in processes, or here."""
-    if ray is not None:
-        from str_app.bulk.ray_pool import on_ray
-
-        return lambda reader, shards: on_ray(reader, shards, ray)
-    if workers is not None and workers > 1:
-        from str_app.bulk.processes import in_processes
-
-        return lambda reader, shards: in_processes(reader, shards, workers)
-
-    def here(reader: ShardReader, shards: Sequence[Shard]) -> Iterator[Outcome]:
-        for shard in shards:
-            yield reader(shard, on_rows)
-
-    return here

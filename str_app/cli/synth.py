@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from str_app.cli import options
+from str_app.cli import options, pool
 from str_app.cli.progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -31,7 +31,17 @@ def synth(
     ] = False,
     count: Annotated[int, typer.Option(min=1, help="Number of crops or scenes.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed, fonts and words give the same crops.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Number of processes; the crops do not depend on it.")] = 1,
+    workers: pool.Workers = None,
+    shard_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Write a folder of LMDBs of so many crops each, which together are one data set. Default: one LMDB; "
+            "with --ray 200000.",
+        ),
+    ] = None,
+    ray: pool.Ray = False,
+    ray_address: pool.RayAddress = None,
     fonts: options.Fonts = None,
     words: Annotated[
         Path | None, typer.Option(help="Word list, `word [count]` per line. Default: English and six more languages.")
@@ -78,7 +88,11 @@ def synth(
 
     if out is None and preview is None:
         raise typer.BadParameter("give --out PATH, or --preview IMAGE, or both", param_hint="--out")
-    if out is not None and out.exists():
+    if ray and shard_size is None:
+        shard_size = 200_000
+    if shard_size is not None and (scenes or out is None):
+        raise typer.BadParameter("needs --out, and is not for --scenes", param_hint="--shard-size")
+    if out is not None and out.exists() and shard_size is None:
         raise StrAppError(f"{out} exists already: choose another --out or remove it")
     if only_words and words is None:
         raise typer.BadParameter("needs --words FILE", param_hint="--only-words")
@@ -99,12 +113,18 @@ def synth(
     started = time.monotonic()
     with ProgressBar("drawing", count) as progress:
         if scenes:
-            write_scenes(out, renderer, count, start, workers, progress.update)
+            write_scenes(out, renderer, count, start, workers or 1, progress.update)
+        elif shard_size is None:
+            render_to_lmdb(out, renderer, count, start, workers or 1, progress.update)
         else:
-            render_to_lmdb(out, renderer, count, start, workers, progress.update)
+            from str_app.bulk.ray_pool import RayOptions
+            from str_app.bulk.rendering import render_shards
+
+            mapped = pool.make_pool(workers, RayOptions(ray_address, workers) if ray else None)
+            render_shards(out, renderer, count, start, shard_size, mapped, progress.update)
     seconds = time.monotonic() - started
     kind = "scenes" if scenes else "crops"
-    typer.echo(f"{out}: {count} {kind} in {seconds:.0f} s ({count / seconds:.0f} per second, {workers} workers)")
+    typer.echo(f"{out}: {count} {kind} in {seconds:.0f} s ({count / seconds:.0f} per second)")
 
 
 def _write_preview(path: Path, painter: Renderer | SceneComposer, start: int, count: int) -> None:

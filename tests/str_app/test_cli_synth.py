@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from typer.testing import CliRunner
 
 from str_app.cli import app
 from str_app.datasets.lmdb_source import LmdbSource
+from str_app.datasets.opening import open_source
+from str_app.datasets.shards import ShardedSource
 from tests.datasets.pictures import unreadable_records
 from tests.datasets.renderer_fonts import write_font
 
@@ -112,3 +115,43 @@ def test_stopped_on_the_way_leaves_no_lmdb(tmp_path: Path, fonts: Path, words: P
     process.wait(timeout=30)
     assert process.returncode == (130 if stop == signal.SIGINT else -signal.SIGKILL)
     assert not out.exists()
+
+
+def crops_of(source: LmdbSource | ShardedSource) -> list[tuple[bytes, str]]:
+    return [(source.image_bytes(index), source.label(index)) for index in range(len(source))]
+
+
+@pytest.mark.parametrize("pool", [[], ["--workers", 2], pytest.param(["--ray"], marks=pytest.mark.slow)])
+def test_shards_hold_the_crops_of_one_lmdb_whoever_draws_them(
+    tmp_path: Path, fonts: Path, words: Path, pool: list[Any]
+) -> None:
+    if pool == ["--ray"]:
+        pytest.importorskip("ray", reason="pip install -e '.[ray]' brings it")
+    arguments = ["--count", 50, "--start", 7, "--seed", 3, "--fonts", fonts, "--words", words]
+    assert synth("--out", tmp_path / "one.lmdb", *arguments).exit_code == 0
+    sharded = ["--out", tmp_path / "set", "--shard-size", 20, *arguments, *pool]
+    assert synth(*sharded).exit_code == 0
+    source = open_source(tmp_path / "set")
+    assert isinstance(source, ShardedSource)
+    assert [len(shard) for shard in source.shards] == [20, 20, 10]
+    assert crops_of(source) == crops_of(LmdbSource(tmp_path / "one.lmdb"))
+
+
+def test_missing_shards_are_drawn_and_others_are_refused(tmp_path: Path, fonts: Path, words: Path) -> None:
+    out = tmp_path / "set"
+    arguments = ["--out", out, "--count", 30, "--shard-size", 10, "--fonts", fonts, "--words", words]
+    assert synth(*arguments).exit_code == 0
+    before = {shard: (shard / "data.mdb").stat().st_mtime_ns for shard in out.glob("*.lmdb")}
+    middle = out / "shard-000001.lmdb"
+    content = (middle / "data.mdb").read_bytes()
+    shutil.rmtree(middle)
+    assert synth(*arguments).exit_code == 0
+    assert (middle / "data.mdb").read_bytes() == content
+    after = {shard: (shard / "data.mdb").stat().st_mtime_ns for shard in out.glob("*.lmdb")}
+    assert [shard.name for shard in before if before[shard] != after[shard]] == [middle.name]
+    refused = synth(*arguments, "--seed", 1)
+    assert refused.exit_code == 1
+    assert "shards of another data set (identity)" in refused.stderr
+    (tmp_path / "mine").mkdir()
+    assert "has no shards.json" in synth("--out", tmp_path / "mine", *arguments[2:]).stderr
+    assert synth("--scenes", *arguments).exit_code == 2
