@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("str_app.serve")
 # The canvas width with most images goes first, unless an image has waited this long.
 MAX_OVERTAKEN_S = 0.25
+# Views of long lines in a batch: a view takes up to 0.1 s, and all others wait for the batch.
+MAX_LONG = 4
 
 
 def split_cores(cores: int) -> tuple[int, int]:
@@ -37,6 +40,8 @@ class _QueuedView:
     canvas: Canvas
     reader: CanvasReader
     result: asyncio.Future[ViewResult]
+    turn: int
+    long: bool  # of a line that is read in parts
     since: float = field(default_factory=time.perf_counter)
 
 
@@ -48,9 +53,12 @@ class Batcher:
     no more threads than cores.
 
     A batch starts as soon as a thread is free, with the images of the most frequent canvas width, in the largest bucket
-    they fill; after `MAX_OVERTAKEN_S` with the width of the oldest image. An idle server thus adds no latency, a busy
-    one fills its batches, and no width starves. An image whose future is cancelled before its batch starts (too late,
-    or its client has disconnected) is not computed. The event loop is woken once per batch.
+    they fill; after `MAX_OVERTAKEN_S` with the width of the first image of the queue. An idle server thus adds no
+    latency, a busy one fills its batches, and no width starves. An image whose future is cancelled before its batch
+    starts (too late, or its client has disconnected) is not computed. The event loop is woken once per batch.
+
+    Requests take turns (start-time fair queueing): the views of a request have consecutive turns, the first of which
+    is the latest turn that has been read. So a request with hundreds of views delays only itself.
 
     Args:
         load: makes the reader; called on a thread of the batcher.
@@ -81,7 +89,8 @@ class Batcher:
         self._max_wait_s = max_wait_s
         self._metrics = metrics
         self._pending = 0  # used on the event loop only
-        self._queue: list[_QueuedView] = []
+        self._queue: list[_QueuedView] = []  # by turn, then in the order in which they came
+        self._turn = 0  # the latest that has been read
         self._changed = threading.Condition()
         self._closed = False
         self._warm = threading.Event()
@@ -142,13 +151,12 @@ class Batcher:
         """
         if not self.ready:
             raise ProblemError(503, "warming_up", "The model is not ready yet; try again in 1 s.", {"Retry-After": "1"})
-        pending = max(self._pending, len(self._queue))  # a long line has many views
-        if pending + images > self._max_pending:
-            wait = max(1, ceil(pending * self._seconds_per_image))
+        if self._pending + images > self._max_pending:
+            wait = max(1, ceil(self._pending * self._seconds_per_image))
             raise ProblemError(
                 429,
                 "overloaded",
-                f"{pending} images are being read and the limit is {self._max_pending}; try again in {wait} s.",
+                f"{self._pending} images are being read and the limit is {self._max_pending}; try again in {wait} s.",
                 {"Retry-After": str(wait)},
             )
 
@@ -172,10 +180,16 @@ class Batcher:
 
     def submit(self, job: CropJob, reader: CanvasReader) -> None:
         """Queue the views of a decoded crop to be read by `reader`. Thread-safe."""
-        views = [_QueuedView(canvas, reader, result) for canvas, result in zip(job.views, job.results, strict=False)]
         with self._changed:
-            self._queue += views
-            self._changed.notify(len(views))
+            first = max(self._turn, job.share.next_turn)
+            job.share.next_turn = first + len(job.views)
+            long = any(canvas.span for canvas in job.views)
+            self._queue += [
+                _QueuedView(canvas, reader, result, turn, long)
+                for turn, (canvas, result) in enumerate(zip(job.views, job.results, strict=False), first)
+            ]
+            self._queue.sort(key=lambda view: view.turn)
+            self._changed.notify(len(job.views))
 
     def _usage(self) -> Usage:
         return self._reader.usage if isinstance(self._reader, MeasuresUsage) else Usage(0, 0.0)
@@ -229,19 +243,24 @@ class Batcher:
             size = max((bucket for bucket in self._buckets if bucket <= len(candidates)), default=0)
             batch = candidates[:size]
             taken = set(map(id, batch))
+            self._turn = max([self._turn, *(view.turn for view in batch)])
             self._queue = [view for view in self._queue if id(view) not in taken]
         return batch
 
     def _candidates(self) -> list[_QueuedView]:
-        """Queued views for one batch: of one reader and canvas width, oldest first, at most the largest bucket."""
+        """Queued views for one batch: of one reader and canvas width, by turn, at most the largest bucket."""
         if not self._queue:
             return []
         groups: dict[tuple[int, tuple[int, ...]], list[_QueuedView]] = {}
+        longs: Counter[tuple[int, tuple[int, ...]]] = Counter()
         for view in self._queue:
-            groups.setdefault((id(view.reader), view.canvas.pixels.shape), []).append(view)
-        oldest, *_ = groups.values()
-        overdue = time.perf_counter() - oldest[0].since > MAX_OVERTAKEN_S
-        group = oldest if overdue else max(groups.values(), key=len)
+            kind = (id(view.reader), view.canvas.pixels.shape)
+            longs[kind] += view.long
+            if not view.long or longs[kind] <= MAX_LONG:
+                groups.setdefault(kind, []).append(view)
+        first, *_ = groups.values()
+        overdue = time.perf_counter() - first[0].since > MAX_OVERTAKEN_S
+        group = first if overdue else max(groups.values(), key=len)
         return group[: self._buckets[-1]]
 
     def _drop_cancelled(self) -> None:

@@ -22,11 +22,23 @@ class ViewResult(NamedTuple):
     inference_s: float
 
 
+class Share:
+    """What one request has had of the model; see `Batcher`.
+
+    Attributes:
+        next_turn: of its next view.
+    """
+
+    def __init__(self) -> None:
+        self.next_turn = 0
+
+
 class CropJob:
     """One crop to read, created on the event loop that waits for it.
 
     Args:
         max_views: views that the crop may have.
+        share: of its request.
 
     Attributes:
         results: one future per possible view, set on the event loop. There may be fewer views. A view whose future is
@@ -35,8 +47,9 @@ class CropJob:
         decode_s: seconds that decoding took.
     """
 
-    def __init__(self, max_views: int) -> None:
+    def __init__(self, max_views: int, share: Share) -> None:
         loop = asyncio.get_running_loop()
+        self.share = share
         self.results: list[asyncio.Future[ViewResult]] = [loop.create_future() for _ in range(max_views)]
         self.views: Sequence[Canvas] = ()
         self.decode_s = 0.0

@@ -13,7 +13,7 @@ from str_app.errors import ImageError
 from str_app.serve.errors import ProblemError
 from str_app.serve.inference.batcher import Batcher
 from str_app.serve.inference.image_decoder import ImageDecoder, PixelBudget
-from str_app.serve.inference.jobs import CropJob, set_results
+from str_app.serve.inference.jobs import CropJob, Share, set_results
 from str_app.serve.operations.metrics import Metrics
 from str_app.views import MAX_VIEWS, merge, views_of
 
@@ -46,6 +46,7 @@ class RequestReader:
         self.reader = batcher.reader
         self.stages = dict.fromkeys(STAGES, 0.0)
         self.texts: list[str | None] = []
+        self._share = Share()
         self._batcher = batcher
         self._decoder = decoder
         self._budget = budget
@@ -120,7 +121,7 @@ class RequestReader:
         return partial(views_of, preprocessing=preprocessing, rotate=rotate, characters=characters, policy=policy)
 
     def _decode(self, image: bytes, make_views: MakeViews) -> CropJob:
-        job = CropJob(MAX_VIEWS)  # how many there are is known once it is decoded
+        job = CropJob(MAX_VIEWS, self._share)  # how many there are is known once it is decoded
 
         def enqueue(views: list[Canvas] | Exception, seconds: float) -> None:
             if isinstance(views, Exception):
@@ -133,7 +134,7 @@ class RequestReader:
         return job
 
     def _enqueue(self, views: Sequence[Canvas]) -> CropJob:
-        job = CropJob(len(views))
+        job = CropJob(len(views), self._share)
         job.views = views
         self._batcher.submit(job, self.reader)
         return job
