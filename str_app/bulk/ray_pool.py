@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from str_app.bulk.processes import R, S
-from str_app.errors import StrAppError
 
 
 @dataclass(frozen=True)
@@ -70,19 +69,18 @@ def on_ray(task: Callable[[S], R], shards: Sequence[S], options: RayOptions) -> 
         context = DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = False
-        room = int(ray.cluster_resources().get("CPU", 1) // options.cpus) or 1
-        if options.gpus:
-            room = min(room, int(ray.cluster_resources().get("GPU", 0) // options.gpus))
-            if room == 0:
-                raise StrAppError(f"no machine of this Ray cluster has {options.gpus:g} GPUs: see --gpus-per-actor")
-        actors = min(options.actors or room, len(shards))
+        if options.address is None:
+            room = int(ray.cluster_resources().get("CPU", 1) // options.cpus) or 1
+            actors = ActorPoolStrategy(size=min(options.actors or room, len(shards)), max_tasks_in_flight_per_actor=1)
+        else:
+            # As machines join, so do actors; Ray Data adds one only where every actor has a second shard waiting.
+            most = min(options.actors or len(shards), len(shards))
+            actors = ActorPoolStrategy(min_size=1, max_size=most, max_tasks_in_flight_per_actor=2)
         rows = [{"shard": pickle.dumps(shard)} for shard in shards]
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _Actor,  # type: ignore[arg-type]
             fn_constructor_args=(task,),
-            compute=ActorPoolStrategy(
-                min_size=1 if options.address else actors, max_size=actors, max_tasks_in_flight_per_actor=2
-            ),
+            compute=actors,
             num_cpus=options.cpus,
             num_gpus=options.gpus or None,
             memory=options.memory,
