@@ -4,6 +4,8 @@
 #   docker build --target torch -t str-app:torch .
 # On x86-64 the default index has torch with CUDA, some gigabytes. For the small CPU build pass
 #   --build-arg EXTRA_INDEX=<PyTorch's index of CPU wheels>
+# Bulk reading on a Ray cluster (docs/bulk.md):
+#   docker build --target ray -t str-app:ray .
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 # The build stages may use another base image, e.g. one whose pip is configured for a company's index.
 ARG BUILD_IMAGE=${PYTHON_IMAGE}
@@ -21,16 +23,21 @@ RUN /opt/venv/bin/pip install --no-deps .
 FROM build AS build-torch
 ARG EXTRA_INDEX=
 ARG NATIVE=yes
+# serve,train for an image that trains
+ARG EXTRAS=serve,torch
 # Convolutions are compiled with Debian's g++: in float32 torch reads 1.3 times as many crops. --build-arg NATIVE=no skips it.
 RUN [ "$NATIVE" = no ] || { apt-get update && apt-get install -y --no-install-recommends g++; } \
     || { echo "no g++ from Debian: --build-arg NATIVE=no does without"; exit 1; }
 # torch's C++ tests and headers, 150 MB, are not needed.
-RUN PIP_EXTRA_INDEX_URL=${EXTRA_INDEX} /opt/venv/bin/pip install -c constraints.txt '.[serve,torch]' \
+RUN PIP_EXTRA_INDEX_URL=${EXTRA_INDEX} /opt/venv/bin/pip install -c constraints.txt ".[${EXTRAS}]" \
     && rm -rf /opt/venv/lib/python3*/site-packages/torch/test /opt/venv/lib/python3*/site-packages/torch/include
 # For whatever processor it is going to run on.
 WORKDIR /opt/native
 RUN [ "$NATIVE" = no ] || STR_APP_NATIVE=/opt/native /opt/venv/bin/python -m str_app.models.kernels --every
 RUN /opt/venv/bin/pip uninstall -y pip
+
+FROM build AS build-ray
+RUN /opt/venv/bin/pip install -c constraints.txt '.[serve,ray]'
 
 FROM build AS build-onnx
 # Neither the weights that the graphs were exported from, nor what only tests and exports need.
@@ -58,6 +65,16 @@ FROM runtime AS torch
 COPY --from=build-torch /opt/venv /opt/venv
 COPY --from=build-torch /opt/native /opt/native
 ENV STR_APP_NATIVE=/opt/native
+USER 10001:10001
+
+FROM runtime AS ray
+# KubeRay's probes and submitters call wget, and its login shells have a PATH of their own.
+RUN apt-get update && apt-get install -y --no-install-recommends wget && rm -rf /var/lib/apt/lists/* \
+    && ln -s /opt/venv/bin/ray /opt/venv/bin/str-app /usr/local/bin/
+COPY --from=build-ray /opt/venv /opt/venv
+ENTRYPOINT []
+CMD ["str-app"]
+HEALTHCHECK NONE
 USER 10001:10001
 
 FROM runtime AS onnx
