@@ -58,7 +58,7 @@ def on_ray(task: Callable[[S], R], shards: Sequence[S], options: RayOptions) -> 
     ours = not ray.is_initialized()
     if ours:
         ray.init(
-            address=options.address,
+            address=options.address or "local",  # None would join a cluster that someone left running here
             num_cpus=options.cpus * options.actors if options.address is None and options.actors else None,
             include_dashboard=False if options.address is None else None,
             log_to_driver=False,
@@ -71,16 +71,15 @@ def on_ray(task: Callable[[S], R], shards: Sequence[S], options: RayOptions) -> 
         context.execution_options.preserve_order = False
         if options.address is None:
             room = int(ray.cluster_resources().get("CPU", 1) // options.cpus) or 1
-            actors = ActorPoolStrategy(size=min(options.actors or room, len(shards)), max_tasks_in_flight_per_actor=1)
-        else:
-            # As machines join, so do actors; Ray Data adds one only where every actor has a second shard waiting.
-            most = min(options.actors or len(shards), len(shards))
-            actors = ActorPoolStrategy(min_size=1, max_size=most, max_tasks_in_flight_per_actor=2)
+            actors: dict[str, Any] = {"size": min(options.actors or room, len(shards))}
+        else:  # as machines join, so do actors
+            actors = {"min_size": 1, "max_size": min(options.actors or len(shards), len(shards))}
         rows = [{"shard": pickle.dumps(shard)} for shard in shards]
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _Actor,  # type: ignore[arg-type]
             fn_constructor_args=(task,),
-            compute=actors,
+            # The second shard waits for the first: an actor is never idle, and Ray Data sees that more would be busy.
+            compute=ActorPoolStrategy(**actors, max_tasks_in_flight_per_actor=2),
             num_cpus=options.cpus,
             num_gpus=options.gpus or None,
             memory=options.memory,
