@@ -186,7 +186,7 @@ def test_two_workers_are_nearly_twice_as_fast(pool: str, crops: Path, tmp_path: 
     rates = {}
     for workers in (1, 2):
         out = tmp_path / str(workers)
-        finish([*command(crops, out, *GREEDY, *POOLS[pool][:-1], str(workers)), "--shard-size", str(CROPS // 20)])
+        finish([*command(crops, out, *GREEDY, *POOLS[pool][:-1], str(workers)), "--shard-size", str(CROPS // 10)])
         rates[workers] = rate(out, workers)
     print(f"\n{pool}: {rates[1]:.1f} and {rates[2]:.1f} crops/s, {rates[2] / rates[1]:.2f} times")
     assert rates[2] >= 1.8 * rates[1]
