@@ -119,13 +119,14 @@ def test_every_command_is_run_or_its_reason_told():
 
 
 def test_read(folder):
-    lines, word, known, meter, regions, listed, found = [shell(command, folder) for command in commands("Read")]
+    lines, word, known, meter, regions, table, listed, found = [shell(command, folder) for command in commands("Read")]
     assert len(lines.splitlines()) == 10
     assert all(len(line.split("\t")) == 3 for line in lines.splitlines())
     assert '"characters"' in word
     assert known.split("\t")[1] in ("BREAKFAST", "DINNER")
     assert meter.split("\t")[1].isdigit()
     assert len(regions.splitlines()) == 2
+    assert table.startswith("readings: 10 rows in 1 shards, 0 with errors")
     assert "| small |" in listed
     assert "problems:\n  none\n" in found
 
