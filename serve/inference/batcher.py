@@ -57,8 +57,9 @@ class Batcher:
     latency, a busy one fills its batches, and no width starves. An image whose future is cancelled before its batch
     starts (too late, or its client has disconnected) is not computed. The event loop is woken once per batch.
 
-    Requests take turns (start-time fair queueing): the views of a request have consecutive turns, the first of which
-    is the latest turn that has been read. So a request with hundreds of views delays only itself.
+    Requests take turns (start-time fair queueing): in each, a request has a batch of views, or `MAX_LONG` of long
+    lines, so that one with hundreds of views delays others by no more. A new request begins with the turn after the
+    latest that has been read: if a turn that has begun could get more views, new requests could keep others waiting.
 
     Args:
         load: makes the reader; called on a thread of the batcher.
@@ -181,12 +182,13 @@ class Batcher:
     def submit(self, job: CropJob, reader: CanvasReader) -> None:
         """Queue the views of a decoded crop to be read by `reader`. Thread-safe."""
         with self._changed:
-            first = max(self._turn, job.share.next_turn)
-            job.share.next_turn = first + len(job.views)
             long = any(canvas.span for canvas in job.views)
+            step = 1 / (MAX_LONG if long else self._buckets[-1])
+            first = max(self._turn + 1.0, job.share.next_turn)
+            job.share.next_turn = first + step * len(job.views)
             self._queue += [
-                _QueuedView(canvas, reader, result, turn, long)
-                for turn, (canvas, result) in enumerate(zip(job.views, job.results, strict=False), first)
+                _QueuedView(canvas, reader, result, int(first + step * index), long)
+                for index, (canvas, result) in enumerate(zip(job.views, job.results, strict=False))
             ]
             self._queue.sort(key=lambda view: view.turn)
             self._changed.notify(len(job.views))

@@ -30,7 +30,7 @@ class Share:
     """
 
     def __init__(self) -> None:
-        self.next_turn = 0
+        self.next_turn = 0.0
 
 
 class CropJob:

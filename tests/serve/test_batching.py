@@ -169,6 +169,25 @@ def test_a_request_with_many_views_delays_only_itself(reader: HeldReader) -> Non
     assert max(reader.sizes) <= batcher.MAX_LONG + 1, "others wait for the batch"
 
 
+def test_new_requests_do_not_keep_one_with_many_crops_waiting(reader: HeldReader) -> None:
+    async def scenario() -> int:
+        async with serving(Settings(), reader) as (_, client):
+            many = asyncio.create_task(client.post("/v1/recognize", files=parts(*["many"] * 64)))
+            answered = 0
+
+            async def ask() -> None:
+                nonlocal answered
+                while not many.done():
+                    assert (await client.post("/v1/recognize", files=parts("word"))).status_code == 200
+                    answered += 1
+
+            await asyncio.gather(*(ask() for _ in range(40)))
+            assert (await many).status_code == 200
+            return answered
+
+    assert asyncio.run(scenario()) <= 40 * 8
+
+
 def test_work_of_a_client_that_left_is_not_computed(reader: HeldReader) -> None:
     async def scenario() -> None:
         async with serving(Settings(), reader) as (app, client):
