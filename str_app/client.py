@@ -7,10 +7,10 @@ import random
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout
 from urllib3.connectionpool import ConnectionPool
@@ -18,7 +18,10 @@ from urllib3.exceptions import HTTPError, MaxRetryError, NameResolutionError
 
 from str_app.errors import ImageError, StrAppError
 from str_app.inputs.regions import as_regions
+from str_app.photos.reading import PhotoReading
 from str_app.reading import Reading
+
+Answer = TypeVar("Answer")
 
 # Too many requests; a balancer without a replica; a replica that is starting or stopping. All of these pass.
 RETRIED = {429, 502, 503}
@@ -109,12 +112,29 @@ class Client:
         fields = [("regions", listed), ("image", ("photo", _content(photo)))]
         return self._read("regions", fields, rotate, characters)
 
+    def read_photo(self, photo: Path | bytes, *, characters: str | None = None) -> PhotoReading:
+        """Find and read all words of one photograph; see `str_app.photos.photo_reader.PhotoReader`.
+
+        Raises:
+            ServerError: as for `recognize`, or the photograph cannot be decoded.
+        """
+        fields = [("image", ("photo", _content(photo)))]
+        return self._post("photos", fields, {"characters": characters}, PhotoReading.from_dict)
+
     def _read(
         self, route: str, fields: Sequence[tuple[str, Any]], rotate: bool, characters: str | None
     ) -> list[Reading | ImageError]:
-        query = {"rotate": "true"} if rotate else {}
-        query |= {} if characters is None else {"characters": characters}
-        url = f"{self._url}/v1/{route}{'?' if query else ''}{urllib.parse.urlencode(query)}"
+        return self._post(route, fields, {"rotate": "true" if rotate else None, "characters": characters}, _results)
+
+    def _post(
+        self,
+        route: str,
+        fields: Sequence[tuple[str, Any]],
+        options: Mapping[str, str | None],
+        parse: Callable[[dict[str, Any]], Answer],
+    ) -> Answer:
+        query = urllib.parse.urlencode({name: value for name, value in options.items() if value is not None})
+        url = f"{self._url}/v1/{route}{'?' if query else ''}{query}"
         retries = _UntilDeadline.after(self._patience_s)
         try:
             answer = self._pool.request("POST", url, fields=fields, retries=retries, redirect=False)
@@ -125,14 +145,18 @@ class Client:
         if answer.status != 200:
             raise _refusal(self._url, answer)
         try:
-            return [
-                ImageError(result["error"]["code"], result["error"]["message"])
-                if "error" in result
-                else Reading.from_dict(result)
-                for result in answer.json()["results"]
-            ]
+            return parse(answer.json())
         except (ValueError, KeyError, TypeError):
             raise ServerError(0, "no_answer", f"{self._url}: the answer is not that of a str-app server") from None
+
+
+def _results(answer: dict[str, Any]) -> list[Reading | ImageError]:
+    return [
+        ImageError(result["error"]["code"], result["error"]["message"])
+        if "error" in result
+        else Reading.from_dict(result)
+        for result in answer["results"]
+    ]
 
 
 class _UntilDeadline(Retry):

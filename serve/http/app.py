@@ -28,6 +28,7 @@ from str_app.serve.operations.tracing import Tracer
 from str_app.serve.settings import Settings
 
 if TYPE_CHECKING:
+    from str_app.photos.photo_reader import PhotoPipeline
     from str_app.pipeline import CanvasReader
 
 # Each takes the `Service` and returns an `APIRouter`; matched in this order.
@@ -48,7 +49,24 @@ def load_reader(settings: Settings) -> CanvasReader:
     return ModelProcesses(settings, 1 if settings.device.startswith("cuda") else processes, threads)
 
 
-def create_app(settings: Settings | None = None, load: Callable[[], CanvasReader] | None = None) -> FastAPI:
+def load_photos(settings: Settings) -> PhotoPipeline | None:
+    """What finds words in photographs; None if no detector is asked for by name and none is installed.
+
+    Raises:
+        StrAppError: the detector asked for is unknown or not installed.
+    """
+    from str_app.photos.load import installed, load_pipeline
+
+    if settings.detector == "none" or (settings.detector == "auto" and not installed()):
+        return None
+    return load_pipeline(settings.detector, threads=1)
+
+
+def create_app(
+    settings: Settings | None = None,
+    load: Callable[[], CanvasReader] | None = None,
+    photos: PhotoPipeline | None = None,
+) -> FastAPI:
     """Create the ASGI application.
 
     The model is loaded at startup and warmed up while the application already answers: `/healthz` is 200 at once,
@@ -57,6 +75,7 @@ def create_app(settings: Settings | None = None, load: Callable[[], CanvasReader
     Args:
         settings: by default from the environment.
         load: makes the reader, at startup and at each reload, instead of loading `settings.model`.
+        photos: finds the words of photographs, instead of loading `settings.detector`.
 
     Raises:
         StrAppError: a file named in the settings cannot be read, or an extra is not installed.
@@ -72,7 +91,15 @@ def create_app(settings: Settings | None = None, load: Callable[[], CanvasReader
         metrics=metrics,
     )
     decoder = ImageDecoder(settings.decode_threads, settings.image_limits, metrics)
-    service = Service(settings, metrics, lifecycle, batcher, decoder, UploadMemory(settings.max_upload_bytes))
+    service = Service(
+        settings,
+        metrics,
+        lifecycle,
+        batcher,
+        decoder,
+        UploadMemory(settings.max_upload_bytes),
+        photos or load_photos(settings),
+    )
     tracer = Tracer.to_endpoint(settings.traces_endpoint) if settings.traces_endpoint else None
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The server's own API: `POST /v1/recognize`, `POST /v1/regions`, `GET /v1/models`."""
+"""The server's own API: `POST /v1/recognize`, `/v1/regions` and `/v1/photos`, `GET /v1/models`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from str_app.errors import ImageError, StrAppError
 from str_app.serve.errors import ProblemError
 from str_app.serve.http import problems, schema
 from str_app.serve.http.service import Service
-from str_app.serve.inference.request_reader import RequestReader
+from str_app.serve.inference.request_reader import WORDS_AT_A_TIME, RequestReader
 from str_app.views import QUARTER_TURNS
 
 if TYPE_CHECKING:
@@ -63,6 +63,12 @@ PHOTO_BODY = _form(
     "A photograph and the regions to read in it.",
     {"image": BINARY, "regions": {"type": "string", "contentMediaType": "application/json"}},
     {"image": JSON_IMAGE, "regions": REGIONS},
+)
+WHOLE_PHOTO_BODY = _form(
+    "A photograph: in the form field `image`; the same as base64 in JSON; or as the body.",
+    {"image": BINARY},
+    {"image": JSON_IMAGE},
+    **{"image/*": {"schema": BINARY}},
 )
 Rotate = Annotated[
     bool,
@@ -127,7 +133,7 @@ def routes(service: Service) -> APIRouter:
         """One result per region, in order, with boxes in pixels of the photograph. A region that cannot be cut out has
         an `error` as its result."""
         with service.receive(request) as body:
-            photo, quads = await body.photo()
+            photo, quads = await body.photo_with_regions()
 
             async def read(reader: RequestReader) -> Response:
                 results = []
@@ -142,13 +148,40 @@ def routes(service: Service) -> APIRouter:
 
             return await service.answer(request, readings_of(len(quads), rotate), read)
 
+    @router.post(
+        "/photos",
+        summary="Find and read all words of a photograph",
+        response_model=schema.PhotoRead,
+        responses=documented | problems.documented({501: "This server has no detector of words."}),
+        openapi_extra=WHOLE_PHOTO_BODY,
+    )
+    async def photos(request: Request, characters: Characters = None) -> Response:
+        """Words in reading order: columns from left to right, each from top to bottom. Doubtful words are marked, not
+        left out."""
+        pipeline = service.photos
+        if pipeline is None:
+            raise ProblemError(
+                501, "no_detector", "This server has no detector of words: install 'str-app[photo]', or send regions."
+            )
+        with service.receive(request) as body:
+            photo = await body.photo()
+
+            async def read(reader: RequestReader) -> Response:
+                allowed = _allowed(characters, reader)
+                reading = await reader.read_photo(photo.data, pipeline, characters=allowed)
+                content = {"model": reader.reader.name, "detector": pipeline.detector.name, **reading.as_dict()}
+                return JSONResponse(content, headers={"Server-Timing": reader.server_timing})
+
+            return await service.answer(request, min(WORDS_AT_A_TIME, service.settings.max_pending), read)
+
     @router.get(
         "/models", summary="The model in use", responses=problems.documented({422: "An unknown query parameter."})
     )
     async def models() -> schema.Models:
         reader = service.batcher.reader
         return schema.Models(
-            models=[schema.Model(name=reader.name, charset=reader.charset.characters, info=dict(reader.info))]
+            models=[schema.Model(name=reader.name, charset=reader.charset.characters, info=dict(reader.info))],
+            detector=service.photos.detector.name if service.photos else None,
         )
 
     return router

@@ -84,6 +84,35 @@ class RegionsRead(BaseModel):
     results: list[RegionRead | RegionFailed]
 
 
+class PhotoWord(Read):
+    """A word of a photograph; boxes of its characters are in pixels of the photograph."""
+
+    quad: list[list[float]] = Field(
+        description="Four corners, clockwise from the top left of the first letter, in pixels of the photograph."
+    )
+    detection: float = Field(ge=0, le=1, description="How sure the detector was that this is text; not calibrated.")
+    line: int = Field(description="Index of its line.")
+    doubtful: bool = Field(description="Its confidence is below 0.5.")
+
+
+class PhotoLine(BaseModel):
+    """Words that follow each other in a line."""
+
+    text: str = Field(description="Its words with spaces between them.")
+    words: list[int] = Field(description="Their indices.")
+
+
+class PhotoRead(BaseModel):
+    """Response of `POST /v1/photos`: lines and words in reading order."""
+
+    model: str
+    detector: str
+    width: int
+    height: int
+    lines: list[PhotoLine]
+    words: list[PhotoWord]
+
+
 class Model(BaseModel):
     """The model of this server."""
 
@@ -96,6 +125,7 @@ class Models(BaseModel):
     """Response of `GET /v1/models`."""
 
     models: list[Model]
+    detector: str | None = Field(description="What finds words for `POST /v1/photos`; null without one.")
 
 
 class Status(BaseModel):

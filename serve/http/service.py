@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -21,6 +21,9 @@ from str_app.serve.inference.request_reader import RequestReader
 from str_app.serve.operations.logs import logger
 from str_app.serve.operations.metrics import Metrics
 from str_app.serve.settings import Settings
+
+if TYPE_CHECKING:
+    from str_app.photos.photo_reader import PhotoPipeline
 
 T = TypeVar("T")
 
@@ -35,6 +38,7 @@ class Service:
     batcher: Batcher
     decoder: ImageDecoder
     upload_memory: UploadMemory
+    photos: PhotoPipeline | None
 
     @property
     def ready(self) -> bool:

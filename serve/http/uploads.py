@@ -102,21 +102,17 @@ class Body:
             return [await self._from_json(item, f"images[{index}]") for index, item in enumerate(items)]
         return [Upload("body", await self.raw())]
 
-    async def photo(self) -> tuple[Upload, list[Any]]:
+    async def photo(self) -> Upload:
+        """The form's or JSON's `image`, or the whole of an `image/*` body."""
+        if self._content_type(MULTIPART, JSON, "image/*") == "image/*":
+            return Upload("body", await self.raw())
+        return (await self._photo_and_fields('Send {"image": {"data": "<base64>"}}.'))[0]
+
+    async def photo_with_regions(self) -> tuple[Upload, list[Any]]:
         """The `image` and its `regions`, from a form or from JSON."""
-        if self._content_type(MULTIPART, JSON) == MULTIPART:
-            form = await self.form()
-            uploads = await self._files(form, "image")
-            text = form.get("regions")
-            regions = await self._parsed(text) if isinstance(text, str) else None
-        else:
-            fields = await self.json()
-            fields = fields if isinstance(fields, dict) else {}
-            if "image" not in fields:
-                raise _no_images('Send {"image": {"data": "<base64>"}, "regions": […]}.')
-            uploads, regions = [await self._from_json(fields["image"], "image")], fields.get("regions")
-        if len(uploads) > 1:
-            raise ProblemError(413, "too_many_images", "Send one photograph per request.")
+        self._content_type(MULTIPART, JSON)
+        photo, fields = await self._photo_and_fields('Send {"image": {"data": "<base64>"}, "regions": […]}.')
+        regions = fields.get("regions")
         if not isinstance(regions, list) or not regions:
             raise ProblemError(
                 422, "no_regions", "Send 'regions', a JSON array of boxes [x0, y0, x1, y1] or quadrilaterals."
@@ -127,7 +123,21 @@ class Body:
                 "too_many_regions",
                 f"A request may have {self._settings.max_regions} regions; send several requests.",
             )
-        return uploads[0], regions
+        return photo, regions
+
+    async def _photo_and_fields(self, advice: str) -> tuple[Upload, dict[str, Any]]:
+        """The one `image`, and the other fields; `advice` is for JSON without it."""
+        if self._content_type(MULTIPART, JSON) == JSON:
+            fields = await self.json()
+            if not isinstance(fields, dict) or "image" not in fields:
+                raise _no_images(advice)
+            return await self._from_json(fields["image"], "image"), fields
+        form = await self.form()
+        uploads = await self._files(form, "image")
+        if len(uploads) > 1:
+            raise ProblemError(413, "too_many_images", "Send one photograph per request.")
+        text = form.get("regions")
+        return uploads[0], {"regions": await self._parsed(text)} if isinstance(text, str) else {}
 
     async def form(self) -> FormData:
         """A multipart form with its files in memory."""

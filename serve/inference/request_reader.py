@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,18 @@ from str_app.views import MAX_VIEWS, merge, views_of
 
 if TYPE_CHECKING:
     from str_app.inputs.regions import Region
+    from str_app.photos.photo_reader import PhotoPipeline, Steps
+    from str_app.photos.reading import PhotoReading
     from str_app.reading import Reading
     from str_app.views import Canvas
 
+T = TypeVar("T")
 MakeViews = Callable[[npt.NDArray[np.uint8]], "list[Canvas]"]  # of a decoded crop; see `str_app.views.views_of`
 Size = tuple[int, int]  # height and width of a photograph
 STAGES = ("decode", "queue", "inference")
+# Words of a photograph that are read at a time: a page with a thousand takes no more of the queue than one request
+# with as many crops.
+WORDS_AT_A_TIME = 64
 
 
 class RequestReader:
@@ -97,14 +103,7 @@ class RequestReader:
             views = [crop if isinstance(crop, ImageError) else (crop[0], make_views(crop[1])) for crop in crops]
             return views, (pixels.shape[0], pixels.shape[1])
 
-        try:
-            if isinstance(photo, ImageError):
-                raise photo
-            (crops, photo_size), seconds = await self._decoder.decode(self._budget, photo, cut)
-        except ImageError as error:
-            self._metrics.images.labels(error.code).inc()
-            raise ProblemError(422, error.code, f"The photograph cannot be read: {error.message}.") from None
-        self._record("decode", seconds)
+        crops, photo_size = await self._decode_photo(photo, cut)
         jobs = [item if isinstance(item, ImageError) else self._enqueue(item[1]) for item in crops]
         readings = self._counted(await self._results(jobs))
         results: list[tuple[Region, Reading] | ImageError] = []
@@ -115,6 +114,54 @@ class RequestReader:
                 region = item[0]
                 results.append((region, reading.with_boxes(partial(to_photo, region=region, photo_size=photo_size))))
         return results
+
+    async def read_photo(
+        self, photo: bytes | ImageError, pipeline: PhotoPipeline, *, characters: str | None = None
+    ) -> PhotoReading:
+        """Find and read all words of an encoded photograph.
+
+        Args:
+            photo: encoded.
+            pipeline: finds the words.
+            characters: see `str_app.views.views_of`.
+
+        Raises:
+            ProblemError: 422, the photograph cannot be decoded.
+        """
+        make_views = self._view_maker(False, characters)
+
+        def views_or_result(advance: Callable[[], list[npt.NDArray[np.uint8]]]) -> list[list[Canvas]] | PhotoReading:
+            try:
+                return [make_views(crop) for crop in advance()]
+            except StopIteration as end:
+                result: PhotoReading = end.value
+                return result
+
+        def find(pixels: npt.NDArray[np.uint8]) -> tuple[Steps, list[list[Canvas]] | PhotoReading]:
+            steps = pipeline.steps(pixels, self._decoder.limits)
+            return steps, views_or_result(lambda: next(steps))
+
+        steps, state = await self._decode_photo(photo, find)
+        while isinstance(state, list):
+            readings: list[Reading] = []
+            for first in range(0, len(state), WORDS_AT_A_TIME):
+                jobs = [self._enqueue(views) for views in state[first : first + WORDS_AT_A_TIME]]
+                # Views of pixels: none of them can fail to be decoded.
+                readings += [item for item in await self._results(jobs) if not isinstance(item, ImageError)]
+            state = await self._decoder.run(self, partial(views_or_result, partial(steps.send, readings)))
+        self._counted([word.reading for word in state.words])
+        return state
+
+    async def _decode_photo(self, photo: bytes | ImageError, use: Callable[[npt.NDArray[np.uint8]], T]) -> T:
+        try:
+            if isinstance(photo, ImageError):
+                raise photo
+            result, seconds = await self._decoder.decode(self._budget, photo, use)
+        except ImageError as error:
+            self._metrics.images.labels(error.code).inc()
+            raise ProblemError(422, error.code, f"The photograph cannot be read: {error.message}.") from None
+        self._record("decode", seconds)
+        return result
 
     def _view_maker(self, rotate: bool, characters: str | None) -> MakeViews:
         preprocessing, policy = self.reader.preprocessing, self.reader.policy

@@ -103,6 +103,18 @@ export class Boxes {
     return box;
   }
 
+  // Replaces all boxes by these quadrilaterals, which the server has found.
+  fill(quads) {
+    this.select(null);
+    for (const box of this.all.splice(0)) {
+      box.outline.remove();
+      box.number.remove();
+    }
+    for (const corners of quads) Object.assign(this.make(corners), { upright: false });
+    this.select(null);
+    this.all.forEach((box) => this.draw(box));
+  }
+
   // In the middle, without a pointer.
   add() {
     const step = (this.all.length % 8) * 0.05 * this.height;

@@ -4,7 +4,7 @@ import { asCurl, asJson, asText, copy } from "./copy.js";
 import { count, element, say } from "./dom.js";
 import { isOneWord, isTurnedWebp, open } from "./picture.js";
 import { readingView } from "./reading.js";
-import { readRegions, readWords } from "./server.js";
+import { findWords, readRegions, readWords } from "./server.js";
 
 const template = document.getElementById("card");
 let made = 0;
@@ -29,6 +29,7 @@ export class Card {
       remove: () => { this.close(); removed(this); },
       read: () => this.read(),
       again: () => this.read(),
+      find: () => this.find(),
       add: () => this.boxes.add(),
       delete: () => this.boxes.remove(this.boxes.selected ?? this.boxes.all.at(-1)),
       free: () => { this.boxes.freeCorners = this.part("free").checked; },
@@ -80,6 +81,8 @@ export class Card {
     });
     if (this.isWord && this.whole) items.push(element("li", "", this.whole.view));
     this.part("readings").replaceChildren(...items);
+    this.part("find").hidden = !this.options.detector;
+    this.part("find").disabled = this.reading;
     this.part("delete").disabled = !marked.length;
     this.part("read").disabled = !marked.length;
     this.part("read").textContent = `Read ${count(marked.length, "word")}`;
@@ -143,13 +146,29 @@ export class Card {
     }
   }
 
-  begin() {
+  // Marks the words that the server finds, in place of all boxes, and reads them.
+  async find() {
+    if (this.reading) return;
+    this.begin("Finding words …");
+    try {
+      const { words } = await findWords(this.file);
+      this.boxes.fill(words.map(({ quad }) => quad));
+      this.end();
+      if (words.length) await this.readBoxes();
+      else say("No words were found. You can mark them yourself.");
+    } catch (error) {
+      this.end(error.message);
+      say(error.message, true);
+    }
+  }
+
+  begin(doing = "Reading …") {
     this.reading = true;
     this.rotated = this.options.rotate;
     this.part("failure").textContent = "";
     this.item.setAttribute("aria-busy", "true");
     this.show();
-    say("Reading …");
+    say(doing);
   }
 
   end(failure = "") {

@@ -7,9 +7,11 @@ const list = document.getElementById("cards");
 const drop = document.getElementById("drop");
 const files = document.getElementById("files");
 const rotate = document.getElementById("rotate");
-const options = { keyed: false, get rotate() { return rotate.checked; } };
+const shown = new Set(); // cards
+const options = { keyed: false, detector: null, get rotate() { return rotate.checked; } };
 
 function removed(card) {
+  shown.delete(card);
   say(`${card.file.name} removed.`);
   (list.querySelector("[data-name=remove]") ?? files).focus();
 }
@@ -25,6 +27,7 @@ async function take(chosen) {
       continue;
     }
     list.prepend(card.item);
+    shown.add(card);
     card.show();
     if (card.isWord) words.unshift(card);
   }
@@ -57,7 +60,8 @@ document.addEventListener("drop", (event) => {
 });
 document.addEventListener("paste", (event) => take(event.clipboardData.files));
 
-about().then(({ keyed, models }) => {
-  options.keyed = keyed;
+about().then(({ keyed, detector, models }) => {
+  Object.assign(options, { keyed, detector });
+  shown.forEach((card) => card.show());
   if (models.length) document.getElementById("model").textContent = `Model: ${models.join(", ")}.`;
 }).catch(() => {}); // the next request will show the error

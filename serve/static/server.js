@@ -3,6 +3,7 @@
 const MOST_TRIES = 3;
 const LONGEST_WAIT_S = 10;
 const PICTURES_AT_ONCE = 32;
+const REGIONS_AT_ONCE = 64;
 
 // Absolute: fetch rejects relative URLs if the page was opened with credentials in its URL.
 export function address(path, rotate, attention) {
@@ -22,7 +23,7 @@ class Refusal extends Error {
 async function post(path, fields, rotate, tries = MOST_TRIES) {
   const form = new FormData();
   for (const [name, value] of fields) form.append(name, value);
-  const answer = await fetch(address(path, rotate, true), { method: "POST", body: form }).catch(() => {
+  const answer = await fetch(address(path, rotate, path !== "/v1/photos"), { method: "POST", body: form }).catch(() => {
     throw new Refusal(0, "The server cannot be reached.");
   });
   if (answer.status === 429 && tries > 1) {
@@ -55,16 +56,28 @@ export async function readWords(files, rotate, done, failed) {
   }
 }
 
-export function readRegions(file, regions, rotate) {
-  return post("/v1/regions", [["image", file], ["regions", JSON.stringify(regions)]], rotate);
+// In several requests where there are many regions.
+export async function readRegions(file, regions, rotate) {
+  const answer = { model: "", results: [] };
+  for (let first = 0; first < regions.length; first += REGIONS_AT_ONCE) {
+    const some = JSON.stringify(regions.slice(first, first + REGIONS_AT_ONCE));
+    const { model, results } = await post("/v1/regions", [["image", file], ["regions", some]], rotate);
+    answer.model = model;
+    answer.results.push(...results);
+  }
+  return answer;
 }
 
-// The name of the model, and whether the server requires keys.
+export function findWords(file) {
+  return post("/v1/photos", [["image", file]]);
+}
+
+// The names of the models, the detector's or null, and whether the server requires keys.
 export async function about() {
   const url = address("/v1/models");
   let answer = await fetch(url, { credentials: "omit" });
   const keyed = answer.status === 401;
   if (keyed) answer = await fetch(url);
   const body = answer.ok ? await answer.json() : { models: [] };
-  return { keyed, models: body.models.map((model) => model.name) };
+  return { keyed, detector: body.detector ?? null, models: body.models.map((model) => model.name) };
 }

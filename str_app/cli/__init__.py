@@ -15,10 +15,10 @@ import typer
 
 from str_app.errors import StrAppError
 
-# Each is the function of its name in the module of its name.
+# Each is the function of its name in the module of its name, with hyphens for underscores on the command line.
 VERBS = (
-    *("synth", "convert", "select", "train", "average", "evaluate", "export"),
-    *("recognize", "bulk", "serve", "models", "study", "doctor"),
+    *("synth", "convert", "select", "train", "average", "evaluate", "evaluate_photos", "export"),
+    *("recognize", "read", "bulk", "serve", "models", "study", "doctor"),
 )
 MODULES_OF_EXTRA = {
     "synth": ("wordfreq", "fontTools"),
@@ -33,6 +33,7 @@ MODULES_OF_EXTRA = {
     "convert": ("scipy",),
     "bulk": ("pyarrow",),
     "ray": ("ray",),
+    "photo": ("shapely",),
 }
 EXTRA_OF_MODULE = {module: extra for extra, modules in MODULES_OF_EXTRA.items() for module in modules}
 
@@ -58,7 +59,7 @@ def build_app(debug: bool = False) -> typer.Typer:
 
     for name in VERBS:
         module = importlib.import_module(f"str_app.cli.{name}")
-        app.command(name)(_guarded(getattr(module, name), debug))
+        app.command(name.replace("_", "-"))(_guarded(getattr(module, name), debug))
     benches = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     bench = importlib.import_module("str_app.cli.bench")
     benches.command("limits")(_guarded(bench.limits, debug))
@@ -113,7 +114,7 @@ def _guarded(verb: Callable[..., Any], debug: bool) -> Callable[..., Any]:
             if debug:
                 raise
             line = " ".join(explain(error).split("\n"))
-            typer.echo(f"str-app {verb.__name__}: {line}", err=True)
+            typer.echo(f"str-app {verb.__name__.replace('_', '-')}: {line}", err=True)
             raise typer.Exit(1) from None
 
     return guarded

@@ -87,22 +87,27 @@ def evaluate(
     results = [_run(reader, test_set, lexicon50, compared, beam) for test_set in test_sets]
     typer.echo(markdown(results))
     if json_file is not None:
-        _write(json_file, json.dumps(as_json(reader.name, results), ensure_ascii=False, indent=2) + "\n")
+        write_file(json_file, json.dumps(as_json(reader.name, results), ensure_ascii=False, indent=2) + "\n")
     if report is not None:
         from str_app.evaluation.report import render_report
 
         sources = [test_set.source for test_set in test_sets]
-        _write(report, render_report(reader, sources, results, mistakes))
+        write_file(report, render_report(reader, sources, results, mistakes))
         typer.echo(f"report: {report}", err=True)
     if plots is not None:
         from str_app.evaluation.report import confidence_plots
 
         plots.mkdir(parents=True, exist_ok=True)
         for name, svg in confidence_plots(results).items():
-            _write(plots / name, svg + "\n")
+            write_file(plots / name, svg + "\n")
 
 
-def _write(path: Path, content: str) -> None:
+def write_file(path: Path, content: str) -> None:
+    """Write a text file.
+
+    Raises:
+        StrAppError: it cannot be written.
+    """
     try:
         path.write_text(content, encoding="utf-8")
     except OSError as error:  # on a full disk, close() raises without the file name

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from str_app import engines
+from str_app import engines, photos
 from str_app.engines import precision
 
 Model = Annotated[
@@ -28,6 +28,20 @@ Prior = Annotated[bool, typer.Option(help="Prefer known words and numbers where 
 Engine = Annotated[str, typer.Option(help=engines.HELP)]
 Blank = Annotated[bool, typer.Option(help="Return an empty text where the image shows none.")]
 Precision = Annotated[precision.Precision, typer.Option(help=precision.HELP)]
+
+Characters = Annotated[
+    str | None,
+    typer.Option(metavar="LIST", help="Characters that a text may have, such as 0-9 or A-Z0-9- (a - is a range)."),
+]
+Server = Annotated[str | None, typer.Option(metavar="URL", help="Read with a running `str-app serve` and its model.")]
+ApiKey = Annotated[str | None, typer.Option(envvar="STR_APP_API_KEY", help="API key of that server.", show_envvar=True)]
+Detector = Annotated[str, typer.Option(help=photos.HELP)]
+LongestSide = Annotated[
+    int,
+    typer.Option(
+        min=64, metavar="PIXELS", help="Larger photographs are shrunk to it to find the words, not to read them."
+    ),
+]
 
 Fonts = Annotated[
     Path | None, typer.Option(help="Folder with .ttf and .otf files. Default: the fonts installed on the system.")

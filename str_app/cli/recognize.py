@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Named = tuple[str, Source]
 
 Opened = TypeVar("Opened")
+LOCAL_OPTIONS = ("model", "device", "engine", "precision", "threads", "beam", "prior", "blank", "lexicon")
+PHOTO_SIDE = 320  # pixels of the shorter side
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
@@ -49,16 +51,9 @@ def recognize(
     lexicon: Annotated[
         Path | None, typer.Option(help="Text file with one word per line; only these words are read.")
     ] = None,
-    characters: Annotated[
-        str | None,
-        typer.Option(metavar="LIST", help="Characters that a text may have, such as 0-9 or A-Z0-9- (a - is a range)."),
-    ] = None,
-    server: Annotated[
-        str | None, typer.Option(metavar="URL", help="Read with a running `str-app serve` and its model.")
-    ] = None,
-    api_key: Annotated[
-        str | None, typer.Option(envvar="STR_APP_API_KEY", help="API key of that server.", show_envvar=True)
-    ] = None,
+    characters: options.Characters = None,
+    server: options.Server = None,
+    api_key: options.ApiKey = None,
     batch_size: options.BatchSize = 32,
     threads: options.Threads = None,
     device: options.Device = "cpu",
@@ -94,7 +89,7 @@ def recognize(
         open_image, read, read_regions = _pixels, reader.read_crops, reader.read_regions
         choices = {"beam": beam, "lexicon": words, "characters": characters, "rotate": rotate}
     else:
-        _refuse_local_options(context)
+        refuse_local_options(context, LOCAL_OPTIONS)
 
         from str_app.client import Client
 
@@ -113,11 +108,21 @@ def recognize(
             raise StrAppError(f"{failed} of {len(names)} regions could not be read")
         return
     named = [image for path in inputs for image in images_in(path)]
-    failed = 0
+    failed, photos = 0, []
     for start in range(0, len(named), batch_size):
         batch = named[start : start + batch_size]
-        outcomes = _read_opened([source for _, source in batch], open_image, partial(read, **choices))
+        opened, outcomes = _read_opened([source for _, source in batch], open_image, partial(read, **choices))
         failed += _print([name for name, _ in batch], outcomes, as_json)
+        photos += [
+            name
+            for (name, _), item, outcome in zip(batch, opened, outcomes, strict=True)
+            if _seems_a_photo(item, outcome)
+        ]
+    if photos:
+        count = f"{len(photos)} images seem to be photographs" if len(photos) > 1 else f"{photos[0]} seems a photograph"
+        typer.echo(
+            f"str-app recognize: {count}, not crops of one word: `str-app read {photos[0]}` finds the words", err=True
+        )
     if failed:
         raise StrAppError(f"{failed} of {len(named)} images could not be read")
 
@@ -126,25 +131,34 @@ def _read_opened(
     sources: Sequence[Source],
     open_source: Callable[[Source], Opened],
     read: Callable[[list[Opened]], Iterable[Reading | Exception]],
-) -> Iterator[Reading | Exception]:
-    """The outcomes of `read` for the sources that can be opened, and the errors of the others, in order."""
-    items: list[Opened] = []
+) -> tuple[list[Opened | None], list[Reading | Exception]]:
+    """What could be opened, and the outcomes: of `read`, or the errors of opening; both in the order of the sources."""
+    opened: list[Opened | None] = []
     errors: list[Exception | None] = []
     for source in sources:
         try:
-            items.append(open_source(source))
+            opened.append(open_source(source))
             errors.append(None)
         except (ImageError, OSError, ValueError) as error:
+            opened.append(None)
             errors.append(error)
-    readings = iter(read(items))
-    return (next(readings) if error is None else error for error in errors)
+    readings = iter(read([item for item in opened if item is not None]))
+    return opened, [next(readings) if error is None else error for error in errors]
 
 
-def _refuse_local_options(context: typer.Context) -> None:
-    for name in ("model", "device", "engine", "precision", "threads", "beam", "prior", "blank", "lexicon"):
+def _seems_a_photo(opened: Any, outcome: Reading | Exception) -> bool:
+    """Whether an image is large, not elongated, and shows no word that can be read with some certainty."""
+    if isinstance(outcome, Exception) or not hasattr(opened, "shape") or (outcome.text and outcome.confidence >= 0.5):
+        return False
+    return min(opened.shape[:2]) >= PHOTO_SIDE and max(opened.shape[:2]) <= 2.5 * min(opened.shape[:2])
+
+
+def refuse_local_options(context: typer.Context, names: Sequence[str]) -> None:
+    """Raise BadParameter if one of these options is given beside --server."""
+    for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise typer.BadParameter(f"--{name} cannot be used with --server: the server decides it")
+            raise typer.BadParameter(f"--{name.replace('_', '-')} cannot be used with --server: the server decides it")
 
 
 def _print(names: Sequence[str], outcomes: Iterable[Reading | Exception], as_json: bool) -> int:

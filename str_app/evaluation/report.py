@@ -77,7 +77,7 @@ def _mistakes(reader: Reader, source: Source, result: SetResult, limit: int) -> 
             "sample": sample,
             "record": sample.index + 1,
             "size": f"{crop.shape[1]}×{crop.shape[0]}",
-            "image": _data_url(crop),
+            "image": data_url(crop),
             "heat": list(_heat(crop, reading, reader.preprocessing)),
         }
         for sample, crop, reading in zip(readable, crops, readings, strict=True)
@@ -93,16 +93,15 @@ def _heat(crop: npt.NDArray[np.uint8], reading: Reading, preprocessing: Preproce
         return
     captions = [*(f"{char.text} {char.confidence:.2f}" for char in reading.characters), "end "]
     for weights, caption in zip(reading.attention, captions, strict=True):
-        yield _data_url(attention_overlay(crop, weights, preprocessing)), caption
+        yield data_url(attention_overlay(crop, weights, preprocessing)), caption
 
 
-def _data_url(image: npt.NDArray[np.uint8]) -> str:
-    """The crop as a JPEG data URL, at most 128 pixels high."""
+def data_url(image: npt.NDArray[np.uint8], max_height: int = 128) -> str:
+    """The image as a JPEG data URL, at most so many pixels high."""
     height, width = image.shape[:2]
-    if height > 128:
-        image = np.asarray(
-            cv2.resize(image, (max(1, width * 128 // height), 128), interpolation=cv2.INTER_AREA), np.uint8
-        )
+    if height > max_height:
+        size = max(1, width * max_height // height), max_height
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     done, encoded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
     if not done:
         raise RuntimeError(f"an image of shape {image.shape} could not be encoded as JPEG")

@@ -56,7 +56,7 @@ def best_turn(
     """
     if len(readings) == 1:
         return readings[0]
-    scores = [_score(reading, turn, policy.turns) for reading, turn in zip(readings, turns, strict=True)]
+    scores = [turn_score(reading, turn, policy.turns) for reading, turn in zip(readings, turns, strict=True)]
     best = scores.index(max(scores))
     reading, turn = readings[best], turns[best]
     odds = [math.exp(score - scores[best]) for score in scores]
@@ -75,7 +75,8 @@ def best_turn(
     return reading.with_boxes(turned_back, 90 * turn) if turn else reading
 
 
-def _score(reading: Reading, turn: int, weights: TurnWeights) -> float:
+def turn_score(reading: Reading, turn: int, weights: TurnWeights) -> float:
+    """Log odds, up to a constant, that this is the turn in which the word is upright."""
     if not reading.text:
         return -1e3
     return sum(weight * feature for weight, feature in zip(weights, turn_features(reading, turn), strict=True))

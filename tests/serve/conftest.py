@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from str_app.models.preprocessing import Preprocessing
+from str_app.photos.photo_reader import PhotoPipeline
 from str_app.pipeline import CanvasPipeline
 from str_app.policy import SearchPolicy
 from str_app.reading import Reading
@@ -109,15 +110,21 @@ def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STR_APP_THREADS", "1")
 
 
+@pytest.fixture(autouse=True)
+def no_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether one is installed here or not; tests of photographs bring their own."""
+    monkeypatch.setenv("STR_APP_DETECTOR", "none")
+
+
 @pytest.fixture
 def reader() -> HeldReader:
     return HeldReader()
 
 
 @contextmanager
-def warm_client(settings: Settings, reader: HeldReader) -> Iterator[TestClient]:
+def warm_client(settings: Settings, reader: HeldReader, photos: PhotoPipeline | None = None) -> Iterator[TestClient]:
     """A client of an application that is started and warm."""
-    with TestClient(create_app(settings, lambda: reader), raise_server_exceptions=False) as client:
+    with TestClient(create_app(settings, lambda: reader, photos), raise_server_exceptions=False) as client:
         wait_until_ready(client.app)
         reader.forget()
         yield client

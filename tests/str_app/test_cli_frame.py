@@ -14,7 +14,10 @@ import str_app
 from str_app.cli import app, build_app, explain, main
 from str_app.errors import StrAppError
 
-VERBS = "synth convert select train average evaluate export recognize bulk serve models study doctor bench".split()
+VERBS = [
+    *("synth", "convert", "select", "train", "average", "evaluate", "evaluate-photos", "export"),
+    *("recognize", "read", "bulk", "serve", "models", "study", "doctor", "bench"),
+]
 ROOT = Path(str_app.__file__).parent.parent
 
 
@@ -44,14 +47,14 @@ def test_starting_up_imports_nothing_heavy() -> None:
 
 def test_wrong_usage_is_exit_code_2() -> None:
     assert run("no-such-verb").returncode == 2
-    assert CliRunner().invoke(app, ["recognize", "--no-such-option"]).exit_code == 2
+    assert CliRunner().invoke(app, ["recognize", "read", "--no-such-option"]).exit_code == 2
     assert CliRunner().invoke(app, []).exit_code == 2
 
 
 def test_debug_raises_the_error_wherever_it_stands(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["recognize", "no-such-folder/word.png", "--model", "no-such-model"]
+    arguments = ["recognize", "read", "no-such-folder/word.png", "--model", "no-such-model"]
     monkeypatch.setattr(sys, "argv", ["str-app", *arguments])
     with pytest.raises(SystemExit, match="1"):
         main()

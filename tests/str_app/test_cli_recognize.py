@@ -221,3 +221,15 @@ def test_what_the_server_decides_is_not_an_option(crops: Path) -> None:
     result = recognize(crops, "--server", "http://there", "--beam", 4)
     assert result.exit_code == 2
     assert "--beam" in result.output
+
+
+def test_a_photograph_is_pointed_to_read(crops: Path) -> None:
+    photo = np.full((480, 640, 3), 128, np.uint8)
+    (crops / "street.png").write_bytes(png(photo))
+    result = recognize(crops)
+    assert result.exit_code == 0
+    assert "street.png seems a photograph" in result.stderr
+    assert "`str-app read" in result.stderr
+    (crops / "street.png").unlink()
+    (crops / "large.png").write_bytes(png(paint("sure", 0.99, scale=20)))
+    assert "photograph" not in recognize(crops).stderr

@@ -1,0 +1,126 @@
+"""Photographs with the place and text of every word: our own layout, ICDAR 2015's and Total-Text's."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from str_app.datasets.sample import DataError
+from str_app.datasets.text_files import read_lines
+
+DONT_CARE = ("###", "#", "*")  # transcriptions of what nobody can read: ICDAR's, Total-Text's, and that of some copies
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_TOTAL_TEXT = re.compile(
+    r"x: \[\[([\d\s.,-]+)\]\], y: \[\[([\d\s.,-]+)\]\], ornt: .*, transcriptions: \[u?(['\"])(.*)\3\]"
+)
+
+
+@dataclass(frozen=True)
+class LabelledWord:
+    """A word of a labelled photograph.
+
+    Attributes:
+        polygon: its corners in pixels, at least three.
+        text: None where it is to be ignored, because nobody can read it.
+    """
+
+    polygon: tuple[tuple[float, float], ...]
+    text: str | None
+
+
+@dataclass(frozen=True)
+class LabelledPhoto:
+    """A photograph and the words in it."""
+
+    path: Path
+    words: tuple[LabelledWord, ...]
+
+
+def open_photos(folder: str | Path) -> list[LabelledPhoto]:
+    """The labelled photographs of a folder, sorted by name.
+
+    Either `labels.jsonl`, a line for each photograph: `{"image": "images/1.jpg", "words": [{"quad": [x0, y0, …],
+    "text": "EXIT"}, …]}`; or a text file beside each photograph, or anywhere below the folder: `gt_img_1.txt` as in
+    ICDAR 2015, `poly_gt_img1.txt` as in Total-Text. The texts `###`, `#` and `*` mean that a word is to be ignored.
+
+    Raises:
+        DataError: no labels, a line that is none, or a photograph that is missing.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    photos = list(_from_jsonl(folder) if (folder / "labels.jsonl").is_file() else _from_text_files(folder))
+    if not photos:
+        raise DataError(
+            f"{folder}: no labelled photographs: neither labels.jsonl nor gt_NAME.txt or poly_gt_NAME.txt with pictures"
+        )
+    return sorted(photos, key=lambda photo: _natural(photo.path.name))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """img_2 before img_10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _from_jsonl(folder: Path) -> Iterator[LabelledPhoto]:
+    labels = folder / "labels.jsonl"
+    for number, line in enumerate(read_lines(labels), 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            words = tuple(_word(word["quad"], str(word["text"])) for word in entry["words"])
+            path = folder / str(entry["image"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{labels} line {number}: not a photograph's labels ({error!r})") from None
+        if not path.is_file():
+            raise DataError(f"{labels} line {number}: {path}: no such file")
+        yield LabelledPhoto(path, words)
+
+
+def _from_text_files(folder: Path) -> Iterator[LabelledPhoto]:
+    pictures = {path.stem: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _PICTURES}
+    for labels in sorted(folder.rglob("*gt_*.txt")):
+        prefix, _, stem = labels.stem.partition("gt_")
+        if stem not in pictures:
+            raise DataError(f"{labels}: no picture {stem} below {folder}")
+        parse = _parse_total_text if prefix == "poly_" else _parse_icdar
+        yield LabelledPhoto(pictures[stem], tuple(_parsed_lines(labels, parse)))
+
+
+def _parsed_lines(labels: Path, parse: Callable[[str], LabelledWord]) -> Iterator[LabelledWord]:
+    for number, line in enumerate(read_lines(labels), 1):
+        if line.strip():
+            try:
+                yield parse(line.strip())
+            except ValueError as error:
+                raise DataError(f"{labels} line {number}: {error}") from None
+
+
+def _parse_icdar(line: str) -> LabelledWord:
+    fields = line.split(",", 8)  # a text may contain commas
+    if len(fields) < 9:
+        raise ValueError("not eight numbers and a text with commas between them")
+    return _word(fields[:8], fields[8])
+
+
+def _parse_total_text(line: str) -> LabelledWord:
+    match = _TOTAL_TEXT.fullmatch(line)
+    if match is None:
+        raise ValueError("not `x: [[…]], y: [[…]], ornt: […], transcriptions: ['…']`")
+    xs, ys = match[1].replace(",", " ").split(), match[2].replace(",", " ").split()
+    if len(xs) != len(ys):
+        raise ValueError(f"{len(xs)} x coordinates and {len(ys)} y coordinates")
+    return _word([number for pair in zip(xs, ys, strict=True) for number in pair], match[4])
+
+
+def _word(numbers: Any, text: str) -> LabelledWord:
+    values = [float(number) for number in numbers]
+    if len(values) < 6 or len(values) % 2:
+        raise ValueError(f"{len(values)} numbers are not the corners of a polygon")
+    polygon = tuple(zip(values[::2], values[1::2], strict=True))
+    return LabelledWord(polygon, None if text in DONT_CARE else text)

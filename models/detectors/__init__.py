@@ -1,0 +1,1 @@
+"""Networks that find text: in photographs, and words in lines."""

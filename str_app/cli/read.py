@@ -1,0 +1,132 @@
+"""The verb `read`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from str_app.cli import options
+from str_app.cli.progress import ProgressBar
+from str_app.cli.recognize import images_in, refuse_local_options
+from str_app.errors import StrAppError
+
+if TYPE_CHECKING:
+    from str_app.photos.reading import PhotoReading
+
+LOCAL_OPTIONS = ("model", "detector", "longest_side", "prior", "threads", "device", "engine", "precision")
+
+
+def read(
+    context: typer.Context,
+    inputs: Annotated[list[Path], typer.Argument(metavar="PHOTO|FOLDER...", help="Photographs, or folders of them.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per photograph, with all words and their corners.")
+    ] = False,
+    as_hocr: Annotated[bool, typer.Option("--hocr", help="Print hOCR, of one photograph.")] = False,
+    as_alto: Annotated[bool, typer.Option("--alto", help="Print ALTO 4, of one photograph.")] = False,
+    as_text: Annotated[bool, typer.Option("--text", help="Print the text only.")] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|DIR", help="Write the photograph with its words marked; a folder for several photographs."
+        ),
+    ] = None,
+    model: options.Model = "small",
+    detector: options.Detector = "auto",
+    longest_side: options.LongestSide = 1280,
+    characters: options.Characters = None,
+    prior: options.Prior = True,
+    server: options.Server = None,
+    api_key: options.ApiKey = None,
+    threads: options.Threads = None,
+    device: options.Device = "cpu",
+    engine: options.Engine = "auto",
+    precision: options.Precision = "auto",
+) -> None:
+    """Find and read all words of photographs: one line of path TAB text TAB confidence per line of text.
+
+    The confidence of a line is that of its least certain word. Photographs that cannot be read are listed on standard
+    error, the others are still read, and the exit code is 1.
+
+    Example: str-app read street.jpg --picture found.png
+    """
+    if sum((as_json, as_hocr, as_alto, as_text)) > 1:
+        raise typer.BadParameter("give one of --json, --hocr, --alto and --text")
+    photos = [Path(name) for path in inputs for name, source in images_in(path) if isinstance(source, Path)]
+    if not photos:
+        raise StrAppError("no photographs: `read` takes image files and folders of them")
+    if (as_hocr or as_alto) and len(photos) != 1:
+        raise typer.BadParameter(f"--hocr and --alto print one document: give one photograph, not {len(photos)}")
+    read_one: Callable[[Path], PhotoReading]
+    if server is not None:
+        refuse_local_options(context, LOCAL_OPTIONS)
+        from str_app.client import Client
+
+        client = Client(server, api_key=api_key)
+
+        def read_one(path: Path) -> PhotoReading:
+            return client.read_photo(path, characters=characters)
+    else:
+        from str_app.photos.load import load_pipeline
+        from str_app.photos.photo_reader import PhotoReader
+        from str_app.reader import Reader
+
+        pipeline = load_pipeline(detector, threads, longest_side)
+        reader = Reader.load(model, device=device, threads=threads, prior=prior, engine=engine, precision=precision)
+        photo_reader = PhotoReader(reader, pipeline)
+
+        def read_one(path: Path) -> PhotoReading:
+            return photo_reader.read(path, characters=characters)
+
+    failed = 0
+    with ProgressBar("reading", len(photos), "photographs") as progress:
+        for path in photos:
+            try:
+                reading = read_one(path)
+                if picture is not None:
+                    _draw(path, reading, picture / f"{path.stem}.png" if len(photos) > 1 else picture)
+            except (StrAppError, OSError) as error:
+                failed += 1
+                message = str(error)
+                if not message.startswith(str(path)):
+                    message = f"{path}: {message}"
+                typer.echo(f"str-app read: {message}", err=True)
+            else:
+                _print(path, reading, as_json, as_hocr, as_alto, as_text)
+            progress.advance()
+    if failed:
+        raise StrAppError(f"{failed} of {len(photos)} photographs could not be read")
+
+
+def _print(path: Path, reading: PhotoReading, as_json: bool, as_hocr: bool, as_alto: bool, as_text: bool) -> None:
+    from str_app.photos.formats import to_alto, to_hocr
+
+    if as_json:
+        typer.echo(json.dumps({"image": str(path), **reading.as_dict()}, ensure_ascii=False))
+    elif as_hocr or as_alto:
+        typer.echo((to_hocr if as_hocr else to_alto)(reading, path.name), nl=False)
+    elif as_text:
+        typer.echo(reading.text)
+    else:
+        for line in reading.lines:
+            if line.text:
+                confidence = min(word.confidence for index in line.words if (word := reading.words[index]).text)
+                typer.echo(f"{path}\t{line.text}\t{confidence:.4f}")
+
+
+def _draw(path: Path, reading: PhotoReading, target: Path) -> None:
+    import cv2
+
+    from str_app.inputs.images import load_image
+    from str_app.photos.picture import draw
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    suffix = target.suffix or ".png"
+    if not cv2.haveImageWriter(f"x{suffix}"):
+        raise StrAppError(f"--picture {target}: images of the type {suffix} cannot be written; use .png or .jpg")
+    encoded = cv2.imencode(suffix, draw(load_image(path), reading)[:, :, ::-1])[1]
+    target.write_bytes(encoded.tobytes())

@@ -1,0 +1,43 @@
+"""From a detector's name to a detector, and to a reader of photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+
+from str_app.errors import StrAppError
+from str_app.photos.detector import Detector
+from str_app.photos.photo_reader import PhotoPipeline
+from str_app.photos.separator import GapNetwork
+
+
+def load_pipeline(detector: str = "auto", threads: int | None = None, longest_side: int = 1280) -> PhotoPipeline:
+    """What photographs are read with, except the reader of words.
+
+    Args:
+        detector: a name of `DETECTORS`.
+        threads: CPU threads; all usable cores if None.
+        longest_side: larger photographs are shrunk to it to find the words, which are then cut from the whole picture.
+
+    Raises:
+        StrAppError: no such detector, or one that is not installed.
+    """
+    if detector not in DETECTORS:
+        raise StrAppError(f"detector {detector!r} is none of {', '.join(DETECTORS)}")
+    loaded = DETECTORS[detector](threads, longest_side)
+    return PhotoPipeline(loaded, GapNetwork(threads=threads) if loaded.unit == "line" else None)
+
+
+def installed() -> bool:
+    """Whether any detector is."""
+    return find_spec("rapidocr") is not None
+
+
+def _pp_ocr(threads: int | None, longest_side: int) -> Detector:
+    from str_app.photos.pp_ocr import PpOcrDetector
+
+    return PpOcrDetector(threads, longest_side)
+
+
+# Detectors by name. A new one is a line here; see docs/extending.md.
+DETECTORS: dict[str, Callable[[int | None, int], Detector]] = {"auto": _pp_ocr, "pp-ocrv6-small": _pp_ocr}

@@ -1,0 +1,232 @@
+"""Reads whole photographs: a detector finds lines or words, a reader reads the words."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from str_app.errors import ImageError
+from str_app.inputs.images import DEFAULT_LIMITS, ImageLimits, ImageSource, load_image
+from str_app.inputs.regions import Region, crops_of_regions, to_photo
+from str_app.photos.detector import Detection, Detector, Quad
+from str_app.photos.layout import LayoutPolicy, lines_of, reading_order
+from str_app.photos.reading import PhotoReading, PhotoWord, in_lines
+from str_app.photos.words import WordSeparator, part_of
+from str_app.policy import DEFAULT_POLICY
+from str_app.reader import Reader
+from str_app.reading import Reading
+from str_app.views.turns import turn_score
+
+Pixels = npt.NDArray[np.uint8]
+# Yields crops to be read, is sent their readings, any number of times, and returns the result.
+Steps = Generator[list[Pixels], list[Reading], PhotoReading]
+
+
+@dataclass(frozen=True)
+class PhotoPolicy:
+    """Thresholds of reading photographs.
+
+    Attributes:
+        tall: from this height over width on, a line is also taken to run upwards or downwards.
+        upside_down_below: lines whose mean confidence is lower are also read turned by 180 degrees.
+        layout: what makes a line.
+    """
+
+    tall: float = 1.5
+    upside_down_below: float = 0.5
+    layout: LayoutPolicy = field(default_factory=LayoutPolicy)
+
+
+class PhotoPipeline:
+    """From a photograph to the crops of its words, and from their readings to the result.
+
+    It reads nothing itself, so that a server can read the crops of many photographs together.
+
+    Args:
+        detector: finds words or lines.
+        separator: takes lines apart; needed for a detector of lines only.
+        policy: thresholds.
+    """
+
+    def __init__(
+        self, detector: Detector, separator: WordSeparator | None = None, policy: PhotoPolicy | None = None
+    ) -> None:
+        self.detector = detector
+        self.separator = separator
+        self.policy = policy or PhotoPolicy()
+
+    def steps(self, photo: Pixels, limits: ImageLimits = DEFAULT_LIMITS) -> Steps:
+        """Read one photograph, uint8 (H, W, 3) RGB; see `Steps`."""
+        lines = self._candidates(photo, self.detector.find(photo), limits)
+        readings = iter((yield [word.crop for line in lines for direction in line for word in direction]))
+        read = [[_Read(direction, [next(readings) for _ in direction]) for direction in line] for line in lines]
+        chosen = [max(directions, key=_Read.upright_score) for directions in read]
+        # Text on its head is rare and reads badly the wrong way round.
+        weak = [index for index, line in enumerate(chosen) if line.confidence < self.policy.upside_down_below]
+        turned = [self._turned(photo, chosen[index].words, limits) for index in weak]
+        if any(turned):
+            readings = iter((yield [word.crop for line in turned for word in line]))
+            for index, words in zip(weak, turned, strict=True):
+                on_its_head = _Read(words, [next(readings) for _ in words], turn=2)
+                chosen[index] = max(chosen[index], on_its_head, key=_Read.upright_score)
+        return self._result(photo, [line for line in chosen if line.words])
+
+    def _candidates(self, photo: Pixels, found: Sequence[Detection], limits: ImageLimits) -> list[list[list[_Word]]]:
+        """For each detection the directions in which it may be read, each as its words."""
+        if self.detector.unit == "word" or self.separator is None:
+            return [[_cut(photo, [detection], limits)] for detection in found]
+        as_lines = [_lying(detection) if self._is_tall(detection.quad) else detection for detection in found]
+        crops = list(crops_of_regions(photo, [detection.quad for detection in as_lines], limits))
+        usable = [(index, crop[1]) for index, crop in enumerate(crops) if not isinstance(crop, ImageError)]
+        spans = dict(
+            zip((index for index, _ in usable), self.separator.spans([crop for _, crop in usable]), strict=True)
+        )
+        lines = []
+        for index, (detection, line) in enumerate(zip(found, as_lines, strict=True)):
+            if index not in spans:
+                continue
+            words = [Detection(part_of(line.quad, span), line.score) for span in spans[index]]
+            if line is detection:
+                lines.append([_cut(photo, words, limits)])
+            elif len(words) == 1:  # a narrow letter, or a word that the reader turns itself
+                lines.append([_cut(photo, [detection], limits)])
+            else:
+                lines.append([_cut(photo, words, limits), _cut(photo, _reversed(words), limits)])
+        return lines
+
+    def _is_tall(self, quad: Quad) -> bool:
+        across, down = np.linalg.norm(quad[1] - quad[0]), np.linalg.norm(quad[3] - quad[0])
+        return bool(down > self.policy.tall * across)
+
+    def _turned(self, photo: Pixels, words: Sequence[_Word], limits: ImageLimits) -> list[_Word]:
+        return _cut(photo, _reversed([word.detection for word in words]), limits)
+
+    def _result(self, photo: Pixels, lines: Sequence[_Read]) -> PhotoReading:
+        pieces = [quad_around([word.detection.quad for word in line.words]) for line in lines]
+        joined = lines_of(pieces, self.policy.layout)
+        order = reading_order([quad_around([pieces[index] for index in line]) for line in joined])
+        size = (photo.shape[0], photo.shape[1])
+        return in_lines(size, [[word for piece in joined[at] for word in lines[piece].result(size)] for at in order])
+
+
+class PhotoReader:
+    """Reads all words of photographs. Safe to share among threads.
+
+    Args:
+        reader: reads the words.
+        pipeline: finds them; `load` makes one by a detector's name.
+    """
+
+    def __init__(self, reader: Reader, pipeline: PhotoPipeline) -> None:
+        self.reader = reader
+        self.pipeline = pipeline
+
+    @classmethod
+    def load(cls, model: str | Path = "small", detector: str = "auto", **options: Any) -> PhotoReader:
+        """Load a model and a detector by their names.
+
+        Args:
+            model: see `Reader.load`.
+            detector: a name of `str_app.photos.load.DETECTORS`, or `"auto"`.
+            options: of `Reader.load`; `threads` is also the detector's.
+
+        Raises:
+            StrAppError: one of them is unknown or not installed.
+        """
+        from str_app.photos.load import load_pipeline
+
+        return cls(Reader.load(model, **options), load_pipeline(detector, options.get("threads")))
+
+    def read(self, photo: ImageSource, *, limits: ImageLimits = DEFAULT_LIMITS, **options: Any) -> PhotoReading:
+        """All words of one photograph, in reading order.
+
+        Args:
+            photo: a path, encoded bytes, a PIL image, or a uint8 array.
+            limits: a larger photograph is refused.
+            options: of `Reader.read_crops`, such as `characters`.
+
+        Raises:
+            ImageError: the photograph cannot be read.
+        """
+        steps = self.pipeline.steps(load_image(photo, limits), limits)
+        try:
+            crops = next(steps)
+            while True:
+                crops = steps.send(self.reader.read_crops(crops, **options))
+        except StopIteration as end:
+            result: PhotoReading = end.value
+            return result
+
+
+class _Word(NamedTuple):
+    detection: Detection
+    crop: Pixels
+    region: Region
+
+
+class _Read(NamedTuple):
+    """The words of a line in one direction, and their readings."""
+
+    words: Sequence[_Word]
+    readings: Sequence[Reading]
+    turn: int = 0  # quarter turns from the direction that is expected
+
+    def upright_score(self) -> float:
+        """Log odds, up to a constant, that the line is upright in this direction."""
+        return sum(turn_score(reading, self.turn, DEFAULT_POLICY.turns) for reading in self.readings)
+
+    @property
+    def confidence(self) -> float:
+        """Mean of the words' confidences, weighted by their letters; 0 without text."""
+        letters = sum(len(reading.text) for reading in self.readings)
+        return sum(len(reading.text) * reading.confidence for reading in self.readings) / max(1, letters)
+
+    def result(self, size: tuple[int, int]) -> list[PhotoWord]:
+        """The words as results; their lines are numbered later. `size`: height and width of the photograph."""
+        words = []
+        for word, reading in zip(self.words, self.readings, strict=True):
+            quad = np.roll(word.detection.quad, -(reading.rotation // 90), axis=0)
+            in_photo = replace(reading, attention=None).with_boxes(
+                partial(to_photo, region=word.region, photo_size=size), rotation=0
+            )
+            corners = tuple((float(x), float(y)) for x, y in quad)
+            words.append(PhotoWord(in_photo, corners, word.detection.score, 0))
+        return words
+
+
+def _cut(photo: Pixels, detections: Sequence[Detection], limits: ImageLimits) -> list[_Word]:
+    crops = crops_of_regions(photo, [detection.quad for detection in detections], limits)
+    return [
+        _Word(detection, crop[1], crop[0])
+        for detection, crop in zip(detections, crops, strict=True)
+        if not isinstance(crop, ImageError)  # a sliver at the edge of the photograph, too small to read
+    ]
+
+
+def _lying(detection: Detection) -> Detection:
+    """The same place as a line that runs downwards: its first letter's top left is the top right corner."""
+    return detection._replace(quad=np.roll(detection.quad, -1, axis=0))
+
+
+def _reversed(words: Sequence[Detection]) -> list[Detection]:
+    """The same words turned by 180 degrees: the last one comes first."""
+    return [word._replace(quad=np.roll(word.quad, 2, axis=0)) for word in reversed(words)]
+
+
+def quad_around(quads: Sequence[Quad]) -> Quad:
+    """The rectangle around the words of a line, in the line's direction."""
+    if len(quads) == 1:
+        return quads[0]
+    start, end = (quads[0][0] + quads[0][3]) / 2, (quads[-1][1] + quads[-1][2]) / 2
+    length = float(np.linalg.norm(end - start))
+    along = (end - start) / length if length > 0 else np.array([1.0, 0.0])
+    turn = np.array([[along[0], -along[1]], [along[1], along[0]]])  # to the line's frame: points @ turn
+    points = np.concatenate(quads) @ turn
+    (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
+    return np.asarray(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]) @ turn.T, dtype=np.float32)

@@ -1,0 +1,78 @@
+"""The detector of PP-OCRv6, a file of the package rapidocr, run by ONNX Runtime. It finds lines."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from str_app.cpu import usable_cores
+from str_app.errors import StrAppError
+from str_app.photos.detector import Detection
+from str_app.photos.probability_map import MapPolicy, detections_of
+
+FILE = "PP-OCRv6_det_small.onnx"
+SHA256 = "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f"
+STRIDE = 32  # sides of the network's input are multiples of it
+
+
+class PpOcrDetector:
+    """PP-OCRv6-small's detector (Apache-2.0) with our own post-processing.
+
+    Only the file is taken from the package rapidocr: its Python objects keep options of one call for the next.
+
+    Args:
+        threads: CPU threads; all usable cores if None.
+        longest_side: larger photographs are shrunk to it for detection. Smaller ones are not enlarged.
+        file: the network; that of the installed package if None.
+
+    Raises:
+        StrAppError: the package is not installed, or its file is another one than this version knows.
+    """
+
+    name = "pp-ocrv6-small"
+    unit: Literal["word", "line"] = "line"
+
+    def __init__(self, threads: int | None = None, longest_side: int = 1280, file: Path | None = None) -> None:
+        path = file or _installed_file()
+        network = path.read_bytes()
+        if file is None and hashlib.sha256(network).hexdigest() != SHA256:
+            raise StrAppError(f"{path} is not the file that this version was tested with: pip install 'str-app[photo]'")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads or usable_cores()
+        options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False  # sizes of photographs vary: an arena keeps memory for every one
+        options.enable_mem_pattern = False
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = ort.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+        self.longest_side = longest_side
+        self.policy = MapPolicy()
+
+    def find(self, photo: npt.NDArray[np.uint8]) -> list[Detection]:
+        """See `Detector.find`."""
+        height, width = photo.shape[:2]
+        ratio = min(1.0, self.longest_side / max(height, width))
+        size = tuple(max(STRIDE, round(side * ratio / STRIDE) * STRIDE) for side in (width, height))
+        shrinks = size[0] * size[1] < width * height
+        resized = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        # The network was trained on BGR, scaled to −1 … 1.
+        pixels = resized[None, :, :, ::-1].transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1.0
+        (maps,) = self._session.run(None, {self._input: np.ascontiguousarray(pixels)})
+        return detections_of(maps[0, 0], (width / size[0], height / size[1]), self.policy)
+
+
+def _installed_file() -> Path:
+    package = find_spec("rapidocr")  # finds it without importing it
+    if package is None or not package.submodule_search_locations:
+        raise StrAppError("the detector pp-ocrv6-small is a file of rapidocr: pip install 'str-app[photo]'")
+    path = Path(package.submodule_search_locations[0]) / "models" / FILE
+    if not path.is_file():
+        raise StrAppError(f"{path}: no such file in the installed rapidocr: pip install 'str-app[photo]'")
+    return path

@@ -1,0 +1,97 @@
+"""Takes lines apart into words with a small network of ours, run by ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from str_app.cpu import usable_cores
+from str_app.photos.words import Span
+
+FILE = Path(__file__).parents[1] / "models" / "weights" / "word_gaps.onnx"
+HEIGHT, STRIDE = 32, 2  # see `str_app.models.detectors.word_gaps`
+MAX_WIDTH = 4096  # pixels of the scaled line: more than 128 heights are no line
+
+
+class GapPolicy(NamedTuple):
+    """Thresholds, chosen on composed scenes; see docs/photographs.md.
+
+    Attributes:
+        inside: columns with a higher probability belong to a word.
+        least_gap: narrower gaps are no gaps; in heights of the line. So are the next two.
+        least_word: narrower words are dropped.
+        margin: added to either side of a word.
+    """
+
+    inside: float = 0.3
+    least_gap: float = 0.0625
+    least_word: float = 0.1
+    margin: float = 0.04
+
+
+DEFAULT_GAPS = GapPolicy()
+
+
+class GapNetwork:
+    """Our network of words and gaps, as exported to ONNX.
+
+    Args:
+        file: the network.
+        threads: CPU threads; all usable cores if None.
+        policy: thresholds.
+    """
+
+    def __init__(self, file: Path = FILE, threads: int | None = None, policy: GapPolicy = DEFAULT_GAPS) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads or usable_cores()
+        options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False  # lines have all widths: an arena keeps memory for every one
+        options.enable_mem_pattern = False
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        self.policy = policy
+
+    def spans(self, lines: Sequence[npt.NDArray[np.uint8]]) -> list[list[Span]]:
+        """See `WordSeparator.spans`."""
+        return [self._spans(line) for line in lines]
+
+    def _spans(self, line: npt.NDArray[np.uint8]) -> list[Span]:
+        scaled = scale(line)
+        (logits,) = self._session.run(None, {"lines": scaled[None]})
+        return spans_of(1 / (1 + np.exp(-logits[0])), self.policy)
+
+
+def scale(line: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """A line at the height and a width that the network takes."""
+    height, width = line.shape[:2]
+    scaled_width = STRIDE * int(np.clip(round(width * HEIGHT / height / STRIDE), 4, MAX_WIDTH // STRIDE))
+    method = cv2.INTER_AREA if height > HEIGHT else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(line, (scaled_width, HEIGHT), interpolation=method), dtype=np.uint8)
+
+
+def spans_of(probabilities: npt.NDArray[np.float32], policy: GapPolicy) -> list[Span]:
+    """The words of a line, from each column's probability to lie in one; the whole line if none does."""
+    inside = probabilities > policy.inside
+    per_height = HEIGHT / STRIDE
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(np.int8)))
+    runs = [[int(start), int(end)] for start, end in zip(edges[::2], edges[1::2], strict=True)]
+    joined: list[list[int]] = []
+    for run in runs:
+        if joined and run[0] - joined[-1][1] < policy.least_gap * per_height:
+            joined[-1][1] = run[1]
+        else:
+            joined.append(run)
+    count = len(inside)
+    margin = policy.margin * per_height
+    words = [
+        (max(0.0, (start - margin) / count), min(1.0, (end + margin) / count))
+        for start, end in joined
+        if end - start >= policy.least_word * per_height
+    ]
+    return words or [(0.0, 1.0)]

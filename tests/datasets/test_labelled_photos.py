@@ -1,0 +1,84 @@
+"""Labelled photographs in three layouts, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from str_app.datasets.labelled_photos import open_photos
+from str_app.datasets.sample import DataError
+
+QUAD = [10.0, 20.0, 60.0, 20.0, 60.0, 40.0, 10.0, 40.0]
+CORNERS = ((10.0, 20.0), (60.0, 20.0), (60.0, 40.0), (10.0, 40.0))
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def pictures(folder: Path, *names: str) -> None:
+    for name in names:
+        write(folder / name, "")
+
+
+def test_own_layout(tmp_path: Path) -> None:
+    pictures(tmp_path / "images", "img_10.jpg", "img_2.jpg")
+    rows = [
+        {"image": f"images/{name}.jpg", "words": [{"quad": QUAD, "text": "EXIT"}, {"quad": QUAD, "text": "###"}]}
+        for name in ("img_10", "img_2")
+    ]
+    write(tmp_path / "labels.jsonl", "\n".join(map(json.dumps, rows)) + "\n\n")
+    photos = open_photos(tmp_path)
+    assert [photo.path.name for photo in photos] == ["img_2.jpg", "img_10.jpg"]
+    assert [word.text for word in photos[0].words] == ["EXIT", None]
+    assert photos[0].words[0].polygon == CORNERS
+
+
+def test_icdar_2015(tmp_path: Path) -> None:
+    pictures(tmp_path / "ch4_test_images", "img_1.jpg")
+    write(tmp_path / "gt" / "gt_img_1.txt", "\ufeff10,20,60,20,60,40,10,40,A, B\r\n10,20,60,20,60,40,10,40,###\r\n")
+    (photo,) = open_photos(tmp_path)
+    assert [(word.polygon, word.text) for word in photo.words] == [(CORNERS, "A, B"), (CORNERS, None)]
+
+
+def test_total_text(tmp_path: Path) -> None:
+    pictures(tmp_path / "Images", "img11.jpg")
+    lines = [
+        "x: [[10 35 60 60 35\n 10]], y: [[20 18 20 40 38 40]], ornt: [u'c'], transcriptions: [u'PETROSAINS']",
+        "x: [[1 2 3]], y: [[4 5 6]], ornt: [u'#'], transcriptions: [u'#']",
+        "x: [[1 2 3]], y: [[4 5 6]], ornt: [u'h'], transcriptions: [u\"L'OR\"]",
+    ]
+    write(tmp_path / "gt" / "poly_gt_img11.txt", "\n".join(lines).replace("35\n 10", "35 10"))
+    (photo,) = open_photos(tmp_path)
+    assert [word.text for word in photo.words] == ["PETROSAINS", None, "L'OR"]
+    assert len(photo.words[0].polygon) == 6
+    assert photo.words[0].polygon[1] == (35.0, 18.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("labels.jsonl", "{", "labels.jsonl line 1"),
+        ("labels.jsonl", '{"image": "none.jpg", "words": []}', "no such file"),
+        ("labels.jsonl", '{"image": "a.jpg", "words": [{"quad": [1, 2], "text": "x"}]}', "line 1"),
+        ("gt_a.txt", "1,2,3,4,5,6,7,8", "line 1: not eight numbers"),
+        ("gt_a.txt", "1,2,3,4,5,6,7,x,word", "line 1"),
+        ("poly_gt_a.txt", "x: [[1 2 3]], y: [[1 2]], ornt: [u'h'], transcriptions: [u'a']", "3 x coordinates and 2 y"),
+        ("gt_b.txt", "1,2,3,4,5,6,7,8,word", "no picture b"),
+    ],
+)
+def test_broken_labels_name_file_and_line(tmp_path: Path, name: str, text: str, message: str) -> None:
+    pictures(tmp_path, "a.jpg")
+    write(tmp_path / name, text)
+    with pytest.raises(DataError, match=message):
+        open_photos(tmp_path)
+
+
+def test_no_labels(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no labelled photographs"):
+        open_photos(tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        open_photos(tmp_path / "nowhere")

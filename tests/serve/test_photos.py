@@ -1,0 +1,122 @@
+"""Whole photographs: the same as offline, in batches shared with crops, within the service's limits."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from str_app.photos.photo_reader import PhotoPipeline, PhotoReader
+from str_app.reader import Reader
+from str_app.serve.settings import Settings
+from tests.serve.conftest import HeldReader, encoded, png, warm_client
+from tests.str_app.fake_engine import FakeEngine
+from tests.str_app.photos.painted_photo import KnownPlaces, photo_of
+
+PICTURE, QUADS = photo_of({(20, 10): "Mind", (80, 10): "the", (130, 10): "gap"})
+PHOTO = encoded(Image.fromarray(PICTURE), "PNG")
+PIPELINE = PhotoPipeline(KnownPlaces(QUADS))
+
+
+@pytest.fixture
+def client(reader: HeldReader) -> Iterator[TestClient]:
+    with warm_client(Settings(), reader, PIPELINE) as client:
+        yield client
+
+
+def as_form(client: TestClient, photo: bytes):
+    return client.post("/v1/photos", files={"image": ("photo.png", photo, "image/png")})
+
+
+def as_json(client: TestClient, photo: bytes):
+    return client.post("/v1/photos", json={"image": {"data": base64.b64encode(photo).decode()}})
+
+
+def as_body(client: TestClient, photo: bytes):
+    return client.post("/v1/photos", content=photo, headers={"content-type": "image/png"})
+
+
+@pytest.mark.parametrize("send", [as_form, as_json, as_body])
+def test_a_photograph_is_read_as_offline(client: TestClient, send) -> None:
+    answer = send(client, PHOTO)
+    assert answer.status_code == 200
+    offline = PhotoReader(Reader(FakeEngine()), PIPELINE).read(PHOTO)
+    assert answer.json() == {"model": "fake", "detector": "known", **offline.as_dict()}
+    assert answer.json()["lines"][0]["text"] == "Mind the gap"
+    assert "inference" in answer.headers["server-timing"]
+
+
+def test_words_are_read_in_one_batch(client: TestClient, reader: HeldReader) -> None:
+    as_form(client, PHOTO)
+    assert reader.batches == [["Mind", "the", "gap"]]
+
+
+def test_many_words_take_turns_with_other_requests(reader: HeldReader) -> None:
+    places = {(10 + 50 * column, 10 + 44 * row): f"w{row:02}{column:02}" for row in range(10) for column in range(20)}
+    picture, quads = photo_of(places, (460, 1020))
+    with warm_client(Settings(max_pending=64), reader, PhotoPipeline(KnownPlaces(quads))) as client:
+        answer = as_form(client, encoded(Image.fromarray(picture), "PNG"))
+        assert [word["text"] for word in answer.json()["words"]] == list(places.values())
+        assert client.app.state.service.batcher._pending == 0
+
+
+def test_no_words(reader: HeldReader) -> None:
+    with warm_client(Settings(), reader, PhotoPipeline(KnownPlaces([]))) as client:
+        answer = as_form(client, PHOTO).json()
+    assert (answer["lines"], answer["words"]) == ([], [])
+    assert (answer["width"], answer["height"]) == (640, 240)
+
+
+def test_without_a_detector(reader: HeldReader) -> None:
+    with warm_client(Settings(detector="none"), reader) as client:
+        answer = as_form(client, PHOTO)
+        assert answer.status_code == 501
+        assert answer.json()["code"] == "no_detector"
+        assert client.get("/v1/models").json()["detector"] is None
+
+
+def test_the_detector_is_named(client: TestClient) -> None:
+    assert client.get("/v1/models").json()["detector"] == "known"
+
+
+@pytest.mark.parametrize(
+    ("photo", "code"), [(b"", "empty"), (PHOTO[: len(PHOTO) // 2], "truncated"), (b"text", "not_an_image")]
+)
+def test_a_photograph_that_cannot_be_decoded(client: TestClient, photo: bytes, code: str) -> None:
+    answer = as_form(client, photo)
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+
+
+def test_limits_of_pixels(reader: HeldReader) -> None:
+    with warm_client(Settings(max_pixels=10_000), reader, PIPELINE) as client:
+        assert as_form(client, PHOTO).json()["code"] == "too_many_pixels"
+
+
+def test_two_photographs_are_refused(client: TestClient) -> None:
+    files = [("image", ("a.png", PHOTO, "image/png")), ("image", ("b.png", PHOTO, "image/png"))]
+    assert client.post("/v1/photos", files=files).status_code == 413
+
+
+def test_allowed_characters(client: TestClient) -> None:
+    answer = client.post("/v1/photos?characters=a-z", files={"image": ("p.png", PHOTO, "image/png")}).json()
+    assert all(char.islower() for word in answer["words"] for char in word["text"])
+
+
+def test_a_failing_model_is_an_error_and_the_next_photograph_is_read(client: TestClient, reader: HeldReader) -> None:
+    reader.poison = "gap"
+    assert as_form(client, PHOTO).status_code == 500
+    reader.poison = ""
+    assert as_form(client, PHOTO).status_code == 200
+    assert client.app.state.service.batcher._pending == 0
+
+
+def test_crops_beside_photographs(client: TestClient) -> None:
+    for _ in range(3):
+        as_form(client, PHOTO)
+        answer = client.post("/v1/recognize", files={"images": ("w.png", png("word"), "image/png")})
+        assert answer.json()["results"][0]["text"] == "word"
+    assert np.isfinite(client.app.state.service.batcher._seconds_per_image)

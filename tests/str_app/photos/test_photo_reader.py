@@ -1,0 +1,115 @@
+"""Photographs of painted words: all of them are read, in the order in which a person reads them."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from str_app.errors import ImageError
+from str_app.photos.photo_reader import PhotoPipeline, PhotoReader
+from str_app.photos.reading import PhotoReading
+from str_app.reader import Reader
+from tests.str_app.fake_engine import FakeEngine
+from tests.str_app.photos.painted_photo import AtGrey, KnownPlaces, box, photo_of
+
+WORDS = {(20, 10): "Mind", (80, 10): "the", (130, 10): "gap", (24, 60): "between", (110, 60): "train"}
+
+
+def photo_reader(quads: object, unit: str = "word") -> PhotoReader:
+    pipeline = PhotoPipeline(KnownPlaces(quads, unit), AtGrey() if unit == "line" else None)
+    return PhotoReader(Reader(FakeEngine()), pipeline)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [4, 2, 0, 3, 1]])
+def test_words_come_in_reading_order(order: list[int]) -> None:
+    photo, quads = photo_of(WORDS)
+    reading = photo_reader([quads[index] for index in order]).read(photo)
+    assert reading.text == "Mind the gap\nbetween train"
+    assert [word.text for word in reading.words] == list(WORDS.values())
+    assert [line.words for line in reading.lines] == [(0, 1, 2), (3, 4)]
+    assert [word.line for word in reading.words] == [0, 0, 0, 1, 1]
+    assert [word.quad for word in reading.words] == [tuple(map(tuple, quad)) for quad in quads]
+
+
+def test_lines_are_taken_apart() -> None:
+    photo, _ = photo_of(WORDS)
+    reading = photo_reader([box(10, 10, 200, 42), box(10, 60, 200, 92)], "line").read(photo)
+    assert reading.text == "Mind the gap\nbetween train"
+    assert np.allclose(reading.words[1].quad, box(80, 10, 112, 42), atol=0.5)
+
+
+def test_characters_are_in_pixels_of_the_photograph() -> None:
+    photo, quads = photo_of(WORDS)
+    word = photo_reader(quads).read(photo).words[1]
+    assert word.reading.characters[0].box == pytest.approx((80, 10, 88, 42))
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_text_in_every_direction(turns: int) -> None:
+    """The photograph turned counter-clockwise by quarter turns: the line is read, and its corners turn with it."""
+    photo, _ = photo_of({(20, 10): "Mind", (80, 10): "the", (130, 10): "gap"})
+    turned = np.ascontiguousarray(np.rot90(photo, turns))
+    height, width = photo.shape[:2]
+    x0, y0, x1, y1 = 10, 10, 180, 42
+    lines = [box(x0, y0, x1, y1), box(y0, width - x1, y1, width - x0)]
+    lines += [box(width - x1, height - y1, width - x0, height - y0), box(height - y1, x0, height - y0, x1)]
+    reading = photo_reader([lines[turns]], "line").read(turned)
+    assert reading.text == "Mind the gap"
+    first_corner = [(20, 10), (10, width - 20), (width - 20, height - 10), (height - 10, 20)][turns]
+    assert reading.words[0].quad[0] == pytest.approx(first_corner, abs=0.5)
+
+
+def test_doubtful_words_are_marked_and_kept() -> None:
+    photo, quads = photo_of({(20, 10): "perhaps"}, probability=0.6)
+    (word,) = photo_reader(quads).read(photo).words
+    assert word.text == "perhaps"
+    assert word.doubtful
+
+
+def test_a_blank_wall_has_no_words() -> None:
+    reading = photo_reader([]).read(np.full((64, 64, 3), 200, np.uint8))
+    assert reading == PhotoReading(64, 64, (), ())
+    assert reading.text == ""
+
+
+def test_a_detection_at_the_edge_that_leaves_no_pixels_is_dropped() -> None:
+    photo, quads = photo_of(WORDS)
+    reading = photo_reader([*quads, box(630, 100, 641, 101)]).read(photo)
+    assert len(reading.words) == len(WORDS)
+
+
+def test_exif_turns_are_applied_first() -> None:
+    photo, quads = photo_of(WORDS)
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise when shown
+    Image.fromarray(np.ascontiguousarray(np.rot90(photo))).save(buffer, "PNG", exif=exif)
+    reading = photo_reader(quads).read(buffer.getvalue())
+    assert (reading.width, reading.height) == (640, 240)
+    assert reading.text == "Mind the gap\nbetween train"
+
+
+def test_a_thousand_words() -> None:
+    places = {(10 + 50 * column, 10 + 44 * row): f"w{row:02}{column:02}" for row in range(50) for column in range(20)}
+    photo, quads = photo_of(places, (2220, 1020))
+    reading = photo_reader(quads).read(photo)
+    assert [word.text for word in reading.words] == list(places.values())
+    assert [len(line.words) for line in reading.lines] == [20] * 50
+
+
+def test_a_broken_file_names_itself(tmp_path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    with pytest.raises(ImageError, match=r"bad\.jpg"):
+        photo_reader([]).read(tmp_path / "bad.jpg")
+
+
+def test_json_and_back() -> None:
+    photo, quads = photo_of(WORDS)
+    reading = photo_reader(quads).read(photo)
+    assert PhotoReading.from_dict(reading.as_dict()).as_dict() == reading.as_dict()
+    fields = reading.as_dict()
+    assert fields["lines"][1] == {"text": "between train", "words": [3, 4]}
+    assert set(fields["words"][0]) == {"text", "confidence", "characters", "quad", "detection", "line", "doubtful"}

@@ -1,0 +1,132 @@
+"""`str-app read` and `str-app evaluate-photos`, on photographs of painted words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from str_app.cli import app
+from str_app.errors import StrAppError
+from str_app.photos import load
+from str_app.photos.photo_reader import PhotoPipeline
+from str_app.reader import Reader
+from tests.str_app.fake_engine import FakeEngine
+from tests.str_app.painted_data import png
+from tests.str_app.photos.painted_photo import KnownPlaces, photo_of
+
+WORDS = {(20, 10): "Mind", (80, 10): "the", (130, 10): "gap", (24, 60): "A&B"}
+PHOTO, QUADS = photo_of(WORDS)
+
+
+@pytest.fixture(autouse=True)
+def fake_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Reader, "load", lambda model, **options: Reader(FakeEngine()))
+    monkeypatch.setattr(load, "load_pipeline", lambda *arguments: PhotoPipeline(KnownPlaces(QUADS)))
+
+
+def run(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "street.png"
+    path.write_bytes(png(PHOTO))
+    return path
+
+
+def test_one_row_per_line_of_text(photo: Path) -> None:
+    result = run("read", photo)
+    assert result.exit_code == 0
+    rows = [line.split("\t") for line in result.stdout.splitlines()]
+    assert [row[:2] for row in rows] == [[str(photo), "Mind the gap"], [str(photo), "A&B"]]
+    assert all(0 < float(row[2]) < 1 for row in rows)
+
+
+def test_text_only(photo: Path) -> None:
+    assert run("read", photo, "--text").stdout == "Mind the gap\nA&B\n"
+
+
+def test_json(photo: Path) -> None:
+    fields = json.loads(run("read", photo, "--json").stdout)
+    assert fields["image"] == str(photo)
+    assert [word["text"] for word in fields["words"]] == list(WORDS.values())
+    assert fields["words"][0]["quad"] == QUADS[0]
+
+
+@pytest.mark.parametrize("form", ["--hocr", "--alto"])
+def test_documents(photo: Path, form: str) -> None:
+    text = run("read", photo, form).stdout
+    ElementTree.fromstring(text[text.index("\n") + 1 :])
+    assert "A&amp;B" in text
+    other = photo.with_name("other.png")
+    other.write_bytes(photo.read_bytes())
+    refused = run("read", photo, other, form)
+    assert refused.exit_code == 2
+    assert "one photograph" in refused.stderr
+
+
+def test_one_form_at_a_time(photo: Path) -> None:
+    assert run("read", photo, "--json", "--text").exit_code == 2
+
+
+def test_a_broken_photograph_costs_no_other(photo: Path) -> None:
+    (photo.parent / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    result = run("read", photo.parent, "--text")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("Mind the gap")
+    assert "broken.jpg" in result.stderr
+    assert "1 of 2 photographs could not be read" in result.stderr
+
+
+def test_pictures(photo: Path, tmp_path: Path) -> None:
+    assert run("read", photo, "--picture", tmp_path / "out" / "found.png").exit_code == 0
+    picture = cv2.imread(str(tmp_path / "out" / "found.png"))
+    assert picture.shape == PHOTO.shape
+    assert (picture != PHOTO[:, :, ::-1]).any()
+    (photo.parent / "two.png").write_bytes(photo.read_bytes())
+    assert run("read", photo, photo.parent / "two.png", "--picture", tmp_path / "all").exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["street.png", "two.png"]
+    refused = run("read", photo, "--picture", tmp_path / "found.docx")
+    assert refused.exit_code == 1
+    assert "use .png or .jpg" in refused.stderr
+
+
+def test_folders_without_photographs(tmp_path: Path) -> None:
+    result = run("read", tmp_path)
+    assert result.exit_code == 1
+    assert "no image in this folder" in result.stderr
+
+
+def test_scores(photo: Path, tmp_path: Path) -> None:
+    words = [{"quad": np.ravel(quad).tolist(), "text": text} for quad, text in zip(QUADS, WORDS.values(), strict=True)]
+    words[1]["text"] = "then"
+    words.append({"quad": [300, 100, 400, 100, 400, 130, 300, 130], "text": "missed"})
+    (photo.parent / "labels.jsonl").write_text(json.dumps({"image": photo.name, "words": words}))
+    result = run(
+        *("evaluate-photos", "--data", photo.parent, "--json", tmp_path / "s.json", "--report", tmp_path / "r.html")
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "| found | 100.0 | 80.0 | 88.9 | 4 | 4 | 5 |" in result.stdout
+    assert "| found and read | 75.0 | 60.0 | 66.7 | 3 | 4 | 5 |" in result.stdout
+    assert json.loads((tmp_path / "s.json").read_text())["end_to_end"]["right"] == 3
+    page = (tmp_path / "r.html").read_text()
+    assert "missed" in page
+    assert "then as the" in page
+
+
+def test_what_is_missing_is_named(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*arguments: Any) -> None:
+        raise StrAppError("the detector needs rapidocr: pip install 'str-app[photo]'")
+
+    monkeypatch.setattr(load, "load_pipeline", missing)
+    result = run("read", photo)
+    assert result.exit_code == 1
+    assert "pip install 'str-app[photo]'" in result.stderr
