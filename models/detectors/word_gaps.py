@@ -10,7 +10,7 @@ STRIDE = 2  # pixels of the scaled line's width for one column of the output
 
 
 class WordGapNetwork(nn.Module):
-    """For every column of a line, the logit that it lies within a word.
+    """For every column of a line, whether it lies within a word, and how high the word is there.
 
     Convolutions take the height down to one; dilated ones see the spacing of some four heights to either side, and the
     line's mean tells how it is spaced on the whole, for S A L E is one word.
@@ -38,10 +38,10 @@ class WordGapNetwork(nn.Module):
             )
             for dilation in (1, 2, 4, 8, 16, 1)
         )
-        self.head = nn.Conv1d(channels, 1, 1)
+        self.head = nn.Conv1d(channels, 3, 1)
 
     def forward(self, lines: Tensor, widths: Tensor | None = None) -> Tensor:
-        """Logits, float (B, W / STRIDE).
+        """float (B, 3, W / STRIDE): logit of lying within a word; its top and bottom there, as shares of the height.
 
         Args:
             lines: float (B, 3, HEIGHT, W), −1 to 1, W a multiple of STRIDE.
@@ -55,4 +55,5 @@ class WordGapNetwork(nn.Module):
         for layer in self.context:
             mean = (columns * inside).sum(2, keepdim=True) / inside.sum(2, keepdim=True)
             columns = columns + layer(torch.cat([columns * inside, mean.expand_as(columns)], dim=1))
-        return self.head(columns).squeeze(1)
+        outputs: Tensor = self.head(columns)
+        return outputs

@@ -84,14 +84,14 @@ class PhotoPipeline:
         as_lines = [_lying(detection) if self._is_tall(detection.quad) else detection for detection in found]
         crops = list(crops_of_regions(photo, [detection.quad for detection in as_lines], limits))
         usable = [(index, crop[1]) for index, crop in enumerate(crops) if not isinstance(crop, ImageError)]
-        spans = dict(
-            zip((index for index, _ in usable), self.separator.spans([crop for _, crop in usable]), strict=True)
+        boxes = dict(
+            zip((index for index, _ in usable), self.separator.words([crop for _, crop in usable]), strict=True)
         )
         lines = []
         for index, (detection, line) in enumerate(zip(found, as_lines, strict=True)):
-            if index not in spans:
+            if index not in boxes:
                 continue
-            words = [Detection(part_of(line.quad, span), line.score) for span in spans[index]]
+            words = [Detection(part_of(line.quad, box), line.score) for box in boxes[index]]
             if line is detection:
                 lines.append([_cut(photo, words, limits)])
             elif len(words) == 1:  # a narrow letter, or a word that the reader turns itself

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from str_app.cpu import usable_cores
-from str_app.photos.words import Span
+from str_app.photos.words import WordBox
 
 FILE = Path(__file__).parents[1] / "models" / "weights" / "word_gaps.onnx"
 HEIGHT, STRIDE = 32, 2  # see `str_app.models.detectors.word_gaps`
@@ -26,12 +26,14 @@ class GapPolicy(NamedTuple):
         inside: columns with a higher probability belong to a word.
         least_gap: narrower gaps are no gaps; in heights of the line. So are the next two.
         least_word: narrower words are dropped.
-        margin: added to either side of a word.
+        least_height: where a word seems lower, as a share of the line's height, it gets all of it.
+        margin: added on the left and right of a word.
     """
 
     inside: float = 0.3
     least_gap: float = 0.0625
     least_word: float = 0.1
+    least_height: float = 0.2
     margin: float = 0.04
 
 
@@ -57,14 +59,10 @@ class GapNetwork:
         self._session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         self.policy = policy
 
-    def spans(self, lines: Sequence[npt.NDArray[np.uint8]]) -> list[list[Span]]:
-        """See `WordSeparator.spans`."""
-        return [self._spans(line) for line in lines]
-
-    def _spans(self, line: npt.NDArray[np.uint8]) -> list[Span]:
-        scaled = scale(line)
-        (logits,) = self._session.run(None, {"lines": scaled[None]})
-        return spans_of(1 / (1 + np.exp(-logits[0])), self.policy)
+    def words(self, lines: Sequence[npt.NDArray[np.uint8]]) -> list[list[WordBox]]:
+        """See `WordSeparator.words`."""
+        # One at a time: a batch would have to be padded.
+        return [words_of(self._session.run(None, {"lines": scale(line)[None]})[0][0], self.policy) for line in lines]
 
 
 def scale(line: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -75,23 +73,29 @@ def scale(line: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.resize(line, (scaled_width, HEIGHT), interpolation=method), dtype=np.uint8)
 
 
-def spans_of(probabilities: npt.NDArray[np.float32], policy: GapPolicy) -> list[Span]:
-    """The words of a line, from each column's probability to lie in one; the whole line if none does."""
-    inside = probabilities > policy.inside
+def words_of(columns: npt.NDArray[np.float32], policy: GapPolicy) -> list[WordBox]:
+    """The words of a line; the whole line as one word if there are none.
+
+    Args:
+        columns: of the network, float32 (3, W / STRIDE): logit of lying within a word, top, bottom.
+        policy: thresholds.
+    """
     per_height = HEIGHT / STRIDE
+    inside = columns[0] > np.log(policy.inside / (1 - policy.inside))
     edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(np.int8)))
-    runs = [[int(start), int(end)] for start, end in zip(edges[::2], edges[1::2], strict=True)]
     joined: list[list[int]] = []
-    for run in runs:
-        if joined and run[0] - joined[-1][1] < policy.least_gap * per_height:
-            joined[-1][1] = run[1]
+    for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        if joined and start - joined[-1][1] < policy.least_gap * per_height:
+            joined[-1][1] = end
         else:
-            joined.append(run)
-    count = len(inside)
-    margin = policy.margin * per_height
-    words = [
-        (max(0.0, (start - margin) / count), min(1.0, (end + margin) / count))
-        for start, end in joined
-        if end - start >= policy.least_word * per_height
-    ]
-    return words or [(0.0, 1.0)]
+            joined.append([start, end])
+    count, margin = columns.shape[1], policy.margin * per_height
+    words = []
+    for start, end in joined:
+        if end - start >= policy.least_word * per_height:
+            top, bottom = (float(np.median(columns[row, start:end])) for row in (1, 2))
+            if bottom - top < policy.least_height:
+                top, bottom = 0.0, 1.0
+            left, right = max(0.0, (start - margin) / count), min(1.0, (end + margin) / count)
+            words.append((left, right, max(0.0, top), min(1.0, bottom)))
+    return words or [(0.0, 1.0, 0.0, 1.0)]

@@ -10,21 +10,25 @@ import numpy.typing as npt
 
 from str_app.photos.detector import Quad
 
-Span = tuple[float, float]  # of a word within its line, as shares of the line's length
+# Of a word within its line: left, right, top and bottom as shares of the line's sides.
+WordBox = tuple[float, float, float, float]
 
 
 class WordSeparator(Protocol):
     """Finds the words in the crops of lines. Safe to share among threads."""
 
-    def spans(self, lines: Sequence[npt.NDArray[np.uint8]]) -> list[list[Span]]:
-        """For each line, uint8 (H, W, 3) RGB, the spans of its words from left to right; never none at all."""
+    def words(self, lines: Sequence[npt.NDArray[np.uint8]]) -> list[list[WordBox]]:
+        """For each line, uint8 (H, W, 3) RGB, its words from left to right; never none at all."""
         ...
 
 
-def part_of(quad: Quad, span: Span) -> Quad:
-    """The part of a line's quadrilateral between two shares of its length."""
-    top_left, top_right, bottom_right, bottom_left = quad
-    start, end = np.float32(span[0]), np.float32(span[1])
-    top, bottom = top_right - top_left, bottom_right - bottom_left
-    corners = (top_left + start * top, top_left + end * top, bottom_left + end * bottom, bottom_left + start * bottom)
-    return np.stack(corners).astype(np.float32)
+def part_of(quad: Quad, box: WordBox) -> Quad:
+    """The part of a line's quadrilateral that a word takes."""
+    top_left, top_right, bottom_right, bottom_left = quad.astype(np.float64)
+    left, right, top, bottom = box
+
+    def at(across: float, down: float) -> npt.NDArray[np.float64]:
+        upper, lower = top_left + across * (top_right - top_left), bottom_left + across * (bottom_right - bottom_left)
+        return np.asarray(upper + down * (lower - upper))
+
+    return np.stack([at(left, top), at(right, top), at(right, bottom), at(left, bottom)]).astype(np.float32)

@@ -29,12 +29,14 @@ class KnownPlaces:
 class AtGrey:
     """Takes lines apart where they are grey."""
 
-    def spans(self, lines: Sequence[np.ndarray]) -> list[list[tuple[float, float]]]:
+    def words(self, lines: Sequence[np.ndarray]) -> list[list[tuple[float, float, float, float]]]:
         found = []
         for line in lines:
             inside = np.concatenate([[False], (line != GREY).any(axis=(0, 2)), [False]])
             edges = np.flatnonzero(inside[1:] != inside[:-1]) / line.shape[1]
-            found.append(list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)))
+            found.append(
+                [(left, right, 0.0, 1.0) for left, right in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)]
+            )
         return found
 
 
