@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     device: str = Field(default="cpu", description="Device of the model: cpu, cuda, cuda:1, …")
     engine: str = Field(default="auto", description=ENGINE)
     precision: Precision = Field(default="auto", description=PRECISION)
-    detector: str = Field(default="auto", description=DETECTOR + " none: no POST /v1/photos.")
+    detector: str = Field(default="auto", description=DETECTOR[:-1] + ", if any; none: no POST /v1/photos.")
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all interfaces.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 for any free port.")
     threads: int = Field(

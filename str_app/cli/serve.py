@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from str_app import engines
+from str_app import engines, photos
 from str_app.engines import precision as precisions
 
 
@@ -26,6 +26,10 @@ def serve(
     engine: Annotated[str | None, typer.Option(help=f"{engines.HELP[:-1]} [default: auto].")] = None,
     precision: Annotated[
         precisions.Precision | None, typer.Option(help=f"{precisions.HELP[:-1]} [default: auto].")
+    ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(help=f"{photos.HELP[:-1]}, if any; none: no POST /v1/photos [default: auto]."),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads of the network [default: the cores this process may use].")

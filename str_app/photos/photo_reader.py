@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -33,13 +34,19 @@ class PhotoPolicy:
     """Thresholds of reading photographs.
 
     Attributes:
+        room: left around a word when it is read, in heights. Words are returned without it.
         tall: from this height over width on, a line is also taken to run upwards or downwards.
         upside_down_below: lines whose mean confidence is lower are also read turned by 180 degrees.
+        spaced_letters: words of at most so many letters may be parts of a word whose letters stand apart.
+        even_pitch: how much the greatest distance between its letters may exceed the least, as a factor.
         layout: what makes a line.
     """
 
+    room: float = 0.12
     tall: float = 1.5
-    upside_down_below: float = 0.5
+    upside_down_below: float = 0.7
+    spaced_letters: int = 2
+    even_pitch: float = 1.6
     layout: LayoutPolicy = field(default_factory=LayoutPolicy)
 
 
@@ -75,14 +82,24 @@ class PhotoPipeline:
             for index, words in zip(weak, turned, strict=True):
                 on_its_head = _Read(words, [next(readings) for _ in words], turn=2)
                 chosen[index] = max(chosen[index], on_its_head, key=_Read.upright_score)
+        # S A L E is one word.
+        spaced = [(line, run) for line in chosen for run in line.letter_spaced(self.policy)]
+        joined = [self._cut(photo, [line.joined(run)], limits) for line, run in spaced]
+        pairs = zip(spaced, joined, strict=True)
+        if any(joined):
+            readings = iter((yield [word.crop for words in joined for word in words]))
+            read_again = [(line, run, words, [next(readings) for _ in words]) for (line, run), words in pairs]
+            for line, run, words, texts in reversed(read_again):  # the last run of a line first: indices stay valid
+                line.words[run], line.readings[run] = words, texts
         return self._result(photo, [line for line in chosen if line.words])
 
     def _candidates(self, photo: Pixels, found: Sequence[Detection], limits: ImageLimits) -> list[list[list[_Word]]]:
         """For each detection the directions in which it may be read, each as its words."""
         if self.detector.unit == "word" or self.separator is None:
-            return [[_cut(photo, [detection], limits)] for detection in found]
+            return [[self._cut(photo, [detection], limits)] for detection in found]
         as_lines = [_lying(detection) if self._is_tall(detection.quad) else detection for detection in found]
-        crops = list(crops_of_regions(photo, [detection.quad for detection in as_lines], limits))
+        any_shape = replace(limits, max_aspect=math.inf)  # words are as long as crops may be, lines of a page are not
+        crops = list(crops_of_regions(photo, [detection.quad for detection in as_lines], any_shape))
         usable = [(index, crop[1]) for index, crop in enumerate(crops) if not isinstance(crop, ImageError)]
         boxes = dict(
             zip((index for index, _ in usable), self.separator.words([crop for _, crop in usable]), strict=True)
@@ -93,19 +110,27 @@ class PhotoPipeline:
                 continue
             words = [Detection(part_of(line.quad, box), line.score) for box in boxes[index]]
             if line is detection:
-                lines.append([_cut(photo, words, limits)])
+                lines.append([self._cut(photo, words, limits)])
             elif len(words) == 1:  # a narrow letter, or a word that the reader turns itself
-                lines.append([_cut(photo, [detection], limits)])
+                lines.append([self._cut(photo, [detection], limits)])
             else:
-                lines.append([_cut(photo, words, limits), _cut(photo, _reversed(words), limits)])
+                lines.append([self._cut(photo, words, limits), self._cut(photo, _reversed(words), limits)])
         return lines
+
+    def _cut(self, photo: Pixels, detections: Sequence[Detection], limits: ImageLimits) -> list[_Word]:
+        grown = [_grown(detection.quad, self.policy.room) for detection in detections]
+        return [
+            _Word(detection, crop[1], crop[0])
+            for detection, crop in zip(detections, crops_of_regions(photo, grown, limits), strict=True)
+            if not isinstance(crop, ImageError)  # a sliver at the edge of the photograph, too small to read
+        ]
 
     def _is_tall(self, quad: Quad) -> bool:
         across, down = np.linalg.norm(quad[1] - quad[0]), np.linalg.norm(quad[3] - quad[0])
         return bool(down > self.policy.tall * across)
 
     def _turned(self, photo: Pixels, words: Sequence[_Word], limits: ImageLimits) -> list[_Word]:
-        return _cut(photo, _reversed([word.detection for word in words]), limits)
+        return self._cut(photo, _reversed([word.detection for word in words]), limits)
 
     def _result(self, photo: Pixels, lines: Sequence[_Read]) -> PhotoReading:
         pieces = [quad_around([word.detection.quad for word in line.words]) for line in lines]
@@ -170,11 +195,12 @@ class _Word(NamedTuple):
     region: Region
 
 
-class _Read(NamedTuple):
+@dataclass
+class _Read:
     """The words of a line in one direction, and their readings."""
 
-    words: Sequence[_Word]
-    readings: Sequence[Reading]
+    words: list[_Word]
+    readings: list[Reading]
     turn: int = 0  # quarter turns from the direction that is expected
 
     def upright_score(self) -> float:
@@ -186,6 +212,33 @@ class _Read(NamedTuple):
         """Mean of the words' confidences, weighted by their letters; 0 without text."""
         letters = sum(len(reading.text) for reading in self.readings)
         return sum(len(reading.text) * reading.confidence for reading in self.readings) / max(1, letters)
+
+    def letter_spaced(self, policy: PhotoPolicy) -> list[slice]:
+        """Runs of three words and more, of one or two letters each, whose letters stand at even distances."""
+        runs, start = [], 0
+        for index in range(len(self.readings) + 1):
+            if index == len(self.readings) or not 1 <= len(self.readings[index].text) <= policy.spaced_letters:
+                if index - start > 2 and self._is_even(slice(start, index), policy):
+                    runs.append(slice(start, index))
+                start = index + 1
+        return runs
+
+    def _is_even(self, run: slice, policy: PhotoPolicy) -> bool:
+        quads = [word.detection.quad for word in self.words[run]]
+        along = quads[-1].mean(axis=0) - quads[0].mean(axis=0)
+        centres = []
+        for quad, reading in zip(quads, self.readings[run], strict=True):
+            count = len(reading.text)
+            left, right = (quad[0] + quad[3]) @ along / 2, (quad[1] + quad[2]) @ along / 2
+            centres += [left + (right - left) * (place + 0.5) / count for place in range(count)]
+        pitches = np.diff(centres)
+        return bool(pitches.min() > 0 and pitches.max() < policy.even_pitch * pitches.min())
+
+    def joined(self, run: slice) -> Detection:
+        """Some of its words as one."""
+        detections = [word.detection for word in self.words[run]]
+        score = min(detection.score for detection in detections)
+        return Detection(quad_around([detection.quad for detection in detections]), score)
 
     def result(self, size: tuple[int, int]) -> list[PhotoWord]:
         """The words as results; their lines are numbered later. `size`: height and width of the photograph."""
@@ -200,13 +253,12 @@ class _Read(NamedTuple):
         return words
 
 
-def _cut(photo: Pixels, detections: Sequence[Detection], limits: ImageLimits) -> list[_Word]:
-    crops = crops_of_regions(photo, [detection.quad for detection in detections], limits)
-    return [
-        _Word(detection, crop[1], crop[0])
-        for detection, crop in zip(detections, crops, strict=True)
-        if not isinstance(crop, ImageError)  # a sliver at the edge of the photograph, too small to read
-    ]
+def _grown(quad: Quad, room: float) -> Quad:
+    """A quadrilateral with so many of its heights more on every side."""
+    along, down = quad[1] - quad[0] + quad[2] - quad[3], quad[3] - quad[0] + quad[2] - quad[1]
+    height = float(np.linalg.norm(down)) / 2
+    along, down = (room * height * side / max(float(np.linalg.norm(side)), 1e-6) for side in (along, down))
+    return (quad + np.stack([-along - down, along - down, along + down, down - along])).astype(np.float32)
 
 
 def _lying(detection: Detection) -> Detection:

@@ -61,7 +61,6 @@ class GapNetwork:
 
     def words(self, lines: Sequence[npt.NDArray[np.uint8]]) -> list[list[WordBox]]:
         """See `WordSeparator.words`."""
-        # One at a time: a batch would have to be padded.
         return [words_of(self._session.run(None, {"lines": scale(line)[None]})[0][0], self.policy) for line in lines]
 
 

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from str_app.photos.photo_reader import PhotoPipeline, PhotoReader
+from str_app.photos.photo_reader import PhotoPipeline, PhotoPolicy, PhotoReader
 from str_app.reader import Reader
 from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, encoded, png, warm_client
@@ -19,7 +19,7 @@ from tests.str_app.photos.painted_photo import KnownPlaces, photo_of
 
 PICTURE, QUADS = photo_of({(20, 10): "Mind", (80, 10): "the", (130, 10): "gap"})
 PHOTO = encoded(Image.fromarray(PICTURE), "PNG")
-PIPELINE = PhotoPipeline(KnownPlaces(QUADS))
+PIPELINE = PhotoPipeline(KnownPlaces(QUADS), policy=PhotoPolicy(room=0.0))
 
 
 @pytest.fixture
@@ -58,7 +58,9 @@ def test_words_are_read_in_one_batch(client: TestClient, reader: HeldReader) -> 
 def test_many_words_take_turns_with_other_requests(reader: HeldReader) -> None:
     places = {(10 + 50 * column, 10 + 44 * row): f"w{row:02}{column:02}" for row in range(10) for column in range(20)}
     picture, quads = photo_of(places, (460, 1020))
-    with warm_client(Settings(max_pending=64), reader, PhotoPipeline(KnownPlaces(quads))) as client:
+    with warm_client(
+        Settings(max_pending=64), reader, PhotoPipeline(KnownPlaces(quads), policy=PhotoPolicy(room=0.0))
+    ) as client:
         answer = as_form(client, encoded(Image.fromarray(picture), "PNG"))
         assert [word["text"] for word in answer.json()["words"]] == list(places.values())
         assert client.app.state.service.batcher._pending == 0

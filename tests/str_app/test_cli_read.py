@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from str_app.cli import app
 from str_app.errors import StrAppError
 from str_app.photos import load
-from str_app.photos.photo_reader import PhotoPipeline
+from str_app.photos.photo_reader import PhotoPipeline, PhotoPolicy
 from str_app.reader import Reader
 from tests.str_app.fake_engine import FakeEngine
 from tests.str_app.painted_data import png
@@ -28,7 +28,9 @@ PHOTO, QUADS = photo_of(WORDS)
 @pytest.fixture(autouse=True)
 def fake_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Reader, "load", lambda model, **options: Reader(FakeEngine()))
-    monkeypatch.setattr(load, "load_pipeline", lambda *arguments: PhotoPipeline(KnownPlaces(QUADS)))
+    monkeypatch.setattr(
+        load, "load_pipeline", lambda *arguments: PhotoPipeline(KnownPlaces(QUADS), policy=PhotoPolicy(room=0.0))
+    )
 
 
 def run(*arguments: Any) -> Any:

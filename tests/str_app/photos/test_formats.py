@@ -8,14 +8,14 @@ from xml.etree import ElementTree
 import numpy as np
 
 from str_app.photos.formats import ALTO, XHTML, to_alto, to_hocr
-from str_app.photos.photo_reader import PhotoPipeline, PhotoReader
+from str_app.photos.photo_reader import PhotoPipeline, PhotoPolicy, PhotoReader
 from str_app.photos.picture import DOUBTFUL, SURE, draw
 from str_app.reader import Reader
 from tests.str_app.fake_engine import FakeEngine
 from tests.str_app.photos.painted_photo import KnownPlaces, photo_of
 
 PHOTO, QUADS = photo_of({(20, 10): "Q&A", (60, 10): "<b>", (20, 60): "end"})
-READING = PhotoReader(Reader(FakeEngine()), PhotoPipeline(KnownPlaces(QUADS))).read(PHOTO)
+READING = PhotoReader(Reader(FakeEngine()), PhotoPipeline(KnownPlaces(QUADS), policy=PhotoPolicy(room=0.0))).read(PHOTO)
 
 
 def test_hocr() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from str_app.errors import ImageError
-from str_app.photos.photo_reader import PhotoPipeline, PhotoReader
+from str_app.photos.photo_reader import PhotoPipeline, PhotoPolicy, PhotoReader
 from str_app.photos.reading import PhotoReading
+from str_app.policy import SearchPolicy
 from str_app.reader import Reader
 from tests.str_app.fake_engine import FakeEngine
 from tests.str_app.photos.painted_photo import AtGrey, KnownPlaces, box, photo_of
@@ -19,8 +21,9 @@ WORDS = {(20, 10): "Mind", (80, 10): "the", (130, 10): "gap", (24, 60): "between
 
 
 def photo_reader(quads: object, unit: str = "word") -> PhotoReader:
-    pipeline = PhotoPipeline(KnownPlaces(quads, unit), AtGrey() if unit == "line" else None)
-    return PhotoReader(Reader(FakeEngine()), pipeline)
+    exact = PhotoPolicy(room=0.0)  # painted words have no room around them
+    pipeline = PhotoPipeline(KnownPlaces(quads, unit), AtGrey() if unit == "line" else None, exact)
+    return PhotoReader(Reader(FakeEngine(), policy=SearchPolicy(tall=math.inf)), pipeline)  # painted letters are tall
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [4, 2, 0, 3, 1]])
@@ -39,6 +42,13 @@ def test_lines_are_taken_apart() -> None:
     reading = photo_reader([box(10, 10, 200, 42), box(10, 60, 200, 92)], "line").read(photo)
     assert reading.text == "Mind the gap\nbetween train"
     assert np.allclose(reading.words[1].quad, box(80, 10, 112, 42), atol=0.5)
+
+
+def test_a_line_may_be_longer_than_any_crop() -> None:
+    places = {(10 + 50 * column, 10): f"w{column:02}" for column in range(40)}
+    photo, _ = photo_of(places, (60, 2100))
+    reading = photo_reader([box(8, 10, 2090, 42)], "line").read(photo)
+    assert reading.text == " ".join(places.values())
 
 
 def test_characters_are_in_pixels_of_the_photograph() -> None:
@@ -60,6 +70,19 @@ def test_text_in_every_direction(turns: int) -> None:
     assert reading.text == "Mind the gap"
     first_corner = [(20, 10), (10, width - 20), (width - 20, height - 10), (height - 10, 20)][turns]
     assert reading.words[0].quad[0] == pytest.approx(first_corner, abs=0.5)
+
+
+def test_letters_at_even_distances_are_one_word() -> None:
+    """Read again as one; the fake engine reads its grey gaps as the end of the word."""
+    photo, _ = photo_of({(20 + 30 * place, 10): letter for place, letter in enumerate("SALE")})
+    (word,) = photo_reader([box(10, 10, 140, 42)], "line").read(photo).words
+    assert word.text.startswith("S")
+    assert np.allclose(word.quad, box(20, 10, 126, 42), atol=0.5)
+
+
+def test_short_words_at_uneven_distances_stay_apart() -> None:
+    photo, _ = photo_of({(20, 10): "I", (54, 10): "am", (90, 10): "in", (128, 10): "it"})
+    assert photo_reader([box(10, 10, 160, 42)], "line").read(photo).text == "I am in it"
 
 
 def test_doubtful_words_are_marked_and_kept() -> None:
