@@ -70,11 +70,13 @@ def test_models(client: TestClient) -> None:
 def test_openapi_describes_the_contract(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     own = {path for path in document["paths"] if not path.startswith("/v2")}
-    assert own == {"/v1/recognize", "/v1/regions", "/v1/models", "/healthz", "/readyz", "/metrics"}
+    assert own == {"/v1/recognize", "/v1/regions", "/v1/photos", "/v1/models", "/healthz", "/readyz", "/metrics"}
     recognize = document["paths"]["/v1/recognize"]["post"]
     assert set(recognize["requestBody"]["content"]) == {"multipart/form-data", "application/json", "image/*"}
     regions = document["paths"]["/v1/regions"]["post"]
     assert set(regions["requestBody"]["content"]) == {"multipart/form-data", "application/json"}
-    for operation in (recognize, regions):
+    photos = document["paths"]["/v1/photos"]["post"]
+    assert set(photos["requestBody"]["content"]) == {"multipart/form-data", "application/json", "image/*"}
+    for operation in (recognize, regions, photos):
         assert {"200", "400", "408", "413", "415", "422", "429", "504"} <= set(operation["responses"])
         assert list(operation["responses"]["429"]["content"]) == ["application/problem+json"]
