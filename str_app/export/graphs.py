@@ -62,7 +62,7 @@ def make_graphs(model: Recognizer) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     # Sizes of 2 or more, all different: torch takes a size of 1, or two equal ones, as meant.
     canvases = torch.zeros(3, model.preprocessing.height, model.preprocessing.width, 3, dtype=torch.uint8)
     widths = torch.full((3,), model.preprocessing.width)
-    encoder = _export(
+    encoder = export_module(
         _Encoder(model),
         {"canvases": canvases, "widths": widths},
         [{0: batch, 2: _multiple(columns, units)}, {0: batch}],
@@ -73,7 +73,7 @@ def make_graphs(model: Recognizer) -> tuple[onnx.ModelProto, onnx.ModelProto]:
         encoded = _Encoder(model).eval()(canvases, widths)
     inputs = dict(zip((*MEMORY, *STATE), encoded, strict=True)) | {"tokens": torch.ones(3, dtype=torch.int64)}
     dims = [{0: batch, 1: positions}] * len(MEMORY) + [{0: batch}] * (len(STATE) + 1)
-    step = _export(_Step(model), inputs, dims, ("logits", *(f"next_{name}" for name in STATE), "attention"))
+    step = export_module(_Step(model), inputs, dims, ("logits", *(f"next_{name}" for name in STATE), "attention"))
     return encoder, step
 
 
@@ -104,7 +104,7 @@ def _multiple(factor: int, dim: Any) -> Any:
     return dim if factor == 1 else factor * dim
 
 
-def _export(
+def export_module(
     module: nn.Module, inputs: Mapping[str, Tensor], dims: Sequence[Mapping[int, Any]], outputs: Sequence[str]
 ) -> onnx.ModelProto:
     """The module's graph; names of inputs and outputs as given, `dims` the open dimensions of each input."""

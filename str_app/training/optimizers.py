@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from str_app.engines.precision import has_bf16
-from str_app.training.settings import TrainSettings
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of the quintic iteration, from the source of Muon
 ITERATIONS = 5
@@ -93,6 +92,26 @@ def _polynomial(gram: Tensor) -> Tensor:
     return result
 
 
+class OptimizerSettings(Protocol):
+    """What `Optimizers` needs of the settings of a run."""
+
+    @property
+    def optimizer(self) -> str:
+        """`muon` or `adamw`."""
+
+    @property
+    def learning_rate(self) -> float:
+        """AdamW's peak."""
+
+    @property
+    def matrix_learning_rate(self) -> float:
+        """Muon's peak."""
+
+    @property
+    def weight_decay(self) -> float:
+        """On matrices and filters."""
+
+
 class Optimizers:
     """All optimisers of a run behind one interface.
 
@@ -101,7 +120,7 @@ class Optimizers:
         settings: `optimizer`, `learning_rate`, `matrix_learning_rate` and `weight_decay` are used.
     """
 
-    def __init__(self, module: nn.Module, settings: TrainSettings) -> None:
+    def __init__(self, module: nn.Module, settings: OptimizerSettings) -> None:
         named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
         matrices = [p for name, p in named if settings.optimizer == "muon" and _maps_features(name, p)]
         rest = {id(p) for _, p in named} - {id(p) for p in matrices}
