@@ -21,13 +21,17 @@ class WordMapPolicy(NamedTuple):
 
     Attributes:
         core: scores above it belong to the core of a word.
+        seed: connected cells above it are one word: where cores run into each other, each cell goes to the nearest.
+        least_seed: cells of a seed; smaller ones do not take a core apart.
         least_score: mean score of a core, below which it is no word.
         least_cells: of a core.
         least_height: of a word, in pixels of the network's input.
     """
 
-    core: float = 0.5
-    least_score: float = 0.6
+    core: float = 0.6
+    seed: float = 0.9
+    least_seed: int = 2
+    least_score: float = 0.7
     least_cells: int = 3
     least_height: float = 4.0
 
@@ -35,22 +39,19 @@ class WordMapPolicy(NamedTuple):
 def words_of(scores: Floats, edges: Floats, policy: WordMapPolicy) -> list[Detection]:
     """The words of one picture, in pixels of the network's input.
 
-    A word is a connected area of high scores. Its direction is the mean of what its cells say; its upper and lower
-    edges are lines fitted to the distances that they give; its ends are those of the area, moved outwards by what cores
-    lack.
+    A word is a connected area of high scores, or the part of one around a seed of very high scores. Its direction is
+    the mean of what its cells say; its upper and lower edges are lines fitted to the distances that they give; its ends are
+    those of the area, moved outwards by what cores lack.
 
     Args:
         scores: float32 (H / 2, W / 2), 0 to 1.
         edges: float32 (4, H / 4, W / 4), see `str_app.models.detectors.word_detector.WordMaps`.
         policy: thresholds.
     """
-    mask = scores > policy.core
-    count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=4)
-    rows, columns = np.nonzero(mask)
-    word = labels[rows, columns] - 1
-    n = count - 1
-    if n < 1:
+    rows, columns, word = _cells_of_words(scores, policy)
+    if not len(word):
         return []
+    n = int(word.max()) + 1
     weights = scores[rows, columns].astype(np.float64)
     sizes = np.maximum(np.bincount(word, minlength=n), 1)
     total = np.maximum(np.bincount(word, weights, n), 1e-9)
@@ -100,3 +101,26 @@ def words_of(scores: Floats, edges: Floats, policy: WordMapPolicy) -> list[Detec
         quads[:, corner, 0] = at * cosine - across * sine
         quads[:, corner, 1] = at * sine + across * cosine
     return [Detection(quads[i].astype(np.float32), float(score[i])) for i in np.flatnonzero(keep)]
+
+
+def _cells_of_words(
+    scores: Floats, policy: WordMapPolicy
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Rows, columns and words, numbered from 0, of all cells that belong to a word."""
+    core = scores > policy.core
+    _, areas = cv2.connectedComponents(core.view(np.uint8), connectivity=4)
+    rows, columns = np.nonzero(core)
+    area = areas[rows, columns]
+    _, seeds, statistics, _ = cv2.connectedComponentsWithStats((scores > policy.seed).view(np.uint8), connectivity=4)
+    seeds[(statistics[:, cv2.CC_STAT_AREA] < policy.least_seed)[seeds]] = 0
+    if seeds.any():
+        _, nearest = cv2.distanceTransformWithLabels(
+            (seeds == 0).view(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_CCOMP
+        )
+        area_of = np.zeros(int(nearest.max()) + 1, areas.dtype)
+        area_of[nearest[seeds > 0]] = areas[seeds > 0]
+        seed = nearest[rows, columns]
+        # The nearest seed may lie in another core; a core without a seed stays one word.
+        area = np.where(area_of[seed] == area, -seed, area)
+    _, word = np.unique(area, return_inverse=True)
+    return rows, columns, word

@@ -70,9 +70,23 @@ def test_nothing() -> None:
 
 def test_doubtful_and_tiny_areas_are_dropped() -> None:
     scores = np.zeros((64, 64), np.float32)
-    scores[10:14, 10:40] = 0.55  # below the least mean score
+    scores[10:14, 10:40] = 0.65  # below the least mean score
     scores[30, 30] = 1.0  # a single cell
     edges = np.zeros((4, 32, 32), np.float32)
     edges[2] = 1
     assert words_of(scores, edges, WordMapPolicy()) == []
-    assert len(words_of(scores, edges, WordMapPolicy(least_score=0.5))) == 1
+    assert len(words_of(scores, edges, WordMapPolicy(least_score=0.6))) == 1
+
+
+def test_cores_that_run_into_each_other_come_apart_at_their_seeds() -> None:
+    scores = np.zeros((64, 64), np.float32)
+    scores[10:14, 10:50] = 0.8  # one area …
+    scores[11:13, 12:24] = scores[11:13, 34:48] = 0.95  # … with two seeds
+    scores[11, 29] = 0.95  # a single cell is no seed
+    scores[40:44, 10:50] = 0.8  # a core without a seed stays one word
+    edges = np.zeros((4, 32, 32), np.float32)
+    edges[2] = 1
+    first, second, third = sorted(words_of(scores, edges, WordMapPolicy()), key=lambda word: tuple(word.quad[0, ::-1]))
+    assert first.quad[1, 0] - first.quad[0, 0] == pytest.approx(2 * 19 + 8, abs=5)
+    assert second.quad[0, 0] > first.quad[1, 0] - 9
+    assert third.quad[1, 0] - third.quad[0, 0] == pytest.approx(2 * 40 + 8, abs=3)
