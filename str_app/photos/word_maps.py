@@ -40,8 +40,8 @@ def words_of(scores: Floats, edges: Floats, policy: WordMapPolicy) -> list[Detec
     """The words of one picture, in pixels of the network's input.
 
     A word is a connected area of high scores, or the part of one around a seed of very high scores. Its direction is
-    the mean of what its cells say; its upper and lower edges are lines fitted to the distances that they give; its ends are
-    those of the area, moved outwards by what cores lack.
+    the mean of what its cells say; its upper and lower edges are lines fitted to the distances that they give; its ends
+    are those of the area, moved outwards by what cores lack.
 
     Args:
         scores: float32 (H / 2, W / 2), 0 to 1.
