@@ -122,6 +122,7 @@ def train_detector(
     model.train()
     sums = torch.zeros(len(Losses._fields))
     written = logged = time.monotonic()
+    logged_step = step
     bf16 = has_bf16(torch.device("cpu"))
     with stop_signals() as stop:
         for batch in _batches(photos, settings, step):
@@ -140,14 +141,14 @@ def train_detector(
             sums += torch.stack([part.detach() for part in losses])
             now = time.monotonic()
             if step % settings.log_every == 0:
-                values = dict(zip(Losses._fields, (sums / settings.log_every).tolist(), strict=True))
+                values = dict(zip(Losses._fields, (sums / (step - logged_step)).tolist(), strict=True))
                 parts = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
-                rate = settings.log_every * settings.batch_size / (now - logged)
+                rate = (step - logged_step) * settings.batch_size / (now - logged)
                 say(f"step {step}  {parts}  {rate:.1f} crops/s")
                 with (out / "metrics.jsonl").open("a") as file:
                     file.write(json.dumps({"step": step, **values}) + "\n")
                 sums.zero_()
-                logged = now
+                logged, logged_step = now, step
             if stop or step == settings.steps or now - written > 60 * settings.checkpoint_minutes:
                 write()
                 written = now
