@@ -29,7 +29,7 @@ from str_app.datasets.renderer.style import Style
 from str_app.datasets.renderer.text_block import Align, Block, BlockWord, LineSetting, set_block
 from str_app.datasets.renderer.words import TextSource, WordList, letter_case
 
-SCENE_VERSION = 1  # increase it when the same seed and index give another scene
+SCENE_VERSION = 2  # increase it when the same seed and index give another scene
 TEXTURE_SIZE = (480, 854)  # larger than those of crops: they cover a whole picture
 SIDES = (640, 1280)  # pixels of the longer side
 ASPECTS = (4 / 3, 4 / 3, 3 / 2, 16 / 9, 16 / 9, 1.0)
@@ -432,12 +432,11 @@ class SceneComposer:
     def _note(self, canvas: _Canvas, view: View, word: BlockWord, legible: bool) -> None:
         height, width = canvas.ink.shape
         quad, characters = _word_quad(view, word)
-        inside = np.clip(quad, 0, (width, height)).astype(np.float32)
+        inside = _visible_part(quad, width, height)
         area = abs(cv2.contourArea(quad))
         visible = abs(cv2.contourArea(inside)) / max(area, 1e-6)
         if visible < 0.05 or area < 4:
             return
-        # Clipping the corners is exact for upright words; others cut by the edge are approximate and rare.
         x = np.full(2, word.boxes[:, [0, 2]].mean(), np.float32)
         y = np.array([word.baseline - word.cap_height, word.baseline], np.float32)
         capitals = float(np.linalg.norm(np.diff(view.project(x, y), axis=0)))
@@ -671,6 +670,19 @@ def _word_quad(view: View, word: BlockWord) -> tuple[Points, Points]:
     spans = ((u.min(), v.min()), (u.max(), v.min()), (u.max(), v.max()), (u.min(), v.max()))
     quad = np.array([a * along + b * across for a, b in spans], np.float32)
     return quad, characters
+
+
+def _visible_part(quad: Points, width: int, height: int) -> Points:
+    """The part of a word's quad that the edge of the picture leaves, again a quad."""
+    if (quad >= 0).all() and (quad <= (width, height)).all():
+        return quad
+    t = np.linspace(0, 1, 129, dtype=np.float32)[:, None]
+    upper, lower = quad[0] + t * (quad[1] - quad[0]), quad[3] + t * (quad[2] - quad[3])
+    middle = (upper + lower) / 2
+    seen = np.flatnonzero(((middle >= 0) & (middle <= (width, height))).all(axis=1))
+    first, last = (seen[0], seen[-1]) if len(seen) else (0, len(t) - 1)
+    part = np.stack([upper[first], upper[last], lower[last], lower[first]])
+    return np.asarray(np.clip(part, 0, (width, height)), np.float32)
 
 
 def _differs(

@@ -109,6 +109,7 @@ def test_what_the_words_change_lies_in_their_quads(fonts: FontSet, monkeypatch: 
         for word in canvas.words:
             cv2.fillPoly(quads, [np.round(word.quad).astype(np.int32)], 1)
         around = cv2.dilate(quads, np.ones((5, 5), np.uint8))
+        # Slanted words that the edge cuts have corners outside of their quads.
         assert (changed & (around == 0)).sum() <= 0.005 * changed.sum(), index
         for word in canvas.words:
             if word.text == ILLEGIBLE:
@@ -133,6 +134,13 @@ def test_a_curved_word_lies_in_its_quad(fonts: FontSet) -> None:
     quad, characters = scene_module._word_quad(view, block.words[0])
     for corner in characters.reshape(-1, 2):
         assert cv2.pointPolygonTest(quad, (float(corner[0]), float(corner[1])), True) > -1.5
+
+
+def test_a_word_cut_by_the_edge_keeps_its_slant() -> None:
+    quad = np.array([(50, 60), (150, 40), (152, 60), (52, 80)], np.float32)
+    part = scene_module._visible_part(quad, 101, 100)
+    np.testing.assert_allclose(part, [(50, 60), (100, 50), (101, 70), (52, 80)], atol=1)
+    np.testing.assert_array_equal(scene_module._visible_part(quad, 200, 100), quad)
 
 
 def test_lines_are_aligned_and_words_have_their_gaps(fonts: FontSet) -> None:
