@@ -2,6 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const MARGIN = 20; // around the photograph: of the stage in page.css
+const CROWD = 40; // boxes: with more, their numbers would cover the words, and only those pointed at are shown
 const LEAST = 8; // minimum side of a box, in pixels of the screen
 const CORNERS = ["Top left", "Top right", "Bottom right", "Bottom left"];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -98,6 +99,7 @@ export class Boxes {
     number.append(shape("rect", "", { x: 0, y: -18, width: 20, height: 18 }), shape("text", "", { x: 10, y: -4 }));
     const box = { corners, upright: true, outline, number, reading: null };
     this.all.push(box);
+    this.svg.classList.toggle("crowded", this.all.length > CROWD);
     this.svg.append(outline, number);
     this.select(box);
     return box;
@@ -110,6 +112,7 @@ export class Boxes {
       box.outline.remove();
       box.number.remove();
     }
+    this.svg.classList.remove("crowded");
     for (const corners of quads) Object.assign(this.make(corners), { upright: false });
     this.select(null);
     this.all.forEach((box) => this.draw(box));
@@ -130,6 +133,7 @@ export class Boxes {
     const place = this.all.indexOf(box);
     this.select(null);
     this.all.splice(place, 1);
+    this.svg.classList.toggle("crowded", this.all.length > CROWD);
     box.outline.remove();
     box.number.remove();
     this.all.forEach((other) => this.draw(other));

@@ -81,7 +81,8 @@ export class Card {
     });
     if (this.isWord && this.whole) items.push(element("li", "", this.whole.view));
     this.part("readings").replaceChildren(...items);
-    this.part("find").hidden = !this.options.detector;
+    for (const name of ["find", "finding"]) this.part(name).hidden = !this.options.detector;
+    this.part("dragging").hidden = this.options.detector !== null;
     this.part("find").disabled = this.reading;
     this.part("delete").disabled = !marked.length;
     this.part("read").disabled = !marked.length;

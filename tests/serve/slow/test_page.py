@@ -239,7 +239,7 @@ def test_docs_page(opened: Open) -> None:
     page.until(lambda: "/v1/regions" in page.texts("h2 code"))
     assert page.count("#schemas h3") > 5
     cells = page.texts("#operations td:first-child")
-    assert cells.count("rotate") == cells.count("characters") == 2, "query parameters of both reading endpoints"
+    assert (cells.count("rotate"), cells.count("characters")) == (2, 3), "query parameters of the reading endpoints"
     assert "application/json" in cells
 
 
@@ -299,3 +299,14 @@ def test_looks(opened: Open, axe: str, tmp_path: Path, screen: str, dark: bool) 
     (violations,) = page.until(lambda: page.js("return window.outcome && [window.outcome.violations]"), 60)
     grave = [v for v in violations if v["impact"] in ("serious", "critical")]
     assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in grave] == []
+
+
+def test_words_are_found_for_a_person_to_correct(opened: Open, tmp_path: Path) -> None:
+    pytest.importorskip("rapidocr", reason="pip install 'str-app[photo]'")
+    page = opened()
+    page.choose(photograph(tmp_path / "wall.jpg"))
+    page.until(lambda: page.js("return document.querySelector('.card [data-name=find]')?.offsetParent"))
+    page.click("[data-name=find]")
+    page.until(lambda: page.count(".reading .text") >= len(WORDS))
+    assert {"Company", "Win", "THEY'RE"} <= set(page.texts(".reading .text"))
+    assert page.count(".box") == page.count(".reading .text")
