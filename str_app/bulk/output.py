@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         ("characters", pa.list_(pa.struct([("text", pa.string()), ("confidence", pa.float32())]))),
         ("boxes", pa.list_(pa.list_(pa.float32()))),
         ("rotation", pa.int16()),
+        ("line", pa.int32()),
         ("error", pa.struct([("code", pa.string()), ("message", pa.string())])),
     ]
 )

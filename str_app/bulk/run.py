@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 from str_app import __version__
@@ -43,7 +44,11 @@ def describe(
 ) -> dict[str, Any]:
     """The manifest: everything that the output depends on. Runs with equal manifests continue each other."""
     versions = {"python": platform.python_version(), "str-app": __version__}
-    names = (*VERSIONS, "torch") if model["engine"] == "torch" else VERSIONS
+    names = [*VERSIONS]
+    if model["engine"] == "torch":
+        names.append("torch")
+    if settings.get("photos") and find_spec("rapidocr"):  # has a detector
+        names.append("rapidocr")
     return {
         "format": FORMAT,
         "model": dict(model),
@@ -70,7 +75,7 @@ def read_in_bulk(
     *,
     overwrite: bool = False,
     on_start: Callable[[int], None] = lambda count: None,
-    on_rows: Callable[[int], None] = lambda count: None,
+    on_items: Callable[[int], None] = lambda count: None,
 ) -> Totals:
     """Read what is not read yet.
 
@@ -81,7 +86,7 @@ def read_in_bulk(
         pool: maps the reader over shards.
         overwrite: delete the output of a run with another manifest.
         on_start: called with the number of items to be read, estimated where it is not known.
-        on_rows: called with the number of rows read since the last call.
+        on_items: called with the number of images read since the last call.
 
     Raises:
         StrAppError: see `prepare`; or what the pool raises.
@@ -100,9 +105,9 @@ def read_in_bulk(
                 rows += done[0]
                 errors += done[1]
         on_start(sum(shard.part.count for shard in left))
-        for outcome in pool(replace(reader, on_rows=on_rows), left) if left else ():
+        for outcome in pool(replace(reader, on_items=on_items), left) if left else ():
             read += outcome.rows
             errors += outcome.errors
             if not outcome.counted:
-                on_rows(outcome.rows)
+                on_items(outcome.items)
     return Totals(len(shards), len(shards) - len(left), rows + read, read, dict(sorted(errors.items())))

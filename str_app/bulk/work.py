@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ from str_app.inputs.regions import crops_of_regions, to_photo
 from str_app.reader import Reader
 from str_app.reading import Box, Reading
 
+if TYPE_CHECKING:
+    from str_app.photos.photo_reader import PhotoReader
+
 BATCHES_AT_ONCE = 8  # so many batches are sorted by width together; more gains nothing
 MAX_PIXELS = 50_000_000  # decoded at once, however few crops that are
 
@@ -34,9 +37,10 @@ class Shard(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of one shard; `counted`: `on_rows` knows of it already."""
+    """What became of one shard; `counted`: `on_items` knows of it already."""
 
     number: int
+    items: int
     rows: int
     errors: Counter[str]
     counted: bool = False
@@ -60,7 +64,8 @@ class ShardReader:
         model: what `identity` must return in every process.
         load: arguments of `Reader.load`.
         options: of `Reader.read_crops`.
-        on_rows: called with the number of rows read since the last call; stays behind when a reader is pickled.
+        photos: arguments of `load_pipeline`, to find the words of images without regions; None: they are crops.
+        on_items: called with the number of images read since the last call; stays behind when a reader is pickled.
     """
 
     out: Path
@@ -68,10 +73,12 @@ class ShardReader:
     model: Mapping[str, str]
     load: Mapping[str, Any]
     options: Mapping[str, Any] = field(default_factory=dict)
-    on_rows: Callable[[int], None] | None = None
+    photos: Mapping[str, Any] | None = None
+    on_items: Callable[[int], None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "reader"} | {"on_rows": None}
+        loaded = ("reader", "photo_reader", "on_items")
+        return {name: value for name, value in self.__dict__.items() if name not in loaded} | {"on_items": None}
 
     @cached_property
     def reader(self) -> Reader:
@@ -85,30 +92,67 @@ class ShardReader:
             )
         return reader
 
+    @cached_property
+    def photo_reader(self) -> PhotoReader:
+        """The model with what finds words, loaded."""
+        from str_app.photos.load import load_pipeline
+        from str_app.photos.photo_reader import PhotoReader
+
+        assert self.photos is not None
+        return PhotoReader(self.reader, load_pipeline(**self.photos, threads=self.load["threads"]))
+
     def __call__(self, shard: Shard) -> Outcome:
         """Read a shard and write its file."""
+        total = 0
         with ShardWriter(shard_file(self.out, shard.number), self.run) as writer:
-            for rows in self._read(shard.part.items()):
+            for items, rows in self._read(shard.part.items()):
                 for row in rows:
                     writer.add(row)
-                if self.on_rows is not None:
-                    self.on_rows(len(rows))
-        return Outcome(shard.number, writer.rows, writer.errors, counted=self.on_rows is not None)
+                total += items
+                if self.on_items is not None:
+                    self.on_items(items)
+        return Outcome(shard.number, total, writer.rows, writer.errors, counted=self.on_items is not None)
 
-    def _read(self, items: Iterator[Item]) -> Iterator[list[dict[str, Any]]]:
+    def _read(self, items: Iterator[Item]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """Rows in the order of the items, and the number of items since the last ones."""
         most = BATCHES_AT_ONCE * self.load["batch_size"]
         waiting: list[_Pending] = []
-        pixels = 0
+        pixels = count = 0
         for item in items:
+            if self.photos is not None and item.regions is None:
+                yield count + 1, self._rows(waiting) + self._words_of(item)
+                waiting, pixels, count = [], 0, 0
+                continue
             for pending in _crops_of(item):
                 waiting.append(pending)
                 if not isinstance(pending.crop, ImageError):
                     pixels += pending.crop.size // 3
                 if len(waiting) == most or pixels > MAX_PIXELS:
-                    yield self._rows(waiting)
-                    waiting, pixels = [], 0
-        if waiting:
-            yield self._rows(waiting)
+                    yield count, self._rows(waiting)
+                    waiting, pixels, count = [], 0, 0
+            count += 1
+        if count:
+            yield count, self._rows(waiting)
+
+    def _words_of(self, item: Item) -> list[dict[str, Any]]:
+        """A row for each word of a photograph; one with an empty text where none is found."""
+        try:
+            if isinstance(item.image, ImageError):
+                raise item.image
+            reading = self.photo_reader.read(item.image, **self.options)
+        except ImageError as error:
+            return [{"id": item.id, "error": {"code": error.code, "message": error.message}}]
+        if not reading.words:
+            return [{"id": item.id, "text": "", "confidence": 0.0, "characters": [], "boxes": []}]
+        return [
+            {
+                "id": f"{item.id}#{number}",
+                "region": [edge for corner in word.quad for edge in corner],
+                "line": word.line,
+            }
+            | columns_of(word.reading)
+            for number, word in enumerate(reading.words, 1)
+        ]
 
     def _rows(self, waiting: list[_Pending]) -> list[dict[str, Any]]:
         crops = [pending.crop for pending in waiting if not isinstance(pending.crop, ImageError)]
@@ -139,7 +183,7 @@ def _crops_of(item: Item) -> Iterator[_Pending]:
             yield _Pending(row, result)
             continue
         region, crop = result
-        row["region"] = [edge for corner in region.corners for edge in corner]
+        row["region"] = sum(region.corners, ())
         yield _Pending(row, crop, partial(to_photo, region=region, photo_size=image.shape[:2]))
 
 

@@ -42,6 +42,11 @@ def bulk(
         str | None, typer.Option(help="Column of Parquet files and lists that holds images or paths.")
     ] = None,
     id_column: Annotated[str | None, typer.Option(help="Column that holds ids [default: id or __key__].")] = None,
+    photos: Annotated[
+        bool, typer.Option("--photos", help="Images without regions are photographs: find their words too.")
+    ] = False,
+    detector: options.Detector = "auto",
+    longest_side: options.LongestSide = 1280,
     rotate: Annotated[bool, typer.Option("--rotate", help="Also try each crop rotated by 90, 180 and 270°.")] = False,
     beam: options.Beam = None,
     prior: options.Prior = True,
@@ -49,10 +54,7 @@ def bulk(
     lexicon: Annotated[
         Path | None, typer.Option(help="Text file with one word per line; only these words are read.")
     ] = None,
-    characters: Annotated[
-        str | None,
-        typer.Option(metavar="LIST", help="Characters that a text may have, such as 0-9 or A-Z0-9- (a - is a range)."),
-    ] = None,
+    characters: options.Characters = None,
     batch_size: options.BatchSize = 32,
     threads: Annotated[
         int | None,
@@ -66,8 +68,9 @@ def bulk(
 ) -> None:
     """Read millions of images into Parquet files. The same command continues where an interrupted one stopped.
 
-    An image that cannot be read is a row with its error. A column `regions` in a Parquet file or a list, or in a JSON
-    file of a tar, marks words in a photograph; each is a row.
+    Images are crops of one word, or with --photos whole photographs. One that cannot be read is a row with its error. A
+    column `regions` in a Parquet file or a list, or in a JSON file of a tar, marks words in a photograph; each is a
+    row.
 
     Example: str-app bulk crops/ --out readings/ --workers 2
     """
@@ -81,6 +84,8 @@ def bulk(
     from str_app.cli.recognize import read_words
     from str_app.reader import Reader
 
+    if photos and (rotate or lexicon is not None):
+        raise typer.BadParameter("cannot be used with --rotate or --lexicon", param_hint="--photos")
     if gpus_per_actor and not ray:
         raise typer.BadParameter("needs --ray", param_hint="--gpus-per-actor")
     for path in inputs:
@@ -101,14 +106,21 @@ def bulk(
     }
     choices: dict[str, Any] = {"beam": beam, "lexicon": words, "characters": characters, "rotate": rotate}
     opened = open_inputs(inputs, shard_size, Columns(image_column, id_column))
-    known = identity(Reader.load(**load), model)
+    # With Ray this machine may have no GPU.
+    on_cpu = {"device": "cpu", "engine": "torch", "precision": "fp32" if precision == "auto" else precision}
+    known = identity(Reader.load(**(load | on_cpu if ray and device != "cpu" else load)), model)
     # Threads are left out: readings do not depend on their number.
     settings = {name: load[name] for name in ("device", "batch_size", "prior", "blank")} | choices
     settings["lexicon"] = words and words_hash(words)
+    finding: dict[str, Any] | None = {"detector": detector, "longest_side": longest_side} if photos else None
+    if finding is not None:
+        from str_app.photos.load import load_pipeline
+
+        settings["photos"] = finding | {"detector": load_pipeline(**finding).detector.name}
     manifest = describe(opened, known, settings, shard_size)
     if Path(model).exists():
         load["model"] = str(Path(model).absolute())
-    reader = ShardReader(out.absolute(), manifest_hash(manifest), known, load, choices)
+    reader = ShardReader(out.absolute(), manifest_hash(manifest), known, load, choices, finding)
 
     memory = memory_per_actor * 2**20
     cluster = RayOptions(ray_address, workers, threads or 1, gpus_per_actor, memory) if ray else None
@@ -121,7 +133,7 @@ def bulk(
             pool.make_pool(workers, cluster),
             overwrite=overwrite,
             on_start=lambda count: progress.update(0, count),
-            on_rows=progress.advance,
+            on_items=progress.advance,
         )
     seconds = time.monotonic() - started
     failed = sum(totals.errors.values())

@@ -15,10 +15,13 @@ from typer.testing import CliRunner, Result
 
 from str_app.bulk import output, work
 from str_app.cli import app
+from str_app.photos import load as loading
+from str_app.photos.photo_reader import PhotoPipeline, PhotoPolicy
 from str_app.reader import Reader
 from tests.str_app.bulk.test_inputs import write_tar
 from tests.str_app.fake_engine import FakeEngine, paint
 from tests.str_app.painted_data import encoded, png, write_folder, write_lmdb
+from tests.str_app.photos.painted_photo import KnownPlaces, photo_of
 
 WORDS = [(word, word) for word in "zero one two three four five six".split()]
 
@@ -99,6 +102,37 @@ def test_regions_are_rows_in_pixels_of_the_photograph(tmp_path: Path) -> None:
     assert first["region"] == [20, 10, 60, 10, 60, 42, 20, 42]
     assert first["boxes"][1] == pytest.approx([28, 10, 36, 42], abs=0.1)
     assert second["error"]["code"] == "bad_region"
+
+
+def test_photographs_have_a_row_for_each_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo, quads = photo_of({(40, 20): "left", (84, 20): "right", (40, 120): "low"})
+    pipeline = PhotoPipeline(KnownPlaces(quads), policy=PhotoPolicy(room=0.0))
+    monkeypatch.setattr(loading, "load_pipeline", lambda detector, longest_side, threads=None: pipeline)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.png").write_bytes(png(photo))
+    (tmp_path / "photos/b.png").write_bytes(b"no picture")
+    (tmp_path / "photos/c.png").write_bytes(png(photo))
+    out = tmp_path / "out"
+    result = bulk(tmp_path / "photos", "--photos", "--out", out, "--json")
+    assert json.loads(result.stdout)["rows"] == 7
+    rows = rows_of(out)
+    assert [row["id"].rpartition("/")[2] for row in rows] == [*(f"a.png#{k}" for k in (1, 2, 3)), "b.png"] + [
+        f"c.png#{k}" for k in (1, 2, 3)
+    ]
+    assert [row["text"] for row in rows[:4]] == ["left", "right", "low", None]
+    assert [row["line"] for row in rows[:4]] == [0, 0, 1, None]
+    assert rows[0]["region"] == [value for corner in quads[0] for value in corner]
+    assert rows[3]["error"]["code"] == "not_an_image"
+    manifest = json.loads((out / output.MANIFEST).read_text())
+    assert manifest["settings"]["photos"] == {"detector": "known", "longest_side": 1280}
+    pipeline.detector.detections.clear()
+    bulk(tmp_path / "photos", "--photos", "--out", tmp_path / "none")
+    assert [(row["text"], row["region"]) for row in rows_of(tmp_path / "none")] == [
+        ("", None),
+        (None, None),
+        ("", None),
+    ]
+    assert bulk(tmp_path / "photos", "--photos", "--rotate", "--out", tmp_path / "x").exit_code == 2
 
 
 def test_finished_shards_are_skipped_and_the_others_read(tmp_path: Path) -> None:
