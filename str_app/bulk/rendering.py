@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,7 +48,7 @@ def render_shards(
     count: int,
     start: int,
     shard_size: int,
-    pool: Callable[[ShardRenderer, Sequence[CropRange]], Iterator[CropRange]],
+    pool: Callable[[ShardRenderer, Sequence[CropRange]], Iterable[CropRange]],
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Write crops `start` … `start + count - 1` as LMDBs of `shard_size` crops; finished ones are kept.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -17,7 +17,7 @@ from str_app.bulk.output import FORMAT, finished, locked, prepare, shard_file
 from str_app.bulk.work import Outcome, Shard, ShardReader
 
 VERSIONS = ("numpy", "opencv-python-headless", "pillow", "onnxruntime", "pyarrow")
-Pool = Callable[[ShardReader, Sequence[Shard]], Iterator[Outcome]]
+Pool = Callable[[ShardReader, Sequence[Shard]], Iterable[Outcome]]
 
 
 @dataclass(frozen=True)

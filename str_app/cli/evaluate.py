@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from str_app.cli import options
+from str_app.cli import options, pool
 from str_app.cli.progress import ProgressBar
 from str_app.errors import StrAppError
 
 if TYPE_CHECKING:
-    from str_app.evaluation.protocol import Protocol, SetResult
+    from str_app.evaluation.protocol import Pool, Protocol, SetResult
     from str_app.evaluation.sources import TestSet
     from str_app.reader import Reader
 
@@ -48,6 +48,9 @@ def evaluate(
     beam: options.Beam = None,
     prior: options.Prior = True,
     blank: options.Blank = True,
+    workers: pool.Workers = None,
+    ray: pool.Ray = False,
+    ray_address: pool.RayAddress = None,
     batch_size: options.BatchSize = 32,
     threads: options.Threads = None,
     device: options.Device = "cpu",
@@ -69,14 +72,14 @@ def evaluate(
     for file in (json_file, report):
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-    test_sets = open_test_sets(data)
+    test_sets = open_test_sets([path.absolute() for path in data])  # actors of Ray have another working directory
 
     from str_app.reader import Reader
 
     reader = Reader.load(
         model,
         device=device,
-        threads=threads,
+        threads=1 if threads is None and (workers or ray) else threads,
         batch_size=batch_size,
         prior=prior,
         blank=blank,
@@ -84,7 +87,13 @@ def evaluate(
         precision=precision,
     )
     compared = PROTOCOLS[protocol] if protocol else protocol_of(reader.charset)
-    results = [_run(reader, test_set, lexicon50, compared, beam) for test_set in test_sets]
+    cluster = None
+    if ray:
+        from str_app.bulk.ray_pool import RayOptions
+
+        cluster = RayOptions(ray_address, workers, threads or 1)
+    mapped = pool.make_pool(workers, cluster)
+    results = [_run(reader, test_set, lexicon50, compared, beam, mapped) for test_set in test_sets]
     typer.echo(markdown(results))
     if json_file is not None:
         write_file(json_file, json.dumps(as_json(reader.name, results), ensure_ascii=False, indent=2) + "\n")
@@ -114,7 +123,9 @@ def write_file(path: Path, content: str) -> None:
         raise StrAppError(f"{path}: {error.strerror}") from error
 
 
-def _run(reader: Reader, test_set: TestSet, lexicon50: bool, protocol: Protocol, beam: int | None) -> SetResult:
+def _run(
+    reader: Reader, test_set: TestSet, lexicon50: bool, protocol: Protocol, beam: int | None, pool: Pool
+) -> SetResult:
     from str_app.evaluation.protocol import evaluate_source
 
     source = test_set.source
@@ -127,6 +138,7 @@ def _run(reader: Reader, test_set: TestSet, lexicon50: bool, protocol: Protocol,
             lexicons=test_set.lexicons if lexicon50 else None,
             protocol=protocol,
             beam=beam,
+            pool=pool,
             on_progress=progress.advance,
         )
     seconds = time.perf_counter() - started

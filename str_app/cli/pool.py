@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,7 +21,7 @@ Workers = Annotated[
 ]
 
 
-def make_pool(workers: int | None, ray: RayOptions | None) -> Callable[[Any, Sequence[Any]], Iterator[Any]]:
+def make_pool(workers: int | None, ray: RayOptions | None) -> Callable[[Any, Sequence[Any]], Iterable[Any]]:
     """Maps a task over shards: on Ray, in processes, or in this one."""
     if ray is not None:
         from str_app.bulk.ray_pool import on_ray
@@ -31,4 +31,4 @@ def make_pool(workers: int | None, ray: RayOptions | None) -> Callable[[Any, Seq
         from str_app.bulk.processes import in_processes
 
         return lambda task, shards: in_processes(task, shards, workers)
-    return lambda task, shards: map(task, shards)
+    return map

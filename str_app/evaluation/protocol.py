@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from str_app.evaluation.metrics import rounded
 from str_app.evaluation.sources import evenly_spaced
 from str_app.models.charset import Charset
 from str_app.reader import Reader
+
+PART_BATCHES = 8  # of a part that another process reads
+Pool = Callable[["SetReader", Sequence["Part"]], Iterable["ReadPart"]]
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,7 @@ def evaluate_source(
     lexicons: Mapping[int, Sequence[str]] | None = None,
     protocol: Protocol | None = None,
     beam: int | None = None,
+    pool: Pool = map,
     on_progress: Callable[[int], None] | None = None,
 ) -> SetResult:
     """Read a data set.
@@ -187,6 +191,7 @@ def evaluate_source(
         lexicons: index → the words to choose from; samples without an entry are read without a lexicon.
         protocol: which characters are compared; default: `protocol_of(reader.charset)`.
         beam: see `Reader.recognize`.
+        pool: maps a `SetReader` over parts of the set, in any order; `map` reads here.
         on_progress: called with the number of samples read since the last call.
 
     Raises:
@@ -203,12 +208,14 @@ def evaluate_source(
         )
     if limit is not None:
         scorable = [scorable[k] for k in evenly_spaced(len(scorable), limit)]
-    predictions: list[Prediction] = []
-    for start in range(0, len(scorable), reader.batch_size):
-        batch = scorable[start : start + reader.batch_size]
-        predictions.extend(_read_batch(reader, source, batch, labels, lexicons or {}, protocol, beam))
+    size = reader.batch_size if pool is map else PART_BATCHES * reader.batch_size
+    parts = [Part(start, scorable[start : start + size]) for start in range(0, len(scorable), size)]
+    read: dict[int, list[Prediction]] = {}
+    for part in pool(SetReader(reader, source, lexicons or {}, protocol, beam), parts):
+        read[part.number] = part.predictions
         if on_progress is not None:
-            on_progress(len(batch))
+            on_progress(len(part.predictions))
+    predictions = [prediction for number in sorted(read) for prediction in read[number]]
     return SetResult(source.name, tuple(predictions), dropped, dict(subsets or {}), protocol)
 
 
@@ -219,35 +226,61 @@ def _label_of(source: Source, index: int) -> str:
         return ""  # dropped like any label without a letter
 
 
-def _read_batch(
-    reader: Reader,
-    source: Source,
-    batch: Sequence[int],
-    labels: Sequence[str],
-    lexicons: Mapping[int, Sequence[str]],
-    protocol: Protocol,
-    beam: int | None,
-) -> Iterator[Prediction]:
-    crops: dict[int, npt.NDArray[np.uint8]] = {}
-    for index in batch:
-        try:
-            crops[index] = source[index].image
-        except UnreadableSample:
-            continue
-    free = [index for index in crops if index not in lexicons]
-    restricted = [index for index in crops if index in lexicons]
-    readings = dict(zip(free, reader.read_crops([crops[index] for index in free], beam=beam), strict=True))
-    chosen = reader.read_crops(
-        [crops[index] for index in restricted], lexicons=[lexicons[index] for index in restricted]
-    )
-    readings.update(zip(restricted, chosen, strict=True))
-    for index in batch:
-        if index in readings:
-            text = readings[index].text
-            correct = protocol.fold(text) == protocol.fold(labels[index])
-            yield Prediction(index, labels[index], text, readings[index].confidence, correct)
-        else:
-            yield Prediction(index, labels[index], "", 0.0, correct=False, readable=False)
+class Part(NamedTuple):
+    """Indices of some samples of a set."""
+
+    number: int
+    indices: Sequence[int]
+
+
+class ReadPart(NamedTuple):
+    """What was read of them, in order."""
+
+    number: int
+    predictions: list[Prediction]
+
+
+@dataclass(frozen=True)
+class SetReader:
+    """Reads parts of a set. Pickles as its reader and its source do: by their paths.
+
+    Attributes:
+        reader, source, lexicons, protocol, beam: see `evaluate_source`.
+    """
+
+    reader: Reader
+    source: Source
+    lexicons: Mapping[int, Sequence[str]]
+    protocol: Protocol
+    beam: int | None
+
+    def __call__(self, part: Part) -> ReadPart:
+        """Read the samples of a part."""
+        return ReadPart(part.number, list(self._read(part.indices)))
+
+    def _read(self, indices: Sequence[int]) -> Iterator[Prediction]:
+        reader, lexicons = self.reader, self.lexicons
+        crops: dict[int, npt.NDArray[np.uint8]] = {}
+        for index in indices:
+            try:
+                crops[index] = self.source[index].image
+            except UnreadableSample:
+                continue
+        free = [index for index in crops if index not in lexicons]
+        restricted = [index for index in crops if index in lexicons]
+        readings = dict(zip(free, reader.read_crops([crops[index] for index in free], beam=self.beam), strict=True))
+        chosen = reader.read_crops(
+            [crops[index] for index in restricted], lexicons=[lexicons[index] for index in restricted]
+        )
+        readings.update(zip(restricted, chosen, strict=True))
+        for index in indices:
+            label = _label_of(self.source, index)
+            if index in readings:
+                text = readings[index].text
+                correct = self.protocol.fold(text) == self.protocol.fold(label)
+                yield Prediction(index, label, text, readings[index].confidence, correct)
+            else:
+                yield Prediction(index, label, "", 0.0, correct=False, readable=False)
 
 
 def score_of(

@@ -51,6 +51,18 @@ def test_evaluate_writes_scores_report_and_plots(tiny_checkpoint: Path, data: Pa
     assert sorted(file.name for file in (tmp_path / "plots").iterdir()) == ["coverage.svg", "reliability-words.svg"]
 
 
+@pytest.mark.parametrize("pool", [["--workers", 2], pytest.param(["--ray"], marks=pytest.mark.slow)])
+def test_evaluate_in_several_processes(tiny_checkpoint: Path, tmp_path: Path, pool: list[Any]) -> None:
+    if pool == ["--ray"]:
+        pytest.importorskip("ray", reason="pip install -e '.[ray]' brings it")
+    data = write_lmdb(tmp_path / "words.lmdb", WORDS * 5)
+    arguments = ["evaluate", "--data", data, "--model", tiny_checkpoint, "--precision", "fp32", "--batch-size", 1]
+    alone = run(*arguments, "--json", tmp_path / "alone.json")
+    spread = run(*arguments, *pool, "--json", tmp_path / "spread.json")
+    assert (alone.exit_code, spread.exit_code) == (0, 0), spread.stderr
+    assert json.loads((tmp_path / "alone.json").read_text()) == json.loads((tmp_path / "spread.json").read_text())
+
+
 def test_select(tiny_checkpoint: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "kept.lmdb"
     result = run("select", data, "--out", out, "--model", tiny_checkpoint, "--hopeless", "inf", "--threads", 1)
