@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from typing import Any, Protocol, TypeVar
 
@@ -47,12 +48,15 @@ def in_processes(task: Callable[[S], R], shards: Sequence[S], workers: int) -> I
     while remaining:
         # spawn: a fork would copy the caller's locks but not its threads.
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(min(workers, len(remaining)), context, _start, (task,))
+        lifeline, ours = context.Pipe(duplex=False)
+        pool = ProcessPoolExecutor(min(workers, len(remaining)), context, _start, (task, lifeline))
+        done = False
         try:
             for result in _results(pool, list(remaining.values()), 2 * workers):
                 del remaining[result.number]
                 failures = 0
                 yield result
+            done = True
         except BrokenProcessPool:
             failures += 1
             if failures == MAX_FAILURES:
@@ -62,7 +66,11 @@ def in_processes(task: Callable[[S], R], shards: Sequence[S], workers: int) -> I
                     "out of memory (fewer --workers), or an image that crashes its decoder"
                 ) from None
         finally:
+            if not done:
+                ours.close()  # they need not finish their shards
             pool.shutdown(wait=True, cancel_futures=True)
+            ours.close()
+            lifeline.close()
 
 
 def _results(pool: ProcessPoolExecutor, shards: Sequence[S], most: int) -> Iterator[Any]:
@@ -80,18 +88,18 @@ def _results(pool: ProcessPoolExecutor, shards: Sequence[S], most: int) -> Itera
             yield future.result()
 
 
-def _start(task: Callable[[Any], Any]) -> None:
+def _start(task: Callable[[Any], Any], lifeline: Connection) -> None:
     global _task
     _task = task
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """A pool's process outlives a parent that was killed, and would wait for work forever."""
+def _end_with_parent(lifeline: Connection) -> None:
+    """End when the parent closes its end, or is killed: a pool's process would finish its shard, and wait forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    wait_for([parent.sentinel])
+    wait_for([lifeline, parent.sentinel])
     os._exit(1)
 
 

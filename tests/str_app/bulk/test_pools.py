@@ -46,6 +46,14 @@ def test_an_error_of_the_task_ends_the_run(pool: Pool, tmp_path: Path) -> None:
         list(pool(Work(tmp_path, wrong=(3,)), SHARDS))
 
 
+def test_nobody_waits_for_shards_that_nobody_wants(tmp_path: Path) -> None:
+    results = processes(Work(tmp_path, endless=(3,)), SHARDS)
+    assert next(results).number in (0, 1, 2)
+    results.close()  # type: ignore[attr-defined]
+    with pytest.raises(StrAppError, match="shard 4"):
+        list(processes(Work(tmp_path, endless=(3,), wrong=(4,)), SHARDS))
+
+
 def test_processes_that_are_always_killed(tmp_path: Path) -> None:
     with pytest.raises(StrAppError, match=r"killed 3 times without finishing a shard, most likely at shards 4"):
         list(processes(Work(tmp_path, deadly=(4,)), SHARDS))
