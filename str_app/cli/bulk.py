@@ -10,6 +10,7 @@ import typer
 
 from str_app.cli import options, pool
 from str_app.cli.progress import ProgressBar
+from str_app.photos import LONGEST_SIDE
 
 
 def bulk(
@@ -46,7 +47,7 @@ def bulk(
         bool, typer.Option("--photos", help="Images without regions are photographs: find their words too.")
     ] = False,
     detector: options.Detector = "auto",
-    longest_side: options.LongestSide = 1280,
+    longest_side: options.LongestSide = LONGEST_SIDE,
     rotate: Annotated[bool, typer.Option("--rotate", help="Also try each crop rotated by 90, 180 and 270°.")] = False,
     beam: options.Beam = None,
     prior: options.Prior = True,

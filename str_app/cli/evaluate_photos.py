@@ -12,6 +12,7 @@ import typer
 from str_app.cli import options
 from str_app.cli.evaluate import write_file
 from str_app.cli.progress import ProgressBar
+from str_app.photos import LONGEST_SIDE
 
 
 def evaluate_photos(
@@ -33,7 +34,7 @@ def evaluate_photos(
     worst: Annotated[int, typer.Option(min=0, help="Number of photographs in the report.")] = 12,
     model: options.Model = "small",
     detector: options.Detector = "auto",
-    longest_side: options.LongestSide = 1280,
+    longest_side: options.LongestSide = LONGEST_SIDE,
     prior: options.Prior = True,
     threads: options.Threads = None,
     device: options.Device = "cpu",

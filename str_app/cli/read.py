@@ -13,6 +13,7 @@ from str_app.cli import options
 from str_app.cli.progress import ProgressBar
 from str_app.cli.recognize import images_in, refuse_local_options
 from str_app.errors import StrAppError
+from str_app.photos import LONGEST_SIDE
 
 if TYPE_CHECKING:
     from str_app.photos.reading import PhotoReading
@@ -37,7 +38,7 @@ def read(
     ] = None,
     model: options.Model = "small",
     detector: options.Detector = "auto",
-    longest_side: options.LongestSide = 1280,
+    longest_side: options.LongestSide = LONGEST_SIDE,
     characters: options.Characters = None,
     prior: options.Prior = True,
     server: options.Server = None,

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 
 from str_app.errors import StrAppError
+from str_app.photos import LONGEST_SIDE
 from str_app.photos.detector import Detector
 from str_app.photos.photo_reader import PhotoPipeline
 from str_app.photos.separator import GapNetwork
 
 
-def load_pipeline(detector: str = "auto", threads: int | None = None, longest_side: int = 1280) -> PhotoPipeline:
+def load_pipeline(
+    detector: str = "auto", threads: int | None = None, longest_side: int = LONGEST_SIDE
+) -> PhotoPipeline:
     """What photographs are read with, except the reader of words.
 
     Args:
-        detector: a name of `DETECTORS`.
+        detector: a name of `DETECTORS`, or the file of a word detector of ours.
         threads: CPU threads; all usable cores if None.
         longest_side: larger photographs are shrunk to it to find the words, which are then cut from the whole picture.
 
     Raises:
         StrAppError: no such detector, or one that is not installed.
     """
-    if detector not in DETECTORS:
-        raise StrAppError(f"detector {detector!r} is none of {', '.join(DETECTORS)}")
-    loaded = DETECTORS[detector](threads, longest_side)
+    if detector in DETECTORS:
+        loaded = DETECTORS[detector](threads, longest_side)
+    elif Path(detector).is_file():
+        from str_app.photos.word_detector import WordDetector
+
+        loaded = WordDetector(detector, threads, longest_side)
+    else:
+        raise StrAppError(f"detector {detector!r} is none of {', '.join(DETECTORS)}, nor a file")
     return PhotoPipeline(loaded, GapNetwork(threads=threads) if loaded.unit == "line" else None)
 
 

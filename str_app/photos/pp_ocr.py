@@ -14,6 +14,7 @@ import onnxruntime as ort
 
 from str_app.cpu import usable_cores
 from str_app.errors import StrAppError
+from str_app.photos import LONGEST_SIDE
 from str_app.photos.detector import Detection
 from str_app.photos.probability_map import MapPolicy, detections_of
 
@@ -39,7 +40,7 @@ class PpOcrDetector:
     name = "pp-ocrv6-small"
     unit: Literal["word", "line"] = "line"
 
-    def __init__(self, threads: int | None = None, longest_side: int = 1280, file: Path | None = None) -> None:
+    def __init__(self, threads: int | None = None, longest_side: int = LONGEST_SIDE, file: Path | None = None) -> None:
         path = file or _installed_file()
         network = path.read_bytes()
         if file is None and hashlib.sha256(network).hexdigest() != SHA256:

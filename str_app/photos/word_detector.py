@@ -14,6 +14,7 @@ import onnxruntime as ort
 from str_app.cpu import usable_cores
 from str_app.errors import StrAppError
 from str_app.models.detectors.word_maps import MULTIPLE
+from str_app.photos import LONGEST_SIDE
 from str_app.photos.detector import Detection
 from str_app.photos.word_maps import WordMapPolicy, words_of
 
@@ -41,7 +42,7 @@ class WordDetector:
         self,
         file: str | Path,
         threads: int | None = None,
-        longest_side: int = 1280,
+        longest_side: int = LONGEST_SIDE,
         policy: WordMapPolicy | None = None,
     ) -> None:
         options = ort.SessionOptions()
