@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from str_app.serve.errors import ProblemError
 from str_app.serve.http.problems import problem_response
 
-READING_PATHS = {"/v1/recognize", "/v1/regions"}
+READING_PATHS = {"/v1/recognize", "/v1/regions", "/v1/photos"}
 
 
 class Admission:

@@ -90,7 +90,7 @@ def create_app(
         threads=settings.threads,
         metrics=metrics,
     )
-    decoder = ImageDecoder(settings.decode_threads, settings.image_limits, metrics)
+    decoder = ImageDecoder(settings.decode_threads, settings.image_limits, metrics, max(1, settings.threads // 2))
     service = Service(
         settings,
         metrics,

@@ -13,7 +13,7 @@ from str_app.errors import ImageError, StrAppError
 from str_app.serve.errors import ProblemError
 from str_app.serve.http import problems, schema
 from str_app.serve.http.service import Service
-from str_app.serve.inference.request_reader import WORDS_AT_A_TIME, RequestReader
+from str_app.serve.inference.request_reader import RequestReader
 from str_app.views import QUARTER_TURNS
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def routes(service: Service) -> APIRouter:
                 content = {"model": reader.reader.name, "detector": pipeline.detector.name, **reading.as_dict()}
                 return JSONResponse(content, headers={"Server-Timing": reader.server_timing})
 
-            return await service.answer(request, min(WORDS_AT_A_TIME, service.settings.max_pending), read)
+            return await service.answer_photo(request, read)
 
     @router.get(
         "/models", summary="The model in use", responses=problems.documented({422: "An unknown query parameter."})

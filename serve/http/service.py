@@ -17,7 +17,7 @@ from str_app.serve.http.telemetry import Lifecycle
 from str_app.serve.http.uploads import Body, UploadMemory
 from str_app.serve.inference.batcher import Batcher
 from str_app.serve.inference.image_decoder import ImageDecoder, PixelBudget
-from str_app.serve.inference.request_reader import RequestReader
+from str_app.serve.inference.request_reader import WORDS_AT_A_TIME, RequestReader
 from str_app.serve.operations.logs import logger
 from str_app.serve.operations.metrics import Metrics
 from str_app.serve.settings import Settings
@@ -39,6 +39,7 @@ class Service:
     decoder: ImageDecoder
     upload_memory: UploadMemory
     photos: PhotoPipeline | None
+    photos_pending: int = 0  # readings that photographs have been admitted for
 
     @property
     def ready(self) -> bool:
@@ -55,6 +56,27 @@ class Service:
         self.batcher.check_capacity()
         with self.upload_memory.for_request() as reserve:
             yield Body(request, self.settings, reserve, partial(self.decoder.run, request))
+
+    async def answer_photo(self, request: Request, read: Callable[[RequestReader], Awaitable[T]]) -> T:
+        """As `answer`, for a photograph, with as many readings as are read at a time.
+
+        Photographs together get at most half of what may be pending: they take long, and would keep all crops out.
+        """
+        most = self.settings.max_pending
+        count = min(WORDS_AT_A_TIME, most)
+        if self.photos_pending and self.photos_pending + count > most // 2:
+            photos = self.photos_pending // count
+            raise ProblemError(
+                429,
+                "overloaded",
+                f"{photos} photographs are being read, as many as may be; try again in 1 s.",
+                {"Retry-After": "1"},
+            )
+        self.photos_pending += count
+        try:
+            return await self.answer(request, count, read)
+        finally:
+            self.photos_pending -= count
 
     async def answer(self, request: Request, count: int, read: Callable[[RequestReader], Awaitable[T]]) -> T:
         """Admit `count` readings, then return what `read` makes of them.

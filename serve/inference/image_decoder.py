@@ -87,22 +87,24 @@ class ImageDecoder:
     """Decodes images on a few threads, whose number limits how many decoded images are in memory.
 
     Large images have threads of their own, half as many and with less priority, so that ordinary crops never wait for
-    them: a file of 100 KB may take half a second.
+    them: a file of 100 KB may take half a second. So have photographs in which words are to be found, of any size.
 
     Args:
         threads: for images up to `LARGE_PIXELS`.
         limits: of one image.
         metrics: where times are recorded.
+        photo_threads: for photographs in which words are found.
     """
 
-    def __init__(self, threads: int, limits: ImageLimits, metrics: Metrics) -> None:
+    def __init__(self, threads: int, limits: ImageLimits, metrics: Metrics, photo_threads: int = 1) -> None:
         self.limits = limits
         self._metrics = metrics
         self._threads = FairThreads(threads, "decode")
         self._large = FairThreads(max(1, threads // 2), "decode-large", NICENESS)
+        self._photos = FairThreads(photo_threads, "photo", NICENESS)
 
-    async def run(self, request: object, function: Callable[[], T]) -> T:
-        """Call `function`, which is part of `request`, on one of the threads."""
+    async def run(self, request: object, function: Callable[[], T], *, finds_words: bool = False) -> T:
+        """Call `function`, which is part of `request`, on one of the threads; `finds_words`: of photographs."""
         future: Future[T] = Future()
 
         def task() -> None:
@@ -112,11 +114,16 @@ class ImageDecoder:
                 except Exception as error:
                     future.set_exception(error)
 
-        self._threads.submit(request, task)
+        (self._photos if finds_words else self._threads).submit(request, task)
         return await asyncio.wrap_future(future)
 
-    async def decode(self, budget: PixelBudget, encoded: bytes, use: Use[T]) -> tuple[T, float]:
+    async def decode(
+        self, budget: PixelBudget, encoded: bytes, use: Use[T], *, finds_words: bool = False
+    ) -> tuple[T, float]:
         """What `use` makes of the decoded image, and the seconds that decoding and `use` took.
+
+        Args:
+            budget, encoded, use, finds_words: see `submit`.
 
         Raises:
             ImageError: the image cannot be decoded, or exceeds a limit.
@@ -126,7 +133,7 @@ class ImageDecoder:
         def done(result: T | Exception, seconds: float) -> None:
             set_results([(future, result if isinstance(result, Exception) else (result, seconds))])
 
-        self.submit(budget, encoded, use, done, future.cancelled)
+        self.submit(budget, encoded, use, done, future.cancelled, finds_words=finds_words)
         return await future
 
     def submit(
@@ -136,6 +143,8 @@ class ImageDecoder:
         use: Use[T],
         done: Callable[[T | Exception, float], None],
         cancelled: Callable[[], bool],
+        *,
+        finds_words: bool = False,
     ) -> None:
         """Decode an image on one of the threads, and continue there with `use` and `done`.
 
@@ -145,6 +154,7 @@ class ImageDecoder:
             use: makes the result of the pixels.
             done: called with the result or what was raised, and the seconds that decoding and `use` took.
             cancelled: asked before decoding: whether nobody waits for the image any more.
+            finds_words: `use` finds words, which takes long: on the threads for photographs.
         """
         submitted = time.perf_counter()
 
@@ -157,7 +167,9 @@ class ImageDecoder:
             except ImageError as error:
                 done(ImageError(error.code, error.message), 0.0)  # without the traceback
                 return
-            if image.width * image.height > LARGE_PIXELS:
+            if finds_words:
+                self._photos.submit(budget, partial(decode, image))
+            elif image.width * image.height > LARGE_PIXELS:
                 self._large.submit(budget, partial(decode, image))
             else:
                 decode(image)
@@ -188,6 +200,7 @@ class ImageDecoder:
         """End the threads."""
         self._threads.close()
         self._large.close()
+        self._photos.close()
 
 
 def _add_niceness(nice: int) -> None:

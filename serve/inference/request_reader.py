@@ -141,22 +141,25 @@ class RequestReader:
             steps = pipeline.steps(pixels, self._decoder.limits)
             return steps, views_or_result(lambda: next(steps))
 
-        steps, state = await self._decode_photo(photo, find)
+        steps, state = await self._decode_photo(photo, find, finds_words=True)
         while isinstance(state, list):
             readings: list[Reading] = []
             for first in range(0, len(state), WORDS_AT_A_TIME):
                 jobs = [self._enqueue(views) for views in state[first : first + WORDS_AT_A_TIME]]
                 # Views of pixels: none of them can fail to be decoded.
                 readings += [item for item in await self._results(jobs) if not isinstance(item, ImageError)]
-            state = await self._decoder.run(self, partial(views_or_result, partial(steps.send, readings)))
+            advance = partial(views_or_result, partial(steps.send, readings))
+            state = await self._decoder.run(self, advance, finds_words=True)
         self._counted([word.reading for word in state.words])
         return state
 
-    async def _decode_photo(self, photo: bytes | ImageError, use: Callable[[npt.NDArray[np.uint8]], T]) -> T:
+    async def _decode_photo(
+        self, photo: bytes | ImageError, use: Callable[[npt.NDArray[np.uint8]], T], *, finds_words: bool = False
+    ) -> T:
         try:
             if isinstance(photo, ImageError):
                 raise photo
-            result, seconds = await self._decoder.decode(self._budget, photo, use)
+            result, seconds = await self._decoder.decode(self._budget, photo, use, finds_words=finds_words)
         except ImageError as error:
             self._metrics.images.labels(error.code).inc()
             raise ProblemError(422, error.code, f"The photograph cannot be read: {error.message}.") from None

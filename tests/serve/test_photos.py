@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from str_app.photos.detector import Detection
 from str_app.photos.photo_reader import PhotoPipeline, PhotoPolicy, PhotoReader
 from str_app.reader import Reader
 from str_app.serve.settings import Settings
@@ -122,3 +125,71 @@ def test_crops_beside_photographs(client: TestClient) -> None:
         answer = client.post("/v1/recognize", files={"images": ("w.png", png("word"), "image/png")})
         assert answer.json()["results"][0]["text"] == "word"
     assert np.isfinite(client.app.state.service.batcher._seconds_per_image)
+
+
+class HeldDetector(KnownPlaces):
+    """Finds words only while its gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__(QUADS)
+        self.gate = threading.Event()
+        self.entered = threading.Semaphore(0)
+
+    def find(self, photo: np.ndarray) -> list[Detection]:
+        self.entered.release()
+        assert self.gate.wait(30), "the test never opened the gate"
+        return super().find(photo)
+
+
+def test_crops_do_not_wait_for_detectors(reader: HeldReader) -> None:
+    detector = HeldDetector()
+    with (
+        warm_client(Settings(decode_threads=2), reader, PhotoPipeline(detector)) as client,
+        ThreadPoolExecutor(4) as threads,
+    ):
+        photos = [threads.submit(as_form, client, PHOTO) for _ in range(3)]
+        try:
+            assert detector.entered.acquire(timeout=30)
+            crop = threads.submit(client.post, "/v1/recognize", files={"images": ("w.png", png("word"), "image/png")})
+            assert crop.result(timeout=8).json()["results"][0]["text"] == "word"
+        finally:
+            detector.gate.set()
+        assert {photo.result().status_code for photo in photos} == {200}
+
+
+def test_photographs_leave_room_for_crops(reader: HeldReader) -> None:
+    detector = HeldDetector()
+    with (
+        warm_client(Settings(max_pending=128, deadline_s=30), reader, PhotoPipeline(detector)) as client,
+        ThreadPoolExecutor(4) as threads,
+    ):
+        first = threads.submit(as_form, client, PHOTO)
+        try:
+            assert detector.entered.acquire(timeout=30)
+            refused = as_form(client, PHOTO)
+            assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+            assert refused.headers["retry-after"] == "1"
+            crop = client.post("/v1/recognize", files={"images": ("w.png", png("word"), "image/png")})
+            assert crop.status_code == 200
+        finally:
+            detector.gate.set()
+        assert first.result().status_code == 200
+        assert as_form(client, PHOTO).status_code == 200
+
+
+def test_a_failing_detector_is_an_error_and_leaves_nothing_pending(reader: HeldReader) -> None:
+    class Failing(KnownPlaces):
+        def find(self, photo: np.ndarray) -> list[Detection]:
+            raise RuntimeError("the detector broke")
+
+    with warm_client(Settings(), reader, PhotoPipeline(Failing([]))) as client:
+        assert as_form(client, PHOTO).status_code == 500
+        service = client.app.state.service
+        assert (service.batcher._pending, service.photos_pending, service.upload_memory.reserved) == (0, 0, 0)
+
+
+def test_a_full_queue_refuses_photographs_before_routing(client: TestClient) -> None:
+    batcher = client.app.state.service.batcher
+    batcher._pending = batcher._max_pending
+    answer = client.post("/v1/photos?nonsense=1", content=PHOTO)
+    assert answer.status_code == 429
