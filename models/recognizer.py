@@ -132,7 +132,10 @@ class Recognizer(nn.Module):
         return self.decoder.step(memory, state, tokens)
 
     def forward(self, images: Tensor, widths: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Teacher forcing: logits (B, T, num_classes), attention (B, T, N), feature map (B, C, H', W')."""
+        """Teacher forcing: logits (B, T, num_classes), attention (B, T, N), feature map (B, C, H', W').
+
+        Logits and attention have no meaning after the step of a label's end token, see `Decoder.forward`.
+        """
         features = self.features(images)
         # The decoder is a small part of the arithmetic and loses most in half precision.
         with torch.autocast(features.device.type, enabled=False):

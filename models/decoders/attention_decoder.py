@@ -11,8 +11,10 @@ from torch.nn import functional as F
 
 from str_app.models.decoders.attention import AdditiveAttention
 from str_app.models.decoders.base import Decoder, Memory, State
+from str_app.models.decoders.teacher_forcing import TeacherForcing, pack, unpack
 from str_app.models.gates.cells import RefinedLSTMCell
 from str_app.models.gates.gate import Activation, FeatureMap, Refine
+from str_app.models.kernels.dispatch import can_take, is_traced
 
 
 @dataclass(frozen=True)
@@ -94,14 +96,38 @@ class AttentionDecoder(Decoder):
     def forward(self, memory: Memory, targets: Tensor) -> tuple[Tensor, Tensor]:
         """See `Decoder`. Embedding and classifier run once over all steps."""
         embedded = self.embedding(F.pad(targets[:, :-1], (1, 0)))
+        if self._takes_one_pass(memory):
+            return self._one_pass(memory, targets, embedded)
         state = self.initial_state(memory)
         outputs, attention = [], []
         for t in range(targets.shape[1]):
             state, glimpse, weights = self._advance(memory, state, embedded[:, t])
             outputs.append(torch.cat([state[0], glimpse], dim=-1))
             attention.append(weights)
-        hidden = F.dropout(torch.stack(outputs, dim=1), self.config.dropout, training=self.training)
-        return self.classifier(hidden), torch.stack(attention, dim=1)
+        return self._classify(torch.stack(outputs, dim=1)), torch.stack(attention, dim=1)
+
+    def _takes_one_pass(self, memory: Memory) -> bool:
+        """Whether `TeacherForcing` knows this cell's equations and can take the tensors; it is for CPUs."""
+        gate = self.cell.gate
+        known = gate.has_weight and gate.activation == "tanh" and not gate.watched and len(memory.values) > 0
+        tensors = memory.values, memory.keys, *self.parameters()
+        return known and not is_traced() and can_take("cpu", (torch.float32, torch.float64), tensors)
+
+    def _one_pass(self, memory: Memory, targets: Tensor, embedded: Tensor) -> tuple[Tensor, Tensor]:
+        order, sizes = pack((targets != 0).sum(dim=1).add(1).clamp_max(targets.shape[1]))
+        attention, cell = self.attention, self.cell
+        assert cell.weight_feature is not None
+        outputs, weights = TeacherForcing.apply(
+            *(cell.gate, sizes, *(tensor[order] for tensor in (*memory, embedded))),
+            *(attention.query.weight, attention.score.weight.squeeze(0)),
+            *(cell.weight_ih, cell.weight_hh, cell.bias_ih + cell.bias_hh, cell.weight_feature),
+        )
+        steps = targets.shape[1]
+        return unpack(self._classify(outputs), order, sizes, steps), unpack(weights, order, sizes, steps)
+
+    def _classify(self, outputs: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(F.dropout(outputs, self.config.dropout, training=self.training))
+        return logits
 
     def _advance(self, memory: Memory, state: State, embedded: Tensor) -> tuple[State, Tensor, Tensor]:
         glimpse, weights = self.attention(memory, state[0])

@@ -59,7 +59,8 @@ class Decoder(nn.Module, ABC):
             targets: int64 (B, T), character indices, 0 from the end token on.
 
         Returns:
-            Logits (B, T, num_classes) and attention weights (B, T, N).
+            Logits (B, T, num_classes) and attention weights (B, T, N). After the step of a label's end token they have
+            no meaning: a decoder need not compute them.
         """
         state = self.initial_state(memory)
         logits, attention = [], []
