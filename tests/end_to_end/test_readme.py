@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 NOT_RUN = {
+    "pip install": "test_wheel.py installs the package",
     "make demo": "a stage of .ci/run",
     "make test": "runs this test",
     "docker build": "needs a Docker engine: make docker-test",
@@ -35,7 +36,7 @@ SMALLER = [
     ("--set steps=2000", FEW_STEPS),
     ("study adding --quick", "study adding --quick --length 5 --seeds 1 --unit MGU --gates mul"),
 ]
-SECTIONS = ("Read", "Serve", "Evaluate", "Train", "Refined gates elsewhere")
+SECTIONS = ("str-app", "Set up", "Read", "Serve", "Evaluate", "Train", "Refined gates elsewhere")
 
 
 def blocks(language):
@@ -44,7 +45,7 @@ def blocks(language):
 
 def commands(section):
     """Shell commands of the section with that heading, without comments."""
-    text = README.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    text = re.split(rf"^##? {section}\n", README, flags=re.MULTILINE)[1].split("\n## ")[0]
     lines = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
     return [line.split("  #")[0].strip() for line in lines]
 
@@ -96,6 +97,7 @@ def folder(tmp_path_factory):
     for number, name in enumerate(("word.jpg", "photo.jpg", "meter.jpg", "a.jpg"), 1):
         shutil.copy(samples / "images" / f"{number:02}.jpg", folder / name)
     shutil.copy(samples / "images" / "04.jpg", folder / "b.png")  # the content tells the format
+    shutil.copy(ROOT / "tests/end_to_end/golden/photo.jpg", folder / "street.jpg")
     (folder / "words.txt").write_text("BREAKFAST\nDINNER\n")
     (folder / "boxes.txt").write_text("0,0,30,20\n5,0,35,0,35,20,5,20\n")
     (folder / "data").mkdir()
@@ -113,15 +115,18 @@ def folder(tmp_path_factory):
 
 def test_every_command_is_run_or_its_reason_told():
     lines = [line.split("  #")[0].strip() for line in "".join(blocks("sh")).splitlines()]
-    assert lines[2:] == [line for heading in SECTIONS for line in commands(heading)]  # after make demo and make test
+    assert lines == [line for heading in SECTIONS for line in commands(heading)]
     assert all(any(line.startswith(beginning) for line in lines) for beginning in NOT_RUN)
     assert all(any(said in line for line in lines) for said, _ in SMALLER)
 
 
 def test_read(folder):
-    lines, word, known, meter, regions, table, listed, found = [shell(command, folder) for command in commands("Read")]
+    outputs = [shell(command, folder) for command in commands("Read")]
+    lines, photograph, word, known, meter, regions, table, listed, found = outputs
     assert len(lines.splitlines()) == 10
     assert all(len(line.split("\t")) == 3 for line in lines.splitlines())
+    assert photograph.startswith("street.jpg\t")
+    assert (folder / "found.png").is_file()
     assert '"characters"' in word
     assert known.split("\t")[1] in ("BREAKFAST", "DINNER")
     assert meter.split("\t")[1].isdigit()
@@ -133,14 +138,16 @@ def test_read(folder):
 
 def test_read_in_python(folder, monkeypatch, capsys):
     (example,) = (block for block in blocks("python") if "Reader.load" in block)
+    printed, _ = blocks("text")
     monkeypatch.chdir(folder)
     exec(example, {})
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert capsys.readouterr().out == printed
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_serve(folder):
-    start, *requests = [command for command in commands("Serve") if is_run(command)]
+    start, *requests = [command for command in commands("str-app") + commands("Serve") if is_run(command)]
+    _, answer = blocks("text")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -159,6 +166,7 @@ def test_serve(folder):
         finally:
             server.terminate()
     assert server.returncode == 0, log.read_text()
+    assert answers[0].startswith(answer.split("[…]")[0])
     assert all('"results"' in answer and '"error"' not in answer for answer in answers)
 
 
