@@ -4,7 +4,7 @@
 #   docker build --target torch -t str-app:torch .
 # On x86-64 the default index has torch with CUDA, some gigabytes. For the small CPU build pass
 #   --build-arg EXTRA_INDEX=<PyTorch's index of CPU wheels>
-# Bulk reading on a Ray cluster (docs/bulk.md):
+# Bulk reading on a Ray cluster (docs/how-to/bulk.md):
 #   docker build --target ray -t str-app:ray .
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 # The build stages may use another base image, e.g. one whose pip is configured for a company's index.

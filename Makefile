@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # ruff does not follow the links in str_app: each file is visited once.
-SOURCES := str_app models datasets serve tests scripts research docs examples
+SOURCES := str_app models datasets serve tests scripts research examples
 
-.PHONY: help install demo test lint types check format service-test triton-test bulk-test package-test docker-test compose-test deploy-test fonts clean
+.PHONY: help install demo test lint types check format docs service-test triton-test bulk-test package-test docker-test compose-test deploy-test fonts clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -43,6 +43,10 @@ check: install  ## the fast tests, on two processes
 format: install  ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+docs: install  ## the documentation site, into site/, strict: every link and anchor leads somewhere
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # Smaller or larger: make service-test FUZZ_INPUTS=1000 LOAD_SECONDS=20 LOAD_CLIENTS=16
 FUZZ_INPUTS ?= 20000
@@ -86,4 +90,4 @@ fonts:  ## fonts for `str-app synth` (Debian, as root)
 	bash scripts/install_fonts.sh
 
 clean:  ## remove the environment and caches, never runs/
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo_output
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo_output

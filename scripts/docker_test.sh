@@ -40,7 +40,7 @@ else
   in_image 'import torch' 2>/dev/null && fail "torch is in the image"
   most=380
 fi
-[ "$megabytes" -le "$most" ] || fail "above $most MB without the base: docs/deployment.md says what it was made of"
+[ "$megabytes" -le "$most" ] || fail "above $most MB without the base: docs/how-to/deployment.md says what it was made of"
 
 locked=(--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --network none)
 serve=(serve)

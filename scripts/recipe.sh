@@ -14,7 +14,7 @@
 #   WORKERS=all cores                    processes that render
 #   SELECTED=                            SELECTED=yes trains on the copies that `select` made
 #   STEPS=125000                         of 64 crops each: 8 million crops
-#   PROCESSES=1                          training processes, each with its share of a batch; see average_every in docs/training.md
+#   PROCESSES=1                          training processes, each with its share of a batch; see average_every in docs/log/training.md
 #   VALIDATION=validation                folder of the data sets that choose and calibrate the checkpoint
 #   BENCHMARKS=benchmarks                folder of the test sets, used by `evaluate` only
 set -euo pipefail

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class TurnWeights(NamedTuple):
-    """Weights of a conditional logit over a crop's turns; docs/training.md, "Which way up".
+    """Weights of a conditional logit over a crop's turns; docs/log/training.md, "Which way up".
 
     Attributes:
         confidence: of log c, where c is the reading's confidence.
@@ -32,7 +32,7 @@ class SearchPolicy:
     """How hard a crop is looked at. A `Reader` passes one to views and decoding; nothing else holds a threshold.
 
     All were chosen on validation crops (official training splits) or on renderings, never on benchmarks; the sections
-    named are those of docs/training.md.
+    named are those of docs/log/training.md.
 
     Attributes:
         beam: prefixes kept by the beam search ("Known words and numbers": 12 reads no better than 8).

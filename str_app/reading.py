@@ -34,7 +34,7 @@ class Reading:
     Attributes:
         text: the reading; empty where the image shows no text.
         confidence: calibrated probability that the whole reading, its end included, is right; 0 without text; see
-            docs/confidence.md.
+            docs/explanation/confidence.md.
         characters: one entry per character of `text`.
         attention: float32 (len(text) + 1, H', W') over the canvas, the end token's map last; None unless requested.
         covered: share of the canvas's width that the crop covers, from the left; the rest is padding.

@@ -1,6 +1,6 @@
 """Converters by the name of their layout; `conversion.convert` writes their records to an LMDB.
 
-`docs/extending.md` says how to add one.
+`docs/how-to/extending.md` says how to add one.
 """
 
 from __future__ import annotations

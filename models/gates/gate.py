@@ -7,7 +7,7 @@ There is no clipping and no second σ, so a refined gate can be negative or abov
 if the feature is in [−1, 1].
 
 The paper does not say what to do if d_in ≠ d_hidden, and does not bound x_t. `feature` and `activation` below are this
-library's choices; docs/gates.md says which parts are the paper's.
+library's choices; docs/explanation/gates.md says which parts are the paper's.
 """
 
 from __future__ import annotations

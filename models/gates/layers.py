@@ -208,7 +208,7 @@ class RefinedLSTM(_RefinedLayer):
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional: as for `nn.LSTM`.
         refine, gates, feature, activation: see `gate.RefinedGate`; gates from "input", "forget", "output". The
             default is + on input and output gates, which learns adding, counting and characters better than vanilla
-            gates (docs/studies.md); × is worse than vanilla at adding, and as good in this project's recogniser.
+            gates (docs/results/studies.md); × is worse than vanilla at adding, and as good in our recogniser.
         squash: deprecated name of `activation`.
         fused: run each layer as one autograd function, where a kernel can take the tensors: compiled C++ on the CPU
             (`python -m str_app.models.kernels` builds it), Triton on a GPU. Otherwise, or with False, a loop over the
@@ -232,7 +232,7 @@ class RefinedGRU(_RefinedLayer):
     """`nn.GRU` whose gates, "reset" and "update", can be refined; otherwise as `RefinedLSTM`.
 
     The default is + on the reset gate: better than vanilla gates at characters, no worse at adding and counting
-    (docs/studies.md). × on an untrained update gate would erase the state at each step.
+    (docs/results/studies.md). × on an untrained update gate would erase the state at each step.
 
     `refine="ur"` has a fourth block of weights: the gate that refines the update gate.
     """
@@ -245,9 +245,9 @@ class RefinedGRU(_RefinedLayer):
 class RefinedMGU(_RefinedLayer):
     """The minimal gated unit (Zhou et al. 2016, arXiv 1603.09420) with the signature of `nn.GRU`.
 
-    The default is ×, the best of all units at adding and counting up to 50 steps (docs/studies.md). But h is multiplied
-    by 1 − f', which can exceed 1 with refined gates: over long texts with carried state both × and + have diverged. Use
-    `refine="none"` there.
+    The default is ×, the best of all units at adding and counting up to 50 steps (docs/results/studies.md). But h is
+    multiplied by 1 − f', which can exceed 1 with refined gates: over long texts with carried state both × and + have
+    diverged. Use `refine="none"` there.
 
     Otherwise as `RefinedGRU`; its only gate is "forget". Weights are stacked as in torch, blocks "forget" and "new":
     `weight_ih_l{k}` (2 H, I), `weight_hh_l{k}` (2 H, H), `bias_ih_l{k}`, `bias_hh_l{k}` (2 H,).

@@ -45,7 +45,7 @@ class Unit:
         name: LSTM, GRU or MGU.
         gates: names of its gates.
         blocks: names of the blocks of its stacked weights, gates and candidate, in order.
-        default_refine: default of `refine`; measured in docs/studies.md.
+        default_refine: default of `refine`; measured in docs/results/studies.md.
         default_gates: default of `gates`.
         states: names of its states.
         step: (gate, projected, states, feature, weight_hh, bias_hh) → the next states.

@@ -43,7 +43,9 @@ def train(
     ] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting (docs/training.md); repeatable."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any other setting of str_app/training/settings.py; repeatable."
+        ),
     ] = None,
 ) -> None:
     """Train a recogniser. For several processes: torchrun --nproc-per-node N -m str_app train …

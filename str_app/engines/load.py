@@ -127,7 +127,7 @@ def _load_torch(model: str | Path, options: EngineOptions) -> Engine:
     return make_engine(network, info, device, precision=options.precision)
 
 
-# Engines by name: from a model and options. A new one is a line here; see docs/extending.md.
+# Engines by name: from a model and options. A new one is a line here; see docs/how-to/extending.md.
 ENGINES: dict[str, Callable[[str | Path, EngineOptions], Engine]] = {
     "auto": _load_auto,
     "onnx": _load_onnx,

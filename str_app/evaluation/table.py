@@ -36,7 +36,7 @@ def total_of(results: Sequence[SetResult]) -> Total:
 
 
 def as_json(model: str, results: Sequence[SetResult]) -> dict[str, Any]:
-    """The content of `--json`; docs/confidence.md explains the selective metrics."""
+    """The content of `--json`; docs/explanation/confidence.md explains the selective metrics."""
     total = total_of(results)
     return {
         "model": model,

@@ -48,5 +48,5 @@ def _pp_ocr(threads: int | None, longest_side: int) -> Detector:
     return PpOcrDetector(threads, longest_side)
 
 
-# Detectors by name. A new one is a line here; see docs/extending.md.
+# Detectors by name. A new one is a line here; see docs/how-to/extending.md.
 DETECTORS: dict[str, Callable[[int | None, int], Detector]] = {"auto": _pp_ocr, "pp-ocrv6-small": _pp_ocr}

@@ -20,7 +20,7 @@ MAX_WIDTH = 4096  # pixels of the scaled line: more than 128 heights are no line
 
 
 class GapPolicy(NamedTuple):
-    """Thresholds, chosen on composed scenes; see docs/photographs.md.
+    """Thresholds, chosen on composed scenes; see docs/how-to/photographs.md.
 
     Attributes:
         inside: columns with a higher probability belong to a word.

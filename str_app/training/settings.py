@@ -144,7 +144,7 @@ class TrainSettings:
 
 LEAST = {"steps": 1, "batch_size": 1, "group": 1, "validate_every": 1, "log_every": 1, "average_every": 0}
 
-# Defaults with `--from` that differ from those of a run from scratch; measured in docs/fine-tuning.md.
+# Defaults with `--from` that differ from those of a run from scratch; measured in docs/tutorial/fine-tuning.md.
 FINE_TUNING: dict[str, Any] = {
     "steps": 1000,
     "optimizer": "adamw",

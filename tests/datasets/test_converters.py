@@ -506,7 +506,8 @@ def test_records_are_read_lazily(tmp_path: Path) -> None:
 
 
 def test_a_converter_added_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    section = Path("docs/extending.md").read_text(encoding="utf-8").split("## Add a converter")[1].split("\n## ")[0]
+    page = Path("docs/how-to/extending.md").read_text(encoding="utf-8")
+    section = page.split("## Add a converter")[1].split("\n## ")[0]
     source, registration = map(dedent, re.findall(r"```python\n(.*?)```", section, re.DOTALL))
     module = ModuleType("str_app.datasets.converters.my_layout")
     exec(source, vars(module))

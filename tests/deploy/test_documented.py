@@ -1,4 +1,4 @@
-"""docs/deployment.md names what there is."""
+"""docs/how-to/deployment.md names what there is."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import yaml
 
 from tests.deploy.shipped import DEPLOY, VARIABLES, document
 
-DOCS = Path("docs")
-PAGE = (DOCS / "deployment.md").read_text()
+FILE = Path("docs/how-to/deployment.md")
+PAGE = FILE.read_text()
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)", PAGE))))
 def test_links_lead_somewhere(target: str) -> None:
-    assert (DOCS / target).exists()
+    assert (FILE.parent / target).exists()
 
 
 def test_alerts_targets_settings_and_components_are_those_there_are() -> None:

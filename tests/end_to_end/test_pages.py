@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/weights/small.md")]
-PAGES += sorted((ROOT / "docs").glob("*.md"))
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
 FOLDERS = "str_app|models|datasets|serve|research|scripts|docs|tests|deploy"
 
 
@@ -32,7 +32,7 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "extending.md"], ids=lambda page: page.name)
 def test_files_and_modules_named_exist(page):
-    """But for those that docs/extending.md asks for; its recipes have tests of their own."""
+    """But for those that docs/how-to/extending.md asks for; its recipes have tests of their own."""
     text = page.read_text(encoding="utf-8")
     for path in re.findall(rf"`((?:{FOLDERS})/[\w/.-]*\w)/?`", text):
         assert (ROOT / path).exists(), path

@@ -23,6 +23,7 @@ NOT_RUN = {
     "pip install": "test_wheel.py installs the package",
     "make demo": "a stage of .ci/run",
     "make test": "runs this test",
+    "make docs": "a stage of .ci/run",
     "docker build": "needs a Docker engine: make docker-test",
     "bash scripts/install_fonts.sh": "installs packages, as root",
 }

@@ -1,4 +1,4 @@
-"""docs/extending.md, followed: its backbone and its decoder train and read."""
+"""docs/how-to/extending.md, followed: its backbone and its decoder train and read."""
 
 import importlib.util
 import re
@@ -19,7 +19,7 @@ from str_app.training.loop import train
 from str_app.training.settings import make_settings
 from tests.str_app.painted_data import write_folder
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/extending.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/extending.md"
 RUN = ("steps=5", "batch_size=4", "group=1", "workers=0", "validate_every=5", "log_every=5", "device=cpu")
 BACKBONE = ("backbone.stem=4,4", "backbone.stages=8,8,8", "backbone.blocks=1,1,1")
 DECODER = ("decoder.hidden_size=16", "decoder.attention_size=8", "decoder.embedding_size=8")

@@ -1,4 +1,4 @@
-"""docs/extending.md, "Add an endpoint", followed word for word."""
+"""docs/how-to/extending.md, "Add an endpoint", followed word for word."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from str_app.serve.http import app as application
 from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, parts, warm_client
 
-SECTION = Path("docs/extending.md").read_text().split("## Add an endpoint")[1].split("\n## ")[0]
+SECTION = Path("docs/how-to/extending.md").read_text().split("## Add an endpoint")[1].split("\n## ")[0]
 
 
 def test_a_custom_endpoint(tmp_path: Path, reader: HeldReader, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,7 +136,7 @@ def test_dashboard_asks_for_metrics_that_exist(client: TestClient) -> None:
 
 
 def test_documentation_lists_every_metric_and_setting() -> None:
-    page = Path("docs/serving.md").read_text()
+    page = Path("docs/how-to/serving.md").read_text()
     registered = {metric.name for metric in Metrics().registry.collect() if metric.name.startswith("str_app")}
     assert not [name for name in registered if f"`{name}" not in page]
     assert not [name for name in Settings.model_fields if f"`{name}`" not in page]

@@ -1,4 +1,4 @@
-"""What docs/serving.md tells people to type works, and a server reads as this machine does."""
+"""What docs/how-to/serving.md tells people to type works, and a server reads as this machine does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.serve.slow.real_server import RealServer
 
 pytestmark = pytest.mark.slow
-PAGE = Path("docs/serving.md").read_text()
+PAGE = Path("docs/how-to/serving.md").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -161,7 +161,7 @@ def test_threads_share_it(engine: Engine) -> None:
 
 
 def test_an_engine_is_added_by_one_line(tmp_path: Path, model: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As docs/extending.md says."""
+    """As docs/how-to/extending.md says."""
 
     class MyEngine(TorchEngine):
         def __init__(self, path: Path, threads: int | None) -> None:

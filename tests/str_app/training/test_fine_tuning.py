@@ -17,7 +17,7 @@ from str_app.training.settings import FINE_TUNING, TrainSettings, make_settings
 from tests.datasets.renderer_fonts import write_font
 from tests.str_app.painted_data import write_folder
 
-DOCS = Path(__file__).resolve().parents[3] / "docs"
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
 
 def test_starting_from_weights_has_defaults_of_its_own() -> None:
@@ -45,7 +45,7 @@ def test_weights_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture(scope="module")
 def example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("german_words", DOCS / "german_words.py")
+    spec = importlib.util.spec_from_file_location("german_words", EXAMPLES / "german_words.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,6 +1,6 @@
-"""Makes the images of docs/fine-tuning.md: German words and prices, with characters that `small` does not have.
+"""Makes the images of docs/tutorial/fine-tuning.md: German words and prices, with characters that `small` lacks.
 
-    python docs/german_words.py data/german         # data/german/train: 500 crops, data/german/val: 300
+    python examples/german_words.py data/german         # data/german/train: 500 crops, data/german/val: 300
 
 They stand in for your own images. Needs the fonts of scripts/install_fonts.sh and the extra `synth`.
 """
