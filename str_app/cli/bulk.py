@@ -83,6 +83,7 @@ def bulk(
     from str_app.bulk.run import describe, read_in_bulk, words_hash
     from str_app.bulk.work import ShardReader, identity
     from str_app.cli.recognize import read_words
+    from str_app.engines.graph_folder import sha256_of
     from str_app.reader import Reader
 
     if photos and (rotate or lexicon is not None):
@@ -113,11 +114,15 @@ def bulk(
     # Threads are left out: readings do not depend on their number.
     settings = {name: load[name] for name in ("device", "batch_size", "prior", "blank")} | choices
     settings["lexicon"] = words and words_hash(words)
-    finding: dict[str, Any] | None = {"detector": detector, "longest_side": longest_side} if photos else None
-    if finding is not None:
+    finding: dict[str, Any] | None = None
+    if photos:
         from str_app.photos.load import load_pipeline
 
+        own = Path(detector).is_file()
+        finding = {"detector": str(Path(detector).absolute()) if own else detector, "longest_side": longest_side}
         settings["photos"] = finding | {"detector": load_pipeline(**finding).detector.name}
+        if own:
+            settings["photos"]["sha256"] = sha256_of(Path(detector))
     manifest = describe(opened, known, settings, shard_size)
     if Path(model).exists():
         load["model"] = str(Path(model).absolute())

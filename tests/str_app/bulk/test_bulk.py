@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from str_app.bulk import output, work
 from str_app.cli import app
+from str_app.photos import LONGEST_SIDE
 from str_app.photos import load as loading
 from str_app.photos.photo_reader import PhotoPipeline, PhotoPolicy
 from str_app.reader import Reader
@@ -124,7 +126,11 @@ def test_photographs_have_a_row_for_each_word(tmp_path: Path, monkeypatch: pytes
     assert rows[0]["region"] == [value for corner in quads[0] for value in corner]
     assert rows[3]["error"]["code"] == "not_an_image"
     manifest = json.loads((out / output.MANIFEST).read_text())
-    assert manifest["settings"]["photos"] == {"detector": "known", "longest_side": 1280}
+    assert manifest["settings"]["photos"] == {"detector": "known", "longest_side": LONGEST_SIDE}
+    (tmp_path / "own.onnx").write_bytes(b"weights")
+    bulk(tmp_path / "photos", "--photos", "--detector", tmp_path / "own.onnx", "--out", tmp_path / "own")
+    manifest = json.loads((tmp_path / "own" / output.MANIFEST).read_text())
+    assert manifest["settings"]["photos"]["sha256"] == hashlib.sha256(b"weights").hexdigest()
     pipeline.detector.detections.clear()
     bulk(tmp_path / "photos", "--photos", "--out", tmp_path / "none")
     assert [(row["text"], row["region"]) for row in rows_of(tmp_path / "none")] == [
