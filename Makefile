@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # ruff does not follow the links in str_app: each file is visited once.
 SOURCES := str_app models datasets serve tests scripts research examples
 
-.PHONY: help install demo test lint types check format docs service-test triton-test bulk-test package-test docker-test compose-test deploy-test fonts clean
+.PHONY: help install demo test lint types check format docs dist service-test triton-test bulk-test package-test docker-test compose-test deploy-test fonts clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -47,6 +47,10 @@ format: install  ## rewrite the sources in the house style
 docs: install  ## the documentation site, into site/, strict: every link and anchor leads somewhere
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+dist: install  ## the source archive and the wheel, into dist/
+	$(BIN)/pip install --quiet --constraint constraints.txt build
+	$(BIN)/python -m build
 
 # Smaller or larger: make service-test FUZZ_INPUTS=1000 LOAD_SECONDS=20 LOAD_CLIENTS=16
 FUZZ_INPUTS ?= 20000

@@ -25,6 +25,7 @@ ELSEWHERE = {
     "models/weights/small.md": "results/small.md",
     "CHANGELOG.md": "log/changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
 }
 SOURCES = {page: source for source, page in ELSEWHERE.items()}
 

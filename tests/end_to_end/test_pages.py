@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/weights/small.md")]
+PAGES = [
+    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "models/weights/small.md")
+]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
 FOLDERS = "str_app|models|datasets|serve|research|scripts|docs|tests|deploy"
 
