@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import io
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -75,6 +76,8 @@ def build_app(debug: bool = False) -> typer.Typer:
 
 def main() -> None:
     """Entry point. Exit codes: 0 success, 1 error, 2 wrong usage, 128 + n stopped by signal n."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # file names that are no UTF-8 are printed as they are
     arguments = sys.argv[1:]
     end = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:end]

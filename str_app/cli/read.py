@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +12,7 @@ import typer
 from str_app.cli import options
 from str_app.cli.progress import ProgressBar
 from str_app.cli.recognize import images_in, refuse_local_options
-from str_app.errors import StrAppError
+from str_app.errors import ImageError, StrAppError
 from str_app.photos import LONGEST_SIDE
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def read(
     picture: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE|DIR", help="Write the photograph with its words marked; a folder for several photographs."
+            metavar="FILE|DIR",
+            help="Write the photograph with its words marked; for several photographs, or a folder of them, a folder.",
         ),
     ] = None,
     model: options.Model = "small",
@@ -62,6 +63,8 @@ def read(
         raise StrAppError("no photographs: `read` takes image files and folders of them")
     if (as_hocr or as_alto) and len(photos) != 1:
         raise typer.BadParameter(f"--hocr and --alto print one document: give one photograph, not {len(photos)}")
+    into_folder = len(photos) > 1 or any(path.is_dir() for path in inputs)
+    pictures = _picture_files(picture, photos, into_folder) if picture is not None else [None] * len(photos)
     read_one: Callable[[Path], PhotoReading]
     if server is not None:
         refuse_local_options(context, LOCAL_OPTIONS)
@@ -85,12 +88,14 @@ def read(
 
     failed = 0
     with ProgressBar("reading", len(photos), "photographs") as progress:
-        for path in photos:
+        for path, target in zip(photos, pictures, strict=True):
             try:
                 reading = read_one(path)
-                if picture is not None:
-                    _draw(path, reading, picture / f"{path.stem}.png" if len(photos) > 1 else picture)
+                if target is not None:
+                    _draw(path, reading, target)
             except (StrAppError, OSError) as error:
+                if not _concerns_one_photograph(error):
+                    raise
                 failed += 1
                 message = str(error)
                 if not message.startswith(str(path)):
@@ -119,6 +124,45 @@ def _print(path: Path, reading: PhotoReading, as_json: bool, as_hocr: bool, as_a
                 typer.echo(f"{path}\t{line.text}\t{confidence:.4f}")
 
 
+def _concerns_one_photograph(error: Exception) -> bool:
+    """Whether others may be read: not if the server cannot be reached, or refuses the key or the options."""
+    if isinstance(error, ImageError | OSError):
+        return True
+    status, code = getattr(error, "status", 0), getattr(error, "code", "")  # of a `ServerError`
+    return status in (413, 422, 500, 504) and code != "invalid_request"
+
+
+def _picture_files(picture: Path, photos: Sequence[Path], into_folder: bool) -> list[Path | None]:
+    """Where each marked photograph is written.
+
+    Raises:
+        StrAppError: a type that cannot be written, or it would overwrite a photograph.
+    """
+    import cv2
+
+    targets: list[Path | None]
+    if into_folder or picture.is_dir():
+        if picture.exists() and not picture.is_dir():
+            raise StrAppError(f"--picture {picture}: is a file; several photographs need a folder")
+        names: list[str] = []
+        for path in photos:  # those of several folders may have the same names
+            number = 1
+            while (name := path.stem if number == 1 else f"{path.stem}-{number}") in names:
+                number += 1
+            names.append(name)
+        targets = [picture / f"{name}.png" for name in names]
+    else:
+        suffix = picture.suffix
+        if suffix and not cv2.haveImageWriter(f"x{suffix}"):
+            raise StrAppError(f"--picture {picture}: images of the type {suffix} cannot be written; use .png or .jpg")
+        targets = [picture]
+    originals = {path.resolve() for path in photos}
+    for target in targets:
+        if target is not None and target.resolve() in originals:
+            raise StrAppError(f"--picture {picture}: would overwrite the photograph {target}; give another place")
+    return targets
+
+
 def _draw(path: Path, reading: PhotoReading, target: Path) -> None:
     import cv2
 
@@ -126,8 +170,5 @@ def _draw(path: Path, reading: PhotoReading, target: Path) -> None:
     from str_app.photos.picture import draw
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    suffix = target.suffix or ".png"
-    if not cv2.haveImageWriter(f"x{suffix}"):
-        raise StrAppError(f"--picture {target}: images of the type {suffix} cannot be written; use .png or .jpg")
-    encoded = cv2.imencode(suffix, draw(load_image(path), reading)[:, :, ::-1])[1]
+    encoded = cv2.imencode(target.suffix or ".png", draw(load_image(path), reading)[:, :, ::-1])[1]
     target.write_bytes(encoded.tobytes())

@@ -13,6 +13,7 @@ XHTML = "http://www.w3.org/1999/xhtml"
 
 def to_hocr(reading: PhotoReading, name: str) -> str:
     """An hOCR 1.2 page; `name` is the photograph's."""
+    name = _printable(name)
     html = ElementTree.Element("html", {"xmlns": XHTML, "lang": "en"})
     head = ElementTree.SubElement(html, "head")
     ElementTree.SubElement(head, "title").text = name
@@ -23,18 +24,19 @@ def to_hocr(reading: PhotoReading, name: str) -> str:
     ):
         ElementTree.SubElement(head, "meta", {"name": key, "content": value})
     body = ElementTree.SubElement(html, "body")
-    title = f'image "{name}"; bbox 0 0 {reading.width} {reading.height}'
+    quoted = name.replace('"', "%22")  # hOCR has no escape; what it names may be a URL
+    title = f'image "{quoted}"; bbox 0 0 {reading.width} {reading.height}'
     page = ElementTree.SubElement(body, "div", {"class": "ocr_page", "id": "page_1", "title": title})
     for number, line in enumerate(reading.lines, 1):
         words = [reading.words[index] for index in line.words if reading.words[index].text]
         if not words:
             continue
-        box = _box_of(words)
-        attributes = {"class": "ocr_line", "id": f"line_{number}", "title": f"bbox {_numbers(box)}"}
+        box = _numbers(_box_of(words, reading))
+        attributes = {"class": "ocr_line", "id": f"line_{number}", "title": f"bbox {box}"}
         span = ElementTree.SubElement(page, "span", attributes)
         for word in words:
-            corners = " ".join(f"{round(x)} {round(y)}" for x, y in word.quad)
-            title = f"bbox {_numbers(_box_of([word]))}; x_wconf {round(100 * word.confidence)}; poly {corners}"
+            corners = " ".join(f"{x} {y}" for x, y in _corners(word, reading))
+            title = f"bbox {_numbers(_box_of([word], reading))}; x_wconf {round(100 * word.confidence)}; poly {corners}"
             child = ElementTree.SubElement(span, "span", {"class": "ocrx_word", "title": title})
             child.text = word.text
             child.tail = " "
@@ -48,7 +50,7 @@ def to_alto(reading: PhotoReading, name: str) -> str:
     description = ElementTree.SubElement(alto, "Description")
     ElementTree.SubElement(description, "MeasurementUnit").text = "pixel"
     source = ElementTree.SubElement(description, "sourceImageInformation")
-    ElementTree.SubElement(source, "fileName").text = name
+    ElementTree.SubElement(source, "fileName").text = _printable(name)
     processing = ElementTree.SubElement(description, "Processing", {"ID": "reading"})
     software = ElementTree.SubElement(processing, "processingSoftware")
     ElementTree.SubElement(software, "softwareName").text = "str-app"
@@ -62,31 +64,41 @@ def to_alto(reading: PhotoReading, name: str) -> str:
         words = [reading.words[index] for index in line.words if reading.words[index].text]
         if not words:
             continue
-        place = _place(words)
+        place = _place(words, reading)
         block = ElementTree.SubElement(space, "TextBlock", {"ID": f"block_{number}", **place})
         text_line = ElementTree.SubElement(block, "TextLine", {"ID": f"line_{number}", **place})
         for position, word in enumerate(words):
             if position:
                 ElementTree.SubElement(text_line, "SP")
             string = ElementTree.SubElement(
-                text_line, "String", {"CONTENT": word.text, "WC": f"{word.confidence:.4f}", **_place([word])}
+                text_line, "String", {"CONTENT": word.text, "WC": f"{word.confidence:.4f}", **_place([word], reading)}
             )
-            points = " ".join(f"{round(x)},{round(y)}" for x, y in word.quad)
+            points = " ".join(f"{x},{y}" for x, y in _corners(word, reading))
             ElementTree.SubElement(ElementTree.SubElement(string, "Shape"), "Polygon", {"POINTS": points})
     ElementTree.indent(alto)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(alto, encoding="unicode") + "\n"
 
 
-def _box_of(words: list[PhotoWord]) -> tuple[int, int, int, int]:
-    xs = [x for word in words for x, _ in word.quad]
-    ys = [y for word in words for _, y in word.quad]
-    return max(0, round(min(xs))), max(0, round(min(ys))), round(max(xs)), round(max(ys))
+def _printable(name: str) -> str:
+    """Without what XML or UTF-8 cannot hold: file names may have control characters, and bytes that are no UTF-8."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in name)
+
+
+def _corners(word: PhotoWord, page: PhotoReading) -> list[tuple[int, int]]:
+    """Whole pixels on the page: a detector's corners may lie outside, and neither format knows negative numbers."""
+    return [(min(max(0, round(x)), page.width), min(max(0, round(y)), page.height)) for x, y in word.quad]
+
+
+def _box_of(words: list[PhotoWord], page: PhotoReading) -> tuple[int, int, int, int]:
+    corners = [corner for word in words for corner in _corners(word, page)]
+    xs, ys = zip(*corners, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 def _numbers(box: tuple[int, int, int, int]) -> str:
     return " ".join(map(str, box))
 
 
-def _place(words: list[PhotoWord]) -> dict[str, str]:
-    x0, y0, x1, y1 = _box_of(words)
+def _place(words: list[PhotoWord], page: PhotoReading) -> dict[str, str]:
+    x0, y0, x1, y1 = _box_of(words, page)
     return {"HPOS": str(x0), "VPOS": str(y0), "WIDTH": str(x1 - x0), "HEIGHT": str(y1 - y0)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +51,16 @@ def test_wrong_usage_is_exit_code_2() -> None:
     assert run("no-such-verb").returncode == 2
     assert CliRunner().invoke(app, ["recognize", "read", "--no-such-option"]).exit_code == 2
     assert CliRunner().invoke(app, []).exit_code == 2
+
+
+def test_file_names_that_are_no_utf8_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    monkeypatch.setattr(sys, "argv", ["str-app", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    print(os.fsdecode(b"caf\xe9.png"), file=stdout, flush=True)
+    assert stdout.buffer.getvalue().endswith(b"caf\xe9.png\n")  # type: ignore[attr-defined]
 
 
 def test_debug_raises_the_error_wherever_it_stands(

@@ -101,6 +101,48 @@ def test_pictures(photo: Path, tmp_path: Path) -> None:
     assert "use .png or .jpg" in refused.stderr
 
 
+def test_pictures_of_photographs_with_the_same_name(photo: Path, tmp_path: Path) -> None:
+    for place in ("a/x.png", "a/x.jpg", "b/x.png"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_bytes(photo.read_bytes())
+    out = tmp_path / "out"
+    assert run("read", tmp_path / "a", tmp_path / "b", "--picture", out).exit_code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["x-2.png", "x-3.png", "x.png"]
+
+
+def test_a_folder_of_one_photograph_and_an_existing_folder_get_a_picture_inside(photo: Path, tmp_path: Path) -> None:
+    assert run("read", photo.parent, "--picture", tmp_path / "marked").exit_code == 0
+    assert (tmp_path / "marked" / "street.png").is_file()
+    (tmp_path / "there").mkdir()
+    assert run("read", photo, "--picture", tmp_path / "there").exit_code == 0
+    assert (tmp_path / "there" / "street.png").is_file()
+
+
+def test_photographs_are_never_overwritten(photo: Path) -> None:
+    content = photo.read_bytes()
+    for source, target in ((photo, photo), (photo, photo.parent), (photo.parent, photo.parent)):
+        result = run("read", source, "--picture", target)
+        assert result.exit_code == 1
+        assert "would overwrite" in result.stderr
+        assert not result.stdout
+    assert photo.read_bytes() == content
+
+
+def test_pictures_of_several_photographs_need_a_folder(photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = run("read", photo, photo, "--picture", tmp_path / "file")
+    assert result.exit_code == 1
+    assert "need a folder" in result.stderr
+
+
+def test_what_is_wrong_with_the_options_is_said_once(photo: Path) -> None:
+    (photo.parent / "two.png").write_bytes(photo.read_bytes())
+    for options in (("--characters", ""), ("--server", "http://127.0.0.1:1")):
+        result = run("read", photo.parent, *options)
+        assert result.exit_code == 1
+        assert len(result.stderr.splitlines()) == 1
+
+
 def test_folders_without_photographs(tmp_path: Path) -> None:
     result = run("read", tmp_path)
     assert result.exit_code == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -46,3 +47,24 @@ def test_the_picture_outlines_every_word() -> None:
         x, y = np.array(quad[3], int)
         assert tuple(picture[min(y, 239), x + 3]) in (SURE, DOUBTFUL)
     assert (picture[200:] == PHOTO[200:]).all()
+
+
+def test_names_that_no_document_can_hold() -> None:
+    name = 'a "b"\x01\n\udce9.jpg'
+    page = ElementTree.fromstring(to_hocr(READING, name).encode().partition(b"\n")[2])
+    title = page.find(".//x:div", {"x": XHTML}).attrib["title"]
+    assert title == 'image "a %22b%22\ufffd\ufffd\ufffd.jpg"; bbox 0 0 640 240'
+    alto = ElementTree.fromstring(to_alto(READING, name).encode())
+    assert alto.find(".//a:fileName", {"a": ALTO}).text == 'a "b"\ufffd\ufffd\ufffd.jpg'
+
+
+def test_corners_stay_on_the_page() -> None:
+    quad = ((-8.0, -3.0), (650.0, -3.0), (650.0, 250.0), (-8.0, 250.0))
+    outside = replace(READING, words=(replace(READING.words[0], quad=quad), *READING.words[1:]))
+    page = ElementTree.fromstring(to_hocr(outside, "p.jpg").partition("\n")[2])
+    title = page.find(".//x:span[@class='ocrx_word']", {"x": XHTML}).attrib["title"]
+    assert title.startswith("bbox 0 0 640 240;")
+    assert title.endswith("poly 0 0 640 0 640 240 0 240")
+    string = ElementTree.fromstring(to_alto(outside, "p.jpg").encode()).find(".//a:String", {"a": ALTO})
+    assert [string.attrib[key] for key in ("HPOS", "VPOS", "WIDTH", "HEIGHT")] == ["0", "0", "640", "240"]
+    assert string.find(".//a:Polygon", {"a": ALTO}).attrib["POINTS"] == "0,0 640,0 640,240 0,240"
