@@ -15,6 +15,9 @@ ARCHITECTURE = {
 }
 """Fields of the flat architecture of older versions → fields of `RecognizerConfig`."""
 
+UNUSED = {"mixers": (0, 0)}
+"""Fields of architectures that were tried and not kept, with the value that means without."""
+
 PREPROCESSING = {"spread": "widen_below"}
 
 SETTINGS = {
@@ -30,6 +33,8 @@ def current_architecture(stored: Mapping[str, Any]) -> dict[str, Any]:
         return _tuples(dict(stored))
     nested: dict[str, Any] = {"backbone": {"name": "resnet"}, "decoder": {"name": "attention"}}
     for key, value in _tuples(dict(stored)).items():
+        if key in UNUSED and value == UNUSED[key]:
+            continue
         section, _, name = ARCHITECTURE.get(key, key).rpartition(".")
         (nested[section] if section else nested)[name] = value
     return nested

@@ -88,7 +88,7 @@ FLAT = {
     **{"hidden_size": 16, "attention_size": 8, "embedding_size": 6, "dropout": 0.1, "max_length": 9},
     **{"refine": "mul", "gates": ["input", "output"], "feature": "linear", "squash": "layernorm"},
 }
-LATER = {"pyramid": True, "locate": True}
+LATER = {"pyramid": True, "locate": True, "mixers": [0, 0]}
 
 
 @pytest.mark.parametrize("later", [{}, LATER])
@@ -119,6 +119,7 @@ def test_checkpoints_of_older_versions(tmp_path, later):
     [
         ({"backbone": {"name": "vgg"}}, "unknown backbone 'vgg': choose one of resnet"),
         ({"decoder": {"name": "attention", "depth": 3}}, "unexpected keyword argument 'depth'"),
+        ({"mixers": [1, 0]}, "unexpected keyword argument 'mixers'"),
     ],
 )
 def test_architectures_that_do_not_exist(saved, change, words):

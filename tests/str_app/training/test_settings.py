@@ -80,6 +80,7 @@ def test_run_folders_of_older_versions(tmp_path, age):
     backbone["pyramid"], decoder["locate"] = backbone.pop("fpn"), decoder.pop("positional_glimpse")
     decoder["squash"] = decoder.pop("activation")
     stored["architecture"] |= {key: value for key, value in (backbone | decoder).items() if key != "name"}
+    stored["architecture"]["mixers"] = [0, 0]
     spread = stored["preprocessing"].pop("widen_below")
     if age == "before nesting":
         stored["preprocessing"]["spread"] = spread
