@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import cv2
 import numpy as np
 import pytest
 
 from str_app.engines import load
+from str_app.engines.load import checkpoint_file
+from str_app.engines.torch_engine import TorchEngine
 from str_app.errors import StrAppError
 from str_app.models.charset import PRINTABLE_94, Charset
-from str_app.training.loop import train
+from str_app.models.checkpoint import load_checkpoint
+from str_app.models.presets import get_preset
+from str_app.reader import Reader
+from str_app.training.loop import _initial_model, train
 from str_app.training.settings import FINE_TUNING, TrainSettings, make_settings
 from tests.datasets.renderer_fonts import write_font
 from tests.str_app.painted_data import write_folder
 
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+ROOT = Path(__file__).resolve().parents[3]
+EXAMPLES = ROOT / "examples"
 
 
 def test_starting_from_weights_has_defaults_of_its_own() -> None:
@@ -69,3 +77,18 @@ def test_the_examples_pictures_show_something(example: ModuleType, tmp_path: Pat
     assert np.array_equal(one, same)
     assert one.shape != other.shape
     assert one.std() > 5
+
+
+def test_small_grown_by_blocks_reads_as_before() -> None:
+    settings = make_settings(
+        ["architecture.backbone.blocks=2,5,4", "frozen_stages=1"], train=("a",), start_from="small"
+    )
+    grown, before = _initial_model(settings, resume=False)
+    backbone = get_preset("small").architecture.backbone
+    assert grown.architecture.backbone == dataclasses.replace(backbone, blocks=(2, 5, 4))
+    assert before["steps"]
+    small, _ = load_checkpoint(checkpoint_file("small"))
+    images = [cv2.imread(str(path)) for path in sorted((ROOT / "samples/images").glob("*.jpg"))]
+    readings = [Reader(TorchEngine(model.eval())).recognize(images) for model in (small, grown)]
+    assert [r.text for r in readings[1]] == [r.text for r in readings[0]]
+    assert [r.confidence for r in readings[1]] == pytest.approx([r.confidence for r in readings[0]], abs=1e-3)
