@@ -6,7 +6,7 @@ import itertools
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,11 @@ def train(settings: TrainSettings, out: Path, *, resume: bool = False) -> None:
         if device.type == "cuda":
             device = torch.device("cuda", world.local_rank)
             torch.cuda.set_device(device)
-        if settings.batch_size % world.size:
-            raise StrAppError(f"batch_size={settings.batch_size} is not a multiple of the {world.size} processes")
+        if settings.batch_size % (world.size * settings.parts):
+            raise StrAppError(
+                f"batch_size={settings.batch_size} is not a multiple of the {world.size} processes × "
+                f"parts={settings.parts}"
+            )
         _Run(settings, out, device, world, resume).go(stop)
 
 
@@ -160,9 +163,9 @@ class _Run:
                 self._write()
             logged = written = time.monotonic()
             patience = FIRST_STATE
-            for batch in self._batches():
-                losses += self._update(batch.to(self.device), logger)
-                for reason in self.usage.count(batch):
+            for parts in self._batches():
+                losses += self._update([part.to(self.device) for part in parts], logger)
+                for reason in itertools.chain.from_iterable(map(self.usage.count, parts)):
                     logger.say(f"skipped: {reason}")
                 self.step += 1
                 logger.advance(self.step)
@@ -194,8 +197,8 @@ class _Run:
             self.pending = False
             self._write()
 
-    def _batches(self) -> Iterator[Batch]:
-        """This process's batches from the current step on."""
+    def _batches(self) -> Iterator[tuple[Batch, ...]]:
+        """This process's batches from the current step on, each as its parts."""
         settings, model = self.settings, self.model
         samples = TrainingSamples(
             self.sources,
@@ -205,7 +208,7 @@ class _Run:
             model.architecture.max_length,
             Augmentation(settings.augmentation),
             settings.seed,
-            settings.group,
+            settings.group * settings.parts,
         )
         first, world = self.step, self.world
         positions = shares_of_groups(first, settings.steps, settings.batch_size, settings.group, world.rank, world.size)
@@ -218,28 +221,34 @@ class _Run:
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_start_worker,
         )
-        batches = itertools.chain.from_iterable(groups)
+        batches = zip(*[itertools.chain.from_iterable(groups)] * settings.parts, strict=True)
         return itertools.islice(batches, first % settings.group, first % settings.group + settings.steps - first)
 
-    def _update(self, batch: Batch, logger: RunLogger) -> Tensor:
+    def _update(self, parts: Sequence[Batch], logger: RunLogger) -> Tensor:
         """One optimiser step. Returns the batch's sums of losses and its counts, (5,); zeros if it was skipped."""
         settings = self.settings
         self.optimizers.set_rate(schedule(self.step, settings))
         # Dropout depends on the step only, so that a resumed run needs no generator state.
         torch.manual_seed((settings.seed * 1_000_003 + self.step) * 1009 + self.world.rank)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            sums = self.wrapped(*batch[:5])
-        characters = batch.lengths.sum()
-        counts = self.sync_world.sum(torch.stack([characters + len(batch.lengths), characters]).to(sums))
+        characters = torch.stack([part.lengths.sum() for part in parts]).sum()
+        ends = characters + sum(len(part.lengths) for part in parts)
+        counts = self.sync_world.sum(torch.stack([ends, characters]).float())
         progress = min(1.0, 2 * self.step / settings.steps)
         ctc = settings.ctc_weight + (settings.ctc_weight_end - settings.ctc_weight) * progress
         attention = settings.attention_weight + (settings.attention_weight_end - settings.attention_weight) * progress
-        loss = sums[0] / counts[0].clamp_min(1) + (ctc * sums[1] + attention * sums[2]) / counts[1].clamp_min(1)
+        sums = torch.zeros(3, device=self.device)
         self.optimizers.zero_grad()
-        # DDP averages gradients over the processes, while the loss is normalised by the whole batch.
-        (loss * self.sync_world.size).backward()
+        for part in parts:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                losses = self.wrapped(*part[:5])
+            loss = losses[0] / counts[0].clamp_min(1) + (ctc * losses[1] + attention * losses[2]) / counts[1].clamp_min(
+                1
+            )
+            # DDP averages gradients over the processes, while the loss is normalised by the whole batch.
+            (loss * self.sync_world.size).backward()
+            sums += losses.detach()
         norm = nn.utils.clip_grad_norm_(self.objective.parameters(), settings.clip_norm)
-        sums = self.sync_world.sum(sums.detach())
+        sums = self.sync_world.sum(sums)
         if not (norm.isfinite() and sums.isfinite().all()):  # the same in all processes
             self._skip(logger)
             return torch.zeros(5, device=self.device)

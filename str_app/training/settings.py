@@ -45,6 +45,8 @@ class TrainSettings:
             trains everything. 1 saves a seventh of a step's time, and with few crops there is less to forget.
         steps: optimiser steps.
         batch_size: samples per step, over all processes.
+        parts: number of parts in which a process's share of a batch passes through the network, while gradients add up:
+            less memory, and each part has a canvas as narrow as its own crops need. Batch statistics are a part's.
         average_every: with several processes. 0: gradients are averaged at every step, as if one process trained. N:
             each process takes steps of its own on its share of the batch, and every N steps weights and moments are
             averaged (local SGD, arXiv 1805.09767): nearly no time is lost, even over a slow connection.
@@ -91,6 +93,7 @@ class TrainSettings:
     frozen_stages: int = 0
     steps: int = 20_000
     batch_size: int = 64
+    parts: int = 1
     average_every: int = 0
     group: int = 8
     optimizer: Literal["muon", "adamw"] = "muon"
@@ -142,7 +145,7 @@ class TrainSettings:
             raise StrAppError(f"{len(self.weights)} weights for {len(self.train)} training sets: give one per set")
 
 
-LEAST = {"steps": 1, "batch_size": 1, "group": 1, "validate_every": 1, "log_every": 1, "average_every": 0}
+LEAST = {"steps": 1, "batch_size": 1, "parts": 1, "group": 1, "validate_every": 1, "log_every": 1, "average_every": 0}
 
 # Defaults with `--from` that differ from those of a run from scratch; measured in docs/tutorial/fine-tuning.md.
 FINE_TUNING: dict[str, Any] = {

@@ -44,9 +44,9 @@ def stop_at(monkeypatch, step, signum=signal.SIGTERM):
     monkeypatch.setattr(RunLogger, "advance", and_stop)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_interrupted_and_resumed_equals_uninterrupted(data, tmp_path, monkeypatch, workers):
-    settings = settings_for(data, workers=workers, precision="bf16")
+@pytest.mark.parametrize(("workers", "parts"), [(0, 1), (1, 1), (0, 2)])
+def test_interrupted_and_resumed_equals_uninterrupted(data, tmp_path, monkeypatch, workers, parts):
+    settings = settings_for(data, workers=workers, parts=parts, precision="bf16")
     train(settings, tmp_path / "whole")
     with monkeypatch.context() as patch:
         stop_at(patch, 3)
@@ -94,6 +94,26 @@ def test_a_run_learns_and_keeps_its_best(data, tmp_path):
     assert info["training"]["samples_seen"] in {160, 320, 480}
 
 
+def assert_same_way(start, expected, actual):
+    """Adam turns the sign of a vanishing gradient into a whole step, so single weights may differ: so the ways."""
+    for name in expected:
+        way = (expected[name].float() - start[name].float()).norm()
+        assert (actual[name].float() - expected[name].float()).norm() <= 0.02 * way + 1e-5, name
+
+
+def test_parts_of_a_batch_train_as_the_whole(data, tmp_path):
+    """With batch norms frozen: otherwise each part has statistics of its own."""
+    settings = settings_for(data, architecture=changed(TINY, dropout=0.0), steps=4, group=1, augmentation="none")
+    train(dataclasses.replace(settings, steps=1), tmp_path / "first")
+    begun = dataclasses.replace(settings, start_from=str(tmp_path / "first/last.safetensors"), frozen_stages=3)
+    for parts in (1, 4):
+        train(dataclasses.replace(begun, parts=parts), tmp_path / str(parts))
+    assert losses(tmp_path / "4") == pytest.approx(losses(tmp_path / "1"), rel=1e-4)
+    assert_same_way(*(weights(tmp_path / run) for run in ("first", "1", "4")))
+    with pytest.raises(StrAppError, match="batch_size=8 is not a multiple of the 1 processes × parts=3"):
+        train(dataclasses.replace(begun, parts=3), tmp_path / "3")
+
+
 def train_in_two(settings, out):
     """The run in two processes of torchrun, over gloo."""
     script, chosen = out.parent / "run_two.py", out.parent / "settings.json"
@@ -123,12 +143,8 @@ def test_two_processes_train_as_one(data, tmp_path):
     train(settings, tmp_path / "one")
     train_in_two(settings, tmp_path / "two")
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
-    # Adam turns the sign of a vanishing gradient into a whole step, so single weights may differ: so the ways
     train(dataclasses.replace(settings, learning_rate=1e-12), tmp_path / "start")
-    start, one, two = (weights(tmp_path / run) for run in ("start", "one", "two"))
-    for name in one:
-        way = (one[name].float() - start[name].float()).norm()
-        assert (two[name].float() - one[name].float()).norm() <= 0.02 * way + 1e-5, name
+    assert_same_way(*(weights(tmp_path / run) for run in ("start", "one", "two")))
 
 
 @pytest.fixture
