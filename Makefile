@@ -47,6 +47,8 @@ format: install  ## rewrite the sources in the house style
 docs: install  ## the documentation site, into site/, strict: every link and anchor leads somewhere
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@! grep -rnoE '<(script|img|link|iframe)[^>]*(src|href)="?https?://[^">]*' site --include='*.html' || \
+		{ echo "the site loads these from other hosts"; exit 1; }
 
 dist: install  ## the source archive and the wheel, into dist/
 	$(BIN)/pip install --quiet --constraint constraints.txt build
