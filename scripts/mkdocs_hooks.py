@@ -106,7 +106,7 @@ def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 def option_row(option: Any) -> str:
     argument = option.param_type_name == "argument"
     name = option.metavar or option.name.upper() if argument else ", ".join([*option.opts, *option.secondary_opts])
-    shown = option.default not in (None, (), []) and not callable(option.default) and not argument
+    shown = option.default not in (None, False, (), []) and not callable(option.default) and not argument
     default = f"`{cell(option.default)}`" if shown else "required" if option.required else ""
     return f"| `{cell(name)}` | {default} | {cell(getattr(option, 'help', '') or '')} |"
 
