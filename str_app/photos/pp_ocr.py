@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -55,6 +55,11 @@ class PpOcrDetector:
         self._input = self._session.get_inputs()[0].name
         self.longest_side = longest_side
         self.policy = MapPolicy()
+        self._arguments = (threads, longest_side, file)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A session cannot be pickled: another process opens the file itself.
+        return type(self), self._arguments
 
     def find(self, photo: npt.NDArray[np.uint8]) -> list[Detection]:
         """See `Detector.find`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -58,6 +58,11 @@ class GapNetwork:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         self.policy = policy
+        self._arguments = (file, threads, policy)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A session cannot be pickled: another process opens the file itself.
+        return type(self), self._arguments
 
     def words(self, lines: Sequence[npt.NDArray[np.uint8]]) -> list[list[WordBox]]:
         """See `WordSeparator.words`."""

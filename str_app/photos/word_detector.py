@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -61,6 +61,11 @@ class WordDetector:
             raise StrAppError(f"{file}: format {header.get('format')!r}; this version reads {FORMAT!r}")
         self.longest_side = longest_side
         self.policy = policy or WordMapPolicy()
+        self._arguments = (file, threads, longest_side, self.policy)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A session cannot be pickled: another process opens the file itself.
+        return type(self), self._arguments
 
     def find(self, photo: npt.NDArray[np.uint8]) -> list[Detection]:
         """See `str_app.photos.detector.Detector.find`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 
 import numpy as np
 import pytest
@@ -32,6 +33,11 @@ def drawn(size: tuple[int, int], texts: dict[tuple[int, int], str], height: int,
 
 
 SIGN = {(60, 60): "Mind the gap", (60, 150): "between train and platform"}
+
+
+def test_a_pickled_reader_reads_the_same(reader: PhotoReader) -> None:
+    photo = drawn((800, 300), SIGN, 44)
+    assert pickle.loads(pickle.dumps(reader)).read(photo) == reader.read(photo)
 
 
 def test_lines_come_apart_into_words(reader: PhotoReader) -> None:

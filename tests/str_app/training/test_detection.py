@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import cv2
@@ -138,6 +139,8 @@ def test_the_exported_file_answers_as_the_network(scenes: Path, tmp_path: Path) 
     np.testing.assert_allclose(edges, expected[1].numpy(), atol=1e-3, rtol=1e-3)
     for shape in ((33, 70, 3), (1, 1, 3), (700, 1400, 3)):
         assert isinstance(detector.find(np.full(shape, 200, np.uint8)), list)
+    copy = pickle.loads(pickle.dumps(detector))
+    np.testing.assert_array_equal(copy._session.run(None, {"pictures": pictures})[0], scores)
 
 
 def test_words_come_back_in_pixels_of_the_photograph() -> None:
