@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import colorsys
+import dataclasses
+import math
 import random
+from collections.abc import Callable
 from typing import get_args
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from str_app.datasets.augmentation import Augmentation, Strength, map_boxes
+from str_app.datasets.augmentation import _RANGES, Augmentation, Strength, _colour, map_boxes
 from str_app.datasets.sample import Sample
 from tests.datasets.pictures import picture
 
+Change = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 CENTRES = (20, 50, 80)
 
 
@@ -100,6 +106,53 @@ def test_the_seed_decides_and_nothing_else_is_touched(strength: Strength) -> Non
     assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
     assert len({image.tobytes() for image in first}) > 30
     assert np.array_equal(original.image, before)
+
+
+class FixedDraws:
+    """In place of a generator: the change at `index` is drawn, with the factor 1.5 and a third of a turn of hue."""
+
+    def __init__(self, index: int) -> None:
+        self.draws = np.where(np.arange(6) == index, 0.0, 1.0)
+
+    def random(self, size: int) -> npt.NDArray[np.float64]:
+        return self.draws
+
+    def uniform(self, low: float, high: float, size: int) -> npt.NDArray[np.float64]:
+        return np.full(size, math.log(1.5) / math.log(2.0))
+
+    def integers(self, high: int) -> int:
+        return round(high / 3)
+
+
+def turned_hue(pixel: npt.NDArray[np.float64]) -> list[float]:
+    hue, saturation, value = colorsys.rgb_to_hsv(*pixel / 255)
+    return [255 * part for part in colorsys.hsv_to_rgb((hue + 1 / 3) % 1, saturation, value)]
+
+
+def grey(image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return (image @ [0.299, 0.587, 0.114])[..., None].repeat(3, axis=2)  # ITU-R BT.601
+
+
+@pytest.mark.parametrize(
+    ("index", "expected", "tolerance"),
+    [
+        (0, lambda image: 1.5 * image, 1.0),
+        (1, lambda image: 1.5 * image + (1 - 1.5) * grey(image).mean(), 1.0),
+        (2, lambda image: 1.5 * image + (1 - 1.5) * grey(image), 1.5),
+        (3, lambda image: np.apply_along_axis(turned_hue, 2, image), 6.0),
+        (4, grey, 1.0),
+        (5, lambda image: 255 - image, 0.0),
+    ],
+    ids=["brightness", "contrast", "saturation", "hue", "grey", "invert"],
+)
+def test_colour_is_the_literal_equation(index: int, expected: Change, tolerance: float) -> None:
+    ranges = dataclasses.replace(_RANGES["light"], tone=0.5, tone_factor=2.0, colour=0.5, grey=0.5, invert=0.5)
+    image = np.random.default_rng(5).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    before = image.copy()
+    changed = _colour(image, ranges, FixedDraws(index))  # type: ignore[arg-type]
+    assert changed.dtype == np.uint8
+    assert np.abs(changed - np.clip(expected(image.astype(np.float64)), 0, 255)).max() <= tolerance
+    assert np.array_equal(image, before)
 
 
 def test_cut_sides_never_take_a_letter_of_a_long_word(monkeypatch: pytest.MonkeyPatch) -> None:
