@@ -5,5 +5,5 @@ HELP = (
     "auto: the best one installed."
 )
 # Larger photographs are shrunk to it to find the words. With 1280 the detector takes 1.7 times as long and one point
-# more of the words is found and read; see docs/photographs.md.
+# more of the words is found and read; see docs/how-to/photographs.md.
 LONGEST_SIDE = 960

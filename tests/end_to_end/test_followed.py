@@ -1,0 +1,71 @@
+"""Pages of docs/, followed: what they say is printed is printed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from str_app.cli import build_app
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs/tutorial/first-reading.md").read_text(encoding="utf-8")
+EVALUATING = (ROOT / "docs/how-to/evaluating.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str, page: str = PAGE) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+def test_samples_are_read_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (command,) = (block.split() for block in blocks("sh") if "samples/images" in block)
+    (printed,) = blocks("text")
+    result = CliRunner().invoke(build_app(), command[1:])
+    for line, expected in zip(result.stdout.splitlines(), printed.splitlines(), strict=True):
+        *reading, confidence = line.split("\t")
+        *expected_reading, expected_confidence = expected.split("\t")
+        assert reading == expected_reading
+        assert float(confidence) == pytest.approx(float(expected_confidence), abs=0.01)
+
+
+def test_python(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    (example,) = blocks("python")
+    exec(example, {})
+    sure, unsure = capsys.readouterr().out.splitlines()
+    assert sure == "BREAKFAST"
+    assert unsure.startswith("unsure: ")
+
+
+def test_commands_of_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ROOT / "samples", tmp_path / "my_crops")
+    monkeypatch.chdir(tmp_path)
+    commands, _ = blocks("sh", EVALUATING)
+    for line in commands.splitlines():
+        command = line.split("  #")[0].replace("runs/fine/best.safetensors", "small").split()
+        result = CliRunner().invoke(build_app(), command[1:])
+        assert result.exit_code == 0, f"{line}\n{result.output}"
+        assert "| my_crops" in result.stdout
+    assert (tmp_path / "scores.json").is_file()
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_columns_of_evaluation_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    table = CliRunner().invoke(build_app(), ["evaluate", "--data", "samples", "--beam", "1"]).stdout
+    (heading,) = (line for line in table.splitlines() if line.startswith("| set"))
+    columns = [column.strip() for column in heading.strip("|").split("|")]
+    explained = re.findall(r"^\| ([^|]+) \|", EVALUATING.split("## What the columns mean")[1], re.MULTILINE)
+    assert set(columns) - {"set", "n"} <= {name for cell in explained for name in cell.split(", ")}
+
+
+def test_gmac_in_the_table_of_models(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs/results/models.md").read_text(encoding="utf-8")
+    (example,) = blocks("python", page)
+    exec(example, {})
+    (row,) = re.findall(r"^\| backbone, GMAC .*\| (\S+) \| (\S+) \|$", page, re.MULTILINE)
+    assert capsys.readouterr().out.split() == ["small", row[0], "base", row[1]]
