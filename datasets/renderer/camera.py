@@ -59,6 +59,25 @@ def photograph(
     return image
 
 
+def distort(
+    rng: np.random.Generator, picture: Picture, ink: npt.NDArray[np.uint8], capital_height: float
+) -> tuple[Picture, npt.NDArray[np.uint8]]:
+    """Picture and ink shifted by a smooth random field, so small that boxes need not follow.
+
+    The field's standard deviation is a few hundredths of `capital_height`.
+    """
+    height, width = picture.shape[:2]
+    columns = max(2, round(width / capital_height / rng.uniform(0.4, 1.2)) + 1)
+    rows = max(2, round(height / capital_height * 1.5) + 1)
+    deviation = rng.uniform(0.02, 0.06) * capital_height
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32), copy=False)
+    shifts = deviation * rng.standard_normal((2, rows, columns), np.float32)
+    dx, dy = (cv2.resize(shift, (width, height), interpolation=cv2.INTER_CUBIC) for shift in shifts)
+    moved = cv2.remap(picture, x + dx, y + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    moved_ink = cv2.remap(ink, x + dx, y + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    return np.asarray(moved, np.float32), np.asarray(moved_ink, np.uint8)
+
+
 def _light(rng: np.random.Generator, picture: Picture) -> Picture:
     """Uneven light: a gradient, the edge of a cast shadow, or the reflection of a lamp."""
     height, width = picture.shape[:2]

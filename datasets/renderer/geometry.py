@@ -125,7 +125,12 @@ def _project(curve: Curve, homography: npt.NDArray[np.float64], x: Floats, y: Fl
 
 
 def choose_view(
-    rng: np.random.Generator, boxes: npt.NDArray[np.float32], baseline: float, style: Style, plain: bool = False
+    rng: np.random.Generator,
+    boxes: npt.NDArray[np.float32],
+    baseline: float,
+    style: Style,
+    plain: bool = False,
+    hidden: tuple[int, int] = (0, 0),
 ) -> View:
     """A random view of a word.
 
@@ -135,7 +140,10 @@ def choose_view(
         baseline: y of the baseline in the plane.
         style: frequency of each effect.
         plain: undistorted, with a margin: the fallback after failed attempts.
+        hidden: numbers of characters at the start and the end that are outside the crop, except that up to a quarter
+            of the nearest may be seen.
     """
+    all_boxes, boxes = boxes, boxes[hidden[0] : len(boxes) - hidden[1]]
     left, top = boxes[:, :2].min(axis=0)
     right, bottom = boxes[:, 2:].max(axis=0)
     centre = (float(left + right) / 2, float(top + bottom) / 2)
@@ -153,6 +161,14 @@ def choose_view(
     padding = (text_height - float(y1 - y0)) / 2
     m_left, m_top, m_right, m_bottom = (0.15, 0.15, 0.15, 0.15) if plain else _choose_margins(rng, style.cut)
     first, last = float(flat[0, 2] - flat[0, 0]), float(flat[-1, 2] - flat[-1, 0])
+    if any(hidden):
+        around = View(curve, homography, 1, 1, 1.0).boxes(all_boxes)
+        if hidden[0]:
+            gap, size = float(flat[0, 0] - around[hidden[0] - 1, 2]), float(np.ptp(around[hidden[0] - 1, [0, 2]]))
+            m_left = float(rng.uniform(-0.1, max(0.0, gap + 0.25 * size) / text_height))
+        if hidden[1]:
+            gap, size = float(around[-hidden[1], 0] - flat[-1, 2]), float(np.ptp(around[-hidden[1], [0, 2]]))
+            m_right = float(rng.uniform(-0.1, max(0.0, gap + 0.25 * size) / text_height))
     # Never cut more than a third of a letter: the text must stay legible.
     m_left, m_right = max(m_left, -0.3 * first / text_height), max(m_right, -0.3 * last / text_height)
     x0, x1 = float(x0) - m_left * text_height, float(x1) + m_right * text_height

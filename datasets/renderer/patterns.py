@@ -40,6 +40,13 @@ UNITS = (
 RARE = '[]{}<>\\^`;%?=_~|#+"'  # rare in all other texts
 BRACKETS = ["()", "()", "()", "[]", "{}", "<>", '""', '""', "''", "**", "//", "--", "__", "||", "~~", "``"]
 
+# What recognisers confuse most often, in either direction.
+CONFUSED = tuple(
+    tuple(pair.split("-"))
+    for pair in "c-g a-o m-n i-l m-rn c-e u-v f-t h-n b-h d-cl q-g i-j r-n C-G O-Q O-D I-L M-N E-F P-R U-V B-R H-N "
+    "T-I V-Y K-X 0-O 1-l 1-I 5-S 8-B 2-Z 6-G 0-6 3-8 1-7".split()
+)
+
 
 def _choice(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
@@ -189,4 +196,26 @@ def with_random_punctuation(rng: np.random.Generator, word: str) -> str:
     for _ in range(int(rng.integers(1, 4))):
         index = int(rng.integers(0, len(word) + 1))
         word = word[:index] + _choice(rng, RARE if rng.random() < 0.75 else string.punctuation) + word[index:]
+    return word
+
+
+def contextless(rng: np.random.Generator) -> str:
+    """2 to 10 letters, uniformly distributed; a fifth of the strings have digits among them."""
+    alphabet = string.ascii_lowercase + string.digits if rng.random() < 0.2 else string.ascii_lowercase
+    return "".join(alphabet[i] for i in rng.integers(0, len(alphabet), int(rng.integers(2, 11))))
+
+
+def confused(rng: np.random.Generator, word: str) -> str:
+    """`word` with one or two letters replaced by others that look like them; unchanged if it has none of `CONFUSED`."""
+    for _ in range(1 + int(rng.random() < 0.3)):
+        replacements = [
+            (start, old, new)
+            for pair in CONFUSED
+            for old, new in (pair, pair[::-1])
+            for start in range(len(word))
+            if word.startswith(old, start)
+        ]
+        if replacements:
+            start, old, new = replacements[int(rng.integers(len(replacements)))]
+            word = word[:start] + new + word[start + len(old) :]
     return word

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import cv2
@@ -11,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from str_app.datasets.renderer import fonts as font_files
+from str_app.datasets.renderer import patterns
 from str_app.datasets.renderer import photographs as photograph_files
 from str_app.datasets.renderer.backgrounds import Picture, TexturePool, blend, make_background
-from str_app.datasets.renderer.camera import photograph
+from str_app.datasets.renderer.camera import distort, photograph
 from str_app.datasets.renderer.colours import Palette, choose_palette
 from str_app.datasets.renderer.effects import make_layers, paint
 from str_app.datasets.renderer.fonts import FontError, FontSet
@@ -21,7 +23,7 @@ from str_app.datasets.renderer.geometry import View, choose_view
 from str_app.datasets.renderer.glyphs import CAP_HEIGHT, FaceStore
 from str_app.datasets.renderer.layout import Line, add_rule, set_word
 from str_app.datasets.renderer.style import Style
-from str_app.datasets.renderer.words import TextSource, WordList
+from str_app.datasets.renderer.words import MAX_LENGTH, TextSource, WordList, letter_case
 from str_app.datasets.sample import Sample
 
 VERSION = 3  # increase it when the same seed and index give another crop
@@ -83,11 +85,11 @@ class Renderer:
             FontError: no font has all the glyphs of the text.
         """
         rng = np.random.Generator(np.random.PCG64([self.seed, index]))
-        text = self.texts.draw(rng)
+        before, text, after = self._choose_text(rng)
         for attempt in range(MAX_ATTEMPTS + 1):
             plain = attempt == MAX_ATTEMPTS  # black on white, undistorted: legible in any font
             try:
-                image, boxes, legible = self._draw(rng, text, plain)
+                image, boxes, legible = self._draw(rng, text, plain, ("", "") if plain else (before, after))
             except FontError:  # an empty glyph at this size: try another font
                 if plain:
                     raise
@@ -96,17 +98,38 @@ class Renderer:
                 break
         return Sample(image, text, boxes)
 
+    def _choose_text(self, rng: np.random.Generator) -> tuple[str, str, str]:
+        """What is written left of the crop, in the crop (the label), and right of it."""
+        style = self.style
+        text = self.texts.draw(rng)
+        # An effect that is off draws no random number: crops without these effects are those of the same VERSION.
+        if style.contextless and rng.random() < style.contextless:
+            text = letter_case(rng, patterns.contextless(rng))
+        if style.confused and rng.random() < style.confused:
+            text = patterns.confused(rng, text)[:MAX_LENGTH]
+        if not style.fragment or rng.random() >= style.fragment or len(text) < 4:
+            return "", text, ""
+        most = len(text) // 3
+        first, last = ((1, 0), (0, 1), (1, 1))[int(rng.integers(3))]
+        start = first * int(rng.integers(1, most + 1))
+        end = len(text) - last * int(rng.integers(1, most + 1))
+        return text[:start], text[start:end], text[end:]
+
     def _draw(
-        self, rng: np.random.Generator, text: str, plain: bool
+        self, rng: np.random.Generator, text: str, plain: bool, hidden: tuple[str, str]
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], bool]:
         style = self.style
-        font = self.fonts.choose(rng, text)
+        before, after = map(len, hidden)
+        written = hidden[0] + text + hidden[1]
+        if before or after:  # rotated or curved, hidden letters would come back into view
+            style = replace(style, rotation=0.0, curve=0.0, stacked=0.0)
+        font = self.fonts.choose(rng, written)
         stacked = not plain and 2 < len(text) < 11 and text.isalnum() and rng.random() < style.stacked
         no_neighbours = plain or stacked or rng.random() >= style.neighbours
         neighbours = [] if no_neighbours else [self._neighbour(rng, font.glyphs) for _ in range(3)]
-        line = set_word(rng, self._faces.get(font), text, neighbours, style, stacked)
-        view = choose_view(rng, line.boxes, line.baseline, style, plain)
-        boxes = view.boxes(line.boxes)
+        line = set_word(rng, self._faces.get(font), written, neighbours, style, stacked)
+        view = choose_view(rng, line.boxes, line.baseline, style, plain, (before, after))
+        boxes = view.boxes(line.boxes[before : len(written) - after])
         size = np.array([view.width, view.height] * 2, np.float32)
         clipped = np.clip(boxes, 0, size)
         palette = choose_palette(rng)
@@ -119,6 +142,8 @@ class Renderer:
             line = add_rule(rng, line)
         layers = make_layers(rng, line, view.scale, palette, style)
         picture, ink = paint(rng, self._pool, palette, layers, view, background, clipped, style)
+        if style.elastic and not plain and rng.random() < style.elastic:
+            picture, ink = distort(rng, picture, ink, CAP_HEIGHT * view.scale)
         image = photograph(rng, picture, CAP_HEIGHT * view.scale, style)
         return image, clipped, _is_legible(image, ink, clipped)
 

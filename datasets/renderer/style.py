@@ -43,6 +43,10 @@ class Style:
         noise: sensor noise.
         tone: exposure, contrast and colour cast.
         jpeg: strong compression.
+        fragment: a part of a longer text: the crop ends in letters that the label does not have.
+        contextless: random letters instead of a text, legible by their shapes only.
+        confused: one or two letters of the text replaced by others that look like them.
+        elastic: small smooth distortions, as of cloth, folds and worn print.
     """
 
     neighbours: float = 0.3
@@ -82,6 +86,10 @@ class Style:
     noise: float = 0.5
     tone: float = 0.4
     jpeg: float = 0.3
+    fragment: float = 0.0
+    contextless: float = 0.0
+    confused: float = 0.0
+    elastic: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):

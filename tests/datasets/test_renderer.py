@@ -72,6 +72,46 @@ def test_every_character_has_a_box_inside_the_crop(samples: list[Sample]) -> Non
         assert (y1 > y0).all()
 
 
+def test_effects_that_are_off_by_default(fonts: FontSet, samples: list[Sample]) -> None:
+    def rendered(**shares: float) -> list[Sample]:
+        renderer = Renderer(fonts, WORDS, 3, Style(**shares))
+        changed = [renderer.render(index) for index in range(60)]
+        for sample in changed:
+            assert sample.boxes is not None
+            assert len(sample.boxes) == len(sample.text)
+        return changed
+
+    ordinary = [sample.text.lower() for sample in samples[:60]]
+    fragments = [sample.text.lower() for sample in rendered(fragment=1.0)]
+    long = [(part, text) for part, text in zip(fragments, ordinary, strict=True) if len(text) > 3]
+    assert len(long) > 15
+    assert all(part in text and len(text) > len(part) >= len(text) / 3 for part, text in long)
+    assert sum(s.text.lower() not in ordinary for s in rendered(contextless=1.0)) > 50
+    confused = [sample.text.lower() for sample in rendered(confused=1.0)]
+    assert sum(one != other for one, other in zip(confused, ordinary, strict=True)) > 30
+    distorted = rendered(elastic=1.0)[7]
+    assert distorted.text == samples[7].text
+    assert distorted.image.shape == samples[7].image.shape
+    assert (distorted.image != samples[7].image).any()
+
+
+def test_hidden_letters_show_a_quarter_at_most() -> None:
+    boxes = np.array([[60 + 30 * k, 50, 80 + 30 * k, 75] for k in range(6)], np.float32)
+    style = Style(rotation=0.0, curve=0.0)
+    seen = 0
+    for seed in range(60):
+        view = choose_view(np.random.default_rng(seed), boxes, 75.0, style, hidden=(2, 1))
+        places = view.boxes(boxes)
+        for index in (1, 5):
+            x0, x1 = np.clip(places[index, [0, 2]], 0, view.width)
+            assert x1 - x0 <= 0.3 * (places[index, 2] - places[index, 0]) + 1
+            seen += x1 > x0
+        assert places[0, 2] <= 0
+        assert places[2, 2] > 0
+        assert places[4, 0] < view.width
+    assert seen > 10
+
+
 def test_boxes_follow_the_ink_through_curve_and_perspective() -> None:
     """A disc drawn where a box is in the plane is found where the box is in the crop."""
     boxes = np.array([[60, 50, 80, 70], [100, 50, 120, 70], [220, 50, 240, 70], [330, 50, 350, 70]], np.float32)
