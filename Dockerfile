@@ -28,9 +28,10 @@ ARG EXTRAS=serve,torch
 # Convolutions are compiled with Debian's g++: in float32 torch reads 1.3 times as many crops. --build-arg NATIVE=no skips it.
 RUN [ "$NATIVE" = no ] || { apt-get update && apt-get install -y --no-install-recommends g++; } \
     || { echo "no g++ from Debian: --build-arg NATIVE=no does without"; exit 1; }
-# torch's C++ tests and headers, 150 MB, are not needed.
+# torch's C++ tests and headers, 150 MB, are not needed, nor are the tests of what it depends on.
 RUN PIP_EXTRA_INDEX_URL=${EXTRA_INDEX} /opt/venv/bin/pip install -c constraints.txt ".[${EXTRAS}]" \
-    && rm -rf /opt/venv/lib/python3*/site-packages/torch/test /opt/venv/lib/python3*/site-packages/torch/include
+    && cd /opt/venv/lib/python3*/site-packages \
+    && rm -rf torch/test torch/include numpy/tests numpy/*/tests networkx/tests networkx/*/tests sympy/*/tests sympy/*/*/tests
 # For whatever processor it is going to run on.
 WORKDIR /opt/native
 RUN [ "$NATIVE" = no ] || STR_APP_NATIVE=/opt/native /opt/venv/bin/python -m str_app.models.kernels --every

@@ -82,7 +82,7 @@ bulk-test: install  ## bulk reading killed, damaged, timed, and its memory (an h
 package-test: install  ## the wheel beside Hugging Face's datasets, either installed first (2 minutes; needs pip's package index)
 	$(BIN)/python -m pytest -m slow tests/end_to_end/test_wheel.py
 
-docker-test: install  ## build and run the image (needs a Docker engine: DOCKER_HOST or the default socket)
+docker-test: install  ## build and run both images (needs a Docker engine: DOCKER_HOST or the default socket)
 	bash scripts/docker_test.sh
 
 compose-test: install  ## two replicas behind nginx, killed and replaced (needs a Docker engine and what docker-test built)

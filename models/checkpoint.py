@@ -13,7 +13,7 @@ import safetensors
 
 from str_app.models.charset import Charset
 from str_app.models.preprocessing import Preprocessing
-from str_app.models.stored_config import current_architecture, current_preprocessing
+from str_app.models.stored_config import checked_info, current_architecture, current_preprocessing
 
 if TYPE_CHECKING:
     from str_app.models.recognizer import Recognizer
@@ -85,11 +85,17 @@ def read_header(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: a safetensors file, but no str-app checkpoint (its metadata lacks 'str_app')"
         ) from None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: 'str_app' in its metadata is no JSON object; copy or train it again")
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path}: format {header.get('format')!r}, this version reads {FORMAT!r}")
     for section, current in (("architecture", current_architecture), ("preprocessing", current_preprocessing)):
         if isinstance(header.get(section), dict):
             header[section] = current(header[section])
+    try:
+        checked_info(header.get("info"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: 'info' in its metadata: {error}; copy or train it again") from None
     return header
 
 

@@ -40,12 +40,30 @@ class Preprocessing:
     mean: float = 0.5
     std: float = 0.5
 
+    def __post_init__(self) -> None:
+        widths = self.widths
+        if type(self.height) is not int or self.height < 1:
+            raise ValueError(f"height {self.height!r}: must be a whole number of at least 1")
+        if not isinstance(widths, tuple) or not widths or any(type(width) is not int for width in widths):
+            raise ValueError(f"widths {widths!r}: must be whole numbers")
+        if widths[0] < 4 or list(widths) != sorted(set(widths)):
+            raise ValueError(f"widths {widths!r}: must ascend from at least 4")
+        if self.fit not in ("pad", "stretch"):
+            raise ValueError(f"fit {self.fit!r}: must be pad or stretch")
+        for name in ("widen_below", "mean", "std"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not math.isfinite(value):
+                raise ValueError(f"{name} {value!r}: must be a number")
+        if self.std <= 0 or self.widen_below < 0:
+            raise ValueError(f"std {self.std} must be above 0, widen_below {self.widen_below} at least 0")
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
         """The inverse of `dataclasses.asdict`, also for JSON and for older checkpoints.
 
         Raises:
             TypeError: an unknown field.
+            ValueError: a value that cannot be used.
         """
         return cls(**current_preprocessing(values))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,6 +44,22 @@ def current_architecture(stored: Mapping[str, Any]) -> dict[str, Any]:
 def current_preprocessing(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Stored preprocessing with today's names; without `widen_below`, which is newer, nothing is widened."""
     return {"widen_below": 0} | {PREPROCESSING.get(key, key): value for key, value in _tuples(dict(stored)).items()}
+
+
+def checked_info(stored: Any) -> dict[str, Any]:
+    """The facts about weights that are stored with them: an object, and in it what reading depends on is usable.
+
+    Raises:
+        ValueError: no object, a temperature that is no number above 0, or a name that is no text.
+    """
+    if not isinstance(stored, dict):
+        raise ValueError(f"{stored!r} is no object")
+    temperature, name = stored.get("temperature", 1.0), stored.get("name", "")
+    if type(temperature) not in (int, float) or not 0 < temperature < math.inf:
+        raise ValueError(f"temperature is {temperature!r}, and must be a number above 0")
+    if not isinstance(name, str):
+        raise ValueError(f"name is {name!r}, and must be a text")
+    return stored
 
 
 def _tuples(value: Any) -> Any:

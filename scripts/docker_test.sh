@@ -1,16 +1,15 @@
 #!/bin/bash
-# Builds the image, or that of another target, runs it locked up without any network, reads a crop with it, and stops it.
+# Builds the image of each target, runs it locked up without any network, reads a crop with it, and stops it.
 # Needs a Docker Engine with BuildKit (DOCKER_HOST says which). Optional environment:
-#   IMAGE            name of the image (default str-app:test)
-#   TARGET           stage of the Dockerfile (default onnx; torch)
+#   IMAGE            name of the image without torch (default str-app:test); that with torch has -torch after it
+#   TARGETS          stages of the Dockerfile (default "onnx torch")
 #   BUILD_ARGS       further arguments of docker build, e.g. "--network host --build-arg EXTRA_INDEX=…"
 #   PIP_FIND_LINKS   a folder with wheels, offered to the pip of the build (e.g. a CPU build of torch)
-#   CHECKPOINT       a .safetensors file to serve instead of the image's own weights
+#   CHECKPOINT       a .safetensors file that the image with torch serves instead of its own weights
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export DOCKER_BUILDKIT=1
-image=${IMAGE:-str-app:test}
-target=${TARGET:-onnx}
+read -ra targets <<<"${TARGETS:-onnx torch}"
 read -ra build_args <<<"${BUILD_ARGS:-}"
 container=str-app-test-$$
 scratch=$(mktemp -d)
@@ -26,44 +25,50 @@ if [ -d "${PIP_FIND_LINKS:-}" ]; then
   docker build -q "${build_args[@]}" -t str-app:build-base "$scratch" >/dev/null
   build_args+=(--build-arg BUILD_IMAGE=str-app:build-base)
 fi
-docker build "${build_args[@]}" --target "$target" -t "$image" .
 size() { echo $(($(docker image inspect -f '{{.Size}}' "$1") / 1000000)); }
-base=$(size "$(sed -n 's/^ARG PYTHON_IMAGE=//p' Dockerfile)")
-megabytes=$(($(size "$image") - base))
-echo "image: $megabytes MB on a base of $base MB"
 in_image() { docker run --rm --network none --entrypoint python "$image" -c "$1"; }
-if [ "$target" = torch ]; then
-  cuda=$(in_image 'import torch; print(torch.version.cuda)')
-  most=1150
-  [ "$cuda" = None ] || most=10000
-else
-  in_image 'import torch' 2>/dev/null && fail "torch is in the image"
-  most=380
-fi
-[ "$megabytes" -le "$most" ] || fail "above $most MB without the base: docs/how-to/deployment.md says what it was made of"
+base_image=$(sed -n 's/^ARG PYTHON_IMAGE=//p' Dockerfile)
 
-locked=(--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --network none)
-serve=(serve)
-if [ -n "${CHECKPOINT:-}" ]; then
-  locked+=(-v "$(realpath "$CHECKPOINT"):/model/checkpoint.safetensors:ro")
-  serve+=(--model /model/checkpoint.safetensors)
-fi
-cores=$(docker run --rm --cpus 1 "${locked[@]}" --entrypoint python "$image" -c 'from str_app.cpu import usable_cores; print(usable_cores())')
-[ "$cores" = 1 ] || fail "with --cpus 1 it would use $cores threads"
-[ "$target" = onnx ] || compiled=$(docker run --rm "${locked[@]}" --entrypoint python "$image" -c 'from str_app.models.kernels.library import find_library; print(find_library() is not None)')
-[ "$target" = onnx ] || [ "$compiled" = True ] || [[ "${BUILD_ARGS:-}" = *NATIVE=no* ]] || fail "the compiled convolutions do not load"
-started=$(date +%s)
-docker run -d --name "$container" "${locked[@]}" "$image" "${serve[@]}" >/dev/null
-until [ "$(docker inspect -f '{{.State.Health.Status}}' "$container")" = healthy ]; do
-  [ "$(docker inspect -f '{{.State.Running}}' "$container")" = true ] || fail "it ended by itself"
-  [ $(($(date +%s) - started)) -lt 120 ] || fail "not healthy after 120 s"
-  sleep 1
-done
-echo "healthy after $(($(date +%s) - started)) s"
+check() {
+  local target=$1 image=${IMAGE:-str-app:test} base megabytes most cuda cores compiled started locked serve
+  [ "$target" = onnx ] || image+=-$target
+  docker build "${build_args[@]}" --target "$target" -t "$image" .
+  base=$(size "$base_image")
+  megabytes=$(($(size "$image") - base))
+  echo "$target: $image has $megabytes MB on a base of $base MB"
+  if [ "$target" = torch ]; then
+    cuda=$(in_image 'import torch; print(torch.version.cuda)')
+    most=1150
+    [ "$cuda" = None ] || most=10000
+  else
+    in_image 'import torch' 2>/dev/null && fail "torch is in the image"
+    most=380
+  fi
+  [ "$megabytes" -le "$most" ] || fail "above $most MB without the base: docs/how-to/deployment.md says what it was made of"
 
-[ "$(docker exec "$container" id -u)" != 0 ] || fail "it runs as root"
-docker exec "$container" sh -c 'touch /opt/venv/x' 2>/dev/null && fail "its file system can be written to"
-docker exec -i "$container" python - <<'PYTHON' || fail "no reading"
+  locked=(--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --network none)
+  serve=(serve)
+  [ "$target" = onnx ] || locked+=(-e STR_APP_ENGINE=torch)
+  if [ "$target" = torch ] && [ -n "${CHECKPOINT:-}" ]; then
+    locked+=(-v "$(realpath "$CHECKPOINT"):/model/checkpoint.safetensors:ro")
+    serve+=(--model /model/checkpoint.safetensors)
+  fi
+  cores=$(docker run --rm --cpus 1 "${locked[@]}" --entrypoint python "$image" -c 'from str_app.cpu import usable_cores; print(usable_cores())')
+  [ "$cores" = 1 ] || fail "with --cpus 1 it would use $cores threads"
+  [ "$target" = onnx ] || compiled=$(docker run --rm "${locked[@]}" --entrypoint python "$image" -c 'from str_app.models.kernels.library import find_library; print(find_library() is not None)')
+  [ "$target" = onnx ] || [ "$compiled" = True ] || [[ "${BUILD_ARGS:-}" = *NATIVE=no* ]] || fail "the compiled convolutions do not load"
+  started=$(date +%s)
+  docker run -d --name "$container" "${locked[@]}" "$image" "${serve[@]}" >/dev/null
+  until [ "$(docker inspect -f '{{.State.Health.Status}}' "$container")" = healthy ]; do
+    [ "$(docker inspect -f '{{.State.Running}}' "$container")" = true ] || fail "it ended by itself"
+    [ $(($(date +%s) - started)) -lt 120 ] || fail "not healthy after 120 s"
+    sleep 1
+  done
+  echo "$target: healthy after $(($(date +%s) - started)) s"
+
+  [ "$(docker exec "$container" id -u)" != 0 ] || fail "it runs as root"
+  docker exec "$container" sh -c 'touch /opt/venv/x' 2>/dev/null && fail "its file system can be written to"
+  docker exec -i "$container" python - <<'PYTHON' || fail "no reading"
 import io, json, urllib.request
 from PIL import Image, ImageDraw
 
@@ -81,6 +86,10 @@ for path in ("/", "/docs", "/metrics", "/v1/models", "/readyz"):
     assert urllib.request.urlopen("http://127.0.0.1:8000" + path, timeout=5).status == 200, path
 PYTHON
 
-docker stop -t 60 "$container" >/dev/null
-[ "$(docker inspect -f '{{.State.ExitCode}}' "$container")" = 0 ] || fail "exit code $(docker inspect -f '{{.State.ExitCode}}' "$container") after SIGTERM"
-echo "stopped with exit code 0"
+  docker stop -t 60 "$container" >/dev/null
+  [ "$(docker inspect -f '{{.State.ExitCode}}' "$container")" = 0 ] || fail "exit code $(docker inspect -f '{{.State.ExitCode}}' "$container") after SIGTERM"
+  docker rm "$container" >/dev/null
+  echo "$target: stopped with exit code 0"
+}
+
+for target in "${targets[@]}"; do check "$target"; done

@@ -10,8 +10,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from str_app.cpu import usable_cores
 from str_app.engines import HELP as ENGINE
+from str_app.engines.options import EngineOptions
 from str_app.engines.precision import HELP as PRECISION
 from str_app.engines.precision import Precision
+from str_app.errors import StrAppError
 from str_app.inputs.images import DEFAULT_LIMITS as LIMITS
 from str_app.inputs.images import ImageLimits
 from str_app.photos import HELP as DETECTOR
@@ -125,6 +127,14 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"{larger} ({high}) is below {smaller} ({low}): {consequence}; raise {larger} or lower {smaller}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _engine_takes_the_options(self) -> Settings:
+        try:
+            EngineOptions(self.device, self.threads, self.precision)
+        except StrAppError as error:
+            raise ValueError(str(error)) from None
         return self
 
     @property

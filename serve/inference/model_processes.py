@@ -128,12 +128,14 @@ class _ModelProcess:
             description: Description = self.result()
         except _ProcessEndedError:
             raise self._load_failure() from None
+        self._description = description
         return description
 
     def replace(self) -> None:
         """Start another process in its place and wait until it has loaded.
 
-        A replacement that ends while it loads has not seen the batch, so the batch is not to blame: try again.
+        A replacement that ends while it loads has not seen the batch, so the batch is not to blame: try again. It loads
+        what the file holds now; if that is another model than the server's, an error is logged.
 
         Raises:
             Exception: as from `wait_until_loaded`.
@@ -142,7 +144,13 @@ class _ModelProcess:
             logger.error("model process %s ended (%s): starting another", self.pid, self.end())
             self.start()
             with suppress(_ProcessEndedError):
-                self.result()
+                if self.result() != self._description:
+                    logger.error(
+                        "model process %s loaded another model than the other processes, since %s was replaced: reload "
+                        "with SIGHUP",
+                        self.pid,
+                        self._settings.model,
+                    )
                 return
         raise self._load_failure()
 

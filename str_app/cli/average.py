@@ -26,10 +26,12 @@ def average(
     Example: str-app average a.safetensors b.safetensors --share 7 --share 3 --val data/val --out mean.safetensors
     """
     from str_app.datasets.opening import open_source
+    from str_app.engines.load import torch_device
     from str_app.models.checkpoint import save_checkpoint
     from str_app.training.averaging import average_checkpoints
     from str_app.training.finishing import calibrate_and_score
 
+    torch_device(device)
     sources = [open_source(path) for path in val or []]
     save_checkpoint(out, *average_checkpoints(checkpoints, share or [1.0] * len(checkpoints)))
     for result in calibrate_and_score(out, sources, device) if sources else []:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,6 +22,7 @@ CALIBRATION_SEED = 97  # of no data set that weights are trained on
 
 
 def export(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="A name that `str-app models` lists, or a checkpoint file.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder to write. Default: the checkpoint's path with the suffix .onnx.")
@@ -37,7 +41,10 @@ def export(
     fonts: options.Fonts = None,
     val: Annotated[
         list[Path] | None,
-        typer.Option(help="LMDB or folder on which to calibrate and score the graphs; repeatable. Default: neither."),
+        typer.Option(
+            help="LMDB or folder of labelled crops: fit the temperature of confidences to them, and store the accuracy "
+            "on them; repeatable. Default: keep the checkpoint's temperature and accuracy."
+        ),
     ] = None,
     single_file: Annotated[
         bool, typer.Option("--single-file", help="Also write greedy.onnx: the whole of greedy decoding in one graph.")
@@ -55,51 +62,93 @@ def export(
     from str_app.engines.load import checkpoint_file
     from str_app.export import export_model
 
+    _refuse_unused(context, precision, bool(calibration))
     checkpoint = checkpoint_file(model)
-    crops: list[npt.NDArray[np.uint8]] = []
+    validation = [open_source(path) for path in val or []]
+    crops: Iterable[npt.NDArray[np.uint8]] = ()
     if precision == "int8":
         crops = _read(calibration, calibration_crops) if calibration else _draw(fonts, calibration_crops)
-    engine = export_model(
-        checkpoint,
-        out or graph_folder(checkpoint),
-        precision=precision,
-        calibration=crops,
-        validation=[open_source(path) for path in val or []],
-        single_file=single_file,
-        overwrite=overwrite,
-    )
+    with _end_by_exception():
+        engine = export_model(
+            checkpoint,
+            out or graph_folder(checkpoint),
+            precision=precision,
+            calibration=crops,
+            validation=validation,
+            single_file=single_file,
+            overwrite=overwrite,
+        )
     typer.echo(
         f"{engine.folder}: {engine.name} in {engine.precision}, {folder_bytes(engine.folder) / 1e6:.1f} MB, "
         f"temperature {engine.info.get('temperature', 1.0):.3f}"
     )
 
 
-def _read(paths: list[Path], count: int) -> list[npt.NDArray[np.uint8]]:
+def _refuse_unused(context: typer.Context, precision: str, reads_crops: bool) -> None:
+    """An option without effect is a mistake."""
+    unused, reason = set[str](), ""
+    if precision == "fp32":
+        unused, reason = {"calibration", "calibration_crops", "fonts"}, "--precision fp32: only int8 is calibrated"
+    elif reads_crops:
+        unused, reason = {"fonts"}, "--calibration: no crop is drawn"
+    for name in sorted(unused):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"--{name.replace('_', '-')} has no effect with {reason}")
+
+
+@contextmanager
+def _end_by_exception() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the command by an exception, as Ctrl-C does, so that temporary folders are removed."""
+
+    def end(signum: int, frame: object) -> None:
+        raise SystemExit(128 + signum)
+
+    # What is ignored stays ignored, as SIGHUP under nohup.
+    stops = [stop for stop in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(stop) is not signal.SIG_IGN]
+    before = {stop: signal.signal(stop, end) for stop in stops}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _read(paths: list[Path], count: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """At most `count` crops. The data sets are opened at once, the crops read one by one."""
     from str_app.datasets.opening import open_source
     from str_app.datasets.sample import UnreadableSample
     from str_app.evaluation.sources import evenly_spaced
 
-    crops = []
-    for source in map(open_source, paths):
-        for index in evenly_spaced(len(source), -(-count // len(paths))):
-            try:
-                crops.append(source[index].image)
-            except UnreadableSample as error:
-                typer.echo(f"skipped: {error}", err=True)
-    if not crops:
-        raise StrAppError(f"no readable crop in {', '.join(map(str, paths))}: give others by --calibration")
-    return crops
+    sources = [open_source(path) for path in paths]
+
+    def crops() -> Iterator[npt.NDArray[np.uint8]]:
+        readable = False
+        for source in sources:
+            for index in evenly_spaced(len(source), -(-count // len(sources))):
+                try:
+                    yield source[index].image
+                    readable = True
+                except UnreadableSample as error:
+                    typer.echo(f"skipped: {error}", err=True)
+        if not readable:
+            raise StrAppError(f"no readable crop in {', '.join(map(str, paths))}: give others by --calibration")
+
+    return crops()
 
 
-def _draw(fonts: Path | None, count: int) -> list[npt.NDArray[np.uint8]]:
+def _draw(fonts: Path | None, count: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """`count` crops. Fonts are found at once, the crops drawn one by one."""
     from str_app.datasets.renderer.fonts import find_fonts
     from str_app.datasets.renderer.render import Renderer
     from str_app.datasets.renderer.words import frequent_words
 
     renderer = Renderer(find_fonts(fonts), frequent_words(), CALIBRATION_SEED)
-    crops = []
-    with ProgressBar("drawing crops for calibration", count) as progress:
-        for index in range(count):
-            crops.append(renderer.render(index).image)
-            progress.advance(1)
-    return crops
+
+    def crops() -> Iterator[npt.NDArray[np.uint8]]:
+        with ProgressBar("drawing crops for calibration", count) as progress:
+            for index in range(count):
+                yield renderer.render(index).image
+                progress.advance(1)
+
+    return crops()

@@ -36,15 +36,17 @@ def select(
 
     from str_app.datasets.lmdb_source import LmdbSource
     from str_app.datasets.lmdb_writer import LmdbWriter
-    from str_app.engines.load import checkpoint_file
+    from str_app.engines.load import checkpoint_file, torch_device
     from str_app.models.checkpoint import load_checkpoint
     from str_app.training.selection import KINDS, Rule, Selected
     from str_app.training.selection import select as select_crops
 
+    torch_device(device)
     if threads:
         torch.set_num_threads(threads)
+    checkpoint = checkpoint_file(model)
     crops = LmdbSource(source)
-    network, _ = load_checkpoint(checkpoint_file(model))
+    network, _ = load_checkpoint(checkpoint)
     selected = Selected()
     with LmdbWriter(out) as writer:
         for selected in select_crops(network, crops, writer, Rule(sure, easy, hopeless, seed), device):

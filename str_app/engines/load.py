@@ -4,40 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from str_app.engines.graph_folder import graph_folder, has_graphs, sha256_of, weights_file
+from str_app.engines.graph_folder import SUFFIX, GraphError, graph_folder, has_graphs, sha256_of, weights_file
+from str_app.engines.options import EngineOptions
 from str_app.engines.precision import Precision, has_bf16, resolve_precision
 from str_app.errors import StrAppError
 from str_app.models.presets import list_models, weights_path
 
 if TYPE_CHECKING:
+    import torch
+
     from str_app.engines.base import Engine
     from str_app.engines.onnx_engine import OnnxEngine
     from str_app.engines.torch_engine import TorchEngine
     from str_app.models.recognizer import Recognizer
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """How an engine shall run; one that has no use for an option ignores it.
-
-    Attributes:
-        device: `"cpu"`, `"cuda"`, `"cuda:1"`, …
-        threads: CPU threads, with torch a setting of the whole process; None: the engine's own choice.
-        precision: `"int8"` of exported graphs; `"bf16"` or `"fp32"` of torch's backbone or of exported graphs. `"auto"`
-            is that of the graphs where there are any; with torch bfloat16 on a CPU that has instructions for it, where
-            it takes half the time, else float32.
-    """
-
-    device: str = "cpu"
-    threads: int | None = None
-    precision: Precision = "auto"
 
 
 def load_engine(model: str | Path, engine: str = "auto", options: EngineOptions | None = None) -> Engine:
@@ -68,6 +53,13 @@ def _load_auto(model: str | Path, options: EngineOptions) -> Engine:
         engine = _onnx_engine(folder, options)
         if options.precision in ("auto", engine.precision) and _is_export_of(engine, model):
             return engine
+    if options.precision == "int8":
+        checkpoint_file(model)  # tells better what is wrong with the model itself
+        if options.device != "cpu":
+            raise StrAppError(f"int8 is of exported graphs, which run on the CPU, not on {options.device!r}")
+        raise StrAppError(
+            f"{model}: no exported graphs in int8; make them with `str-app export {model}`, or use --precision auto"
+        )
     return _load_torch(model, options)
 
 
@@ -86,15 +78,20 @@ def _is_export_of(engine: OnnxEngine, model: str | Path) -> bool:
 def _load_onnx(model: str | Path, options: EngineOptions) -> Engine:
     folder = graph_folder(model)
     if not has_graphs(folder):
+        checkpoint_file(model)  # tells better what is wrong with the model itself
         raise StrAppError(
             f"{folder}: no exported graphs; make them with `str-app export {model}`, or use --engine torch"
         )
     if options.device != "cpu":
-        raise StrAppError(f"the engine onnx runs on the CPU, not on {options.device!r}: use --engine torch")
+        raise StrAppError(
+            f"exported graphs run on the CPU, not on {options.device!r}: use --device cpu, or --engine torch with a "
+            "checkpoint"
+        )
     engine = _onnx_engine(folder, options)
     if options.precision not in ("auto", engine.precision):
         raise StrAppError(
-            f"{folder} is in {engine.precision}, not in {options.precision}: use --precision auto or --engine torch"
+            f"{folder} is in {engine.precision}, not in {options.precision}: use --precision auto, or --engine torch "
+            "with a checkpoint"
         )
     return engine
 
@@ -104,27 +101,30 @@ def _onnx_engine(folder: Path, options: EngineOptions) -> OnnxEngine:
         from str_app.engines.onnx_engine import OnnxEngine
     except ModuleNotFoundError as error:
         raise StrAppError(f"{folder}: exported graphs need {error.name}: pip install onnxruntime") from error
-    return OnnxEngine(folder, options.threads)
+    try:
+        return OnnxEngine(folder, options.threads)
+    except GraphError as error:
+        weights = folder.with_suffix(".safetensors")
+        if weights.is_file() and find_spec("torch") is not None:
+            raise GraphError(f"{error}, or read {weights} with --engine torch") from error
+        raise
 
 
 def _load_torch(model: str | Path, options: EngineOptions) -> Engine:
     path = checkpoint_file(model)
-    if options.precision == "int8":
-        raise StrAppError(f"{model}: no exported graphs in int8; make them with `str-app export {model}`")
     try:
         import torch
     except ModuleNotFoundError as error:
         raise StrAppError(f"{model}: the engine torch needs {error.name}: pip install 'str-app[torch]'") from error
     from str_app.models.checkpoint import load_checkpoint
 
+    device = torch_device(options.device)
+    resolve_precision(options.precision, prefer_bf16=False)  # refuse before loading what torch does not have
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    device = options.device
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise StrAppError(f"device {device!r}: torch {torch.__version__} sees no CUDA device here; use --device cpu")
     network, info = load_checkpoint(path)
     info = {"name": path.stem, **info}
-    return make_engine(network, info, device, precision=options.precision)
+    return make_engine(network, info, str(device), precision=options.precision)
 
 
 # Engines by name: from a model and options. A new one is a line here; see docs/how-to/extending.md.
@@ -143,20 +143,35 @@ def make_engine(
     precision: Precision = "auto",
 ) -> TorchEngine:
     """A torch engine for a network in memory; see `EngineOptions`."""
-    import torch
-
     from str_app.engines.torch_engine import TorchEngine
 
-    target = torch.device(device)
-    resolved = resolve_precision(precision, target.type == "cpu" and has_bf16(target))
+    options = EngineOptions(device, precision=precision)
+    target = torch_device(options.device)
+    resolved = resolve_precision(options.precision, target.type == "cpu" and has_bf16(target))
     return TorchEngine(model, info, target, precision=resolved)
+
+
+def torch_device(device: str) -> torch.device:
+    """The device of this name, see `EngineOptions`.
+
+    Raises:
+        StrAppError: no device's name, or one that torch does not see here.
+    """
+    import torch
+
+    target = torch.device(EngineOptions(device).device)
+    if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
+        seen = torch.cuda.device_count() or "no"
+        raise StrAppError(f"device {device!r}: torch {torch.__version__} sees {seen} CUDA devices; use --device cpu")
+    return target
 
 
 def checkpoint_file(model: str | Path) -> Path:
     """The weights that a name of `list_models()` or a path means.
 
     Raises:
-        StrAppError: no such model, or a preset without released weights.
+        StrAppError: no such model, a preset without released weights, or a path of something else: the message says of
+            what, and what to give instead.
     """
     name = str(model)
     if name in list_models():
@@ -167,9 +182,22 @@ def checkpoint_file(model: str | Path) -> Path:
                 "and pass the checkpoint's path"
             )
         return path
-    if not Path(model).is_file():
+    path = Path(model)
+    if path.suffix == SUFFIX and path.is_file():
+        whole = f": give its folder, {path.parent}" if has_graphs(path.parent) else ""
+        raise StrAppError(f"{path} is a single graph, not a checkpoint or a folder of exported graphs{whole}")
+    if path.is_file():
+        return path
+    if not path.is_dir():
         raise StrAppError(
             f"model {name!r} is neither one of {', '.join(list_models())}, nor a checkpoint file, nor a folder of "
             "exported graphs"
         )
-    return Path(model)
+    if has_graphs(path):
+        weights = path.with_suffix(".safetensors")
+        advice = str(weights) if weights.is_file() else "the .safetensors file that they were exported from"
+        raise StrAppError(f"{path} has exported graphs, and here a checkpoint is needed: give {advice}")
+    inside = [path / name for name in ("best.safetensors", "last.safetensors") if (path / name).is_file()]
+    inside = inside or sorted(path.glob("*.safetensors"))
+    advice = f"give a file in it, such as {inside[0]}" if inside else "give a checkpoint or a folder of exported graphs"
+    raise StrAppError(f"{path} is a folder without exported graphs: {advice}")

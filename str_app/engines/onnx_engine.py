@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping
 from functools import partial
@@ -15,9 +14,8 @@ import onnxruntime as ort
 
 from str_app.cpu import usable_cores
 from str_app.engines.base import GreedySteps, Step, step_greedily
-from str_app.engines.graph_folder import ENCODER, FORMAT, MEMORY, METADATA_KEY, STATE, STEP, GraphError
-from str_app.models.charset import Charset
-from str_app.models.preprocessing import Preprocessing
+from str_app.engines.graph_folder import ENCODER, MEMORY, METADATA_KEY, STATE, STEP, GraphError, sha256_of
+from str_app.engines.graph_header import GraphHeader
 
 ort.set_default_logger_severity(3)  # errors alone: warnings are about the processor's identification
 
@@ -41,14 +39,16 @@ class OnnxEngine:
     """Exported graphs behind the boundary of `str_app.engines.base.Engine`.
 
     Pickles by the path of its folder. Readings are the same, to the bit, whatever is in a batch and however many
-    threads compute it.
+    threads compute it. It runs one model for life: once its folder has other graphs, unpickling and a new number of
+    threads raise GraphError.
 
     Args:
         folder: as `str-app export` writes it: `encoder.onnx` and `step.onnx`.
         threads: CPU threads until `use_threads` is called; all usable cores if None.
 
     Raises:
-        GraphError: the graphs are missing, damaged, not written by `str-app export`, or of two different exports.
+        GraphError: the graphs are missing, damaged, not written by `str-app export`, of two different exports, or do
+            not fit their metadata.
 
     Attributes:
         folder, precision: of the graphs.
@@ -63,18 +63,22 @@ class OnnxEngine:
         self._local = threading.local()
         self._lock = threading.Lock()
         self._sessions: dict[int, tuple[ort.InferenceSession, ort.InferenceSession]] = {}
-        header = _header(self.folder, *self._encoder_and_step())
-        self.info: Mapping[str, Any] = header["info"]
+        self._content: tuple[str, ...] = ()
+        sessions = self._encoder_and_step()
+        header = _read_header(self.folder, *sessions)
+        self.info: Mapping[str, Any] = header.info
         self.name = str(self.info.get("name", "unnamed"))
-        self.charset = Charset(header["charset"])
-        self.preprocessing = Preprocessing.from_dict(header["preprocessing"])
-        self.max_length = int(header["max_length"])
-        self.precision = str(header["precision"])
-        self.source_sha256 = str(header["source"]["sha256"])
-        self._map_rows = int(header["map_rows"])
+        self.charset = header.charset
+        self.preprocessing = header.preprocessing
+        self.max_length = header.max_length
+        self.precision = header.precision
+        self.source_sha256 = header.source_sha256
+        self._map_rows = header.map_rows
+        _check_signatures(self.folder, header, *sessions)
+        self._try_out()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return OnnxEngine, (self.folder, self._threads)
+        return _load_same, (self.folder, self._threads, self._content)
 
     def encode(self, canvases: npt.NDArray[np.uint8], widths: npt.NDArray[np.int64]) -> tuple[_Memory, _State]:
         """See `Engine.encode`."""
@@ -114,8 +118,37 @@ class OnnxEngine:
         count = getattr(self._local, "threads", self._threads)
         with self._lock:
             if count not in self._sessions:
-                self._sessions[count] = (_session(self.folder / ENCODER, count), _session(self.folder / STEP, count))
+                files = self.folder / ENCODER, self.folder / STEP
+                sessions = _session(files[0], count), _session(files[1], count)
+                # Not the sessions' content, which ONNX Runtime does not tell, but that of the files right after.
+                content = tuple(map(sha256_of, files))
+                self._content = self._content or content
+                if content != self._content:
+                    raise _replaced(self.folder)
+                self._sessions[count] = sessions
             return self._sessions[count]
+
+    def _try_out(self) -> None:
+        """One step on an empty canvas: the two graphs fit each other, and the metadata fits them."""
+        width = self.preprocessing.widths[0]
+        canvas = np.zeros((1, self.preprocessing.height, width, 3), np.uint8)
+        try:
+            self._step(*self.encode(canvas, np.array([width])), np.zeros(1, np.int64))
+        except Exception as error:  # ONNX Runtime raises various types
+            reason = f"they do not run on a canvas of {canvas.shape[1]} × {width} with map_rows {self._map_rows}"
+            raise GraphError(f"{self.folder}: {reason} ({error}); export the model again") from error
+
+
+def _load_same(folder: Path, threads: int, content: tuple[str, ...]) -> OnnxEngine:
+    """The engine of a folder whose graphs still have this content."""
+    engine = OnnxEngine(folder, threads)
+    if engine._content != content:
+        raise _replaced(folder)
+    return engine
+
+
+def _replaced(folder: Path) -> GraphError:
+    return GraphError(f"{folder} was replaced while it was in use: load the model again")
 
 
 def _session(path: Path, threads: int) -> ort.InferenceSession:
@@ -132,14 +165,57 @@ def _session(path: Path, threads: int) -> ort.InferenceSession:
         raise GraphError(f"{path}: not a graph that ONNX Runtime can run ({error}); export it again") from error
 
 
-def _header(folder: Path, encoder: ort.InferenceSession, step: ort.InferenceSession) -> dict[str, Any]:
+def _read_header(folder: Path, encoder: ort.InferenceSession, step: ort.InferenceSession) -> GraphHeader:
     """What `str-app export` wrote into both graphs."""
     texts = [session.get_modelmeta().custom_metadata_map.get(METADATA_KEY) for session in (encoder, step)]
     if texts[0] is None:
-        raise GraphError(f"{folder}: graphs of ONNX, but not written by `str-app export`")
+        raise GraphError(
+            f"{folder / ENCODER}: a graph of ONNX, but not written by `str-app export`, without which it cannot be read"
+        )
     if texts[0] != texts[1]:
         raise GraphError(f"{folder}: {ENCODER} and {STEP} are of different exports; export the model again")
-    header: dict[str, Any] = json.loads(texts[0])
-    if header.get("format") != FORMAT:
-        raise GraphError(f"{folder}: format {header.get('format')!r}, this version reads {FORMAT!r}")
-    return header
+    return GraphHeader.parse(texts[0], folder / ENCODER)
+
+
+_Signature = dict[str, tuple[str, tuple[int | None, ...]]]  # name → type and shape; None is a size that is not checked
+_CARRIED: _Signature = {
+    "values": ("float", (None, None, None)),
+    "keys": ("float", (None, None, None)),
+    "padding": ("bool", (None, None)),
+    "hidden": ("float", (None, None)),
+    "cell": ("float", (None, None)),
+}
+
+
+def _check_signatures(
+    folder: Path, header: GraphHeader, encoder: ort.InferenceSession, step: ort.InferenceSession
+) -> None:
+    """Raise GraphError unless inputs and outputs are those of an export with this header."""
+    crops: _Signature = {
+        "canvases": ("uint8", (None, header.preprocessing.height, None, 3)),
+        "widths": ("int64", (None,)),
+    }
+    scores: _Signature = {
+        "logits": ("float", (None, header.charset.num_classes)),
+        **{f"next_{name}": _CARRIED[name] for name in STATE},
+        "attention": ("float", (None, None)),
+    }
+    _check(f"{folder / ENCODER}: input", encoder.get_inputs(), crops)
+    _check(f"{folder / ENCODER}: output", encoder.get_outputs(), _CARRIED)
+    _check(f"{folder / STEP}: input", step.get_inputs(), _CARRIED | {"tokens": ("int64", (None,))})
+    _check(f"{folder / STEP}: output", step.get_outputs(), scores)
+
+
+def _check(place: str, tensors: list[ort.NodeArg], expected: _Signature) -> None:
+    names = [tensor.name for tensor in tensors]
+    if names != list(expected):
+        raise GraphError(f"{place}s are {', '.join(names)}, not {', '.join(expected)}; export the model again")
+    for tensor, (kind, shape) in zip(tensors, expected.values(), strict=True):
+        sizes = tensor.shape
+        fits = len(sizes) == len(shape) and all(a is None or a == b for a, b in zip(shape, sizes, strict=True))
+        if tensor.type != f"tensor({kind})" or not fits:
+            wanted = f"{kind} ({', '.join('any' if size is None else str(size) for size in shape)})"
+            raise GraphError(
+                f"{place} {tensor.name!r} is {tensor.type} {sizes}, but charset and preprocessing in its metadata need "
+                f"{wanted}; export the model again"
+            )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from str_app.errors import StrAppError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -18,10 +20,10 @@ def resolve_precision(precision: Precision, prefer_bf16: bool) -> Literal["bf16"
     """That of torch's backbone: `precision`, or what `auto` means where bfloat16 is preferred or not.
 
     Raises:
-        ValueError: int8, which torch's backbone does not have.
+        StrAppError: int8, which torch's backbone does not have.
     """
     if precision == "int8":
-        raise ValueError("torch's backbone runs in bf16 or fp32; int8 is of exported graphs")
+        raise StrAppError("torch has no precision int8, only exported graphs have: use auto, bf16 or fp32 with it")
     if precision == "auto":
         return "bf16" if prefer_bf16 else "fp32"
     return precision

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +36,7 @@ def export_model(
     out: Path,
     *,
     precision: Literal["int8", "fp32"] = "int8",
-    calibration: Sequence[npt.NDArray[np.uint8]] = (),
+    calibration: Iterable[npt.NDArray[np.uint8]] = (),
     validation: Sequence[Source] = (),
     single_file: bool = False,
     overwrite: bool = False,
@@ -46,7 +47,8 @@ def export_model(
         checkpoint: a `.safetensors` file.
         out: the folder; it appears when it is whole.
         precision: of weights and convolutions.
-        calibration: for int8, crops uint8 (H, W, 3) RGB that show the range of every layer.
+        calibration: for int8, crops uint8 (H, W, 3) RGB that show the range of every layer; begun only once target and
+            checkpoint are known to be usable, so drawing or reading them may take long.
         validation: labelled crops, on which these graphs are calibrated and scored; by default temperature and scores
             are the checkpoint's.
         single_file: also write `greedy.onnx`, see `make_greedy_graph`, and `greedy.json`, a copy of its metadata.
@@ -54,7 +56,7 @@ def export_model(
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
-        StrAppError: `out` exists, or int8 without crops.
+        StrAppError: `out` exists or cannot be written, or int8 without crops.
     """
     out = out.resolve()
     if out.exists():
@@ -62,26 +64,26 @@ def export_model(
         if not (overwrite and is_export):
             advice = "pass --overwrite or choose another --out" if is_export else "choose another --out"
             raise StrAppError(f"{out} exists already: {advice}")
-    if precision == "int8" and not len(calibration):
-        raise StrAppError("int8 needs crops for calibration, and none could be read")
     model, info = load_checkpoint(checkpoint)
-    encoder, step = make_graphs(model)
-    if precision == "int8":
-        encoder = quantize_encoder(encoder, calibration, model.preprocessing)
-        step = quantize_step(step)
-    header: dict[str, Any] = {
-        "format": FORMAT,
-        "charset": model.charset.characters,
-        "preprocessing": dataclasses.asdict(model.preprocessing),
-        "max_length": model.architecture.max_length,
-        "map_rows": model.grid[0],
-        "precision": precision,
-        "source": {"file": checkpoint.name, "sha256": sha256_of(checkpoint)},
-        "info": {"name": checkpoint.stem, **info},
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
-        folder = Path(temporary) / out.name
+    with _folder_beside(out) as temporary:
+        crops = list(calibration) if precision == "int8" else []
+        if precision == "int8" and not crops:
+            raise StrAppError("int8 needs crops for calibration, and none could be read")
+        encoder, step = make_graphs(model)
+        if precision == "int8":
+            encoder = quantize_encoder(encoder, crops, model.preprocessing)
+            step = quantize_step(step)
+        header: dict[str, Any] = {
+            "format": FORMAT,
+            "charset": model.charset.characters,
+            "preprocessing": dataclasses.asdict(model.preprocessing),
+            "max_length": model.architecture.max_length,
+            "map_rows": model.grid[0],
+            "precision": precision,
+            "source": {"file": checkpoint.name, "sha256": sha256_of(checkpoint)},
+            "info": {"name": checkpoint.stem, **info},
+        }
+        folder = temporary / out.name
         _save(folder, header, {ENCODER: encoder, STEP: step})
         if validation:
             header["info"]["temperature"] = fit_temperature(OnnxEngine(folder), validation)
@@ -95,10 +97,43 @@ def export_model(
             # Some hosts cannot read a graph's metadata.
             text = json.dumps(header, ensure_ascii=False, indent=1) + "\n"
             (folder / GREEDY).with_suffix(".json").write_text(text, encoding="utf-8")
-        if out.exists():
-            out.replace(Path(temporary) / "replaced")
-        folder.replace(out)
+        _replace(out, folder, temporary / "replaced")
     return OnnxEngine(out)
+
+
+@contextmanager
+def _folder_beside(out: Path) -> Iterator[Path]:
+    """A folder on the same file system as `out`, which is gone in the end, however that comes.
+
+    Raises:
+        StrAppError: nothing can be written there.
+    """
+    # Parents that are missing are made, and stay only if something is in them.
+    missing = [folder for folder in out.parents if not folder.exists()]
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.")
+    except OSError as error:
+        raise StrAppError(f"{out} cannot be written ({error.strerror}): choose another --out") from error
+    try:
+        with temporary as folder:
+            yield Path(folder)
+    finally:
+        for folder_made in missing:
+            with suppress(OSError):
+                folder_made.rmdir()
+
+
+def _replace(out: Path, folder: Path, old: Path) -> None:
+    """Rename `folder` to `out`, and what is there to `old`; or change nothing."""
+    try:
+        if out.exists():
+            out.replace(old)
+        folder.replace(out)
+    except BaseException:  # an interruption too
+        if old.exists() and not out.exists():
+            old.replace(out)
+        raise
 
 
 def _save(folder: Path, header: dict[str, Any], graphs: dict[str, onnx.ModelProto]) -> None:

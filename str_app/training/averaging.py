@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from str_app.engines.load import checkpoint_file
 from str_app.errors import StrAppError
 from str_app.models.checkpoint import load_checkpoint
 from str_app.models.recognizer import Recognizer
@@ -34,7 +35,7 @@ def average_checkpoints(paths: Sequence[Path], shares: Sequence[float]) -> tuple
     """
     if len(shares) != len(paths) or not paths or min(shares) <= 0:
         raise StrAppError(f"{len(paths)} checkpoints, but shares {list(shares)}: give one share above 0 per checkpoint")
-    loaded = [load_checkpoint(path) for path in paths]
+    loaded = [load_checkpoint(checkpoint_file(path)) for path in paths]
     model, info = loaded[-1]
     mean: dict[str, Tensor] = {}
     for path, share, (source, _) in zip(paths, shares, loaded, strict=True):

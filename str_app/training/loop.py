@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from str_app.datasets.augmentation import Augmentation
 from str_app.datasets.opening import open_source
-from str_app.engines.load import checkpoint_file, make_engine
+from str_app.engines.load import checkpoint_file, make_engine, torch_device
 from str_app.engines.precision import has_bf16, resolve_precision
 from str_app.errors import StrAppError
 from str_app.evaluation.protocol import SetResult, evaluate_source
@@ -79,7 +79,7 @@ def train(settings: TrainSettings, out: Path, *, resume: bool = False) -> None:
         Stopped: SIGINT or SIGTERM was received; the state has been written.
         Finished: nothing is left to continue.
     """
-    device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch_device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if settings.threads:
         torch.set_num_threads(settings.threads)
     with join_world(device) as world, stop_signals() as stop:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from str_app.engines.load import checkpoint_file
+from str_app.engines.options import EngineOptions
 from str_app.engines.precision import Precision
 from str_app.errors import StrAppError
 from str_app.models.backbones import BACKBONES
@@ -128,6 +129,7 @@ class TrainSettings:
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise StrAppError(f"{name}={getattr(self, name)}: must be at least {least}")
+        EngineOptions(self.device or "cpu", precision=self.precision)
         for name in ("validate_every", "log_every"):
             if self.average_every and getattr(self, name) % self.average_every:
                 raise StrAppError(

@@ -16,9 +16,10 @@ def engine_reached() -> bool:
 
 
 @pytest.mark.slow
-def test_image_starts_locked_up_reads_and_stops() -> None:
+def test_images_start_locked_up_read_and_stop() -> None:
     if not engine_reached():
         pytest.skip("no Docker Engine reached; set DOCKER_HOST")
     done = subprocess.run([SCRIPT], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "stopped with exit code 0" in done.stdout
+    for target in ("onnx", "torch"):
+        assert f"{target}: stopped with exit code 0" in done.stdout

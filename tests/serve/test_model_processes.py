@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
+import re
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
 
+from str_app.engines.graph_folder import STEP, graph_folder
 from str_app.errors import StrAppError
 from str_app.models.charset import Charset
-from str_app.models.checkpoint import CheckpointError, save_checkpoint
+from str_app.models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from str_app.models.preprocessing import Preprocessing
 from str_app.models.recognizer import Recognizer
 from str_app.pipeline import CanvasReader
 from str_app.reader import Reader
+from str_app.serve.http.app import create_app
 from str_app.serve.inference.model_processes import MAX_STARTS, ModelProcesses, _ModelProcess
 from str_app.serve.settings import Settings
 from str_app.views import Canvas, to_canvas
@@ -186,3 +193,42 @@ def test_processes_end_with_the_reader(settings: Settings) -> None:
     gc.collect()
     until(lambda: gone(pid))
     until(lambda: threading.active_count() <= threads)
+
+
+def test_a_replacement_that_loads_another_model_is_logged(
+    weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = Path(shutil.copy(weights, tmp_path))
+    reader = ModelProcesses(Settings(model=str(path), max_batch=4, log_format="text"), 1, 1)
+    network, info = load_checkpoint(path)
+    save_checkpoint(path, network, {**info, "temperature": 0.5})
+    kill(reader)
+    assert len(reader.read_canvases(crops(reader, 1))) == 1
+    assert f"loaded another model than the other processes, since {path} was replaced: reload" in caplog.text
+    reader.close()
+
+
+def test_graphs_that_are_damaged_at_a_reload_change_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = Path(shutil.copytree(graph_folder("small"), tmp_path / "small.onnx"))
+    picture = (Path(__file__).parents[2] / "samples/images/01.jpg").read_bytes()
+
+    async def scenario() -> None:
+        app = create_app(Settings(model=str(folder), threads=1, log_format="text"))
+        async with app.router.lifespan_context(app):
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+
+                async def read() -> Any:
+                    await asyncio.to_thread(until, lambda: app.state.service.batcher.ready, 60)
+                    answer = await client.post("/v1/recognize", content=picture, headers={"Content-Type": "image/jpeg"})
+                    return answer.json()["results"]
+
+                before = await read()
+                (folder / STEP).write_bytes((folder / STEP).read_bytes()[:1000])
+                await app.state.service.reload()
+                assert await read() == before
+                assert 'str_app_reloads_total{outcome="failed"} 1.0' in (await client.get("/metrics")).text
+
+    asyncio.run(scenario())
+    message = rf"reload failed, the old weights stay in use: {folder}: {folder / STEP}: not a graph .*; export it again"
+    assert re.search(message, caplog.text)

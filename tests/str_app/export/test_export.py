@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -54,6 +61,18 @@ def copied(graphs: Path, checkpoint: Path, tmp_path: Path) -> Path:
     """A copy of both, to be damaged; the checkpoint's path."""
     shutil.copytree(graphs, tmp_path / graphs.name)
     return Path(shutil.copy(checkpoint, tmp_path))
+
+
+def store(folder: Path, metadata: str | Callable[[dict[str, Any]], object]) -> None:
+    """Give both graphs other metadata, or change what they have."""
+    for name in (ENCODER, STEP):
+        graph = onnx.load(folder / name)
+        if not isinstance(metadata, str):
+            header = json.loads(graph.metadata_props[0].value)
+            metadata(header)
+        text = metadata if isinstance(metadata, str) else json.dumps(header)
+        onnx.helper.set_model_props(graph, {METADATA_KEY: text})
+        onnx.save(graph, folder / name)
 
 
 def test_shipped_graphs_were_exported_from_the_shipped_weights() -> None:
@@ -164,8 +183,9 @@ class TestChoice:
         ("engine", "options", "message"),
         [
             ("onnx", EngineOptions(precision="bf16"), "is in int8, not in bf16"),
-            ("onnx", EngineOptions(device="cuda"), "runs on the CPU, not on 'cuda'"),
-            ("torch", EngineOptions(precision="int8"), "no exported graphs in int8"),
+            ("onnx", EngineOptions(device="cuda"), "exported graphs run on the CPU, not on 'cuda': use --device cpu"),
+            ("auto", EngineOptions(precision="int8", device="cuda"), "which run on the CPU, not on 'cuda'"),
+            ("torch", EngineOptions(precision="int8"), "torch has no precision int8.*use auto, bf16 or fp32"),
         ],
     )
     def test_what_an_engine_cannot_do(
@@ -178,6 +198,77 @@ class TestChoice:
         shutil.rmtree(graph_folder(copied))
         with pytest.raises(StrAppError, match=r"mine.onnx: no exported graphs; make them with `str-app export"):
             load_engine(copied, "onnx")
+        with pytest.raises(StrAppError, match=r"no exported graphs in int8; make them with `str-app export"):
+            load_engine(copied, "auto", EngineOptions(precision="int8"))
+
+    @pytest.mark.parametrize("engine", ["auto", "onnx", "torch"])
+    def test_what_is_no_model(self, copied: Path, tmp_path: Path, engine: str) -> None:
+        """Whichever engine is asked, the message says what it is, and what to give instead."""
+        folder, run = graph_folder(copied), tmp_path / "run"
+        run.mkdir()
+        with pytest.raises(StrAppError, match=f"single graph.*: give its folder, {folder}$"):
+            load_engine(folder / ENCODER, engine)
+        with pytest.raises(StrAppError, match=f"{run} is a folder without exported graphs: give a checkpoint or"):
+            load_engine(run, engine)
+        (run / "best.safetensors").touch()
+        with pytest.raises(StrAppError, match=f"give a file in it, such as {run}/best.safetensors$"):
+            load_engine(run, engine)
+
+    def test_a_checkpoint_is_needed(self, copied: Path, tmp_path: Path) -> None:
+        folder = graph_folder(copied)
+        commands = (
+            ["export", folder],
+            ["select", "nowhere.lmdb", "--model", folder, "--out", tmp_path / "out"],
+            ["average", folder, folder, "--out", tmp_path / "mean"],
+            ["train", "--from", folder, "--train", tmp_path, "--out", tmp_path / "run"],
+            ["recognize", "x.png", "--engine", "torch", "--model", folder],
+        )
+        message = f"{folder} has exported graphs, and here a checkpoint is needed: give {copied}"
+        for command in commands:
+            result = CliRunner().invoke(build_app(), list(map(str, command)))
+            assert result.exit_code == 1
+            assert message in result.output, command
+        copied.unlink()
+        with pytest.raises(StrAppError, match=r"give the \.safetensors file that they were exported from"):
+            load_engine(folder, "torch")
+
+    def test_damaged_graphs_beside_good_weights(self, copied: Path) -> None:
+        (graph_folder(copied) / STEP).unlink()
+        for model in (copied, graph_folder(copied)):
+            with pytest.raises(GraphError, match=f"export the model again, or read {copied} with --engine torch"):
+                load_engine(model)
+        copied.unlink()
+        with pytest.raises(GraphError, match=r"export the model again$"):
+            load_engine(copied)
+
+
+class TestReplacedWhileInUse:
+    """One engine runs one model."""
+
+    @pytest.fixture
+    def other(self, graphs: Path, tmp_path: Path) -> Path:
+        """As the graphs, with another temperature."""
+        folder = Path(shutil.copytree(graphs, tmp_path / "other.onnx"))
+        store(folder, lambda header: header["info"].update(temperature=2.5))
+        return folder
+
+    def test_another_thread_count(self, copied: Path, other: Path) -> None:
+        engine = OnnxEngine(graph_folder(copied), 1)
+        shutil.rmtree(engine.folder)
+        other.rename(engine.folder)
+        given = batch(2)
+        assert len(engine.decode_greedy(*engine.encode(*given)).logits) == 2, "what is loaded goes on"
+        engine.use_threads(2)
+        with pytest.raises(GraphError, match=f"{engine.folder} was replaced while it was in use: load"):
+            engine.encode(*given)
+        assert OnnxEngine(engine.folder).info["temperature"] == 2.5
+
+    def test_a_pickled_copy(self, copied: Path, other: Path) -> None:
+        pickled = pickle.dumps(OnnxEngine(graph_folder(copied), 1))
+        shutil.rmtree(graph_folder(copied))
+        other.rename(graph_folder(copied))
+        with pytest.raises(GraphError, match="was replaced while it was in use"):
+            pickle.loads(pickled)
 
 
 class TestDamage:
@@ -210,12 +301,67 @@ class TestDamage:
         with pytest.raises(GraphError, match="of different exports"):
             OnnxEngine(graph_folder(copied))
 
-    def test_a_later_format(self, copied: Path) -> None:
-        for name in (ENCODER, STEP):
-            graph = onnx.load(graph_folder(copied) / name)
-            onnx.helper.set_model_props(graph, {METADATA_KEY: '{"format": "str-app-onnx/9"}'})
-            onnx.save(graph, graph_folder(copied) / name)
-        with pytest.raises(GraphError, match="'str-app-onnx/9', this version reads 'str-app-onnx/1'"):
+    @pytest.mark.parametrize(
+        ("metadata", "message"),
+        [
+            ("no JSON", "its metadata is not JSON"),
+            ("[]", "its metadata is no JSON object"),
+            ('{"format": "str-app-onnx/9"}', "format 'str-app-onnx/9', this version reads 'str-app-onnx/1'"),
+        ],
+    )
+    def test_metadata_that_is_none(self, copied: Path, metadata: str, message: str) -> None:
+        store(graph_folder(copied), metadata)
+        with pytest.raises(GraphError, match=rf"{ENCODER}: {message}.*; export the model again"):
+            OnnxEngine(graph_folder(copied))
+
+    @pytest.mark.parametrize(
+        "field", ["charset", "preprocessing", "max_length", "map_rows", "precision", "source", "info"]
+    )
+    def test_a_field_that_is_missing(self, copied: Path, field: str) -> None:
+        store(graph_folder(copied), lambda header: header.pop(field))
+        with pytest.raises(GraphError, match=rf"{ENCODER}: its metadata lacks '{field}'; export the model again"):
+            OnnxEngine(graph_folder(copied))
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            *[("charset", value) for value in (None, 5, "", "aa", ["a"])],
+            *[("preprocessing", value) for value in (None, [], {"height": "32"}, {"new": 1}, {"widths": []})],
+            *[("preprocessing", value) for value in ({"std": 0}, {"widths": [96, 48]}, {"fit": "crop"})],
+            *[("max_length", value) for value in (None, 0, -1, 2.5, True, "6")],
+            *[("map_rows", value) for value in (None, 0, "4")],
+            *[("precision", value) for value in (None, "int4")],
+            *[("source", value) for value in (None, "mine.safetensors", {})],
+            *[("info", value) for value in (None, [], {"name": 5})],
+            *[("info", {"temperature": value}) for value in ("x", None, True, 0, -1.0, float("nan"), float("inf"))],
+        ],
+    )
+    def test_a_field_that_is_wrong(self, copied: Path, field: str, value: object) -> None:
+        store(graph_folder(copied), lambda header: header.update({field: value}))
+        with pytest.raises(GraphError, match=rf"{ENCODER}: '{field}' in its metadata: .*; export the model again"):
+            OnnxEngine(graph_folder(copied))
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"charset": CHARSET[:-1]}, rf"{STEP}: output 'logits' is .* 9\], but charset .* need float \(any, 8\)"),
+            ({"preprocessing": {"height": 64}}, rf"{ENCODER}: input 'canvases' is .* need uint8 \(any, 64, any, 3\)"),
+            ({"map_rows": 97}, "do not run on a canvas of 32 × 48 with map_rows 97"),
+        ],
+    )
+    def test_metadata_of_another_model(self, copied: Path, changes: dict[str, object], message: str) -> None:
+        store(graph_folder(copied), lambda header: header.update(changes))
+        with pytest.raises(GraphError, match=message):
+            OnnxEngine(graph_folder(copied))
+
+    def test_an_input_of_another_name(self, copied: Path) -> None:
+        path = graph_folder(copied) / STEP
+        graph = onnx.load(path)
+        for node in graph.graph.node:
+            node.input[:] = ["last" if name == "tokens" else name for name in node.input]
+        graph.graph.input[-1].name = "last"
+        onnx.save(graph, path)
+        with pytest.raises(GraphError, match=rf"{STEP}: inputs are .*cell, last, not .*cell, tokens; export the model"):
             OnnxEngine(graph_folder(copied))
 
 
@@ -286,8 +432,92 @@ class TestCommand:
         shown = self.run(copied, "--overwrite", "--calibration", crops, code=1)
         assert "no readable crop in" in shown
 
-    def test_graphs_cannot_be_exported_again(self, graphs: Path) -> None:
-        assert "nor a checkpoint file" in self.run(graphs, code=1)
+    @pytest.fixture
+    def nothing_is_drawn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def render(*_: object) -> None:
+            raise AssertionError("a crop is drawn before all else is checked")
+
+        monkeypatch.setattr("str_app.datasets.renderer.render.Renderer.render", render)
+
+    @pytest.mark.usefixtures("nothing_is_drawn")
+    def test_what_is_cheap_is_checked_before_crops_are_drawn(self, copied: Path, tmp_path: Path) -> None:
+        assert "exists already: pass --overwrite" in self.run(copied, code=1)
+        (tmp_path / "file").touch()
+        shown = self.run(copied, "--out", tmp_path / "file/x", code=1)
+        assert f"{tmp_path}/file/x cannot be written (" in shown
+        assert "choose another --out" in shown
+        assert "nowhere: no such file" in self.run(copied, "--out", tmp_path / "x", "--val", "nowhere", code=1)
+        (tmp_path / "damaged.safetensors").write_bytes(b"damaged")
+        assert "not a whole safetensors file" in self.run(tmp_path / "damaged.safetensors", code=1)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            "damaged.safetensors",
+            "file",
+            "mine.onnx",
+            "mine.safetensors",
+        ]
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+    @pytest.mark.usefixtures("nothing_is_drawn")
+    def test_a_folder_that_cannot_be_written(self, checkpoint: Path, tmp_path: Path) -> None:
+        (tmp_path / "locked").mkdir(0o500)
+        assert "cannot be written (Permission denied)" in self.run(
+            checkpoint, "--out", tmp_path / "locked/x.onnx", code=1
+        )
+
+    @pytest.mark.usefixtures("nothing_is_drawn")
+    def test_a_disk_that_cannot_be_written(
+        self, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        monkeypatch.setattr("tempfile.mkdtemp", refuse)
+        shown = self.run(checkpoint, "--out", tmp_path / "x.onnx", code=1)
+        assert "x.onnx cannot be written (Read-only file system): choose another --out" in shown
+
+    @pytest.mark.parametrize("option", ["--calibration", "--calibration-crops", "--fonts"])
+    def test_options_without_effect(self, checkpoint: Path, tmp_path: Path, option: str) -> None:
+        value = "7" if option == "--calibration-crops" else "nowhere"
+        shown = self.run(checkpoint, "--out", tmp_path / "x", "--precision", "fp32", option, value, code=2)
+        assert f"{option} has no effect with --precision fp32" in " ".join(shown.replace("│", "").split())
+
+    @pytest.mark.parametrize("at", ["out", "folder"])
+    def test_an_interruption_between_the_renames(
+        self, copied: Path, at: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """The old export survives, and nothing else is left."""
+        folder, before = graph_folder(copied), sorted(tmp_path.iterdir())
+        content = (folder / STEP).read_bytes()
+        rename = Path.replace
+
+        def interrupted(source: Path, target: Path) -> Path:
+            if at == "out" or source != folder:
+                monkeypatch.setattr(Path, "replace", rename)
+                if at == "out":
+                    rename(source, target)
+                raise KeyboardInterrupt
+            return rename(source, target)
+
+        monkeypatch.setattr(Path, "replace", interrupted)
+        self.run(copied, "--precision", "fp32", "--overwrite", code=130)
+        assert (folder / STEP).read_bytes() == content
+        assert sorted(tmp_path.iterdir()) == before
+
+    @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+    def test_stopped_half_way(self, copied: Path, tmp_path: Path, signum: int, code: int) -> None:
+        """The process ends soon; the old export survives, and nothing else is left."""
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        stopped = (
+            "import os, sys; from str_app.cli import main; import str_app.export.exporting as exporting\n"
+            f"exporting.make_graphs = lambda model: os.kill(os.getpid(), {int(signum)})\n"
+            "main()"
+        )
+        arguments = ["export", copied, "--precision", "fp32", "--overwrite", "--out", graph_folder(copied)]
+        done = subprocess.run([sys.executable, "-c", stopped, *map(str, arguments)], capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.onnx", "mine.safetensors"]
 
 
 def test_weights_and_graphs_ship_within_25_mb() -> None:
