@@ -75,8 +75,9 @@ def on_ray(task: Callable[[S], R], shards: Sequence[S], options: RayOptions) -> 
         else:  # as machines join, so do actors
             actors = {"min_size": 1, "max_size": min(options.actors or len(shards), len(shards))}
         rows = [{"shard": pickle.dumps(shard)} for shard in shards]
+        actor: Any = _Actor  # Ray's type of a row is none that a class can declare
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Actor,  # type: ignore[arg-type]
+            actor,
             fn_constructor_args=(task,),
             # The second shard waits for the first: an actor is never idle, and Ray Data sees that more would be busy.
             compute=ActorPoolStrategy(**actors, max_tasks_in_flight_per_actor=2),
