@@ -77,7 +77,7 @@ bulk-test: install  ## bulk reading killed, damaged, timed, and its memory (an h
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
 	BULK_CROPS=$(BULK_CROPS) BULK_MEMORY_CROPS=$(BULK_MEMORY_CROPS) \
 		$(BIN)/python -m pytest -m slow tests/str_app/bulk tests/str_app/test_cli_synth.py \
-		tests/str_app/test_cli_verbs.py -s -rs -o faulthandler_timeout=7200
+		tests/str_app/test_cli_verbs.py tests/str_app/training/test_elastic.py -s -rs -o faulthandler_timeout=7200
 
 package-test: install  ## the wheel beside Hugging Face's datasets, either installed first (2 minutes; needs pip's package index)
 	$(BIN)/python -m pytest -m slow tests/end_to_end/test_wheel.py

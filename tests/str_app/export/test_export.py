@@ -508,8 +508,9 @@ class TestCommand:
         """The process ends soon; the old export survives, and nothing else is left."""
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
         stopped = (
-            "import os, sys; from str_app.cli import main; import str_app.export.exporting as exporting\n"
-            f"exporting.make_graphs = lambda model: os.kill(os.getpid(), {int(signum)})\n"
+            "import signal; from str_app.cli import main; import str_app.export.exporting as exporting\n"
+            # In this thread: a signal of the process may reach another one first.
+            f"exporting.make_graphs = lambda model: signal.raise_signal({int(signum)})\n"
             "main()"
         )
         arguments = ["export", copied, "--precision", "fp32", "--overwrite", "--out", graph_folder(copied)]

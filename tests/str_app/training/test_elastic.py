@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from str_app.datasets.lmdb_writer import LmdbWriter
@@ -40,6 +41,7 @@ def torchrun(program, arguments):
     return done.stderr
 
 
+@pytest.mark.slow  # two runs of torchrun: minutes on a busy machine
 def test_a_process_is_killed_and_the_run_ends_as_if_it_were_not(tiny_checkpoint, tmp_path):
     data = tmp_path / "data"
     for number in range(3):
