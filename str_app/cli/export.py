@@ -138,14 +138,15 @@ def _read(paths: list[Path], count: int) -> Iterator[npt.NDArray[np.uint8]]:
 
 
 def _draw(fonts: Path | None, count: int) -> Iterator[npt.NDArray[np.uint8]]:
-    """`count` crops. Fonts are found at once, the crops drawn one by one."""
+    """`count` crops. Fonts are found at once, words are loaded and crops drawn when the first one is taken."""
     from str_app.datasets.renderer.fonts import find_fonts
     from str_app.datasets.renderer.render import Renderer
     from str_app.datasets.renderer.words import frequent_words
 
-    renderer = Renderer(find_fonts(fonts), frequent_words(), CALIBRATION_SEED)
+    faces = find_fonts(fonts)
 
     def crops() -> Iterator[npt.NDArray[np.uint8]]:
+        renderer = Renderer(faces, frequent_words(), CALIBRATION_SEED)
         with ProgressBar("drawing crops for calibration", count) as progress:
             for index in range(count):
                 yield renderer.render(index).image
