@@ -9,6 +9,7 @@ import platform
 import re
 import sys
 import warnings
+from datetime import UTC, datetime
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +30,8 @@ REQUIRED = {
 # Of the engine torch, training, studies and exports; checked where they are installed.
 TORCH = {"torch": "torch", "torchvision": "torchvision"}
 OPTIONAL = ("onnx", "triton")
+# Newest first: tells processors apart whose name does not.
+INSTRUCTIONS = {"amx_int8": "AMX", "avx512_bf16": "AVX-512 bf16", "avx512f": "AVX-512", "avx2": "AVX2"}
 DEVELOPMENT = {"dev", "service-tests"}  # extras for work on the project itself, not reported
 
 
@@ -57,6 +60,15 @@ def inspect_installation() -> dict[str, Any]:
         if not findings["weights"]["small"] and not findings["graphs"]["small"]:
             problems.append("neither weights nor exported graphs of `small` are there: install the package again")
     return findings | {"missing": _missing_extras(), "problems": problems}
+
+
+def provenance() -> dict[str, str | None]:
+    """Where results come from: date (UTC), kind of processor and versions, written beside them."""
+    newest = [name for flag, name in INSTRUCTIONS.items() if flag in _cpu_flags()][:1]
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": ", ".join([_cpu_name() or platform.machine(), *newest]),
+    } | {name: _version(name) for name in ("str-app", "onnxruntime", "torch")}
 
 
 def _version(distribution: str) -> str | None:
@@ -98,6 +110,15 @@ def _cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
         return set()
     match = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", text, re.MULTILINE)
     return set(match[1].split()) if match else set()
+
+
+def _cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
+    """Model name of the first processor; None where /proc has none."""
+    try:
+        match = re.search(r"^model name\s*:\s*(.*)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        return None
+    return re.sub(r"\(R\)|\(TM\)| Processor", "", match[1]).strip() if match else None
 
 
 def _kernels() -> dict[str, Any]:

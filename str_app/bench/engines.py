@@ -23,6 +23,7 @@ from str_app.datasets.opening import open_source
 from str_app.engines.graph_folder import graph_folder, has_graphs
 from str_app.evaluation.protocol import PROTOCOLS
 from str_app.evaluation.sources import evenly_spaced
+from str_app.installation import provenance
 
 Crops = Sequence[npt.NDArray[np.uint8]]
 PEER = "PP-OCRv6-small (rapidocr)"
@@ -199,6 +200,17 @@ def _speed(work: Callable[[], Any], count: int) -> float:
 def _resident_megabytes() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def as_json(results: Sequence[Result], data: str, count: int, turns: int) -> dict[str, Any]:
+    """The content of `--json`."""
+    return {
+        "made": provenance(),
+        "data": data,
+        "count": count,
+        "turns": turns,
+        "results": [result._asdict() for result in results],
+    }
 
 
 def as_markdown(results: Sequence[Result]) -> str:

@@ -64,14 +64,14 @@ def engines(
     """
     import json
 
-    from str_app.bench.engines import as_markdown, contenders, measure
+    from str_app.bench.engines import as_json, as_markdown, contenders, measure
 
     rivals = contenders(model)
     with ProgressBar("measuring", turns * len(rivals), "turns") as progress:
         results = measure(rivals, model, data, count, turns, progress.advance)
     typer.echo(as_markdown(results))
     if json_file is not None:
-        json_file.write_text(json.dumps([result._asdict() for result in results], indent=2) + "\n", encoding="utf-8")
+        json_file.write_text(json.dumps(as_json(results, data.name, count, turns), indent=2) + "\n", encoding="utf-8")
 
 
 def gates(

@@ -20,6 +20,7 @@ from shapely.geometry.base import BaseGeometry
 
 from str_app.datasets.labelled_photos import LabelledWord
 from str_app.evaluation.metrics import normalise
+from str_app.installation import provenance
 from str_app.photos.reading import PhotoReading
 
 LEAST_OVERLAP = 0.5
@@ -143,6 +144,7 @@ def as_json(model: str, detector: str, photos: Sequence[PhotoScore], threshold: 
     seconds = sorted(photo.seconds for photo in photos)
     return {
         "model": model,
+        "made": provenance(),
         "detector": detector,
         "photographs": len(photos),
         "seconds": {"median": round(float(np.median(seconds)), 3), "max": round(seconds[-1], 3)},

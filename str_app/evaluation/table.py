@@ -9,6 +9,7 @@ from typing import Any
 from str_app.evaluation.confidence import MEANING, equal_mass_reliability
 from str_app.evaluation.metrics import rounded
 from str_app.evaluation.protocol import FIELD, Score, SetResult, score_of
+from str_app.installation import provenance
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def as_json(model: str, results: Sequence[SetResult]) -> dict[str, Any]:
     total = total_of(results)
     return {
         "model": model,
+        "made": provenance(),
         "protocol": results[0].protocol.description,
         "confidence": MEANING,
         "sets": [

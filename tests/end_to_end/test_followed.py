@@ -61,11 +61,3 @@ def test_columns_of_evaluation_are_explained(monkeypatch: pytest.MonkeyPatch) ->
     columns = [column.strip() for column in heading.strip("|").split("|")]
     explained = re.findall(r"^\| ([^|]+) \|", EVALUATING.split("## What the columns mean")[1], re.MULTILINE)
     assert set(columns) - {"set", "n"} <= {name for cell in explained for name in cell.split(", ")}
-
-
-def test_gmac_in_the_table_of_models(capsys: pytest.CaptureFixture[str]) -> None:
-    page = (ROOT / "docs/results/models.md").read_text(encoding="utf-8")
-    (example,) = blocks("python", page)
-    exec(example, {})
-    (row,) = re.findall(r"^\| backbone, GMAC .*\| (\S+) \| (\S+) \|$", page, re.MULTILINE)
-    assert capsys.readouterr().out.split() == ["small", row[0], "base", row[1]]

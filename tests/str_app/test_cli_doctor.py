@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import re
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from str_app.cli import app
+from str_app.installation import _cpu_name, provenance
 from str_app.models import presets
 from str_app.models.presets import weights_path
 
@@ -84,3 +86,13 @@ def test_extras_that_are_not_installed_are_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(metadata, "version", version)
     monkeypatch.setattr(metadata, "requires", lambda name: requirements)
     assert json.loads(doctor("--json"))["missing"] == {"synth": ["wordfreq"]}
+
+
+def test_results_say_where_they_come_from(tmp_path: Path) -> None:
+    told = provenance()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", told["date"] or "")
+    assert told["onnxruntime"] == metadata.version("onnxruntime")
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nmodel name\t: Intel(R) Xeon(R) Processor\nflags\t\t: fma avx2\n")
+    assert _cpu_name(cpuinfo) == "Intel Xeon"
+    assert _cpu_name(tmp_path / "none") is None

@@ -1,0 +1,49 @@
+"""Tables of results on the pages are those made from docs/results/*.json, and these belong to the released weights."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from scripts import result_tables
+from str_app.models.checkpoint import read_header
+from str_app.models.presets import weights_path
+
+RELEASE = (result_tables.ROOT / "docs/how-to/release.md").read_text(encoding="utf-8")
+
+
+def test_pages_show_the_results() -> None:
+    stale = [str(page.relative_to(result_tables.ROOT)) for page, _ in result_tables.changes()]
+    assert not stale, "run python scripts/result_tables.py"
+
+
+def test_every_table_is_on_a_page() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in result_tables.pages())
+    assert sorted(name for _, name, _ in result_tables.BLOCK.findall(text)) == sorted(result_tables.TABLES)
+
+
+def test_commands_of_a_release_write_every_file() -> None:
+    written = set(re.findall(r"--json docs/results/([\w-]+)\.json", RELEASE))
+    there = {file.stem for file in result_tables.RESULTS.glob("*.json")}
+    assert written | {"models", "peers"} == there
+
+
+def test_models_are_counted() -> None:
+    assert result_tables.count_models() == result_tables.load("models")
+
+
+def test_validation_is_that_of_the_released_weights() -> None:
+    stored = {
+        row["name"]: row["accuracy"] for row in read_header(weights_path("small"))["info"]["metrics"]["validation"]
+    }
+    measured = {row["name"]: row["accuracy"] for row in result_tables.load("validation-fp32")["sets"]}
+    assert measured == pytest.approx(stored, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("ours", "expected"),
+    [({1015: 93.2}, "93.2"), ({857: 94.1}, "94.1 (857)"), ({857: 94.1, 1015: 93.2}, "93.2, 94.1 (857)")],
+)
+def test_the_number_of_samples_is_told_where_it_differs(ours: dict[int, float], expected: str) -> None:
+    assert result_tables.cell(ours, 1015) == expected
