@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class TurnWeights(NamedTuple):
-    """Weights of a conditional logit over a crop's turns; docs/log/training.md, "Which way up".
+    """Weights of a conditional logit over a crop's turns; docs/log/reading.md, "Which way up".
 
     Attributes:
         confidence: of log c, where c is the reading's confidence.

@@ -245,9 +245,10 @@ class RefinedGRU(_RefinedLayer):
 class RefinedMGU(_RefinedLayer):
     """The minimal gated unit (Zhou et al. 2016, arXiv 1603.09420) with the signature of `nn.GRU`.
 
-    The default is ×, the best of all units at adding and counting up to 50 steps (docs/results/studies.md). But h is
-    multiplied by 1 − f', which can exceed 1 with refined gates: over long texts with carried state both × and + have
-    diverged. Use `refine="none"` there.
+    The default is ×, the best of all units at adding and counting up to 100 steps (docs/results/studies.md). With carried
+    state over long texts both × and + diverge, whatever the clipping of gradients: h is multiplied by 1 − f', and a
+    unit whose f' is negative on average grows without bound (docs/explanation/gates.md). There use `refine="none"` or
+    `"ur"`, or `RefinedGRU`.
 
     Otherwise as `RefinedGRU`; its only gate is "forget". Weights are stacked as in torch, blocks "forget" and "new":
     `weight_ih_l{k}` (2 H, I), `weight_hh_l{k}` (2 H, H), `bias_ih_l{k}`, `bias_hh_l{k}` (2 H,).

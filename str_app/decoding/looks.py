@@ -26,7 +26,7 @@ def further_looks(
 ) -> list[Look]:
     """Encode some crops of a batch in negative, and sheared until their line of characters is level.
 
-    The network makes other mistakes on them than on the crops as they are. docs/log/training.md, "A second look:
+    The network makes other mistakes on them than on the crops as they are. docs/log/reading.md, "A second look:
     the negative" and "A third look: levelled".
 
     Args:

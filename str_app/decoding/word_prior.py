@@ -13,7 +13,7 @@ from importlib.resources import files
 import numpy as np
 import numpy.typing as npt
 
-# A text's bonus is WEIGHT · ln(frequency / UNKNOWN); chosen on validation crops: docs/log/training.md, "Known words and
+# A text's bonus is WEIGHT · ln(frequency / UNKNOWN); chosen on validation crops: docs/log/reading.md, "Known words and
 # numbers".
 WEIGHT = 0.35
 UNKNOWN = 1e-11  # assumed frequency of a text that is neither a known word nor a number
