@@ -44,11 +44,12 @@ format: install  ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-docs: install  ## the documentation site, into site/, strict: every link and anchor leads somewhere
+docs: install  ## the documentation site, into site/, strict: links and anchors lead somewhere, the notebook runs
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@! grep -rnoE '<(script|img|link|iframe)[^>]*(src|href)="?https?://[^">]*' site --include='*.html' || \
 		{ echo "the site loads these from other hosts"; exit 1; }
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow or not slow" tests/end_to_end/test_notebook.py
 
 dist: install  ## the source archive and the wheel, into dist/
 	$(BIN)/pip install --quiet --constraint constraints.txt build
