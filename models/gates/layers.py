@@ -245,8 +245,8 @@ class RefinedGRU(_RefinedLayer):
 class RefinedMGU(_RefinedLayer):
     """The minimal gated unit (Zhou et al. 2016, arXiv 1603.09420) with the signature of `nn.GRU`.
 
-    The default is ×, the best of all units at adding and counting up to 100 steps (docs/results/studies.md). With carried
-    state over long texts both × and + diverge, whatever the clipping of gradients: h is multiplied by 1 − f', and a
+    The default is ×, the best of all units at adding and counting up to 100 steps (docs/results/studies.md). Over long
+    texts with carried state × diverges and + may, whatever the clipping of gradients: h is multiplied by 1 − f', and a
     unit whose f' is negative on average grows without bound (docs/explanation/gates.md). There use `refine="none"` or
     `"ur"`, or `RefinedGRU`.
 
