@@ -1,8 +1,8 @@
 """Makes the images of docs/tutorial/fine-tuning.md: German words and prices, with characters that `small` lacks.
 
-    python examples/german_words.py data/german         # data/german/train: 500 crops, data/german/val: 300
+    python examples/german_words.py data/german [FONTS] # data/german/train: 500 crops, data/german/val: 300
 
-They stand in for your own images. Needs the fonts of scripts/install_fonts.sh and the extra `synth`.
+They stand in for your own images. Needs the extra `synth`, and fonts: a folder, or those of scripts/install_fonts.sh.
 """
 
 from __future__ import annotations
@@ -54,10 +54,14 @@ def photograph(rng: np.random.Generator, text: str, font_file: str) -> np.ndarra
     return np.clip(image * light + rng.normal(0, rng.uniform(1, 8), image.shape), 0, 255).astype(np.uint8)
 
 
-def main(out: Path) -> None:
+def main(out: Path, fonts_folder: Path | None = None) -> None:
     """Write both folders; `val` shares no text and no font with `train`."""
     rng = np.random.default_rng(0)
-    usable = [font.path for font in find_fonts().fonts if set(map(ord, NEW)) <= set(TTFont(font.path).getBestCmap())]
+    usable = [
+        font.path
+        for font in find_fonts(fonts_folder).fonts
+        if set(map(ord, NEW)) <= set(TTFont(font.path).getBestCmap())
+    ]
     fonts = rng.permutation(usable)
     words = texts(rng, 800)
     order = rng.permutation(800)
@@ -73,4 +77,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:3]))

@@ -165,8 +165,8 @@ def write(out: Path, model: str, longest: int, measured: Sequence[tuple[Sweep, d
     content = {"model": model, "max_length": longest} | {sweep.name: as_json(curves) for sweep, curves in measured}
     tables = [
         f"# Limits of `{model}`",
-        f"One view holds at most {longest} characters; longer lines are read in parts. Case-insensitive word accuracy "
-        "on plain rendered probes. The properties that do not vary are easy to read: 4–8 letters, capitals 32 pixels "
+        f"One view holds at most {longest} characters; longer lines are read in parts. Case-insensitive word accuracy\n"
+        "on plain rendered probes. The properties that do not vary are easy to read: 4–8 letters, capitals 32 pixels\n"
         "high, upright, contrast 0.8.",
     ]
     files = []

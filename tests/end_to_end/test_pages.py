@@ -42,3 +42,9 @@ def test_files_and_modules_named_exist(page):
         assert (ROOT / command).is_file(), command
     for module in re.findall(r"python -m (str_app[\w.]*)", text):
         assert importlib.util.find_spec(module), module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_lines_outside_tables_and_code_fit(page):
+    prose = re.sub(r"```.*?```|<!-- table: .*?<!-- end -->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert not [line for line in prose.splitlines() if len(line) > 120 and not line.lstrip().startswith("|")]
