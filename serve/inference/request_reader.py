@@ -138,7 +138,7 @@ class RequestReader:
                 return result
 
         def find(pixels: npt.NDArray[np.uint8]) -> tuple[Steps, list[list[Canvas]] | PhotoReading]:
-            steps = pipeline.steps(pixels, self._decoder.limits)
+            steps = pipeline.steps(pixels, self._decoder.limits, self.reader.policy)
             return steps, views_or_result(lambda: next(steps))
 
         steps, state = await self._decode_photo(photo, find, finds_words=True)

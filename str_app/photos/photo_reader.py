@@ -19,7 +19,7 @@ from str_app.photos.detector import Detection, Detector, Quad
 from str_app.photos.layout import LayoutPolicy, lines_of, reading_order
 from str_app.photos.reading import PhotoReading, PhotoWord, in_lines
 from str_app.photos.words import WordSeparator, part_of
-from str_app.policy import DEFAULT_POLICY
+from str_app.policy import DEFAULT_POLICY, SearchPolicy, TurnWeights
 from str_app.reader import Reader
 from str_app.reading import Reading
 from str_app.views.turns import turn_score
@@ -68,12 +68,24 @@ class PhotoPipeline:
         self.separator = separator
         self.policy = policy or PhotoPolicy()
 
-    def steps(self, photo: Pixels, limits: ImageLimits = DEFAULT_LIMITS) -> Steps:
-        """Read one photograph, uint8 (H, W, 3) RGB; see `Steps`."""
+    def steps(
+        self, photo: Pixels, limits: ImageLimits = DEFAULT_LIMITS, search: SearchPolicy = DEFAULT_POLICY
+    ) -> Steps:
+        """Read one photograph; see `Steps`.
+
+        Args:
+            photo: uint8 (H, W, 3) RGB.
+            limits: of the crops.
+            search: the reader's policy; it says which way up a line is probably read.
+        """
+
+        def upright(line: _Read) -> float:
+            return line.upright_score(search.turns)
+
         lines = self._candidates(photo, self.detector.find(photo), limits)
         readings = iter((yield [word.crop for line in lines for direction in line for word in direction]))
         read = [[_Read(direction, [next(readings) for _ in direction]) for direction in line] for line in lines]
-        chosen = [max(directions, key=_Read.upright_score) for directions in read]
+        chosen = [max(directions, key=upright) for directions in read]
         # Text on its head is rare and reads badly the wrong way round.
         weak = [index for index, line in enumerate(chosen) if line.confidence < self.policy.upside_down_below]
         turned = [self._turned(photo, chosen[index].words, limits) for index in weak]
@@ -81,7 +93,7 @@ class PhotoPipeline:
             readings = iter((yield [word.crop for line in turned for word in line]))
             for index, words in zip(weak, turned, strict=True):
                 on_its_head = _Read(words, [next(readings) for _ in words], turn=2)
-                chosen[index] = max(chosen[index], on_its_head, key=_Read.upright_score)
+                chosen[index] = max(chosen[index], on_its_head, key=upright)
         # S A L E is one word.
         spaced = [(line, run) for line in chosen for run in line.letter_spaced(self.policy)]
         joined = [self._cut(photo, [line.joined(run)], limits) for line, run in spaced]
@@ -179,7 +191,7 @@ class PhotoReader:
         Raises:
             ImageError: the photograph cannot be read.
         """
-        steps = self.pipeline.steps(load_image(photo, limits), limits)
+        steps = self.pipeline.steps(load_image(photo, limits), limits, self.reader.policy)
         try:
             crops = next(steps)
             while True:
@@ -203,9 +215,9 @@ class _Read:
     readings: list[Reading]
     turn: int = 0  # quarter turns from the direction that is expected
 
-    def upright_score(self) -> float:
+    def upright_score(self, weights: TurnWeights) -> float:
         """Log odds, up to a constant, that the line is upright in this direction."""
-        return sum(turn_score(reading, self.turn, DEFAULT_POLICY.turns) for reading in self.readings)
+        return sum(turn_score(reading, self.turn, weights) for reading in self.readings)
 
     @property
     def confidence(self) -> float:

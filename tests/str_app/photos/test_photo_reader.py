@@ -12,7 +12,7 @@ from PIL import Image
 from str_app.errors import ImageError
 from str_app.photos.photo_reader import PhotoPipeline, PhotoPolicy, PhotoReader
 from str_app.photos.reading import PhotoReading
-from str_app.policy import SearchPolicy
+from str_app.policy import SearchPolicy, TurnWeights
 from str_app.reader import Reader
 from tests.str_app.fake_engine import FakeEngine
 from tests.str_app.photos.painted_photo import AtGrey, KnownPlaces, box, photo_of
@@ -70,6 +70,14 @@ def test_text_in_every_direction(turns: int) -> None:
     assert reading.text == "Mind the gap"
     first_corner = [(20, 10), (10, width - 20), (width - 20, height - 10), (height - 10, 20)][turns]
     assert reading.words[0].quad[0] == pytest.approx(first_corner, abs=0.5)
+
+
+def test_the_readers_policy_says_which_way_up_a_line_is_read() -> None:
+    photo, _ = photo_of({(20, 10): "Mind"}, probability=0.6)
+    pipeline = photo_reader([box(20, 10, 52, 42)]).pipeline
+    on_its_head = SearchPolicy(tall=math.inf, blank=False, turns=TurnWeights(turned=1e3))
+    for policy, text in ((SearchPolicy(tall=math.inf, blank=False), "Mind"), (on_its_head, "dniM")):
+        assert PhotoReader(Reader(FakeEngine(), policy=policy), pipeline).read(photo).text == text
 
 
 def test_letters_at_even_distances_are_one_word() -> None:
