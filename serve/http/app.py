@@ -69,8 +69,9 @@ def create_app(
 ) -> FastAPI:
     """Create the ASGI application.
 
-    The model is loaded at startup and warmed up while the application already answers: `/healthz` is 200 at once,
-    `/readyz` after every batch size has been computed at every canvas width. Applications share no state.
+    Model and detector are loaded at startup. The model is warmed up while the application already answers: `/healthz`
+    is 200 at once, `/readyz` after every batch size has been computed at every canvas width. Applications share no
+    state.
 
     Args:
         settings: by default from the environment.
@@ -78,7 +79,8 @@ def create_app(
         photos: finds the words of photographs, instead of loading `settings.detector`.
 
     Raises:
-        StrAppError: a file named in the settings cannot be read, or an extra is not installed.
+        StrAppError: the file of keys cannot be read, or the extra `tracing` is not installed. A model or detector that
+            cannot be loaded is an error of the startup.
     """
     settings = settings or Settings()
     metrics, lifecycle = Metrics(), Lifecycle()
@@ -98,13 +100,13 @@ def create_app(
         batcher,
         decoder,
         UploadMemory(settings.max_upload_bytes),
-        photos or load_photos(settings),
+        lambda: photos or load_photos(settings),
     )
     tracer = Tracer.to_endpoint(settings.traces_endpoint) if settings.traces_endpoint else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        batcher.start()
+        await asyncio.to_thread(service.start)
         await asyncio.wrap_future(batcher.loaded)
         metrics.model.info({"name": batcher.reader.name})
         yield

@@ -83,7 +83,7 @@ def run(settings: Settings, load: Callable[[], CanvasReader] | None = None) -> N
         _allow_many_connections()
         app = create_app(settings, load)
         service: Service = app.state.service
-        service.batcher.start()
+        service.start()
         service.batcher.loaded.result()
         # Long-lived objects are exempt from garbage collection: a full one would stop the process for 0.3 s. A higher
         # threshold, since under overload collecting took a tenth of the event loop's time and freed next to nothing.

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -38,8 +38,22 @@ class Service:
     batcher: Batcher
     decoder: ImageDecoder
     upload_memory: UploadMemory
-    photos: PhotoPipeline | None
+    load_photos: Callable[[], PhotoPipeline | None]
     photos_pending: int = 0  # readings that photographs have been admitted for
+
+    def start(self) -> None:
+        """Load the detector, and begin to load the model: see `Batcher.loaded`.
+
+        Raises:
+            StrAppError: the detector asked for is unknown or not installed.
+        """
+        _ = self.photos
+        self.batcher.start()
+
+    @cached_property
+    def photos(self) -> PhotoPipeline | None:
+        """What finds words in photographs; loaded at the start, not where only the OpenAPI document is wanted."""
+        return self.load_photos()
 
     @property
     def ready(self) -> bool:

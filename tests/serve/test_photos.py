@@ -12,9 +12,12 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from str_app.errors import StrAppError
+from str_app.photos import load
 from str_app.photos.detector import Detection
 from str_app.photos.photo_reader import PhotoPipeline, PhotoPolicy, PhotoReader
 from str_app.reader import Reader
+from str_app.serve.http.app import create_app
 from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, encoded, png, warm_client
 from tests.str_app.fake_engine import FakeEngine
@@ -82,6 +85,19 @@ def test_without_a_detector(reader: HeldReader) -> None:
         assert answer.status_code == 501
         assert answer.json()["code"] == "no_detector"
         assert client.get("/v1/models").json()["detector"] is None
+
+
+def test_the_detector_is_loaded_at_the_start_and_not_before(
+    reader: HeldReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object, **options: object) -> None:
+        raise StrAppError("the detector is damaged")
+
+    monkeypatch.setattr(load, "load_pipeline", broken)
+    app = create_app(Settings(detector="pp-ocrv6-small"), lambda: reader)
+    assert "/v1/photos" in app.openapi()["paths"]
+    with pytest.raises(StrAppError, match="the detector is damaged"), TestClient(app):
+        pass
 
 
 def test_the_detector_is_named(client: TestClient) -> None:
