@@ -16,6 +16,7 @@ from str_app.errors import ImageError, StrAppError
 from str_app.photos import LONGEST_SIDE
 
 if TYPE_CHECKING:
+    from str_app.inputs.images import ImageSource
     from str_app.photos.reading import PhotoReading
 
 LOCAL_OPTIONS = ("model", "detector", "longest_side", "prior", "threads", "device", "engine", "precision")
@@ -65,15 +66,12 @@ def read(
         raise typer.BadParameter(f"--hocr and --alto print one document: give one photograph, not {len(photos)}")
     into_folder = len(photos) > 1 or any(path.is_dir() for path in inputs)
     pictures = _picture_files(picture, photos, into_folder) if picture is not None else [None] * len(photos)
-    read_one: Callable[[Path], PhotoReading]
+    read_photo: Callable[..., PhotoReading]
     if server is not None:
         refuse_local_options(context, LOCAL_OPTIONS)
         from str_app.client import Client
 
-        client = Client(server, api_key=api_key)
-
-        def read_one(path: Path) -> PhotoReading:
-            return client.read_photo(path, characters=characters)
+        read_photo = Client(server, api_key=api_key).read_photo
     else:
         from str_app.photos.load import load_pipeline
         from str_app.photos.photo_reader import PhotoReader
@@ -81,18 +79,18 @@ def read(
 
         pipeline = load_pipeline(detector, threads, longest_side)
         reader = Reader.load(model, device=device, threads=threads, prior=prior, engine=engine, precision=precision)
-        photo_reader = PhotoReader(reader, pipeline)
+        read_photo = PhotoReader(reader, pipeline).read
 
-        def read_one(path: Path) -> PhotoReading:
-            return photo_reader.read(path, characters=characters)
+    from str_app.inputs.images import load_image
 
     failed = 0
     with ProgressBar("reading", len(photos), "photographs") as progress:
         for path, target in zip(photos, pictures, strict=True):
             try:
-                reading = read_one(path)
+                photo = load_image(path) if server is None else path  # a server gets the file as it is
+                reading = read_photo(photo, characters=characters)
                 if target is not None:
-                    _draw(path, reading, target)
+                    _draw(photo, reading, target)
             except (StrAppError, OSError) as error:
                 if not _concerns_one_photograph(error):
                     raise
@@ -163,12 +161,12 @@ def _picture_files(picture: Path, photos: Sequence[Path], into_folder: bool) -> 
     return targets
 
 
-def _draw(path: Path, reading: PhotoReading, target: Path) -> None:
+def _draw(photo: ImageSource, reading: PhotoReading, target: Path) -> None:
     import cv2
 
     from str_app.inputs.images import load_image
     from str_app.photos.picture import draw
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    encoded = cv2.imencode(target.suffix or ".png", draw(load_image(path), reading)[:, :, ::-1])[1]
+    encoded = cv2.imencode(target.suffix or ".png", draw(load_image(photo), reading)[:, :, ::-1])[1]
     target.write_bytes(encoded.tobytes())

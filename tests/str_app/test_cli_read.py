@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from str_app import client
 from str_app.cli import app
 from str_app.errors import StrAppError
+from str_app.inputs import images
 from str_app.photos import load
 from str_app.photos.photo_reader import PhotoPipeline, PhotoPolicy
 from str_app.reader import Reader
@@ -101,6 +104,14 @@ def test_pictures(photo: Path, tmp_path: Path) -> None:
     assert "use .png or .jpg" in refused.stderr
 
 
+def test_a_photograph_is_decoded_once(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    open_image = images.open_image
+    monkeypatch.setattr(images, "open_image", lambda *arguments: opened.append(arguments) or open_image(*arguments))
+    assert run("read", photo, "--picture", tmp_path / "found.png").exit_code == 0
+    assert len(opened) == 1
+
+
 def test_pictures_of_photographs_with_the_same_name(photo: Path, tmp_path: Path) -> None:
     for place in ("a/x.png", "a/x.jpg", "b/x.png"):
         (tmp_path / place).parent.mkdir(exist_ok=True)
@@ -135,7 +146,8 @@ def test_pictures_of_several_photographs_need_a_folder(photo: Path, tmp_path: Pa
     assert "need a folder" in result.stderr
 
 
-def test_what_is_wrong_with_the_options_is_said_once(photo: Path) -> None:
+def test_what_is_wrong_with_the_options_is_said_once(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "Client", partial(client.Client, patience_s=0))
     (photo.parent / "two.png").write_bytes(photo.read_bytes())
     for options in (("--characters", ""), ("--server", "http://127.0.0.1:1")):
         result = run("read", photo.parent, *options)
