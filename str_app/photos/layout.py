@@ -41,7 +41,7 @@ def lines_of(quads: Sequence[Quad], policy: LayoutPolicy = DEFAULT_LAYOUT) -> li
     if not count:
         return []
     # Every piece is joined to the nearest one that may follow it, nearest pairs first, and each has one follower.
-    frames = _frames(np.stack(quads))
+    frames = frames_of(np.stack(quads))
     pairs = [
         (float(distance), first, int(second))
         for first in range(count)
@@ -75,10 +75,10 @@ def reading_order(quads: Sequence[Quad]) -> list[int]:
     """
     if len(quads) < 2:
         return list(range(len(quads)))
-    corners = _straightened(np.stack(quads))
+    corners = straightened(np.stack(quads))
     left, right = corners[:, :, 0].min(axis=1), corners[:, :, 0].max(axis=1)
     middle = corners[:, :, 1].mean(axis=1)
-    height = _frames(np.stack(quads)).height
+    height = frames_of(np.stack(quads)).height
     # A serif's breadth is no shared space: a third of the lower line's height may overlap.
     slack = np.minimum(height[:, None], height) / 3
     shares = np.minimum(right[:, None], right) - np.maximum(left[:, None], left) > slack
@@ -92,7 +92,7 @@ def reading_order(quads: Sequence[Quad]) -> list[int]:
     return _topological(before, np.lexsort((left, middle)))
 
 
-class _Frames(NamedTuple):
+class Frames(NamedTuple):
     """Of N quads: middles (N, 2), directions of reading as unit vectors (N, 2), widths (N,) and heights (N,)."""
 
     middle: npt.NDArray[np.float64]
@@ -101,17 +101,18 @@ class _Frames(NamedTuple):
     height: npt.NDArray[np.float64]
 
 
-def _frames(quads: npt.NDArray[np.float32]) -> _Frames:
+def frames_of(quads: npt.NDArray[np.floating]) -> Frames:
+    """Of corners (N, 4, 2)."""
     top_left, top_right, bottom_right, bottom_left = quads.astype(np.float64).transpose(1, 0, 2)
     across = (top_right + bottom_right) / 2 - (top_left + bottom_left) / 2
     width = np.maximum(np.linalg.norm(across, axis=1), 1e-6)
     left, right = np.linalg.norm(bottom_left - top_left, axis=1), np.linalg.norm(bottom_right - top_right, axis=1)
     middle = quads.mean(axis=1, dtype=np.float64)
-    return _Frames(middle, across / width[:, None], width, np.maximum((left + right) / 2, 1e-6))
+    return Frames(middle, across / width[:, None], width, np.maximum((left + right) / 2, 1e-6))
 
 
 def _followers(
-    frames: _Frames, first: int, policy: LayoutPolicy
+    frames: Frames, first: int, policy: LayoutPolicy
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """The pieces that may follow one in its line, and their distances from it."""
     lower = np.minimum(frames.height, frames.height[first])
@@ -140,7 +141,7 @@ def _reaches(following: dict[int, int], start: int, end: int) -> bool:
     return start == end
 
 
-def _straightened(corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def straightened(corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """The corners, (N, 4, 2), turned so that the longest lines are level."""
     across = corners[:, 1] - corners[:, 0]
     angles = np.arctan2(across[:, 1], across[:, 0])

@@ -18,6 +18,7 @@ from str_app.inputs.regions import Region, crops_of_regions, to_photo
 from str_app.photos.detector import Detection, Detector, Quad
 from str_app.photos.layout import LayoutPolicy, lines_of, reading_order
 from str_app.photos.reading import PhotoReading, PhotoWord, in_lines
+from str_app.photos.tables import TablePolicy, rows_of
 from str_app.photos.words import WordSeparator, part_of
 from str_app.policy import DEFAULT_POLICY, SearchPolicy, TurnWeights
 from str_app.reader import Reader
@@ -40,6 +41,7 @@ class PhotoPolicy:
         spaced_letters: words of at most so many letters may be parts of a word whose letters stand apart.
         even_pitch: how much the greatest distance between its letters may exceed the least, as a factor.
         layout: what makes a line.
+        tables: what makes a row of a table, which is a line of the result.
     """
 
     room: float = 0.12
@@ -48,6 +50,7 @@ class PhotoPolicy:
     spaced_letters: int = 2
     even_pitch: float = 1.6
     layout: LayoutPolicy = field(default_factory=LayoutPolicy)
+    tables: TablePolicy = field(default_factory=TablePolicy)
 
 
 class PhotoPipeline:
@@ -147,9 +150,12 @@ class PhotoPipeline:
     def _result(self, photo: Pixels, lines: Sequence[_Read]) -> PhotoReading:
         pieces = [quad_around([word.detection.quad for word in line.words]) for line in lines]
         joined = lines_of(pieces, self.policy.layout)
-        order = reading_order([quad_around([pieces[index] for index in line]) for line in joined])
+        texts = [" ".join(reading.text for piece in line for reading in lines[piece].readings) for line in joined]
+        cells = rows_of([quad_around([pieces[piece] for piece in line]) for line in joined], texts, self.policy.tables)
+        rows = [[piece for cell in row for piece in joined[cell]] for row in cells]
+        order = reading_order([quad_around([pieces[piece] for piece in row]) for row in rows])
         size = (photo.shape[0], photo.shape[1])
-        return in_lines(size, [[word for piece in joined[at] for word in lines[piece].result(size)] for at in order])
+        return in_lines(size, [[word for piece in rows[at] for word in lines[piece].result(size)] for at in order])
 
 
 class PhotoReader:

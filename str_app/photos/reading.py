@@ -63,7 +63,7 @@ class PhotoReading:
 
     Attributes:
         width, height: of the upright photograph, in pixels.
-        lines: columns from left to right, each from top to bottom.
+        lines: columns from left to right, each from top to bottom; a row of a table is one line.
         words: those of the first line, then those of the second, …
     """
 

@@ -37,6 +37,15 @@ def test_words_come_in_reading_order(order: list[int]) -> None:
     assert [word.quad for word in reading.words] == [tuple(map(tuple, quad)) for quad in quads]
 
 
+def test_a_price_list_is_read_row_by_row() -> None:
+    photo, quads = photo_of(
+        {(20, 10): "Tea", (300, 10): "2.20", (20, 60): "Apple", (82, 60): "cake", (300, 60): "4.10"}
+    )
+    reading = photo_reader(quads).read(photo)
+    assert reading.text == "Tea 2.20\nApple cake 4.10"
+    assert [line.words for line in reading.lines] == [(0, 1), (2, 3, 4)]
+
+
 def test_lines_are_taken_apart() -> None:
     photo, _ = photo_of(WORDS)
     reading = photo_reader([box(10, 10, 200, 42), box(10, 60, 200, 92)], "line").read(photo)
