@@ -106,7 +106,8 @@ class Service:
             request.scope["str_app.stages"] = reader.stages
             if self.settings.log_texts:
                 request.scope["str_app.texts"] = reader.texts
-            return await _unless_late_or_gone(read(reader), request, self.settings.deadline_s)
+            deadline_s = self.settings.deadline_s
+            return await _unless_late_or_gone(read(reader), request, deadline_s, partial(_late, reader, deadline_s))
 
     async def reload(self) -> None:
         """Load the weights again, beside those in use; a failure is logged and changes nothing."""
@@ -127,8 +128,20 @@ class Service:
         logger.info("reloaded %s", self.batcher.reader.name)
 
 
-async def _unless_late_or_gone(reading: Awaitable[T], request: Request, deadline_s: float) -> T:
-    """Await `reading`; cancel it at the deadline, or when the client disconnects."""
+def _late(reader: RequestReader, deadline_s: float) -> str:
+    if not reader.words_found:
+        return f"Not read within {deadline_s:g} s; send fewer images, or try again later."
+    return (
+        f"{reader.words_read} of the photograph's {reader.words_found} words were read within {deadline_s:g} s. Send"
+        " parts of the photograph, try again later, or use `str-app read` without a server; STR_APP_DEADLINE_S sets"
+        " this server's limit."
+    )
+
+
+async def _unless_late_or_gone(
+    reading: Awaitable[T], request: Request, deadline_s: float, late: Callable[[], str]
+) -> T:
+    """Await `reading`; cancel it at the deadline, or when the client disconnects. `late` says how far it has come."""
     disconnect = asyncio.create_task(_wait_for_disconnect(request))
     try:
         async with asyncio.timeout(deadline_s) as timeout:
@@ -145,9 +158,7 @@ async def _unless_late_or_gone(reading: Awaitable[T], request: Request, deadline
     except TimeoutError:
         if disconnect.done():
             raise ClientDisconnect from None
-        raise ProblemError(
-            504, "deadline_exceeded", f"Not read within {deadline_s:g} s; send fewer images, or try again later."
-        ) from None
+        raise ProblemError(504, "deadline_exceeded", late()) from None
     finally:
         disconnect.cancel()
 

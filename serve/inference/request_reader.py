@@ -46,12 +46,14 @@ class RequestReader:
         reader: the model.
         stages: seconds of the slowest image in each of `STAGES`.
         texts: what was read, None for an image without reading.
+        words_found, words_read: of a photograph, so far.
     """
 
     def __init__(self, batcher: Batcher, decoder: ImageDecoder, budget: PixelBudget, metrics: Metrics) -> None:
         self.reader = batcher.reader
         self.stages = dict.fromkeys(STAGES, 0.0)
         self.texts: list[str | None] = []
+        self.words_found = self.words_read = 0
         self._share = Share()
         self._batcher = batcher
         self._decoder = decoder
@@ -144,10 +146,12 @@ class RequestReader:
         steps, state = await self._decode_photo(photo, find, finds_words=True)
         while isinstance(state, list):
             readings: list[Reading] = []
+            self.words_found = max(self.words_found, len(state))  # later rounds read some of them again
             for first in range(0, len(state), WORDS_AT_A_TIME):
                 jobs = [self._enqueue(views) for views in state[first : first + WORDS_AT_A_TIME]]
                 # Views of pixels: none of them can fail to be decoded.
                 readings += [item for item in await self._results(jobs) if not isinstance(item, ImageError)]
+                self.words_read = max(self.words_read, len(readings))
             advance = partial(views_or_result, partial(steps.send, readings))
             state = await self._decoder.run(self, advance, finds_words=True)
         self._counted([word.reading for word in state.words])

@@ -72,6 +72,19 @@ def test_many_words_take_turns_with_other_requests(reader: HeldReader) -> None:
         assert client.app.state.service.batcher._pending == 0
 
 
+def test_a_page_too_long_for_the_deadline_says_how_far_it_came(reader: HeldReader) -> None:
+    places = {(10 + 50 * column, 10 + 44 * row): f"w{row}{column:02}" for row in range(5) for column in range(20)}
+    picture, quads = photo_of(places, (240, 1020))
+    pipeline = PhotoPipeline(KnownPlaces(quads), policy=PhotoPolicy(room=0.0))
+    with warm_client(Settings(deadline_s=0.5), reader, pipeline) as client:
+        reader.gate.clear()
+        late = as_form(client, encoded(Image.fromarray(picture), "PNG"))
+        reader.gate.set()
+    assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+    assert late.json()["detail"].startswith("0 of the photograph's 100 words were read within 0.5 s. Send parts of")
+    assert "`str-app read`" in late.json()["detail"]
+
+
 def test_no_words(reader: HeldReader) -> None:
     with warm_client(Settings(), reader, PhotoPipeline(KnownPlaces([]))) as client:
         answer = as_form(client, PHOTO).json()
