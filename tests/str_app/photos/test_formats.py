@@ -7,16 +7,21 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 
 from str_app.photos.formats import ALTO, XHTML, to_alto, to_hocr
 from str_app.photos.photo_reader import PhotoPipeline, PhotoPolicy, PhotoReader
 from str_app.photos.picture import DOUBTFUL, SURE, draw
+from str_app.photos.reading import PhotoReading
 from str_app.reader import Reader
 from tests.str_app.fake_engine import FakeEngine
 from tests.str_app.photos.painted_photo import KnownPlaces, photo_of
 
 PHOTO, QUADS = photo_of({(20, 10): "Q&A", (60, 10): "<b>", (20, 60): "end"})
 READING = PhotoReader(Reader(FakeEngine()), PhotoPipeline(KnownPlaces(QUADS), policy=PhotoPolicy(room=0.0))).read(PHOTO)
+
+EMPTY = PhotoReading(64, 48, (), ())
+PLACE = ["HPOS", "VPOS", "WIDTH", "HEIGHT"]
 
 
 def test_hocr() -> None:
@@ -68,3 +73,86 @@ def test_corners_stay_on_the_page() -> None:
     string = ElementTree.fromstring(to_alto(outside, "p.jpg").encode()).find(".//a:String", {"a": ALTO})
     assert [string.attrib[key] for key in ("HPOS", "VPOS", "WIDTH", "HEIGHT")] == ["0", "0", "640", "240"]
     assert string.find(".//a:Polygon", {"a": ALTO}).attrib["POINTS"] == "0,0 640,0 640,240 0,240"
+
+
+# What of the ALTO 4.4 schema our documents use: children in their order, and attributes, the required ones first.
+ALTO_ELEMENTS: dict[str, tuple[list[str], list[str], list[str]]] = {
+    "alto": (["Description", "Layout"], [], []),
+    "Description": (["MeasurementUnit", "sourceImageInformation", "Processing"], [], []),
+    "MeasurementUnit": ([], [], []),
+    "sourceImageInformation": (["fileName"], [], []),
+    "fileName": ([], [], []),
+    "Processing": (["processingSoftware"], ["ID"], []),
+    "processingSoftware": (["softwareName", "softwareVersion"], [], []),
+    "softwareName": ([], [], []),
+    "softwareVersion": ([], [], []),
+    "Layout": (["Page"], [], []),
+    "Page": (["PrintSpace"], ["ID", "PHYSICAL_IMG_NR"], ["WIDTH", "HEIGHT"]),
+    "PrintSpace": (["TextBlock"], [], PLACE),
+    "TextBlock": (["TextLine"], ["ID"], PLACE),
+    "TextLine": (["String", "SP"], [], ["ID", *PLACE]),
+    "String": (["Shape"], ["CONTENT"], ["WC", *PLACE]),
+    "SP": ([], [], []),
+    "Shape": (["Polygon"], [], []),
+    "Polygon": ([], ["POINTS"], []),
+}
+
+
+@pytest.mark.parametrize("reading", [READING, EMPTY], ids=["words", "no words"])
+def test_alto_keeps_to_the_schema(reading: PhotoReading) -> None:
+    page = ElementTree.fromstring(to_alto(reading, "photo.jpg").encode())
+    identifiers = []
+    for element in page.iter():
+        namespace, _, name = element.tag[1:].partition("}")
+        assert namespace == ALTO
+        children, required, optional = ALTO_ELEMENTS[name]
+        present = [child.tag.partition("}")[2] for child in element]
+        assert set(present) <= set(children)
+        if name == "TextLine":
+            assert present == (["String", "SP"] * len(present))[: len(present)]
+            assert present[-1] == "String"
+        else:
+            assert present == sorted(present, key=children.index)
+            assert len(present) == len(set(present)) or name == "PrintSpace"
+        assert set(required) <= set(element.attrib) <= {*required, *optional}
+        identifiers += [element.attrib["ID"]] if "ID" in element.attrib else []
+        for key in {*PLACE, "PHYSICAL_IMG_NR"} & set(element.attrib):
+            assert float(element.attrib[key]) >= 0
+        if "WC" in element.attrib:
+            assert 0 <= float(element.attrib["WC"]) <= 1
+        if name == "Polygon":
+            assert re.fullmatch(r"\d+,\d+( \d+,\d+){3}", element.attrib["POINTS"])
+    assert len(identifiers) == len(set(identifiers))
+    assert all(re.fullmatch(r"[A-Za-z_][\w.-]*", identifier) for identifier in identifiers)  # xsd:ID
+    assert page.find(".//a:MeasurementUnit", {"a": ALTO}).text in ("pixel", "mm10", "inch1200")
+
+
+@pytest.mark.parametrize("reading", [READING, EMPTY], ids=["words", "no words"])
+def test_hocr_keeps_to_the_specification(reading: PhotoReading) -> None:
+    document = ElementTree.fromstring(to_hocr(reading, "photo.jpg").partition("\n")[2])
+    names = {"x": XHTML}
+    about = {meta.get("name"): meta.get("content") for meta in document.findall("x:head/x:meta", names)}
+    assert about["ocr-system"].startswith("str-app ")
+    marked = [element for element in document.iter() if element.get("class", "").startswith("ocr")]
+    capabilities = about["ocr-capabilities"].split()
+    assert {element.attrib["class"] for element in marked} <= set(capabilities)
+    assert {"ocrp_wconf", "ocrp_poly"} <= set(capabilities)  # x_wconf and poly
+
+    def box(element: ElementTree.Element) -> list[int]:
+        (found,) = re.findall(r"(?:^|; )bbox (\d+) (\d+) (\d+) (\d+)(?:;|$)", element.attrib["title"])
+        return [int(number) for number in found]
+
+    def inside(inner: list[int], outer: list[int]) -> bool:
+        return outer[0] <= inner[0] <= inner[2] <= outer[2] and outer[1] <= inner[1] <= inner[3] <= outer[3]
+
+    (page,) = document.findall("x:body/x:div[@class='ocr_page']", names)
+    assert page.attrib["title"].startswith('image "photo.jpg"; bbox 0 0 ')
+    for line in page:
+        assert line.attrib["class"] == "ocr_line"
+        assert inside(box(line), box(page))
+        for word in line:
+            assert word.attrib["class"] == "ocrx_word"
+            assert inside(box(word), box(line))
+            assert 0 <= int(re.search(r"x_wconf (\d+)", word.attrib["title"])[1]) <= 100
+    identifiers = [element.attrib["id"] for element in marked if "id" in element.attrib]
+    assert len(identifiers) == len(set(identifiers))
