@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -21,6 +22,15 @@ class Detection(NamedTuple):
 
     quad: Quad
     score: float
+
+
+def shrink_ratio(height: int, width: int, longest_side: int) -> float:
+    """By what a photograph is shrunk for its longer side to be at most `longest_side`; at most 1.
+
+    A panorama, longer than 2:1, keeps as many pixels as a photograph of 2:1: words are no larger in it than elsewhere.
+    """
+    longer, shorter = max(height, width), min(height, width)
+    return min(1.0, longest_side / longer * max(1.0, math.sqrt(longer / shorter / 2)))
 
 
 class Detector(Protocol):

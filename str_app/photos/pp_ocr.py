@@ -15,7 +15,7 @@ import onnxruntime as ort
 from str_app.cpu import usable_cores
 from str_app.errors import StrAppError
 from str_app.photos import LONGEST_SIDE
-from str_app.photos.detector import Detection
+from str_app.photos.detector import Detection, shrink_ratio
 from str_app.photos.probability_map import MapPolicy, detections_of
 
 FILE = "PP-OCRv6_det_small.onnx"
@@ -64,7 +64,7 @@ class PpOcrDetector:
     def find(self, photo: npt.NDArray[np.uint8]) -> list[Detection]:
         """See `Detector.find`."""
         height, width = photo.shape[:2]
-        ratio = min(1.0, self.longest_side / max(height, width))
+        ratio = shrink_ratio(height, width, self.longest_side)
         size = tuple(max(STRIDE, round(side * ratio / STRIDE) * STRIDE) for side in (width, height))
         shrinks = size[0] * size[1] < width * height
         resized = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

@@ -15,7 +15,7 @@ from str_app.cpu import usable_cores
 from str_app.errors import StrAppError
 from str_app.models.detectors.word_maps import MULTIPLE
 from str_app.photos import LONGEST_SIDE
-from str_app.photos.detector import Detection
+from str_app.photos.detector import Detection, shrink_ratio
 from str_app.photos.word_maps import WordMapPolicy, words_of
 
 FORMAT = "str-app-detector/1"
@@ -70,7 +70,7 @@ class WordDetector:
     def find(self, photo: npt.NDArray[np.uint8]) -> list[Detection]:
         """See `str_app.photos.detector.Detector.find`."""
         height, width = photo.shape[:2]
-        ratio = min(1.0, self.longest_side / max(height, width))
+        ratio = shrink_ratio(height, width, self.longest_side)
         rows, columns = max(1, round(height * ratio)), max(1, round(width * ratio))
         padded = np.full((1, -(-rows // MULTIPLE) * MULTIPLE, -(-columns // MULTIPLE) * MULTIPLE, 3), GREY, np.uint8)
         padded[0, :rows, :columns] = (

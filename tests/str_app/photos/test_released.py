@@ -69,6 +69,12 @@ def test_a_picture_of_twelve_megapixels(reader: PhotoReader) -> None:
     assert min(x for x, _ in reading.words[0].quad) == pytest.approx(900, abs=60)
 
 
+def test_a_panorama(reader: PhotoReader) -> None:
+    """Shrunk to 960 pixels on its longer side, it would have letters of 5 pixels."""
+    reading = reader.read(drawn((6000, 250), {(300, 100): "Harbour", (5200, 90): "Restaurant"}, 44))
+    assert [word.text for word in reading.words] == ["Harbour", "Restaurant"]
+
+
 def test_an_icon(reader: PhotoReader) -> None:
     assert reader.read(drawn((64, 64), {(8, 18): "GO"}, 26)).text in ("GO", "Go")
 
