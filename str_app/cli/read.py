@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -87,10 +88,8 @@ def read(
     with ProgressBar("reading", len(photos), "photographs") as progress:
         for path, target in zip(photos, pictures, strict=True):
             try:
-                photo = load_image(path) if server is None else path  # a server gets the file as it is
+                photo: Any = load_image(path) if server is None else path  # a server gets the file as it is
                 reading = read_photo(photo, characters=characters)
-                if target is not None:
-                    _draw(photo, reading, target)
             except (StrAppError, OSError) as error:
                 if not _concerns_one_photograph(error):
                     raise
@@ -101,6 +100,8 @@ def read(
                 typer.echo(f"str-app read: {message}", err=True)
             else:
                 _print(path, reading, as_json, as_hocr, as_alto, as_text)
+                if target is not None:
+                    _draw(photo, reading, target)
             progress.advance()
     if failed:
         raise StrAppError(f"{failed} of {len(photos)} photographs could not be read")
@@ -158,6 +159,13 @@ def _picture_files(picture: Path, photos: Sequence[Path], into_folder: bool) -> 
     for target in targets:
         if target is not None and target.resolve() in originals:
             raise StrAppError(f"--picture {picture}: would overwrite the photograph {target}; give another place")
+    folder = picture if into_folder or picture.is_dir() else picture.parent
+    try:  # before anything is read
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StrAppError(f"--picture {picture}: cannot be written: {error.strerror}") from None
+    if not os.access(folder, os.W_OK):
+        raise StrAppError(f"--picture {picture}: cannot be written: no permission for {folder}")
     return targets
 
 
@@ -167,6 +175,8 @@ def _draw(photo: ImageSource, reading: PhotoReading, target: Path) -> None:
     from str_app.inputs.images import load_image
     from str_app.photos.picture import draw
 
-    target.parent.mkdir(parents=True, exist_ok=True)
     encoded = cv2.imencode(target.suffix or ".png", draw(load_image(photo), reading)[:, :, ::-1])[1]
-    target.write_bytes(encoded.tobytes())
+    try:
+        target.write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise StrAppError(f"--picture {target}: cannot be written: {error.strerror}") from None

@@ -139,6 +139,35 @@ def test_photographs_are_never_overwritten(photo: Path) -> None:
     assert photo.read_bytes() == content
 
 
+def test_pictures_that_cannot_be_written_are_said_before_anything_is_read(photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for target in (tmp_path / "file" / "found.png", tmp_path / "file" / "deep" / "found.png"):
+        result = run("read", photo, "--picture", target)
+        assert result.exit_code == 1
+        assert not result.stdout
+        assert result.stderr.count("cannot be written") == 1
+        assert "photographs could not be read" not in result.stderr
+
+
+def test_a_picture_that_cannot_be_written_costs_no_reading(photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "found.png").symlink_to(tmp_path / "nowhere" / "found.png")
+    result = run("read", photo, "--picture", tmp_path / "found.png", "--text")
+    assert result.exit_code == 1
+    assert result.stdout == "Mind the gap\nA&B\n"
+    assert "found.png: cannot be written: No such file or directory" in result.stderr
+
+
+def test_file_names_in_any_script(photo: Path) -> None:
+    strange = photo.with_name("caf\u00e9 \u732b.png")
+    photo.rename(strange)
+    for form in ((), ("--json",), ("--hocr",), ("--alto",)):
+        result = run("read", strange, *form)
+        assert result.exit_code == 0
+        assert "\u732b" in result.stdout
+    assert run("read", strange.parent, "--picture", strange.parent / "marked").exit_code == 0
+    assert (strange.parent / "marked" / "caf\u00e9 \u732b.png").is_file()
+
+
 def test_pictures_of_several_photographs_need_a_folder(photo: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = run("read", photo, photo, "--picture", tmp_path / "file")
