@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from str_app.datasets.renderer.fonts import Font, FontError, FontSet, find_fonts
 from str_app.datasets.renderer.photographs import find_photographs
-from str_app.datasets.renderer.render import VERSION, Renderer, encode
+from str_app.datasets.renderer.render import Renderer, encode
 from str_app.datasets.renderer.scene import Scene, SceneComposer, SceneWord
 from str_app.datasets.renderer.style import Style, make_style
 from str_app.datasets.renderer.words import TextSource, WordError, WordList, frequent_words, read_words
 
 __all__ = [
-    "VERSION",
     "Font",
     "FontError",
     "FontSet",

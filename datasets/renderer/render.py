@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -11,72 +9,33 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from str_app.datasets.renderer import fonts as font_files
 from str_app.datasets.renderer import patterns
-from str_app.datasets.renderer import photographs as photograph_files
 from str_app.datasets.renderer.backgrounds import Picture, TexturePool, blend, make_background
 from str_app.datasets.renderer.camera import distort, photograph
 from str_app.datasets.renderer.colours import Palette, choose_palette
 from str_app.datasets.renderer.effects import make_layers, paint
-from str_app.datasets.renderer.fonts import FontError, FontSet
+from str_app.datasets.renderer.fonts import FontError
 from str_app.datasets.renderer.geometry import View, choose_view
-from str_app.datasets.renderer.glyphs import CAP_HEIGHT, FaceStore
+from str_app.datasets.renderer.glyphs import CAP_HEIGHT
 from str_app.datasets.renderer.layout import Line, add_rule, set_word
-from str_app.datasets.renderer.style import Style
-from str_app.datasets.renderer.words import MAX_LENGTH, TextSource, WordList, letter_case
+from str_app.datasets.renderer.picture_source import PictureSource
+from str_app.datasets.renderer.words import MAX_LENGTH, letter_case
 from str_app.datasets.sample import Sample
 
-VERSION = 3  # increase it when the same seed and index give another crop
 MAX_ATTEMPTS = 6
 JPEG_QUALITY = 88
 # If ink and surroundings differ by less than this in every channel, the crop is drawn again.
 MIN_DIFFERENCE = 14.0
 
 
-class Renderer:
-    """Draws word crops. Crop `index` depends on the arguments and VERSION only.
+class Renderer(PictureSource):
+    """Draws word crops; see `PictureSource`."""
 
-    Not thread-safe, because it caches glyphs; each process needs its own.
-
-    Args:
-        fonts: from `find_fonts`.
-        words: a word list, or a `TextSource` for other texts than the default.
-        seed: non-negative, of the data set.
-        style: frequency of each effect.
-        photographs: from `find_photographs`, for backgrounds.
-    """
-
-    def __init__(
-        self,
-        fonts: FontSet,
-        words: WordList | TextSource,
-        seed: int,
-        style: Style | None = None,
-        photographs: Sequence[npt.NDArray[np.uint8]] = (),
-    ) -> None:
-        self.fonts = fonts
-        self.texts = words if isinstance(words, TextSource) else TextSource(words)
-        self.seed = seed
-        self.photographs = photographs
-        self._faces = FaceStore()
-        self.style = style or Style()
+    version = 3
 
     @cached_property
     def _pool(self) -> TexturePool:
         return TexturePool(self.photographs)
-
-    @property
-    def identity(self) -> str:
-        """Short hash of everything that a crop depends on, except its index."""
-        parts = (
-            VERSION,
-            font_files.fingerprint(self.fonts),
-            self.texts.fingerprint,
-            self.seed,
-            self.style,
-            photograph_files.fingerprint(self.photographs),
-        )
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     def render(self, index: int) -> Sample:
         """Crop `index` ≥ 0, with a box for each character, clipped to the crop.
@@ -102,7 +61,7 @@ class Renderer:
         """What is written left of the crop, in the crop (the label), and right of it."""
         style = self.style
         text = self.texts.draw(rng)
-        # An effect that is off draws no random number: crops without these effects are those of the same VERSION.
+        # An effect that is off draws no random number: crops without these effects are those of the same version.
         if style.contextless and rng.random() < style.contextless:
             text = letter_case(rng, patterns.contextless(rng))
         if style.confused and rng.random() < style.confused:

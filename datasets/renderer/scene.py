@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import string
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -13,23 +11,21 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from str_app.datasets.renderer import fonts as font_files
 from str_app.datasets.renderer import patterns
-from str_app.datasets.renderer import photographs as photograph_files
 from str_app.datasets.renderer.backgrounds import Picture, TexturePool, blend, make_background
 from str_app.datasets.renderer.camera import photograph
 from str_app.datasets.renderer.clutter import make_surroundings
 from str_app.datasets.renderer.colours import Palette, choose_palette, palette_on
 from str_app.datasets.renderer.effects import make_layers, paint
-from str_app.datasets.renderer.fonts import Font, FontError, FontSet
+from str_app.datasets.renderer.fonts import Font, FontError
 from str_app.datasets.renderer.geometry import Curve, View, choose_curve
-from str_app.datasets.renderer.glyphs import CAP_HEIGHT, FaceStore
+from str_app.datasets.renderer.glyphs import CAP_HEIGHT
 from str_app.datasets.renderer.layout import Line
+from str_app.datasets.renderer.picture_source import PictureSource
 from str_app.datasets.renderer.style import Style
 from str_app.datasets.renderer.text_block import Align, Block, BlockWord, LineSetting, set_block
-from str_app.datasets.renderer.words import TextSource, WordList, letter_case
+from str_app.datasets.renderer.words import letter_case
 
-SCENE_VERSION = 2  # increase it when the same seed and index give another scene
 TEXTURE_SIZE = (480, 854)  # larger than those of crops: they cover a whole picture
 SIDES = (640, 1280)  # pixels of the longer side
 ASPECTS = (4 / 3, 4 / 3, 3 / 2, 16 / 9, 16 / 9, 1.0)
@@ -41,7 +37,6 @@ LEAST_VISIBLE = 0.75  # share of a word inside the picture: with less, it is lab
 PADDING = 0.04  # of a word's quad around its ink, in heights
 CELL = 8  # pixels of the map of what is occupied
 RUNNING_TEXT = string.ascii_letters + ".,"  # what a font of paragraphs must have
-LARGE_FACES = 500  # in the cache: at most ≈ 1 MB each
 
 Points = npt.NDArray[np.float32]
 Kind = Literal["signs", "poster", "page", "single", "clutter"]
@@ -98,50 +93,15 @@ class _Canvas:
     heights: list[float]
 
 
-class SceneComposer:
-    """Composes scenes. Scene `index` depends on the arguments and SCENE_VERSION only.
+class SceneComposer(PictureSource):
+    """Composes scenes; see `PictureSource`. Of the style, it uses the effects on letters and the camera's."""
 
-    Not thread-safe, because it caches glyphs; each process needs its own.
-
-    Args:
-        fonts: from `find_fonts`.
-        words: a word list, or a `TextSource` for other texts than the default.
-        seed: non-negative, of the data set.
-        style: frequency of each effect on letters and of the camera.
-        photographs: from `find_photographs`, for backgrounds.
-    """
-
-    def __init__(
-        self,
-        fonts: FontSet,
-        words: WordList | TextSource,
-        seed: int,
-        style: Style | None = None,
-        photographs: Sequence[npt.NDArray[np.uint8]] = (),
-    ) -> None:
-        self.fonts = fonts
-        self.texts = words if isinstance(words, TextSource) else TextSource(words)
-        self.seed = seed
-        self.photographs = photographs
-        self.style = style or Style()
-        self._faces = FaceStore(LARGE_FACES)
+    version = 2
+    cached_faces = 500  # large faces: at most ≈ 1 MB each
 
     @cached_property
     def _pool(self) -> TexturePool:
         return TexturePool(self.photographs, surfaces=18, scenes=12, size=TEXTURE_SIZE)
-
-    @property
-    def identity(self) -> str:
-        """Short hash of everything that a scene depends on, except its index."""
-        parts = (
-            SCENE_VERSION,
-            font_files.fingerprint(self.fonts),
-            self.texts.fingerprint,
-            self.seed,
-            self.style,
-            photograph_files.fingerprint(self.photographs),
-        )
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     def compose(self, index: int) -> Scene:
         """Scene `index` ≥ 0."""

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from str_app.datasets.renderer.render import encode
 from str_app.datasets.renderer.scene import SceneComposer
+from str_app.datasets.renderer.worker_pool import draw_all
 from str_app.datasets.sample import DataError
 
 JPEG_QUALITY = 92
 Encoded = tuple[int, bytes, list[dict[str, Any]]]
-
-_composer: SceneComposer | None = None  # of a worker process, set by its initialiser
 
 
 def write_scenes(
@@ -54,40 +51,21 @@ def write_scenes(
         raise DataError(f"count {count}, start {start}, workers {workers}: they must be at least 1, 0 and 1")
     if out.exists():
         raise DataError(f"{out} exists already: give another name or remove it")
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "images").mkdir(parents=True)
-    with (partial / "labels.jsonl").open("w", encoding="utf-8") as labels:
-        indices = range(start, start + count)
-        for done, (index, data, words) in enumerate(_compose_all(composer, indices, workers), 1):
+    unfinished = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    (unfinished / "images").mkdir(parents=True)
+    with (unfinished / "labels.jsonl").open("w", encoding="utf-8") as labels:
+        scenes = draw_all(partial(_make_draw, composer), range(start, start + count), workers)
+        for done, (index, data, words) in enumerate(scenes, 1):
             name = f"images/{index:06d}.jpg"
-            (partial / name).write_bytes(data)
+            (unfinished / name).write_bytes(data)
             labels.write(json.dumps({"image": name, "words": words}) + "\n")
             progress(done)
-    partial.rename(out)
+    unfinished.rename(out)
 
 
-def _compose_all(composer: tuple[Any, ...], indices: range, workers: int) -> Iterator[Encoded]:
-    if workers == 1:
-        local_composer = SceneComposer(*composer)
-        for index in indices:
-            yield _encoded(local_composer, index)
-        return
-    # spawn: a fork would copy the caller's locks but not its threads.
-    with multiprocessing.get_context("spawn").Pool(workers, _start_worker, composer) as pool:
-        yield from pool.imap(_compose, indices)
-
-
-def _start_worker(*composer: Any) -> None:
-    global _composer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the workers
-    cv2.setNumThreads(1)
-    _composer = SceneComposer(*composer)
-
-
-def _compose(index: int) -> Encoded:
-    assert _composer is not None
-    return _encoded(_composer, index)
+def _make_draw(composer: tuple[Any, ...]) -> Callable[[int], Encoded]:
+    return partial(_encoded, SceneComposer(*composer))
 
 
 def _encoded(composer: SceneComposer, index: int) -> Encoded:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from str_app.datasets.lmdb_writer import LmdbWriter
 from str_app.datasets.renderer.render import Renderer, encode
+from str_app.datasets.renderer.worker_pool import draw_all
 from str_app.datasets.sample import DataError
 
 CHUNK = 50  # crops that a worker draws at a time
 Encoded = tuple[bytes, str, npt.NDArray[np.float32]]
-
-_renderer: Renderer | None = None  # of a worker process, set by its initialiser
 
 
 def render_to_lmdb(
@@ -53,35 +50,21 @@ def render_to_lmdb(
     with LmdbWriter(out, resume=f"{identity} {start} {count}") as writer:
         done = len(writer)
         progress(done)
-        chunks = [(first, min(first + CHUNK, start + count)) for first in range(start + done, start + count, CHUNK)]
-        for samples in _render_chunks(renderer, chunks, workers):
+        end = start + count
+        chunks = [range(first, min(first + CHUNK, end)) for first in range(start + done, end, CHUNK)]
+        for samples in draw_all(partial(_make_draw, renderer), chunks, workers):
             for data, text, boxes in samples:
                 writer.add(data, text, boxes)
             done += len(samples)
             progress(done)
 
 
-def _render_chunks(renderer: tuple[Any, ...], chunks: list[tuple[int, int]], workers: int) -> Iterator[list[Encoded]]:
-    if workers == 1:
-        local_renderer = Renderer(*renderer)
-        for chunk in chunks:
-            yield [_encoded(local_renderer, index) for index in range(*chunk)]
-        return
-    # spawn: a fork would copy the caller's locks but not its threads.
-    with multiprocessing.get_context("spawn").Pool(workers, _start_worker, renderer) as pool:
-        yield from pool.imap(_render_chunk, chunks)
+def _make_draw(renderer: tuple[Any, ...]) -> Callable[[range], list[Encoded]]:
+    return partial(_draw_chunk, Renderer(*renderer))
 
 
-def _start_worker(*renderer: Any) -> None:
-    global _renderer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the workers
-    cv2.setNumThreads(1)
-    _renderer = Renderer(*renderer)
-
-
-def _render_chunk(chunk: tuple[int, int]) -> list[Encoded]:
-    assert _renderer is not None
-    return [_encoded(_renderer, index) for index in range(*chunk)]
+def _draw_chunk(renderer: Renderer, indices: range) -> list[Encoded]:
+    return [_encoded(renderer, index) for index in indices]
 
 
 def _encoded(renderer: Renderer, index: int) -> Encoded:

@@ -16,8 +16,7 @@ from str_app.cpu import usable_cores
 from str_app.engines.base import GreedySteps, Step, step_greedily
 from str_app.engines.graph_folder import ENCODER, MEMORY, METADATA_KEY, STATE, STEP, GraphError, sha256_of
 from str_app.engines.graph_header import GraphHeader
-
-ort.set_default_logger_severity(3)  # errors alone: warnings are about the processor's identification
+from str_app.engines.onnx_session import open_session
 
 
 class _Memory(NamedTuple):
@@ -154,13 +153,8 @@ def _replaced(folder: Path) -> GraphError:
 def _session(path: Path, threads: int) -> ort.InferenceSession:
     if not path.is_file():
         raise GraphError(f"{path}: no such file; export the model again")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.enable_mem_pattern = False  # plans memory for one shape, and shapes vary
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return open_session(path, threads)
     except Exception as error:  # ONNX Runtime raises various types
         raise GraphError(f"{path}: not a graph that ONNX Runtime can run ({error}); export it again") from error
 

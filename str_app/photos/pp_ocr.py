@@ -10,9 +10,8 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
-from str_app.cpu import usable_cores
+from str_app.engines.onnx_session import open_session
 from str_app.errors import StrAppError
 from str_app.photos import LONGEST_SIDE
 from str_app.photos.detector import Detection, shrink_ratio
@@ -45,13 +44,7 @@ class PpOcrDetector:
         network = path.read_bytes()
         if file is None and hashlib.sha256(network).hexdigest() != SHA256:
             raise StrAppError(f"{path} is not the file that this version was tested with: pip install 'str-app[photo]'")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or usable_cores()
-        options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False  # sizes of photographs vary: an arena keeps memory for every one
-        options.enable_mem_pattern = False
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = ort.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+        self._session = open_session(network, threads, arena=False)
         self._input = self._session.get_inputs()[0].name
         self.longest_side = longest_side
         self.policy = MapPolicy()

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
-from str_app.cpu import usable_cores
+from str_app.engines.onnx_session import open_session
 from str_app.photos.words import WordBox
 
 FILE = Path(__file__).parents[1] / "models" / "weights" / "word_gaps.onnx"
@@ -50,13 +49,7 @@ class GapNetwork:
     """
 
     def __init__(self, file: Path = FILE, threads: int | None = None, policy: GapPolicy = DEFAULT_GAPS) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or usable_cores()
-        options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False  # lines have all widths: an arena keeps memory for every one
-        options.enable_mem_pattern = False
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        self._session = open_session(file, threads, arena=False)
         self.policy = policy
         self._arguments = (file, threads, policy)
 

@@ -9,9 +9,8 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
-from str_app.cpu import usable_cores
+from str_app.engines.onnx_session import open_session
 from str_app.errors import StrAppError
 from str_app.models.detectors.word_maps import MULTIPLE
 from str_app.photos import LONGEST_SIDE
@@ -45,14 +44,8 @@ class WordDetector:
         longest_side: int = LONGEST_SIDE,
         policy: WordMapPolicy | None = None,
     ) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or usable_cores()
-        options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False  # sizes of photographs vary: an arena keeps memory for every one
-        options.enable_mem_pattern = False
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+            self._session = open_session(file, threads, arena=False)
             header = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA_KEY])
             self.name = str(header["name"])
         except Exception as error:  # ONNX Runtime raises various types
