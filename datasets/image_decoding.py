@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from str_app.datasets.sample import DataError
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # of the files that are looked for in folders
 _ORIENTATION = 0x0112
 _TRUNCATED = "image file is truncated"
 _END_OF_IMAGE = b"\xff\xd9"

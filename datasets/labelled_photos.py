@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from str_app.datasets.image_decoding import IMAGE_SUFFIXES
 from str_app.datasets.sample import DataError
 from str_app.datasets.text_files import read_lines
 
 DONT_CARE = ("###", "#", "*")  # transcriptions of what nobody can read: ICDAR's, Total-Text's, and that of some copies
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _TOTAL_TEXT = re.compile(
     r"x: \[\[([\d\s.,-]+)\]\], y: \[\[([\d\s.,-]+)\]\], ornt: .*, transcriptions: \[u?(['\"])(.*)\3\]"
 )
@@ -83,7 +83,7 @@ def _from_jsonl(folder: Path) -> Iterator[LabelledPhoto]:
 
 
 def _from_text_files(folder: Path) -> Iterator[LabelledPhoto]:
-    pictures = {path.stem: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _PICTURES}
+    pictures = {path.stem: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES}
     for labels in sorted(folder.rglob("*gt_*.txt")):
         prefix, _, stem = labels.stem.partition("gt_")
         if stem not in pictures:

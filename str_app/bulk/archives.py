@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from str_app.bulk.inputs import IMAGE_SUFFIXES, Input, Item, fingerprint_of
+from str_app.bulk.inputs import Input, Item, fingerprint_of
+from str_app.datasets.image_decoding import IMAGE_SUFFIXES
 from str_app.errors import ImageError
 
 _TYPICAL_SAMPLE = 8192  # bytes of a word crop with its headers, to estimate how many are in an archive

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from str_app.datasets.image_decoding import IMAGE_SUFFIXES
 from str_app.datasets.lmdb_source import LmdbSource
 from str_app.datasets.sample import UnreadableSample
 from str_app.errors import ImageError, StrAppError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 LIST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 KINDS = "a folder, an LMDB, .parquet, .tar, .tar.gz, .csv, .tsv or .jsonl"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from str_app.cli import options
+from str_app.datasets.image_decoding import IMAGE_SUFFIXES
 from str_app.errors import ImageError, StrAppError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 Opened = TypeVar("Opened")
 LOCAL_OPTIONS = ("model", "device", "engine", "precision", "threads", "beam", "prior", "blank", "lexicon")
 PHOTO_SIDE = 320  # pixels of the shorter side
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
 def recognize(
@@ -207,10 +207,10 @@ def images_in(path: Path) -> Iterator[Named]:
         return
     if (path / "labels.tsv").is_file() and (path / "images").is_dir():
         path = path / "images"
-    images = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file())
+    images = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     if not images:
         raise StrAppError(
-            f"{path}: no image in this folder; expected {', '.join(sorted(_SUFFIXES))} files, or an LMDB's data.mdb"
+            f"{path}: no image in this folder; expected {', '.join(IMAGE_SUFFIXES)} files, or an LMDB's data.mdb"
         )
     for file in images:
         yield str(file), file

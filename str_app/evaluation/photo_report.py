@@ -40,9 +40,13 @@ def render_report(results: Mapping[str, Any], photos: Sequence[PhotoScore], thre
         detector=results["detector"],
         n=len(photos),
         rows=table_rows(results),
-        curve=[(point["threshold"], point["end_to_end"]) for point in results["curve"]],
+        curve=[_curve_row(point["threshold"], point["end_to_end"]) for point in results["curve"]],
         cards=[_card(photo, threshold) for photo in shown],
     )
+
+
+def _curve_row(threshold: float, score: Mapping[str, float]) -> list[str]:
+    return [f"{threshold:.2f}", *(f"{score[key]:.1f}" for key in ("precision", "recall", "h_mean"))]
 
 
 def _card(photo: PhotoScore, threshold: float) -> dict[str, Any]:

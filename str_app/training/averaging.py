@@ -1,4 +1,4 @@
-"""Averaging the weights of several checkpoints."""
+"""Averages of weights: of a run's steps, and of several checkpoints."""
 
 from __future__ import annotations
 
@@ -9,13 +9,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from str_app.engines.load import checkpoint_file
 from str_app.errors import StrAppError
 from str_app.models.checkpoint import load_checkpoint
 from str_app.models.recognizer import Recognizer
 from str_app.models.transfer import can_grow, transfer_weights
+
+
+def averaged_copy(model: nn.Module, decay: float) -> AveragedModel:
+    """A copy of the network that holds the exponential moving average of its weights.
+
+    Args:
+        model: the network in training; call `update_parameters(model)` after every step.
+        decay: weight of the previous average. It is less in the first steps: the average follows quickly, or it would
+            retain the initial weights.
+    """
+
+    @torch.no_grad()
+    def average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averaged, current, weight)
+
+    return AveragedModel(model, multi_avg_fn=average)  # type: ignore[arg-type]
 
 
 def average_checkpoints(paths: Sequence[Path], shares: Sequence[float]) -> tuple[Recognizer, dict[str, Any]]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from str_app.datasets.augmentation import Augmentation
@@ -28,6 +25,9 @@ from str_app.models.checkpoint import load_checkpoint, save_checkpoint
 from str_app.models.recognizer import Recognizer
 from str_app.models.transfer import transfer_weights
 from str_app.reader import Reader
+from str_app.training import schedules
+from str_app.training.averaging import averaged_copy
+from str_app.training.data_workers import start_worker
 from str_app.training.distributed import World, join_world, share_batch_norms
 from str_app.training.finishing import calibrate_and_score
 from str_app.training.objective import Objective
@@ -129,7 +129,7 @@ class _Run:
             attention=settings.attention_weight > 0 or settings.attention_weight_end > 0,
         ).to(device)
         self.objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.averaged = AveragedModel(self.model, multi_avg_fn=_averaging(settings.ema_decay))
+        self.averaged = averaged_copy(self.model, settings.ema_decay)
         self.optimizers = Optimizers(self.objective, settings)
         self.step = 0
         self.best = -1.0
@@ -219,7 +219,7 @@ class _Run:
             collate_fn=list,
             prefetch_factor=2 if settings.workers else None,
             pin_memory=self.device.type == "cuda",
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
         )
         batches = zip(*[itertools.chain.from_iterable(groups)] * settings.parts, strict=True)
         return itertools.islice(batches, first % settings.group, first % settings.group + settings.steps - first)
@@ -415,17 +415,10 @@ class _Run:
         )
 
 
-COOLING = 0.2  # share of the steps, at the end of a run, in which a constant rate falls
-
-
 def schedule(step: int, settings: TrainSettings) -> float:
-    """Learning rate as a share of its peak: linear warm-up, then `settings.schedule`, down to a hundredth."""
-    if step < settings.warmup_steps:
-        return (step + 1) / settings.warmup_steps
-    if settings.schedule == "constant":
-        return 0.01 + 0.99 * min(1.0, (settings.steps - step) / (COOLING * settings.steps))
-    progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+    """Learning rate as a share of its peak."""
+    follow = {"cosine": schedules.cosine, "constant": schedules.constant}[settings.schedule]
+    return follow(step, settings.steps, settings.warmup_steps)
 
 
 def _initial_model(settings: TrainSettings, resume: bool) -> tuple[Recognizer, dict[str, Any]]:
@@ -437,22 +430,3 @@ def _initial_model(settings: TrainSettings, resume: bool) -> tuple[Recognizer, d
         transfer_weights(start, model)
         before = info.get("training", {})
     return model, before
-
-
-def _averaging(decay: float) -> Any:
-    @torch.no_grad()
-    def average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        # The average follows quickly at first; otherwise it would retain the random initial weights.
-        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(averaged, current, weight)
-
-    return average
-
-
-def _start_worker(worker: int) -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    # Ctrl-C and service managers signal the whole process group. The main process decides when to stop, and a worker
-    # killed by the same signal would raise an error there. Workers end with their parent anyway.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

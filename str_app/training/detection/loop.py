@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import safetensors.torch
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import nn
 from torch.utils.data import DataLoader
 
 from str_app.datasets.labelled_photos import LabelledPhoto, open_photos
+from str_app.engines.graph_folder import sha256_of
 from str_app.engines.precision import has_bf16
 from str_app.errors import StrAppError
 from str_app.models.checkpoint import replace_file
 from str_app.models.detectors.word_detector import WordDetector, WordDetectorConfig
+from str_app.training.averaging import averaged_copy
+from str_app.training.data_workers import start_worker
 from str_app.training.detection.objective import Losses, detector_losses
 from str_app.training.detection.samples import DetectorBatch, SceneCrops, collate
 from str_app.training.optimizers import Optimizers
+from str_app.training.schedules import constant
 from str_app.training.state import load_state, save_state, stop_signals
 
 STATE, WEIGHTS, SETTINGS = "last.pt", "last.safetensors", "settings.json"
@@ -96,7 +96,7 @@ def train_detector(
     photos = [photo for folder in folders for photo in open_photos(folder)]
     torch.manual_seed(settings.seed)
     model = WordDetector().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    averaged = AveragedModel(model, multi_avg_fn=_averaging(settings.ema_decay))
+    averaged = averaged_copy(model, settings.ema_decay)
     optimizers = Optimizers(model, settings)
     step = 0
     if resume:
@@ -126,7 +126,7 @@ def train_detector(
     bf16 = has_bf16(torch.device("cpu"))
     with stop_signals() as stop:
         for batch in _batches(photos, settings, step):
-            optimizers.set_rate(_rate(step, settings))
+            optimizers.set_rate(constant(step, settings.steps, settings.warmup_steps, settings.cooling))
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 maps = model(batch.pictures.float().contiguous(memory_format=torch.channels_last))
             losses = detector_losses(maps, batch)
@@ -179,7 +179,7 @@ def load_detector(path: Path) -> tuple[WordDetector, dict[str, Any]]:
         model.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise StrAppError(f"{path}: no weights of a word detector ({error})") from error
-    facts = {**header["training"], "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    facts = {**header["training"], "sha256": sha256_of(path)}
     return model.eval(), facts
 
 
@@ -192,29 +192,5 @@ def _batches(photos: Sequence[LabelledPhoto], settings: DetectorSettings, first:
         num_workers=settings.workers,
         collate_fn=collate,
         prefetch_factor=4 if settings.workers else None,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
     )
-
-
-def _rate(step: int, settings: DetectorSettings) -> float:
-    """Learning rate as a share of its peak."""
-    if step < settings.warmup_steps:
-        return (step + 1) / settings.warmup_steps
-    return 0.01 + 0.99 * min(1.0, (settings.steps - step) / (settings.cooling * settings.steps))
-
-
-def _averaging(decay: float) -> Any:
-    @torch.no_grad()
-    def average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        # The average follows quickly at first; otherwise it would retain the random initial weights.
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
-
-    return average
-
-
-def _start_worker(worker: int) -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    # The main process decides when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

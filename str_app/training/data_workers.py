@@ -1,0 +1,18 @@
+"""How processes that load training data start."""
+
+from __future__ import annotations
+
+import signal
+
+import cv2
+import torch
+
+
+def start_worker(worker: int) -> None:
+    """The `worker_init_fn` of a run's DataLoader."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    # Ctrl-C and service managers signal the whole process group. The main process decides when to stop, and a worker
+    # killed by the same signal would raise an error there. Workers end with their parent anyway.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
