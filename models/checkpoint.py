@@ -16,6 +16,8 @@ from str_app.models.preprocessing import Preprocessing
 from str_app.models.stored_config import checked_info, current_architecture, current_preprocessing
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from str_app.models.recognizer import Recognizer
 
 FORMAT = "str-app/1"
@@ -25,7 +27,9 @@ class CheckpointError(ValueError):
     """A checkpoint that is missing, damaged, or not written by `save_checkpoint`."""
 
 
-def save_checkpoint(path: str | Path, model: Recognizer, info: dict[str, Any] | None = None) -> None:
+def save_checkpoint(
+    path: str | Path, model: Recognizer, info: dict[str, Any] | None = None, *, half: bool = False
+) -> None:
     """Write the model's weights, architecture, charset and preprocessing, replacing `path` atomically.
 
     Args:
@@ -33,10 +37,8 @@ def save_checkpoint(path: str | Path, model: Recognizer, info: dict[str, Any] | 
         model: its parameters and buffers are stored in the data types they have.
         info: further facts about the weights, as JSON values: `name`, `temperature` (of the calibrated softmax, 1 if
             absent), `training`, `metrics`.
+        half: store filters and matrices in float16, which halves the file. They are loaded as float32.
     """
-    import safetensors.torch
-
-    path = Path(path)
     header = {
         "format": FORMAT,
         "architecture": dataclasses.asdict(model.architecture),
@@ -45,8 +47,28 @@ def save_checkpoint(path: str | Path, model: Recognizer, info: dict[str, Any] | 
         "info": info or {},
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    data = safetensors.torch.save(tensors, metadata={"str_app": json.dumps(header)})
-    replace_file(path, data)
+    if half:
+        # Biases and batch norm statistics are small, and variances may lie outside the range of float16.
+        tensors = {name: tensor.half() if tensor.dim() > 1 else tensor for name, tensor in tensors.items()}
+    _write(Path(path), header, tensors)
+
+
+def replace_info(path: str | Path, info: dict[str, Any]) -> None:
+    """Give a checkpoint another `info` (see `save_checkpoint`); its weights stay as they are stored.
+
+    Raises:
+        CheckpointError: as `read_header`.
+    """
+    import safetensors.torch
+
+    header = read_header(path)
+    _write(Path(path), header | {"info": info}, safetensors.torch.load_file(path))
+
+
+def _write(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    import safetensors.torch
+
+    replace_file(path, safetensors.torch.save(tensors, metadata={"str_app": json.dumps(header)}))
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -19,6 +19,9 @@ def average(
     val: Annotated[
         list[Path] | None, typer.Option(help="LMDB or folder on which to calibrate and score the mean; repeatable.")
     ] = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="Store filters and matrices in float16: half the size, loaded as float32.")
+    ] = False,
     device: options.Device = "cpu",
 ) -> None:
     """Write the mean of several checkpoints' weights, which often reads better than any one of them.
@@ -33,7 +36,7 @@ def average(
 
     torch_device(device)
     sources = [open_source(path) for path in val or []]
-    save_checkpoint(out, *average_checkpoints(checkpoints, share or [1.0] * len(checkpoints)))
+    save_checkpoint(out, *average_checkpoints(checkpoints, share or [1.0] * len(checkpoints)), half=half)
     for result in calibrate_and_score(out, sources, device) if sources else []:
         score = result.score()
         typer.echo(f"{score.name}: {score.accuracy:.2f} (n = {score.n}, ECE {score.ece:.1f})")

@@ -9,7 +9,7 @@ from str_app.datasets.sample import Source
 from str_app.decoding.word_prior import WordPrior
 from str_app.engines.load import make_engine
 from str_app.evaluation.protocol import SetResult, evaluate_source
-from str_app.models.checkpoint import load_checkpoint, save_checkpoint
+from str_app.models.checkpoint import load_checkpoint, replace_info
 from str_app.reader import Reader
 from str_app.training.calibration import fit_temperature
 
@@ -33,5 +33,5 @@ def calibrate_and_score(
     reader = Reader(make_engine(model, info, device), batch_size=64, prior=WordPrior.released())
     results = [evaluate_source(reader, source, on_progress=on_progress) for source in validation]
     info["metrics"] = {"validation": [result.score().as_json() for result in results]}
-    save_checkpoint(checkpoint, model, info)
+    replace_info(checkpoint, info)
     return results

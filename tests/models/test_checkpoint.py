@@ -6,7 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from str_app.models.checkpoint import CheckpointError, load_checkpoint, read_header, save_checkpoint
+from str_app.models.checkpoint import CheckpointError, load_checkpoint, read_header, replace_info, save_checkpoint
 from str_app.models.preprocessing import Preprocessing
 from tests.tiny_recognizer import tiny_recognizer
 
@@ -31,6 +31,32 @@ def test_round_trip(saved):
     assert not loaded.training
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor)
+
+
+def test_half_the_size(saved, tmp_path):
+    """Filters and matrices lose at most what float16 rounds away, the rest nothing; computing stays in float32."""
+    model, whole = saved
+    path = tmp_path / "half.safetensors"
+    save_checkpoint(path, model, half=True)
+    assert path.stat().st_size < 0.8 * whole.stat().st_size  # of a tiny network, much is metadata
+    loaded, _ = load_checkpoint(path)
+    for name, tensor in model.state_dict().items():
+        stored = loaded.state_dict()[name]
+        assert stored.dtype == tensor.dtype
+        assert torch.equal(stored, tensor.half().float() if tensor.dim() > 1 else tensor)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_another_info(saved, half):
+    """The stored weights are the same bytes."""
+    model, path = saved
+    save_checkpoint(path, model, {"temperature": 1.5}, half=half)
+    stored = safetensors.torch.load_file(path)
+    replace_info(path, {"temperature": 2.0})
+    assert read_header(path)["info"] == {"temperature": 2.0}
+    for name, tensor in safetensors.torch.load_file(path).items():
+        assert tensor.dtype == stored[name].dtype
+        assert torch.equal(tensor, stored[name])
 
 
 def test_replaced_in_one_step(saved, monkeypatch):

@@ -85,6 +85,10 @@ def test_average(tiny_checkpoint: Path, data: Path, tmp_path: Path) -> None:
     assert info["metrics"]["validation"][0]["name"] == "words"
     assert info["temperature"] > 0
     assert run("average", tiny_checkpoint, "--out", out, "--share", 0).exit_code == 1
+    half = tmp_path / "half.safetensors"
+    assert run("average", tiny_checkpoint, "--half", "--out", half, "--val", data).exit_code == 0
+    assert half.stat().st_size < out.stat().st_size
+    assert read_header(half)["info"]["temperature"] > 0
 
 
 def test_train_and_resume(tiny_checkpoint: Path, data: Path, tmp_path: Path) -> None:
