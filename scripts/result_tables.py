@@ -141,7 +141,7 @@ def published() -> str:
 def models() -> str:
     counted = load("models")
     small = counted["small"]
-    size = f"{small['weights'] / 1e6:.1f} MB in float32, {small['graphs'] / 1e6:.1f} MB as graphs in 8 bits"
+    size = f"{small['weights'] / 1e6:.1f} MB in float16, {small['graphs'] / 1e6:.1f} MB as graphs in 8 bits"
     rows = [
         ["parameters", *(f"{counted[name]['parameters'] / 1e6:.1f}M" for name in ("small", "base"))],
         ["GMAC of the backbone, canvas of 96 columns", *(f"{counted[name]['gmac']:.2f}" for name in ("small", "base"))],
