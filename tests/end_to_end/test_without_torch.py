@@ -67,7 +67,7 @@ def test_reader(environment: dict[str, str]) -> None:
     [
         ("recognize samples/images/01.jpg --characters A-Z --rotate", r"01.jpg\tBREAKFAST\t"),
         ("evaluate --data samples", r"\| samples +\| 10 \|"),
-        ("models", r"\| small +\| 6.01M \|"),
+        ("models", r"\| small +\| 8.12M \|"),
         ("doctor", r"problems:\n  none"),
         ("--help", "export"),
     ],
