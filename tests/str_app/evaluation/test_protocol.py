@@ -121,7 +121,8 @@ def test_totals_weigh_samples_and_average_sets() -> None:
 
 def test_json_has_the_contract() -> None:
     content = table.as_json("fake", [evaluated()])
-    assert set(content) == {"model", "protocol", "confidence", "sets", "total", "weighted", "mean"}
+    assert set(content) == {"model", "made", "protocol", "confidence", "sets", "total", "weighted", "mean"}
+    assert {"date", "processor", "str-app"} <= set(content["made"])
     row = content["sets"][0]
     assert {
         "name", "subset", "n", "accuracy", "interval", "accuracy_62", "accuracy_94", "ned", "cer", "ece", "unreadable",
