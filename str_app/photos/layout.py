@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +41,7 @@ def lines_of(quads: Sequence[Quad], policy: LayoutPolicy = DEFAULT_LAYOUT) -> li
     if not count:
         return []
     # Every piece is joined to the nearest one that may follow it, nearest pairs first, and each has one follower.
-    frames = frames_of(np.stack(quads))
+    frames = _frames(np.stack(quads))
     pairs = [
         (float(distance), first, int(second))
         for first in range(count)
@@ -53,14 +53,18 @@ def lines_of(quads: Sequence[Quad], policy: LayoutPolicy = DEFAULT_LAYOUT) -> li
         if first not in following and second not in preceded and not _reaches(following, second, first):
             following[first] = second
             preceded.add(second)
-    lines = []
-    for start in range(count):
-        if start not in preceded:
-            line = [start]
-            while line[-1] in following:
-                line.append(following[line[-1]])
-            lines.append(line)
-    return lines
+    return chains(following, count)
+
+
+def chains(following: Mapping[int, int], count: int) -> list[list[int]]:
+    """`count` indices as chains of each and what follows it, by their first index."""
+    found = []
+    for start in sorted(set(range(count)) - set(following.values())):
+        chain = [start]
+        while chain[-1] in following:
+            chain.append(following[chain[-1]])
+        found.append(chain)
+    return found
 
 
 def reading_order(quads: Sequence[Quad]) -> list[int]:
@@ -75,13 +79,9 @@ def reading_order(quads: Sequence[Quad]) -> list[int]:
     """
     if len(quads) < 2:
         return list(range(len(quads)))
-    corners = straightened(np.stack(quads))
-    left, right = corners[:, :, 0].min(axis=1), corners[:, :, 0].max(axis=1)
-    middle = corners[:, :, 1].mean(axis=1)
-    height = frames_of(np.stack(quads)).height
-    # A serif's breadth is no shared space: a third of the lower line's height may overlap.
-    slack = np.minimum(height[:, None], height) / 3
-    shares = np.minimum(right[:, None], right) - np.maximum(left[:, None], left) > slack
+    page = LevelLines.of(quads)
+    left, right, middle = page.left, page.right, page.middle
+    shares = page.share_columns()
     above = middle[:, None] < middle
     before = shares & above
     left_of = ~shares & (left[:, None] < left) & (right[:, None] < right)
@@ -92,7 +92,31 @@ def reading_order(quads: Sequence[Quad]) -> list[int]:
     return _topological(before, np.lexsort((left, middle)))
 
 
-class Frames(NamedTuple):
+class LevelLines(NamedTuple):
+    """Of N lines, the page turned so that most are level: edges, middles and heights, each (N,); level: which are."""
+
+    left: npt.NDArray[np.float64]
+    right: npt.NDArray[np.float64]
+    middle: npt.NDArray[np.float64]
+    height: npt.NDArray[np.float64]
+    level: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, quads: Sequence[Quad]) -> LevelLines:
+        corners = _straightened(np.stack(quads))
+        frames = _frames(corners)
+        left, right = corners[:, :, 0].min(axis=1), corners[:, :, 0].max(axis=1)
+        return cls(left, right, frames.middle[:, 1], frames.height, frames.along[:, 0] > 0.9)
+
+    def share_columns(self) -> npt.NDArray[np.bool_]:
+        """(N, N), whether two lines share horizontal space."""
+        # A serif's breadth is no shared space: a third of the lower line's height may overlap.
+        slack = np.minimum(self.height[:, None], self.height) / 3
+        common = np.minimum(self.right[:, None], self.right) - np.maximum(self.left[:, None], self.left)
+        return np.asarray(common > slack)
+
+
+class _Frames(NamedTuple):
     """Of N quads: middles (N, 2), directions of reading as unit vectors (N, 2), widths (N,) and heights (N,)."""
 
     middle: npt.NDArray[np.float64]
@@ -101,18 +125,18 @@ class Frames(NamedTuple):
     height: npt.NDArray[np.float64]
 
 
-def frames_of(quads: npt.NDArray[np.floating]) -> Frames:
+def _frames(quads: npt.NDArray[np.floating]) -> _Frames:
     """Of corners (N, 4, 2)."""
     top_left, top_right, bottom_right, bottom_left = quads.astype(np.float64).transpose(1, 0, 2)
     across = (top_right + bottom_right) / 2 - (top_left + bottom_left) / 2
     width = np.maximum(np.linalg.norm(across, axis=1), 1e-6)
     left, right = np.linalg.norm(bottom_left - top_left, axis=1), np.linalg.norm(bottom_right - top_right, axis=1)
     middle = quads.mean(axis=1, dtype=np.float64)
-    return Frames(middle, across / width[:, None], width, np.maximum((left + right) / 2, 1e-6))
+    return _Frames(middle, across / width[:, None], width, np.maximum((left + right) / 2, 1e-6))
 
 
 def _followers(
-    frames: Frames, first: int, policy: LayoutPolicy
+    frames: _Frames, first: int, policy: LayoutPolicy
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """The pieces that may follow one in its line, and their distances from it."""
     lower = np.minimum(frames.height, frames.height[first])
@@ -141,7 +165,7 @@ def _reaches(following: dict[int, int], start: int, end: int) -> bool:
     return start == end
 
 
-def straightened(corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def _straightened(corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """The corners, (N, 4, 2), turned so that the longest lines are level."""
     across = corners[:, 1] - corners[:, 0]
     angles = np.arctan2(across[:, 1], across[:, 0])

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from str_app.photos.detector import Quad
-from str_app.photos.layout import frames_of, straightened
+from str_app.photos.layout import LevelLines, chains
 
 
 class TablePolicy(NamedTuple):
@@ -52,39 +51,15 @@ def rows_of(quads: Sequence[Quad], texts: Sequence[str], policy: TablePolicy = D
     """
     if len(quads) < 2:
         return [[index] for index in range(len(quads))]
-    cells = _Cells.of(quads)
+    cells = LevelLines.of(quads)
     gutters = _gutters(_pairs(cells, policy), cells, policy)
     numeric = [_is_number(text) for text in texts]
     tables = [gutter for gutter in gutters if _is_table(gutter, cells, numeric, texts, policy)]
     right_of = {a: b for gutter in tables if not _parts_lists(gutter, tables, numeric) for a, b in gutter}
-    starts = set(range(len(quads))) - set(right_of.values())
-    rows = []
-    for start in sorted(starts):
-        row = [start]
-        while row[-1] in right_of:
-            row.append(right_of[row[-1]])
-        rows.append(row)
-    return rows
+    return chains(right_of, len(quads))
 
 
-class _Cells(NamedTuple):
-    """Of N lines, the page turned so that they are level: edges, middles and heights, each (N,); level: which are."""
-
-    left: npt.NDArray[np.float64]
-    right: npt.NDArray[np.float64]
-    middle: npt.NDArray[np.float64]
-    height: npt.NDArray[np.float64]
-    level: npt.NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, quads: Sequence[Quad]) -> _Cells:
-        corners = straightened(np.stack(quads))
-        frames = frames_of(corners)
-        left, right = corners[:, :, 0].min(axis=1), corners[:, :, 0].max(axis=1)
-        return cls(left, right, frames.middle[:, 1], frames.height, frames.along[:, 0] > 0.9)
-
-
-def _pairs(cells: _Cells, policy: TablePolicy) -> list[Pair]:
+def _pairs(cells: LevelLines, policy: TablePolicy) -> list[Pair]:
     """Lines that are each other's nearest neighbours at the same height."""
     height = cells.height
     lower = np.minimum(height[:, None], height)
@@ -98,33 +73,28 @@ def _pairs(cells: _Cells, policy: TablePolicy) -> list[Pair]:
     return [(a, int(b)) for a, b in enumerate(right) if np.isfinite(gap[a, b]) and left[b] == a]
 
 
-def _gutters(pairs: Sequence[Pair], cells: _Cells, policy: TablePolicy) -> list[list[Pair]]:
+def _gutters(pairs: Sequence[Pair], cells: LevelLines, policy: TablePolicy) -> list[list[Pair]]:
     """Pairs that stand one below another, with the same gap between their columns."""
 
-    def shares(i: int, j: int) -> bool:
-        common = min(cells.right[i], cells.right[j]) - max(cells.left[i], cells.left[j])
-        return bool(common > min(cells.height[i], cells.height[j]) / 3)
+    first, second = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    height, middle, shares = cells.height[first], cells.middle[first], cells.share_columns()
+    near = np.abs(middle[:, None] - middle) <= policy.apart * np.maximum(height[:, None], height)
+    right, left = cells.right[first], cells.left[second]
+    common_gap = np.maximum(right[:, None], right) < np.minimum(left[:, None], left)
+    linked = near & common_gap & shares[np.ix_(first, first)] & shares[np.ix_(second, second)]
 
-    def linked(first: Pair, second: Pair) -> bool:
-        (a, b), (c, d) = first, second
-        near = abs(cells.middle[a] - cells.middle[c]) <= policy.apart * max(cells.height[a], cells.height[c])
-        common_gap = max(cells.right[a], cells.right[c]) < min(cells.left[b], cells.left[d])
-        return bool(near and common_gap and shares(a, c) and shares(b, d))
-
-    gutter = list(range(len(pairs)))  # of each pair, by its lowest index
-    for first in range(len(pairs)):
-        for second in range(first):
-            if gutter[first] != gutter[second] and linked(pairs[first], pairs[second]):
-                old, new = max(gutter[first], gutter[second]), min(gutter[first], gutter[second])
-                gutter = [new if number == old else number for number in gutter]
+    gutter = np.arange(len(pairs))  # of each pair, by its lowest index
+    for one, other in np.argwhere(np.tril(linked, -1)):
+        new, old = sorted((gutter[one], gutter[other]))
+        gutter[gutter == old] = new
     members: dict[int, list[Pair]] = defaultdict(list)
-    for number, pair in zip(gutter, pairs, strict=True):
+    for number, pair in zip(gutter.tolist(), pairs, strict=True):
         members[number].append(pair)
     return list(members.values())
 
 
 def _is_table(
-    gutter: Sequence[Pair], cells: _Cells, numeric: Sequence[bool], texts: Sequence[str], policy: TablePolicy
+    gutter: Sequence[Pair], cells: LevelLines, numeric: Sequence[bool], texts: Sequence[str], policy: TablePolicy
 ) -> bool:
     telling = [numeric[a] or numeric[b] or texts[a].rstrip().endswith(":") for a, b in gutter]
     if len(gutter) == 1:
