@@ -64,7 +64,8 @@ def inspect_installation() -> dict[str, Any]:
 
 def provenance() -> dict[str, str | None]:
     """Where results come from: date (UTC), kind of processor and versions, written beside them."""
-    newest = [name for flag, name in INSTRUCTIONS.items() if flag in _cpu_flags()][:1]
+    flags = _cpu_flags()
+    newest = [name for flag, name in INSTRUCTIONS.items() if flag in flags][:1]
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "processor": ", ".join([_cpu_name() or platform.machine(), *newest]),
@@ -104,21 +105,22 @@ def _processor(torch_version: str | None) -> dict[str, Any]:
 
 def _cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
     """Feature flags of the first processor; empty where there is no /proc."""
-    try:
-        text = cpuinfo.read_text(encoding="utf-8")
-    except OSError:
-        return set()
-    match = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", text, re.MULTILINE)
-    return set(match[1].split()) if match else set()
+    return set((_cpu_field("flags|Features", cpuinfo) or "").split())
 
 
 def _cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
     """Model name of the first processor; None where /proc has none."""
+    name = _cpu_field("model name", cpuinfo)
+    return None if name is None else re.sub(r"\(R\)|\(TM\)| Processor", "", name).strip()
+
+
+def _cpu_field(names: str, cpuinfo: Path) -> str | None:
+    """What /proc says of the first processor under one of the names (alternatives of a pattern)."""
     try:
-        match = re.search(r"^model name\s*:\s*(.*)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
+        match = re.search(rf"^(?:{names})\s*:\s*(.*)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         return None
-    return re.sub(r"\(R\)|\(TM\)| Processor", "", match[1]).strip() if match else None
+    return match[1] if match else None
 
 
 def _kernels() -> dict[str, Any]:
