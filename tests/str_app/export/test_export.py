@@ -523,4 +523,4 @@ class TestCommand:
 
 def test_weights_and_graphs_ship_within_25_mb() -> None:
     files = [weights_path("small"), *graph_folder("small").iterdir()]
-    assert sum(file.stat().st_size for file in files) < 31e6
+    assert sum(file.stat().st_size for file in files) < 25e6
