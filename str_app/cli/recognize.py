@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from str_app.cli import options
-from str_app.datasets.image_decoding import IMAGE_SUFFIXES
 from str_app.errors import ImageError, StrAppError
 
 if TYPE_CHECKING:
@@ -199,6 +198,8 @@ def images_in(path: Path) -> Iterator[Named]:
         StrAppError: a folder without images.
         DataError: a broken LMDB.
     """
+    from str_app.datasets.image_decoding import IMAGE_SUFFIXES
+
     if not path.is_dir():
         yield str(path), path
         return

@@ -148,5 +148,6 @@ def test_models_are_listed() -> None:
     assert shown.exit_code == 0
     described = {entry["name"]: entry for entry in json.loads(shown.stdout)}
     assert set(described) == {"small", "base"}
-    assert 0 < described["small"]["parameters"] <= 25e6 / 4 < described["base"]["parameters"] <= 30e6
+    assert 0 < described["small"]["parameters"] < described["base"]["parameters"] <= 30e6
+    assert 0 < described["small"]["bytes"] + described["small"]["graphs_bytes"] <= 25e6
     assert described["small"]["licence"] == "Apache-2.0"
