@@ -45,9 +45,8 @@ def beam_search(
     """The most probable text of each crop that greedy decoding, or a beam search, finds.
 
     Only crops whose greedy text another one could beat are searched: without a prior, those whose greedy text has at
-        most
-    half of the probability. Texts that are still in doubt then (`SearchPolicy.doubted`, `SearchPolicy.faint`) are
-    searched in the mean of three looks. With a prior its bonus is added to each log-probability.
+    most half of the probability. Texts that are still in doubt then (`SearchPolicy.doubted`, `SearchPolicy.faint`)
+    are searched in the mean of three looks. With a prior its bonus is added to each log-probability.
 
     Args:
         scorer, canvases, widths: as for `greedy`.

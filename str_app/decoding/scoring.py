@@ -130,8 +130,7 @@ def restrict(log_probs: Array, allowed: Mask, other_case: npt.NDArray[np.int64])
     """The distribution given that only allowed classes may follow.
 
     Where a letter is allowed in one case only, what the network gives the other case is its own: in a picture the cases
-        of
-    many letters look the same.
+    of many letters look the same.
 
     Args:
         log_probs: (..., V).

@@ -35,8 +35,7 @@ class WordPrior:
     """A bonus in nats, added to the log-probability of known texts.
 
     A noisy channel: log P(text | crop) + bonus(text). The weight is below 1 because the network has learnt a language
-        model
-    of its own from its labels, in which words occur by a root of their frequency.
+    model of its own from its labels, in which words occur by a root of their frequency.
 
     Args:
         frequencies: of lower-case words, relative to running text.
