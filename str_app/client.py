@@ -54,19 +54,28 @@ class Client:
         api_key: sent as a bearer token, for servers that require keys.
         timeout_s: for one attempt.
         patience_s: for all attempts of one request together.
+        reach_s: the same, as long as nothing has ever answered at this address: it may be mistyped.
 
     Raises:
         StrAppError: `url` is not an HTTP address.
     """
 
     def __init__(
-        self, url: str, *, api_key: str | None = None, timeout_s: float = 60.0, patience_s: float = 120.0
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 60.0,
+        patience_s: float = 120.0,
+        reach_s: float = 10.0,
     ) -> None:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise StrAppError(f"{url}: not the address of a server: use http://HOST:PORT")
         self._url = url.rstrip("/")
         self._patience_s = patience_s
+        self._reach_s = min(reach_s, patience_s)
+        self._answered = False
         options: dict[str, Any] = {"timeout": Timeout(timeout_s), "maxsize": 16}
         options["headers"] = {"Authorization": f"Bearer {api_key.strip()}"} if api_key else {}
         proxy = urllib.request.getproxies().get(parts.scheme)
@@ -135,9 +144,10 @@ class Client:
     ) -> Answer:
         query = urllib.parse.urlencode({name: value for name, value in options.items() if value is not None})
         url = f"{self._url}/v1/{route}{'?' if query else ''}{query}"
-        retries = _UntilDeadline.after(self._patience_s)
+        retries = _UntilDeadline.after(self._patience_s, self._patience_s if self._answered else self._reach_s)
         try:
             answer = self._pool.request("POST", url, fields=fields, retries=retries, redirect=False)
+            self._answered = True
         except MaxRetryError as error:
             raise ServerError(0, "not_reached", f"{self._url}: cannot be reached ({error.reason})") from None
         except HTTPError as error:
@@ -164,9 +174,10 @@ class _UntilDeadline(Retry):
 
     RETRY_AFTER_STATUS_CODES = frozenset()  # no others than `RETRIED`
     deadline = 0.0
+    reach_deadline = 0.0  # until when connections that fail are tried again
 
     @classmethod
-    def after(cls, patience_s: float) -> _UntilDeadline:
+    def after(cls, patience_s: float, reach_s: float) -> _UntilDeadline:
         retries = cls(
             total=None,
             other=0,  # e.g. a certificate: waiting does not mend it
@@ -178,6 +189,7 @@ class _UntilDeadline(Retry):
             raise_on_status=False,
         )
         retries.deadline = time.monotonic() + patience_s
+        retries.reach_deadline = time.monotonic() + reach_s
         return retries
 
     def increment(
@@ -191,8 +203,11 @@ class _UntilDeadline(Retry):
     ) -> _UntilDeadline:
         retries = super().increment(method, url, response, error, _pool, _stacktrace)
         retries.deadline = self.deadline
+        # An answer shows that the server is there: from now on it is waited for.
+        retries.reach_deadline = self.deadline if response else self.reach_deadline
         wait = (response and retries.get_retry_after(response)) or retries.get_backoff_time()
-        if isinstance(error, NameResolutionError) or time.monotonic() + wait > self.deadline:
+        deadline = self.deadline if response else self.reach_deadline
+        if isinstance(error, NameResolutionError) or time.monotonic() + wait > deadline:
             raise MaxRetryError(_pool, url, error)  # type: ignore[arg-type]  # as urllib3 itself does
         return retries
 

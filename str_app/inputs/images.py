@@ -30,7 +30,7 @@ _RECOGNISED_ONLY = (
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """Limits of one image; beyond them it is refused as no crop of a word.
+    """Limits of one image, a crop or a photograph; beyond them it is refused.
 
     The word crops of IIIT5K, SVT, IC13, IC15 and SVTP have sides of 6 to 2836 pixels and go up to 18:1 and 1:13.
 
@@ -123,7 +123,7 @@ def open_image(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Im
     try:
         image = Image.open(io.BytesIO(encoded), formats=[image_format])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError("too_many_pixels", f"more than {limits.max_pixels:,} pixels") from None
+        raise ImageError("too_many_pixels", f"more than {limits.max_pixels:,} pixels: shrink it") from None
     except Exception as error:  # a decoder may raise anything on bytes made to break it
         raise ImageError("truncated", f"the {image_format} file is damaged or cut short") from error
     check_size(image.width, image.height, limits)
@@ -147,12 +147,12 @@ def _format_of(encoded: bytes, first_frames: bool) -> str:
 def check_size(width: int, height: int, limits: ImageLimits = DEFAULT_LIMITS) -> None:
     """Raise ImageError unless a picture of `width` × `height` pixels is within `limits`."""
     if width * height > limits.max_pixels:
-        raise ImageError("too_many_pixels", f"{width}×{height} is more than {limits.max_pixels:,} pixels")
+        raise ImageError("too_many_pixels", f"{width}×{height} is more than {limits.max_pixels:,} pixels: shrink it")
     if max(width, height) > limits.max_side:
-        raise ImageError("too_large_side", f"{width}×{height} has a side longer than {limits.max_side} pixels")
+        raise ImageError("too_large_side", f"{width}×{height} has a side longer than {limits.max_side} pixels: shrink it")
     if max(width, height) > limits.max_aspect * min(width, height):
         raise ImageError(
-            "extreme_aspect", f"{width}×{height} is longer than {limits.max_aspect:g}:1: no crop of a single word"
+            "extreme_aspect", f"{width}×{height} is longer than {limits.max_aspect:g}:1: cut it into pieces"
         )
     if min(width, height) < limits.min_side:
         raise ImageError(

@@ -169,6 +169,20 @@ def test_an_error_without_a_problem(server: Server) -> None:
         Client(server.url).recognize([b"a"])
 
 
+def test_a_server_is_waited_for_once_it_has_answered(naps: list[float]) -> None:
+    with Server() as server:
+        client = Client(server.url, patience_s=0.5, reach_s=0)
+        server.answers = [(200, {}, {"results": [READING]})]
+        client.recognize([b"a"])
+    with pytest.raises(ServerError, match="cannot be reached"):
+        client.recognize([b"a"])
+    assert naps, "it is tried again"
+    naps.clear()
+    with pytest.raises(ServerError, match="cannot be reached"):
+        Client(server.url, patience_s=0.5, reach_s=0).recognize([b"a"])
+    assert naps == [], "an address that never answered may be mistyped"
+
+
 def test_nobody_there(server: Server, naps: list[float]) -> None:
     with Server() as gone:
         url = gone.url

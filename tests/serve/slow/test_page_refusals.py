@@ -54,7 +54,7 @@ def test_keys_and_limits(driver: Any, tmp_path: Path) -> None:
 
         page.choose(photo)
         page.until_count(".stage img", 1)
-        assert failure(WORDS[6]) == "The photograph cannot be read: 1600×1200 is more than 1,000,000 pixels."
+        assert failure(WORDS[6]) == "The photograph cannot be read: 1600×1200 is more than 1,000,000 pixels: shrink it."
         assert failure(WORDS[5], WORDS[7]) == "A request may have 2 regions; send several requests."
         page.click("[data-name=remove]")
         large = tmp_path / "large.bmp"
