@@ -21,6 +21,7 @@ from str_app.errors import StrAppError
 from str_app.serve.http.app import create_app
 from str_app.serve.http.connections import Connection
 from str_app.serve.http.service import Service
+from str_app.serve.operations import memory
 from str_app.serve.operations.logs import configure_logging, logger
 from str_app.serve.settings import Settings
 
@@ -81,6 +82,7 @@ def run(settings: Settings, load: Callable[[], CanvasReader] | None = None) -> N
         # Model processes are spawned; nothing in the working directory may shadow what they import.
         os.environ.setdefault("PYTHONSAFEPATH", "1")
         _allow_many_connections()
+        memory.release_large_blocks()
         app = create_app(settings, load)
         service: Service = app.state.service
         service.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import sys
 import threading
@@ -21,6 +20,7 @@ from PIL import Image
 from str_app.errors import ImageError
 from str_app.inputs.images import ImageLimits, load_image, open_image
 from str_app.serve.inference.jobs import NICENESS, set_results
+from str_app.serve.operations import memory
 from str_app.serve.operations.metrics import Metrics
 
 T = TypeVar("T")
@@ -189,7 +189,7 @@ class ImageDecoder:
             image.close()  # its pixels go before memory is trimmed
             seconds = time.perf_counter() - start
             if time.thread_time() - start_cpu > TRIM_AFTER_CPU_S:
-                _trim_memory()
+                memory.trim()
             if not isinstance(result, Exception):
                 self._metrics.decode_seconds.observe(seconds)
             done(result, seconds)
@@ -207,10 +207,3 @@ def _add_niceness(nice: int) -> None:
     if nice and sys.platform == "linux":  # where priorities are those of threads
         thread = threading.get_native_id()
         os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + nice)
-
-
-def _trim_memory() -> None:
-    """Return freed memory to the system: glibc keeps what large images took in the arena of each thread."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
-    if trim:
-        trim(0)

@@ -21,6 +21,7 @@ from str_app.errors import StrAppError
 from str_app.pipeline import CanvasReader, Description
 from str_app.reading import Reading
 from str_app.serve.inference.jobs import NICENESS
+from str_app.serve.operations import memory
 from str_app.serve.operations.logs import configure_logging, logger
 from str_app.serve.operations.metrics import Usage
 from str_app.serve.settings import Settings
@@ -242,6 +243,8 @@ def _run(connection: Connection, settings: Settings, threads: int) -> None:
         except Exception as error:
             connection.send(_picklable(error))
             return
+        if not reader.engine.caches_shapes:  # torch would ask for them again with every batch
+            memory.release_large_blocks()
         connection.send(reader.description)
         while True:
             method, arguments, options = connection.recv()
