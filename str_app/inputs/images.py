@@ -149,7 +149,9 @@ def check_size(width: int, height: int, limits: ImageLimits = DEFAULT_LIMITS) ->
     if width * height > limits.max_pixels:
         raise ImageError("too_many_pixels", f"{width}×{height} is more than {limits.max_pixels:,} pixels: shrink it")
     if max(width, height) > limits.max_side:
-        raise ImageError("too_large_side", f"{width}×{height} has a side longer than {limits.max_side} pixels: shrink it")
+        raise ImageError(
+            "too_large_side", f"{width}×{height} has a side longer than {limits.max_side} pixels: shrink it"
+        )
     if max(width, height) > limits.max_aspect * min(width, height):
         raise ImageError(
             "extreme_aspect", f"{width}×{height} is longer than {limits.max_aspect:g}:1: cut it into pieces"
