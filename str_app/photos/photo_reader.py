@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +30,7 @@ from str_app.views.turns import turn_score
 Pixels = npt.NDArray[np.uint8]
 # Yields crops to be read, is sent their readings, any number of times, and returns the result.
 Steps = Generator[list[Pixels], list[Reading], PhotoReading]
+PARTED_NUMBER = re.compile(r"[0-9](?:[.,:/-] | [.,:/-])[0-9]")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class PhotoPolicy:
         upside_down_below: lines whose mean confidence is lower are also read turned by 180 degrees.
         spaced_letters: words of at most so many letters may be parts of a word whose letters stand apart.
         even_pitch: how much the greatest distance between its letters may exceed the least, as a factor.
+        number_gap: parts of a number that meet at a point, comma, colon, stroke or hyphen are one, if they are closer
+            than so many heights. On 180 composed scenes such pairs were 14, all of one number, at most 0.16 apart.
         layout: what makes a line.
         tables: what makes a row of a table, which is a line of the result.
     """
@@ -49,6 +54,7 @@ class PhotoPolicy:
     upside_down_below: float = 0.7
     spaced_letters: int = 2
     even_pitch: float = 1.6
+    number_gap: float = 0.25
     layout: LayoutPolicy = field(default_factory=LayoutPolicy)
     tables: TablePolicy = field(default_factory=TablePolicy)
 
@@ -97,10 +103,9 @@ class PhotoPipeline:
             for index, words in zip(weak, turned, strict=True):
                 on_its_head = _Read(words, [next(readings) for _ in words], turn=2)
                 chosen[index] = max(chosen[index], on_its_head, key=upright)
-        # S A L E is one word.
-        spaced = [(line, run) for line in chosen for run in line.letter_spaced(self.policy)]
-        joined = [self._cut(photo, [line.joined(run)], limits) for line, run in spaced]
-        pairs = zip(spaced, joined, strict=True)
+        parted = [(line, run) for line in chosen for run in line.parted_words(self.policy)]
+        joined = [self._cut(photo, [line.joined(run)], limits) for line, run in parted]
+        pairs = zip(parted, joined, strict=True)
         if any(joined):
             readings = iter((yield [word.crop for words in joined for word in words]))
             read_again = [(line, run, words, [next(readings) for _ in words]) for (line, run), words in pairs]
@@ -231,7 +236,31 @@ class _Read:
         letters = sum(len(reading.text) for reading in self.readings)
         return sum(len(reading.text) * reading.confidence for reading in self.readings) / max(1, letters)
 
-    def letter_spaced(self, policy: PhotoPolicy) -> list[slice]:
+    def parted_words(self, policy: PhotoPolicy) -> list[slice]:
+        """Runs of words that are parts of one: S A L E, and $9. 99. In order, without overlap."""
+        spaced = self._letter_spaced(policy)
+        taken = {index for run in spaced for index in range(run.start, run.stop)}
+        numbers = [run for run in self._parted_numbers(policy) if taken.isdisjoint(range(run.start, run.stop))]
+        return sorted(spaced + numbers, key=lambda run: run.start)
+
+    def _parted_numbers(self, policy: PhotoPolicy) -> list[slice]:
+        """Runs of words that meet at a mark within a number, with hardly any gap."""
+        runs: list[slice] = []
+        for index, (left, right) in enumerate(pairwise(reading.text for reading in self.readings)):
+            if PARTED_NUMBER.search(f"{left} {right}") and self._gap(index) < policy.number_gap:
+                start = runs.pop().start if runs and runs[-1].stop == index + 1 else index
+                runs.append(slice(start, index + 2))
+        return runs
+
+    def _gap(self, index: int) -> float:
+        """Between a word and the next, in heights of the two."""
+        left, right = (word.detection.quad for word in self.words[index : index + 2])
+        around = quad_around([left, right])
+        along = around[1] - around[0]
+        distance = (right[0] + right[3] - left[1] - left[2]) @ along / 2 / np.linalg.norm(along)
+        return float(distance / max(np.linalg.norm(around[3] - around[0]), 1e-6))
+
+    def _letter_spaced(self, policy: PhotoPolicy) -> list[slice]:
         """Runs of three words and more, of one or two letters each, whose letters stand at even distances."""
         runs, start = [], 0
         for index in range(len(self.readings) + 1):

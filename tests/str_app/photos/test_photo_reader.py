@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -100,6 +101,33 @@ def test_letters_at_even_distances_are_one_word() -> None:
 def test_short_words_at_uneven_distances_stay_apart() -> None:
     photo, _ = photo_of({(20, 10): "I", (54, 10): "am", (90, 10): "in", (128, 10): "it"})
     assert photo_reader([box(10, 10, 160, 42)], "line").read(photo).text == "I am in it"
+
+
+@pytest.mark.parametrize("parts", [("$9.", "99"), ("14:11", "-16"), ("192.", "168.", "0")])
+def test_parts_of_a_number_without_a_space_are_one_word(parts: tuple[str, ...]) -> None:
+    photo, places = photo_of(side_by_side(parts, gap=4))
+    (word,) = photo_reader([line_around(places)], "line").read(photo).words
+    assert word.text.startswith(parts[0]), "read again as one; the fake engine ends at a gap"
+    assert np.allclose(word.quad, line_around(places), atol=0.5)
+
+
+@pytest.mark.parametrize(("parts", "gap"), [(("1.", "25"), 12), (("7", "8"), 4), (("St.", "9"), 4), (("9.", "May"), 4)])
+def test_numbers_and_words_with_a_space_stay_apart(parts: tuple[str, ...], gap: int) -> None:
+    photo, places = photo_of(side_by_side(parts, gap))
+    assert photo_reader([line_around(places)], "line").read(photo).text == " ".join(parts)
+
+
+def side_by_side(parts: Sequence[str], gap: int) -> dict[tuple[int, int], str]:
+    """Where the parts of a line stand, with so many pixels between them."""
+    places, x = {}, 20
+    for part in parts:
+        places[(x, 10)] = part
+        x += 8 * (len(part) + 1) + gap  # one more for the end
+    return places
+
+
+def line_around(places: list[list[list[float]]]) -> list[list[float]]:
+    return box(20, 10, places[-1][1][0], 42)
 
 
 def test_doubtful_words_are_marked_and_kept() -> None:
