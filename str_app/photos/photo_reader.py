@@ -44,7 +44,7 @@ class PhotoPolicy:
         spaced_letters: words of at most so many letters may be parts of a word whose letters stand apart.
         even_pitch: how much the greatest distance between its letters may exceed the least, as a factor.
         number_gap: parts of a number that meet at a point, comma, colon, stroke or hyphen are one, if they are closer
-            than so many heights. On 180 composed scenes such pairs were 14, all of one number, at most 0.16 apart.
+            than so many heights. Of 29 such pairs in 188 composed scenes none were two numbers.
         layout: what makes a line.
         tables: what makes a row of a table, which is a line of the result.
     """
