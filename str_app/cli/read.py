@@ -82,13 +82,13 @@ def read(
         reader = Reader.load(model, device=device, threads=threads, prior=prior, engine=engine, precision=precision)
         read_photo = PhotoReader(reader, pipeline).read
 
-    from str_app.inputs.images import load_image
+    from str_app.inputs.images import PHOTO_LIMITS, load_image
 
     failed = 0
     with ProgressBar("reading", len(photos), "photographs") as progress:
         for path, target in zip(photos, pictures, strict=True):
             try:
-                photo: Any = load_image(path) if server is None else path  # a server gets the file as it is
+                photo: Any = load_image(path, PHOTO_LIMITS) if server is None else path  # a server gets the file as it is
                 reading = read_photo(photo, characters=characters)
             except (StrAppError, OSError) as error:
                 if not _concerns_one_photograph(error):
@@ -172,10 +172,10 @@ def _picture_files(picture: Path, photos: Sequence[Path], into_folder: bool) -> 
 def _draw(photo: ImageSource, reading: PhotoReading, target: Path) -> None:
     import cv2
 
-    from str_app.inputs.images import load_image
+    from str_app.inputs.images import PHOTO_LIMITS, load_image
     from str_app.photos.picture import draw
 
-    encoded = cv2.imencode(target.suffix or ".png", draw(load_image(photo), reading)[:, :, ::-1])[1]
+    encoded = cv2.imencode(target.suffix or ".png", draw(load_image(photo, PHOTO_LIMITS), reading)[:, :, ::-1])[1]
     try:
         target.write_bytes(encoded.tobytes())
     except OSError as error:

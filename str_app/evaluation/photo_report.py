@@ -12,7 +12,7 @@ import numpy.typing as npt
 from str_app.evaluation.photos import PhotoScore, table_rows
 from str_app.evaluation.report import data_url
 from str_app.evaluation.templates import render
-from str_app.inputs.images import load_image
+from str_app.inputs.images import PHOTO_LIMITS, load_image
 from str_app.photos.picture import draw
 
 MISSED = (220, 0, 60)
@@ -68,7 +68,7 @@ def _card(photo: PhotoScore, threshold: float) -> dict[str, Any]:
 
 
 def _picture(photo: PhotoScore, missed: Sequence[int]) -> npt.NDArray[np.uint8]:
-    picture = draw(load_image(photo.path), photo.reading)
+    picture = draw(load_image(photo.path, PHOTO_LIMITS), photo.reading)
     for index in missed:
         corners = np.round(np.array(photo.words[index].polygon)).astype(np.int32)
         cv2.polylines(picture, [corners], True, MISSED, max(1, round(max(picture.shape) / 640)), cv2.LINE_AA)

@@ -53,6 +53,8 @@ class ImageLimits:
 
 
 DEFAULT_LIMITS = ImageLimits()
+# Of photographs that a person reads on their own machine: those of telephones with up to 64 megapixels.
+PHOTO_LIMITS = ImageLimits(max_bytes=64 * 2**20, max_pixels=80_000_000)
 
 
 def load_image(

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from str_app.errors import ImageError
-from str_app.inputs.images import DEFAULT_LIMITS, ImageLimits, ImageSource, load_image
+from str_app.inputs.images import DEFAULT_LIMITS, PHOTO_LIMITS, ImageLimits, ImageSource, load_image
 from str_app.inputs.regions import Region, crops_of_regions, to_photo
 from str_app.photos.detector import Detection, Detector, Quad
 from str_app.photos.layout import LayoutPolicy, lines_of, reading_order
@@ -191,7 +191,7 @@ class PhotoReader:
 
         return cls(Reader.load(model, **options), load_pipeline(detector, options.get("threads")))
 
-    def read(self, photo: ImageSource, *, limits: ImageLimits = DEFAULT_LIMITS, **options: Any) -> PhotoReading:
+    def read(self, photo: ImageSource, *, limits: ImageLimits = PHOTO_LIMITS, **options: Any) -> PhotoReading:
         """All words of one photograph, in reading order.
 
         Args:

@@ -149,6 +149,15 @@ def test_a_detection_at_the_edge_that_leaves_no_pixels_is_dropped() -> None:
     assert len(reading.words) == len(WORDS)
 
 
+def test_a_photograph_may_have_more_pixels_than_a_crop() -> None:
+    encoded = io.BytesIO()
+    Image.new("L", (8000, 6000), 200).save(encoded, "PNG")
+    with pytest.raises(ImageError, match="shrink it"):
+        Reader(FakeEngine()).recognize([encoded.getvalue()])
+    reading = photo_reader([]).read(encoded.getvalue())
+    assert (reading.width, reading.height) == (8000, 6000)
+
+
 def test_exif_turns_are_applied_first() -> None:
     photo, quads = photo_of(WORDS)
     buffer = io.BytesIO()
