@@ -88,7 +88,8 @@ def read(
     with ProgressBar("reading", len(photos), "photographs") as progress:
         for path, target in zip(photos, pictures, strict=True):
             try:
-                photo: Any = load_image(path, PHOTO_LIMITS) if server is None else path  # a server gets the file as it is
+                # A server gets the file as it is.
+                photo: Any = load_image(path, PHOTO_LIMITS) if server is None else path
                 reading = read_photo(photo, characters=characters)
             except (StrAppError, OSError) as error:
                 if not _concerns_one_photograph(error):
