@@ -74,4 +74,10 @@ def merge(views: Sequence[Canvas], readings: Sequence[Reading], policy: SearchPo
         )
     reading = best_turn(of_turns, turns, views[0].crop_size, policy)
     least = policy.lone_evidence if len(reading.text) == 1 else policy.least_evidence
-    return reading.withheld() if policy.blank and reading.evidence(policy.evidence_from) < least else reading
+    without_text = _has_one_colour(views[0]) or reading.evidence(policy.evidence_from) < least
+    return reading.withheld() if policy.blank and without_text else reading
+
+
+def _has_one_colour(view: Canvas) -> bool:
+    shown = view.pixels[:, : view.covered]
+    return bool((shown == shown[0, 0]).all())

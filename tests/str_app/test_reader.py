@@ -160,6 +160,13 @@ def test_a_crop_with_too_little_evidence_has_no_text() -> None:
     assert Reader(FakeEngine()).read_crops([faint])[0].text == "word"
 
 
+def test_a_crop_of_one_colour_has_no_text() -> None:
+    crop = np.tile(paint("a", 0.99)[:, :8], (1, 5, 1))
+    assert Reader(FakeEngine()).read_crops([crop])[0].text == ""
+    guessing = Reader(FakeEngine(), policy=replace(DEFAULT_POLICY, blank=False))
+    assert guessing.read_crops([crop])[0].text.startswith("aaaa")
+
+
 def test_a_bad_image_is_named(reader: Reader, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="image 2 of 3: not an image"):
         reader.recognize([paint("a"), b"nonsense", paint("b")])
