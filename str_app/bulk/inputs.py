@@ -159,7 +159,7 @@ def _open(name: str, shard_size: int, columns: Columns) -> Iterator[Input]:
             continue
         for file in sorted(each for each in files if not each.startswith(".")):
             if file.lower().endswith(IMAGE_SUFFIXES):
-                images.append((prefix + file, (Path(folder) / file).stat().st_size))
+                images.append((prefix + file, _size_of(Path(folder) / file)))
             elif file.lower().endswith((".parquet", *TAR_SUFFIXES)):
                 inputs.append(_open_one(f"{name}/{prefix}{file}", Path(folder) / file, shard_size, columns))
     if images:
@@ -196,6 +196,13 @@ def _open_one(name: str, path: Path, shard_size: int, columns: Columns) -> Input
     if lower.endswith(IMAGE_SUFFIXES):
         return Input(name, "image", fingerprint_of([path.stat().st_size]), [FilesPart(name, path, ("",))])
     raise StrAppError(f"{name}: cannot be read in bulk: give {KINDS}")
+
+
+def _size_of(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:  # a link to nothing: its row will say so
+        return -1
 
 
 def ranges(count: int, size: int) -> list[tuple[int, int]]:

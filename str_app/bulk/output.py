@@ -89,6 +89,9 @@ class ShardWriter:
 
     def add(self, row: dict[str, Any]) -> None:
         """Add a row; columns that it lacks are null."""
+        row = row | {"id": _as_utf8(row["id"])}
+        if row.get("error"):
+            row["error"] = row["error"] | {"message": _as_utf8(row["error"]["message"])}
         self._rows.append(row)
         self.rows += 1
         if row.get("error"):
@@ -115,6 +118,11 @@ class ShardWriter:
             self._rows.clear()
 
 
+def _as_utf8(text: str) -> str:
+    """Bytes of file names that are no UTF-8 as `\\udc80` … `\\udcff`."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def finished(file: Path, run: str) -> tuple[int, Counter[str]] | None:
     """Rows, and errors by code, of a shard that this run has written; None if it has to be read."""
     metadata = _metadata(file)
@@ -135,6 +143,8 @@ def _metadata(file: Path) -> Any:
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
     """Keep other commands from writing `out`. Raises StrAppError if one does."""
+    if out.exists() and not out.is_dir():
+        raise StrAppError(f"{out} is a file: give a folder")
     out.mkdir(parents=True, exist_ok=True)
     with (out / LOCK).open("w") as file:
         if fcntl is not None:

@@ -13,11 +13,13 @@ from typing import Any
 
 from str_app.bulk.inputs import Columns, Input, Item, Part, fingerprint_of, ranges
 from str_app.datasets.folder import image_path
+from str_app.datasets.image_decoding import IMAGE_SUFFIXES
 from str_app.datasets.text_files import IMAGE_NAMES
 from str_app.errors import ImageError, StrAppError
 
 ID_NAMES = ("id", "__key__")
 REGIONS = "regions"
+_SEPARATORS = {",": "comma", "\t": "tab"}
 _ROWS_AT_ONCE = 256  # of a Parquet file in memory
 
 
@@ -120,7 +122,7 @@ class ListPart:
 
 
 def open_list(name: str, path: Path, shard_size: int, columns: Columns) -> Input:
-    """A list of image files. CSV and TSV without a header have paths in their first column.
+    """A list of image files. CSV and TSV whose first line begins with an image have no header, and paths come first.
 
     Raises:
         StrAppError: no column of images.
@@ -131,9 +133,7 @@ def open_list(name: str, path: Path, shard_size: int, columns: Columns) -> Input
             digest.update(block)
     with _Lines(path, 0, 1) as lines:
         header: tuple[str, ...] = ()
-        if lines.is_json:
-            columns = Columns(columns.image or "image", columns.id or "id")
-        else:
+        if not lines.is_json:
             first = next(_cells(lines), [])
             usual = [cell.strip().lower() for cell in first]
             if columns.image in first or any(cell in IMAGE_NAMES for cell in usual):
@@ -141,20 +141,38 @@ def open_list(name: str, path: Path, shard_size: int, columns: Columns) -> Input
                 columns = _found(name, columns, header)
             elif columns.image or columns.id:
                 raise StrAppError(f"{name}: no column {columns.image or columns.id!r} in its first line: {first}")
+            elif first and not _is_image(path.parent, first[0]):
+                line, mark = lines.delimiter.join(first), _SEPARATORS[lines.delimiter]
+                raise StrAppError(
+                    f"{name}: its first line, {line!r}, neither names a column of images nor begins with one: name the "
+                    f"column with --image-column; fields end at a {mark}"
+                )
             else:
                 header, columns = ("image", *(f"column {k}" for k in range(2, len(first) + 1))), Columns("image")
                 lines.rewind()
         marks = [(lines.offset, lines.number)]  # where each part begins
         count = 0
-        while _next_record(lines, header) is not None:
+        keys: dict[str, None] = {}  # in their order
+        while (record := _next_record(lines, header)) is not None:
             count += 1
             if count % shard_size == 0:
                 marks.append((lines.offset, lines.number))
+            if lines.is_json and list(record) != ["error"]:
+                keys |= dict.fromkeys(record)
+        if lines.is_json:
+            columns = _found(name, columns, list(keys)) if keys else Columns("image")
     parts: list[Part] = [
         ListPart(name, path, *marks[start // shard_size], stop - start, columns, header)
         for start, stop in ranges(count, shard_size)
     ]
     return Input(name, "list", fingerprint_of([digest.hexdigest(), columns]), parts)
+
+
+def _is_image(folder: Path, cell: str) -> bool:
+    try:
+        return cell.strip().lower().endswith(IMAGE_SUFFIXES) or image_path(folder, cell.strip()).is_file()
+    except OSError:  # too long for a name
+        return False
 
 
 class _Lines:

@@ -137,9 +137,7 @@ class ShardReader:
     def _words_of(self, item: Item) -> list[dict[str, Any]]:
         """A row for each word of a photograph; one with an empty text where none is found."""
         try:
-            if isinstance(item.image, ImageError):
-                raise item.image
-            reading = self.photo_reader.read(item.image, **self.options)
+            reading = self.photo_reader.read(_readable(item.image), **self.options)
         except ImageError as error:
             return [{"id": item.id, "error": {"code": error.code, "message": error.message}}]
         if not reading.words:
@@ -165,12 +163,23 @@ class ShardReader:
         ]
 
 
+def _readable(image: bytes | Path | ImageError) -> bytes | Path:
+    """The image, unless it has an error or opening it may wait for ever.
+
+    Raises:
+        ImageError: why it cannot be read.
+    """
+    if isinstance(image, ImageError):
+        raise image
+    if isinstance(image, Path) and image.exists() and not (image.is_file() or image.is_dir()):
+        raise ImageError("not_readable", f"{image}: a pipe, socket or device, not a file")
+    return image
+
+
 def _crops_of(item: Item) -> Iterator[_Pending]:
     row: dict[str, Any] = {"id": item.id}
     try:
-        if isinstance(item.image, ImageError):
-            raise item.image
-        image = load_image(item.image, DEFAULT_LIMITS)
+        image = load_image(_readable(item.image), DEFAULT_LIMITS)
     except ImageError as error:
         yield _Pending(row, error)
         return

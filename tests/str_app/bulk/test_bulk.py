@@ -73,6 +73,39 @@ def test_one_row_per_image_in_the_order_of_the_input(tmp_path: Path) -> None:
     assert "damaged or cut short" in rows[7]["error"]["message"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="names are Unicode there, and there are no pipes")
+def test_odd_files_of_a_folder_are_rows(tmp_path: Path) -> None:
+    """A name that is no UTF-8, a link to nothing, a pipe that nobody writes to, a folder."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    for name in (b"good.png", b"odd\xff.png"):
+        (data / os.fsdecode(name)).write_bytes(png(paint("one")))
+    (data / "link.png").symlink_to("nothing")
+    os.mkfifo(data / "pipe.png")
+    (data / "folder.png").mkdir()
+    result = bulk(data, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    rows = {Path(row["id"]).name: row for row in rows_of(out)}
+    assert rows["good.png"]["text"] == rows["odd\\udcff.png"]["text"] == "one"
+    assert rows["link.png"]["error"]["code"] == "not_found"
+    assert rows["pipe.png"]["error"]["code"] == "not_readable"
+    assert len(rows) == 4
+
+
+def test_a_broken_file_with_an_odd_name(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / os.fsdecode(b"odd\xff.png")).write_bytes(b"nonsense")
+    assert bulk(tmp_path / "data", "--out", tmp_path / "out").exit_code == 0
+    (row,) = rows_of(tmp_path / "out")
+    assert row["error"]["code"] == "not_an_image"
+
+
+def test_the_output_must_be_a_folder(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", WORDS)
+    (tmp_path / "out").touch()
+    assert "out is a file: give a folder" in bulk(data, "--out", tmp_path / "out").stderr
+
+
 def test_the_summary_and_the_manifest(tmp_path: Path) -> None:
     data, out = write_lmdb(tmp_path / "data", WORDS), tmp_path / "out"
     summary = json.loads(bulk(data, "--out", out, "--shard-size", 3, "--json").stdout)

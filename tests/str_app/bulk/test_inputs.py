@@ -193,6 +193,30 @@ def test_a_list_without_a_header(tmp_path: Path) -> None:
         items_of(tmp_path / "l.tsv", columns=Columns(image="photo"))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("l.csv", "foo,bar\nx.png,1\n", "neither names a column of images nor begins with one"),
+        ("l.csv", "image;id\nx.png;1\n", "fields end at a comma"),
+        ("l.tsv", "path,id\nx.png,1\n", "fields end at a tab"),
+        ("l.jsonl", '{"img": "x.png"}\n{"img": "y.png", "n": 1}\n', "no column of images; its columns are img, n"),
+    ],
+)
+def test_a_list_whose_columns_are_not_known(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(StrAppError, match=message):
+        items_of(tmp_path / name)
+    with pytest.raises(StrAppError, match="no column 'nope'"):
+        items_of(tmp_path / name, columns=Columns(image="nope"))
+
+
+def test_json_lines_with_an_image_under_another_usual_name(tmp_path: Path) -> None:
+    (tmp_path / "l.jsonl").write_text('{"id": "a"}\n{"path": "x.png", "id": "b"}\n{\n')
+    first, second, third = flat(items_of(tmp_path / "l.jsonl"))
+    assert second == Item("b", tmp_path / "x.png")
+    assert all(isinstance(item.image, ImageError) for item in (first, third))
+
+
 def test_records_that_cannot_be_used_are_rows_with_errors(tmp_path: Path) -> None:
     lines = [
         '{"image": "x.png", "regions": [[0, 0, 4, 4]]}',
