@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +19,8 @@ from str_app.errors import StrAppError
 from str_app.inputs.images import DEFAULT_LIMITS as LIMITS
 from str_app.inputs.images import ImageLimits
 from str_app.photos import HELP as DETECTOR
+
+OF_THE_COMMAND_LINE = ("STR_APP_API_KEY", "STR_APP_NATIVE")  # of clients, and of the compiled kernels
 
 
 class Settings(BaseSettings):
@@ -147,3 +151,14 @@ class Settings(BaseSettings):
             max_aspect=self.max_aspect,
             first_frames=self.first_frames,
         )
+
+
+def misspelt_variables(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Environment variables that look like settings and are none, each with the setting that it resembles.
+
+    Others that begin with STR_APP_ are left alone: Kubernetes adds some for a service called str-app.
+    """
+    known = [f"STR_APP_{field.upper()}" for field in Settings.model_fields]
+    others = sorted({name for name in names if name.upper().startswith("STR_APP_")} - {*known, *OF_THE_COMMAND_LINE})
+    pairs = [(name, get_close_matches(name.upper(), known, n=1, cutoff=0.85)) for name in others]
+    return [(name, close[0]) for name, close in pairs if close and close[0] != name.upper()]

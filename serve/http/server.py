@@ -23,7 +23,7 @@ from str_app.serve.http.connections import Connection
 from str_app.serve.http.service import Service
 from str_app.serve.operations import memory
 from str_app.serve.operations.logs import configure_logging, logger
-from str_app.serve.settings import Settings
+from str_app.serve.settings import Settings, misspelt_variables
 
 if TYPE_CHECKING:
     from str_app.pipeline import CanvasReader
@@ -73,6 +73,8 @@ def run(settings: Settings, load: Callable[[], CanvasReader] | None = None) -> N
         StrAppError: the address is not available, or startup failed; exceptions from loading the model pass through.
     """
     configure_logging(settings.log_format, settings.log_level)
+    for name, setting in misspelt_variables(os.environ):
+        logger.warning("%s is no setting: did you mean %s?", name, setting)
     # Bind and load before uvicorn starts, so that failures become one line and an exit code.
     listener = _listen(settings.host, settings.port)
     with listener:

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from str_app.cli import app
 from str_app.cli.serve import serve
-from str_app.serve.settings import Settings
+from str_app.serve.settings import Settings, misspelt_variables
 
 
 def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,3 +46,11 @@ def test_a_full_body_must_fit_the_memory() -> None:
 def test_the_largest_image_must_fit_a_request() -> None:
     with pytest.raises(ValidationError, match="max_request_pixels"):
         Settings(max_pixels=10**9)
+
+
+def test_misspelt_variables_are_told_apart() -> None:
+    """From settings in any case, the command line's own, and what Kubernetes adds for a service of that name."""
+    good = ["STR_APP_MAX_IMAGES", "str_app_port", "STR_APP_API_KEY", "STR_APP_NATIVE", "PATH"]
+    kubernetes = ["STR_APP_SERVICE_HOST", "STR_APP_PORT_8000_TCP", "STR_APP_PORT_8000_TCP_PROTO"]
+    bad = {"STR_APP_MAX_IMGES": "STR_APP_MAX_IMAGES", "STR_APP_API_KEY_FILE": "STR_APP_API_KEYS_FILE"}
+    assert dict(misspelt_variables([*good, *kubernetes, *bad])) == bad
