@@ -36,7 +36,8 @@ def read(
         Path | None,
         typer.Option(
             metavar="FILE|DIR",
-            help="Write the photograph with its words marked; for several photographs, or a folder of them, a folder.",
+            help="Write the photograph with its words marked to a new file; for several photographs, or a folder of "
+            "them, to a folder, in which no file is replaced.",
         ),
     ] = None,
     model: options.Model = "small",
@@ -66,7 +67,9 @@ def read(
     if (as_hocr or as_alto) and len(photos) != 1:
         raise typer.BadParameter(f"--hocr and --alto print one document: give one photograph, not {len(photos)}")
     into_folder = len(photos) > 1 or any(path.is_dir() for path in inputs)
-    pictures = _picture_files(picture, photos, into_folder) if picture is not None else [None] * len(photos)
+    pictures: Sequence[Path | None] = [None] * len(photos)
+    if picture is not None:
+        pictures = _picture_files(picture, photos, into_folder)
     read_photo: Callable[..., PhotoReading]
     if server is not None:
         refuse_local_options(context, LOCAL_OPTIONS)
@@ -132,34 +135,39 @@ def _concerns_one_photograph(error: Exception) -> bool:
     return status in (413, 422, 500, 504) and code != "invalid_request"
 
 
-def _picture_files(picture: Path, photos: Sequence[Path], into_folder: bool) -> list[Path | None]:
+def _picture_files(picture: Path, photos: Sequence[Path], into_folder: bool) -> Sequence[Path]:
     """Where each marked photograph is written.
 
     Raises:
-        StrAppError: a type that cannot be written, or it would overwrite a photograph.
+        StrAppError: a type that cannot be written, a file that exists, or it would overwrite a photograph.
     """
     import cv2
 
-    targets: list[Path | None]
+    originals = {path.resolve() for path in photos}
+    targets: list[Path]
     if into_folder or picture.is_dir():
         if picture.exists() and not picture.is_dir():
             raise StrAppError(f"--picture {picture}: is a file; several photographs need a folder")
-        names: list[str] = []
+        taken: set[Path] = set()
+        targets = []
         for path in photos:  # those of several folders may have the same names
             number = 1
-            while (name := path.stem if number == 1 else f"{path.stem}-{number}") in names:
+            target = picture / f"{path.stem}.png"
+            while target in taken or (os.path.lexists(target) and target.resolve() not in originals):
                 number += 1
-            names.append(name)
-        targets = [picture / f"{name}.png" for name in names]
+                target = picture / f"{path.stem}-{number}.png"
+            taken.add(target)
+            targets.append(target)
     else:
         suffix = picture.suffix
         if suffix and not cv2.haveImageWriter(f"x{suffix}"):
             raise StrAppError(f"--picture {picture}: images of the type {suffix} cannot be written; use .png or .jpg")
         targets = [picture]
-    originals = {path.resolve() for path in photos}
     for target in targets:
-        if target is not None and target.resolve() in originals:
+        if target.resolve() in originals:
             raise StrAppError(f"--picture {picture}: would overwrite the photograph {target}; give another place")
+        if target.exists():
+            raise StrAppError(f"--picture {picture}: exists already: give another name, or delete it")
     folder = picture if into_folder or picture.is_dir() else picture.parent
     try:  # before anything is read
         folder.mkdir(parents=True, exist_ok=True)
@@ -174,10 +182,13 @@ def _draw(photo: ImageSource, reading: PhotoReading, target: Path) -> None:
     import cv2
 
     from str_app.inputs.images import PHOTO_LIMITS, load_image
+    from str_app.models.checkpoint import replace_file
     from str_app.photos.picture import draw
 
     encoded = cv2.imencode(target.suffix or ".png", draw(load_image(photo, PHOTO_LIMITS), reading)[:, :, ::-1])[1]
     try:
-        target.write_bytes(encoded.tobytes())
+        file = target.resolve()  # a link stays one
+        file.parent.stat()  # not made anew: it was there before reading
+        replace_file(file, encoded.tobytes())
     except OSError as error:
         raise StrAppError(f"--picture {target}: cannot be written: {error.strerror}") from None

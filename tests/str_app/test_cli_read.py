@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,38 @@ def test_photographs_are_never_overwritten(photo: Path) -> None:
         assert "would overwrite" in result.stderr
         assert not result.stdout
     assert photo.read_bytes() == content
+
+
+def test_a_picture_replaces_no_file(photo: Path, tmp_path: Path) -> None:
+    """`read a.jpg --picture .` replaced another photograph, a.png."""
+    other = photo.with_name("another.png")
+    other.write_bytes(b"another photograph")
+    (tmp_path / "in").mkdir()
+    source = photo.rename(tmp_path / "in" / "another.jpg")
+    for _ in range(2):
+        assert run("read", source, "--picture", tmp_path).exit_code == 0
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["another-2.png", "another-3.png", "another.png"]
+    refused = run("read", source, "--picture", other)
+    assert refused.exit_code == 1
+    assert "another.png: exists already: give another name, or delete it" in refused.stderr
+    assert not refused.stdout
+    assert other.read_bytes() == b"another photograph"
+
+
+def test_a_full_disk_leaves_no_broken_picture(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written in place, the picture was cut off where the disk was full."""
+    out = tmp_path / "out"
+    out.mkdir()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = run("read", photo, "--picture", out, "--text")
+    assert result.exit_code == 1
+    assert result.stdout == "Mind the gap\nA&B\n"
+    assert "street.png: cannot be written: No space left on device" in result.stderr
+    assert not list(out.iterdir())
 
 
 def test_pictures_that_cannot_be_written_are_said_before_anything_is_read(photo: Path, tmp_path: Path) -> None:
