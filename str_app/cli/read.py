@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from str_app.cli import options
+from str_app.cli.printing import json_line, row
 from str_app.cli.progress import ProgressBar
 from str_app.cli.recognize import images_in, refuse_local_options
 from str_app.errors import ImageError, StrAppError
@@ -115,7 +115,7 @@ def _print(path: Path, reading: PhotoReading, as_json: bool, as_hocr: bool, as_a
     from str_app.photos.formats import to_alto, to_hocr
 
     if as_json:
-        typer.echo(json.dumps({"image": str(path), **reading.as_dict()}, ensure_ascii=False))
+        typer.echo(json_line({"image": str(path), **reading.as_dict()}))
     elif as_hocr or as_alto:
         typer.echo((to_hocr if as_hocr else to_alto)(reading, path.name), nl=False)
     elif as_text:
@@ -124,7 +124,7 @@ def _print(path: Path, reading: PhotoReading, as_json: bool, as_hocr: bool, as_a
         for line in reading.lines:
             if line.text:
                 confidence = min(word.confidence for index in line.words if (word := reading.words[index]).text)
-                typer.echo(f"{path}\t{line.text}\t{confidence:.4f}")
+                typer.echo(row(str(path), line.text, f"{confidence:.4f}"))
 
 
 def _concerns_one_photograph(error: Exception) -> bool:

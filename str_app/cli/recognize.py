@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from str_app.cli import options
+from str_app.cli.printing import json_line, row
 from str_app.errors import ImageError, StrAppError
 
 if TYPE_CHECKING:
@@ -162,8 +163,6 @@ def refuse_local_options(context: typer.Context, names: Sequence[str]) -> None:
 
 def _print(names: Sequence[str], outcomes: Iterable[Reading | Exception], as_json: bool) -> int:
     """Print readings, and errors on standard error; return the number of errors."""
-    import json
-
     failed = 0
     for name, outcome in zip(names, outcomes, strict=True):
         if isinstance(outcome, Exception):
@@ -171,9 +170,9 @@ def _print(names: Sequence[str], outcomes: Iterable[Reading | Exception], as_jso
             message = str(outcome)
             typer.echo(f"str-app recognize: {message if message.startswith(name) else f'{name}: {message}'}", err=True)
         elif as_json:
-            typer.echo(json.dumps({"image": name, **outcome.as_dict()}, ensure_ascii=False))
+            typer.echo(json_line({"image": name, **outcome.as_dict()}))
         else:
-            typer.echo(f"{name}\t{outcome.text}\t{outcome.confidence:.4f}")
+            typer.echo(row(name, outcome.text, f"{outcome.confidence:.4f}"))
     return failed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 import str_app
 from str_app.cli import app, build_app, explain, main
+from str_app.cli.printing import json_line, row
 from str_app.errors import StrAppError
 
 VERBS = [
@@ -151,3 +153,12 @@ def test_models_are_listed() -> None:
     assert 0 < described["small"]["parameters"] < described["base"]["parameters"] <= 30e6
     assert 0 < described["small"]["bytes"] + described["small"]["graphs_bytes"] <= 25e6
     assert described["small"]["licence"] == "Apache-2.0"
+
+
+def test_no_file_name_breaks_a_row_or_a_json_line() -> None:
+    assert (
+        row("a\tb\nc\rd\\e\x1b[31m\x9b.png", "caf\u00e9", "0.5")
+        == "a\\tb\\nc\\rd\\\\e\\x1b[31m\\x9b.png\tcaf\u00e9\t0.5"
+    )
+    line = json_line({"image": os.fsdecode(b"caf\xe9 \xc3\xa9\n.png")})
+    assert json.loads(line.encode()) == {"image": "caf\ufffd \u00e9\n.png"}

@@ -202,6 +202,13 @@ def test_file_names_in_any_script(photo: Path) -> None:
     assert (strange.parent / "marked" / "caf\u00e9 \u732b.png").is_file()
 
 
+def test_any_file_name_makes_one_row_and_valid_json(photo: Path) -> None:
+    strange = photo.rename(photo.with_name(os.fsdecode(b"caf\xe9\n.png")))
+    assert json.loads(run("read", strange, "--json").stdout_bytes.decode("utf-8"))["image"].endswith("caf\ufffd\n.png")
+    newline = strange.rename(photo.with_name("a\nb.png"))
+    assert run("read", newline).stdout.startswith(f"{photo.parent}/a\\nb.png\tMind the gap\t")
+
+
 def test_pictures_of_several_photographs_need_a_folder(photo: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = run("read", photo, photo, "--picture", tmp_path / "file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,6 +60,16 @@ def test_json_lines_have_the_contract(crops: Path) -> None:
     assert (line["image"], line["text"]) == (str(crops / "beta.png"), "beta")
     assert [set(character) for character in line["characters"]] == [{"text", "confidence", "box"}] * 4
     assert line["characters"][1]["box"] == pytest.approx([8, 0, 16, 32], abs=0.1)
+
+
+def test_any_file_name_makes_one_row_and_valid_json(crops: Path) -> None:
+    """A newline made two rows; a byte that is not UTF-8 made JSON that nothing can parse."""
+    (crops / "beta.png").rename(crops / "be\tt\na\\.png")
+    (crops / "gamma.png").rename(crops / os.fsdecode(b"gamm\xe9.png"))
+    rows = recognize(crops / "be\tt\na\\.png").stdout
+    assert rows.startswith(f"{crops}/be\\tt\\na\\\\.png\tbeta\t")
+    line = recognize(crops / os.fsdecode(b"gamm\xe9.png"), "--json").stdout_bytes
+    assert json.loads(line.decode("utf-8"))["image"] == f"{crops}/gamm\ufffd.png"
 
 
 def test_bad_images_are_named_and_the_others_read(crops: Path) -> None:
