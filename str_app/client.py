@@ -57,7 +57,7 @@ class Client:
         reach_s: the same, as long as nothing has ever answered at this address: it may be mistyped.
 
     Raises:
-        StrAppError: `url` is not an HTTP address.
+        StrAppError: `url` is not an HTTP address, or `api_key` has a character that no header may have.
     """
 
     def __init__(
@@ -77,7 +77,10 @@ class Client:
         self._reach_s = min(reach_s, patience_s)
         self._answered = False
         options: dict[str, Any] = {"timeout": Timeout(timeout_s), "maxsize": 16}
-        options["headers"] = {"Authorization": f"Bearer {api_key.strip()}"} if api_key else {}
+        key = (api_key or "").strip()
+        if not key.isprintable() or any(char > "\xff" for char in key):  # headers are Latin-1
+            raise StrAppError("the API key has a character that no header may have: give it as the server has it")
+        options["headers"] = {"Authorization": f"Bearer {key}"} if key else {}
         proxy = urllib.request.getproxies().get(parts.scheme)
         if proxy and not urllib.request.proxy_bypass(parts.hostname):
             self._pool: PoolManager = ProxyManager(proxy, **options)

@@ -97,6 +97,21 @@ def test_readings_and_errors_in_order(server: Server, tmp_path: Path) -> None:
     assert Client(server.url).recognize([]) == []
 
 
+@pytest.mark.parametrize("key", ["bad\nkey", "ключ", "k\x00y"])
+def test_a_key_that_no_header_may_have_is_not_printed(key: str) -> None:
+    """http.client's error printed the key."""
+    with pytest.raises(StrAppError, match="the API key has a character that no header may have") as raised:
+        Client("http://127.0.0.1:1", api_key=key)
+    assert key not in str(raised.value)
+
+
+def test_blanks_around_a_key_are_left_out(server: Server) -> None:
+    server.answers = [(200, {}, {"model": "m", "results": [READING]})] * 2
+    for key in (" k1\n", "\n"):
+        Client(server.url, api_key=key).recognize([b"bytes"])
+    assert [headers.get("Authorization") for _, headers, _ in server.requests] == ["Bearer k1", None]
+
+
 def test_regions(server: Server) -> None:
     server.answers = [(200, {}, {"model": "m", "results": [READING]})]
     (reading,) = Client(server.url).recognize_regions(b"photo", [[1, 2, 3, 4]])
