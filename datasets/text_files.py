@@ -16,7 +16,7 @@ def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file, with or without a byte-order mark, or of a UTF-16 file with one.
 
     Raises:
-        DataError: no such file, or another encoding.
+        DataError: no such file, another encoding, or a NUL character.
     """
     try:
         raw = Path(path).read_bytes()
@@ -24,7 +24,7 @@ def read_text(path: str | Path) -> str:
         raise DataError(f"{path}: {error.strerror}") from error
     encoding = "utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        return raw.decode(encoding)
+        text = raw.decode(encoding)
     except UnicodeDecodeError as error:
         if encoding == "utf-16":
             raise DataError(
@@ -34,6 +34,10 @@ def read_text(path: str | Path) -> str:
         raise DataError(
             f"{path} line {line}: not UTF-8 ({error.reason} at byte {error.start}): save the file as UTF-8"
         ) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(f"{path} line {line}: a NUL character, as in UTF-16 without its mark: save the file as UTF-8")
+    return text
 
 
 def read_lines(path: str | Path) -> list[str]:

@@ -153,7 +153,7 @@ class CanvasPipeline(CanvasReader):
             attention: return the attention maps too.
 
         Raises:
-            StrAppError: a lexicon is empty, or has a word that the model's charset cannot write.
+            StrAppError: a lexicon is empty, or has a word that is too long or that the model's charset cannot write.
             ValueError: a beam below 1.
         """
         decode = self._decoder(beam, lexicon, lexicons)
@@ -196,7 +196,7 @@ class CanvasPipeline(CanvasReader):
 
     def _trie(self, words: Iterable[str]) -> Trie:
         try:
-            return Trie(words, self.charset)
+            return Trie(words, self.charset, self.engine.max_length)
         except ValueError as error:
             raise StrAppError(str(error)) from error
 

@@ -159,8 +159,8 @@ class Reader(CanvasReader):
 
         Raises:
             ImageError: an image cannot be read; the message says which one.
-            StrAppError: the lexicon is empty, not a list of words, or has a word that the charset cannot write; no
-                allowed character is in the charset; both a lexicon and characters are given.
+            StrAppError: the lexicon is empty, not a list of words, or has a word that is too long or that the charset
+                cannot write; no allowed character is in the charset; both a lexicon and characters are given.
         """
         sources = _as_list(images)
         crops = (

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from str_app.reader import Reader
     from str_app.reading import Reading
 
     Pixels = npt.NDArray[np.uint8]
@@ -72,7 +73,7 @@ def recognize(
     read_regions: Callable[..., Iterable[Reading | Exception]]
     choices: dict[str, Any]
     if server is None:
-        words = read_words(lexicon) if lexicon is not None else None
+        numbered = _numbered_words(lexicon) if lexicon is not None else None
 
         from str_app.reader import Reader
 
@@ -86,6 +87,7 @@ def recognize(
             engine=engine,
             precision=precision,
         )
+        words = _checked(numbered, lexicon, reader) if numbered is not None else None
         open_image, read, read_regions = _pixels, reader.read_crops, reader.read_regions
         choices = {"beam": beam, "lexicon": words, "characters": characters, "rotate": rotate}
     else:
@@ -231,9 +233,26 @@ def read_words(path: Path) -> list[str]:
         DataError: not a text file.
         StrAppError: no word in it.
     """
+    return [word for _, word in _numbered_words(path)]
+
+
+def _numbered_words(path: Path) -> list[tuple[int, str]]:
     from str_app.datasets.text_files import read_lines
 
-    words = [line.strip() for line in read_lines(path) if line.strip() and not line.startswith("# ")]
+    lines = enumerate(read_lines(path), 1)
+    words = [(number, line.strip()) for number, line in lines if line.strip() and not line.startswith("# ")]
     if not words:
         raise StrAppError(f"{path}: no word in this lexicon; write one word per line")
     return words
+
+
+def _checked(numbered: Sequence[tuple[int, str]], path: Path | None, reader: Reader) -> list[str]:
+    """The words alone. Raises StrAppError, with file and line, for one that the model cannot read."""
+    from str_app.decoding import Trie
+
+    for number, word in numbered:
+        try:
+            Trie([word], reader.charset, reader.engine.max_length)
+        except ValueError as error:
+            raise StrAppError(f"{path} line {number}: {error}") from None
+    return [word for _, word in numbered]

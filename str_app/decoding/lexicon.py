@@ -22,13 +22,14 @@ class Trie:
     Args:
         words: spelt as they shall be returned; of words that differ in case alone the first is kept.
         charset: of the model that will read with it.
+        max_length: most characters of a word, as in `Engine`; None: words of any length.
 
     Raises:
-        ValueError: no word is left, `words` or a word is of the wrong type, or a word is empty or has a character that
-            the model cannot read in either case.
+        ValueError: no word is left, `words` or a word is of the wrong type, or a word is empty, too long, or has a
+            character that the model cannot read in either case.
     """
 
-    def __init__(self, words: Iterable[str], charset: Charset) -> None:
+    def __init__(self, words: Iterable[str], charset: Charset, max_length: int | None = None) -> None:
         self._tokens: dict[str, list[int]] = {}
         for index, char in enumerate(charset.characters, 1):
             self._tokens.setdefault(char.lower(), []).append(index)
@@ -43,7 +44,14 @@ class Trie:
                 raise ValueError("the lexicon has an empty word: remove it")
             unreadable = [char for char in folded if char not in self._tokens]
             if unreadable:
-                raise ValueError(f"lexicon word {word!r}: the model's charset has no {unreadable[0]!r}")
+                raise ValueError(
+                    f"lexicon word {word!r}: the model's charset has no {unreadable[0]!r}; remove the word"
+                )
+            if max_length is not None and len(folded) > max_length:
+                raise ValueError(
+                    f"lexicon word {word!r} has {len(folded)} characters, more than the {max_length} of the model; "
+                    "remove it"
+                )
             node = self.root
             for char in folded:
                 node = node.children.setdefault(char, _TrieNode())

@@ -128,6 +128,13 @@ def test_a_lexicon_and_a_beam(crops: Path, tmp_path: Path) -> None:
         (b"\xff\xfe\x00", "damaged UTF-16"),
         (b"caf\xe9", "line 1: not UTF-8"),
         ("na\u00efve\n".encode(), "charset"),
+        ("beta\n".encode("utf-16-le"), "words.txt line 1: a NUL character, as in UTF-16"),
+        (b"beta\n\nnew york\n", "words.txt line 3: lexicon word 'new york': the model's charset has no ' '; remove"),
+        (
+            b"beta\n" + b"a" * 17,
+            "words.txt line 2: lexicon word 'aaaaaaaaaaaaaaaaa' has 17 characters",
+        ),
+        (b"a" * 17, "more than the 16 of the model; remove it"),
     ],
 )
 def test_a_lexicon_that_cannot_be_used(crops: Path, tmp_path: Path, content: bytes, reason: str) -> None:
@@ -136,6 +143,7 @@ def test_a_lexicon_that_cannot_be_used(crops: Path, tmp_path: Path, content: byt
     result = recognize(crops, "--lexicon", words)
     assert result.exit_code == 1
     assert reason in result.stderr
+    assert "--debug" not in result.stderr
 
 
 def test_wrong_usage() -> None:

@@ -142,7 +142,7 @@ def test_beam_and_lexicon(reader: Reader) -> None:
     assert [reading.text for reading in each] == ["dog", "cat"]
 
 
-@pytest.mark.parametrize("words", [[], [""], ["naïve"]])
+@pytest.mark.parametrize("words", [[], [""], ["naïve"], ["new york"], ["a" * 17], ["cat", "a" * 17]])
 def test_a_lexicon_that_cannot_be_used(reader: Reader, words: list[str]) -> None:
     with pytest.raises(StrAppError, match="lexicon"):
         reader.recognize(paint("cat"), lexicon=words)
