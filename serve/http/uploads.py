@@ -137,7 +137,7 @@ class Body:
         if len(uploads) > 1:
             raise ProblemError(413, "too_many_images", "Send one photograph per request.")
         text = form.get("regions")
-        return uploads[0], {"regions": await self._parsed(text)} if isinstance(text, str) else {}
+        return uploads[0], {"regions": await self._parsed(text, "The field 'regions'")} if isinstance(text, str) else {}
 
     async def form(self) -> FormData:
         """A multipart form with its files in memory."""
@@ -214,12 +214,12 @@ class Body:
         name = name[:MAX_NAME_LENGTH].encode("utf-8", "replace").decode()
         return Upload(name, await self._run_in_thread(lambda: from_base64(data)))
 
-    async def _parsed(self, text: str | bytes) -> Any:
+    async def _parsed(self, text: str | bytes, what: str = "The body") -> Any:
         def parse() -> Any:
             try:
                 return json.loads(text)
             except (ValueError, RecursionError):
-                raise ProblemError(400, "bad_json", "The body is not valid JSON.") from None
+                raise ProblemError(400, "bad_json", f"{what} is not valid JSON.") from None
 
         return await self._run_in_thread(parse)
 

@@ -209,11 +209,16 @@ def images_in(path: Path) -> Iterator[Named]:
         return
     if (path / "labels.tsv").is_file() and (path / "images").is_dir():
         path = path / "images"
-    images = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    files = [file for file in path.iterdir() if not file.is_dir() and not file.name.startswith(".")]
+    images = sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     if not images:
         raise StrAppError(
             f"{path}: no image in this folder; expected {', '.join(IMAGE_SUFFIXES)} files, or an LMDB's data.mdb"
         )
+    if skipped := len(files) - len(images):
+        count = f"{skipped} files" if skipped > 1 else "1 file"
+        reason = f"not {', '.join(IMAGE_SUFFIXES)}, or a broken link"
+        typer.echo(f"str-app: {path}: {count} skipped: {reason}", err=True)
     for file in images:
         yield str(file), file
 

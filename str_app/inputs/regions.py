@@ -127,16 +127,24 @@ def read_regions_file(path: Path) -> list[Any]:
     What follows the eighth number of a line, such as a transcription, is left out.
 
     Raises:
-        StrAppError: it is neither.
+        StrAppError: it is neither, or has no region.
     """
     import json
 
     text = path.read_text(encoding="utf-8-sig")
     if text.lstrip().startswith("["):
         try:
-            return list(json.loads(text))
+            found = list(json.loads(text))
         except ValueError as error:
             raise StrAppError(f"{path}: not valid JSON ({error})") from None
+    else:
+        found = _regions_of_lines(path, text)
+    if not found:
+        raise StrAppError(f"{path}: no region in this file: give a JSON array, or 4 or 8 numbers a line")
+    return found
+
+
+def _regions_of_lines(path: Path, text: str) -> list[Any]:
     found: list[Any] = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -146,8 +154,6 @@ def read_regions_file(path: Path) -> list[Any]:
             found.append([float(field) for field in fields[: 8 if len(fields) >= 8 else 4]])
         except ValueError:
             raise StrAppError(f"{path} line {number}: not 4 or 8 numbers with commas between them") from None
-    if not found:
-        raise StrAppError(f"{path}: no region in this file: give a JSON array, or 4 or 8 numbers a line")
     return found
 
 

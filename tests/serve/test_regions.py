@@ -70,6 +70,12 @@ def test_a_region_of_other_things_than_numbers(client: TestClient, bad: object) 
     assert right["text"] == "right"
 
 
+def test_a_field_that_is_no_json_is_named(client: TestClient) -> None:
+    answer = client.post("/v1/regions", files={"image": ("p.png", b"x")}, data={"regions": "x"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_json")
+    assert answer.json()["detail"] == "The field 'regions' is not valid JSON."
+
+
 def test_too_many_regions(client: TestClient) -> None:
     answer = by_json(client, [LEFT] * 129)
     assert (answer.status_code, answer.json()["code"]) == (413, "too_many_regions")

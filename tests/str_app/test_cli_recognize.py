@@ -99,6 +99,24 @@ def test_a_data_set_folder_and_an_lmdb(tmp_path: Path) -> None:
     assert "record 2" in lmdb.stderr
 
 
+def test_skipped_files_are_counted(crops: Path) -> None:
+    (crops / "moving.gif").touch()
+    (crops / "nowhere.png").symlink_to(crops / "gone.png")
+    (crops / "folder").mkdir()
+    (crops / ".hidden").touch()
+    result = recognize(crops)
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 3)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"str-app: {crops}: 2 files skipped: not .")
+
+
+def test_a_regions_file_without_regions(crops: Path, tmp_path: Path) -> None:
+    (tmp_path / "none.json").write_text("[]")
+    result = recognize(crops / "beta.png", "--regions", tmp_path / "none.json")
+    assert result.exit_code == 1
+    assert "none.json: no region in this file" in result.stderr
+
+
 def test_an_empty_folder_and_a_broken_lmdb(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     result = recognize(tmp_path / "empty")
