@@ -255,9 +255,14 @@ def _checked(numbered: Sequence[tuple[int, str]], path: Path | None, reader: Rea
     """The words alone. Raises StrAppError, with file and line, for one that the model cannot read."""
     from str_app.decoding import Trie
 
-    for number, word in numbered:
-        try:
-            Trie([word], reader.charset, reader.engine.max_length)
-        except ValueError as error:
-            raise StrAppError(f"{path} line {number}: {error}") from None
-    return [word for _, word in numbered]
+    words = [word for _, word in numbered]
+    try:
+        Trie(words, reader.charset, reader.engine.max_length)
+    except ValueError:
+        for number, word in numbered:
+            try:
+                Trie([word], reader.charset, reader.engine.max_length)
+            except ValueError as error:
+                raise StrAppError(f"{path} line {number}: {error}") from None
+        raise
+    return words
