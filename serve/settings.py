@@ -159,6 +159,7 @@ def misspelt_variables(names: Iterable[str]) -> list[tuple[str, str]]:
     Others that begin with STR_APP_ are left alone: Kubernetes adds some for a service called str-app.
     """
     known = [f"STR_APP_{field.upper()}" for field in Settings.model_fields]
-    others = sorted({name for name in names if name.upper().startswith("STR_APP_")} - {*known, *OF_THE_COMMAND_LINE})
+    read = {*known, *OF_THE_COMMAND_LINE}
+    others = sorted(name for name in names if name.upper().startswith("STR_APP_") and name.upper() not in read)
     pairs = [(name, get_close_matches(name.upper(), known, n=1, cutoff=0.85)) for name in others]
-    return [(name, close[0]) for name, close in pairs if close and close[0] != name.upper()]
+    return [(name, close[0]) for name, close in pairs if close]

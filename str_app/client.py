@@ -209,8 +209,7 @@ class _UntilDeadline(Retry):
         # An answer shows that the server is there: from now on it is waited for.
         retries.reach_deadline = self.deadline if response else self.reach_deadline
         wait = (response and retries.get_retry_after(response)) or retries.get_backoff_time()
-        deadline = self.deadline if response else self.reach_deadline
-        if isinstance(error, NameResolutionError) or time.monotonic() + wait > deadline:
+        if isinstance(error, NameResolutionError) or time.monotonic() + wait > retries.reach_deadline:
             raise MaxRetryError(_pool, url, error)  # type: ignore[arg-type]  # as urllib3 itself does
         return retries
 

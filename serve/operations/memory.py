@@ -28,4 +28,5 @@ def trim() -> None:
 
 
 def _glibc(name: str) -> Any:
-    return getattr(ctypes.CDLL(None), name, None) if hasattr(ctypes.CDLL(None), "gnu_get_libc_version") else None
+    libc = ctypes.CDLL(None)
+    return getattr(libc, name, None) if hasattr(libc, "gnu_get_libc_version") else None

@@ -90,12 +90,11 @@ class ShardWriter:
     def add(self, row: dict[str, Any]) -> None:
         """Add a row; columns that it lacks are null."""
         row = row | {"id": _as_utf8(row["id"])}
-        if row.get("error"):
-            row["error"] = row["error"] | {"message": _as_utf8(row["error"]["message"])}
+        if error := row.get("error"):
+            row["error"] = error | {"message": _as_utf8(error["message"])}
+            self.errors[error["code"]] += 1
         self._rows.append(row)
         self.rows += 1
-        if row.get("error"):
-            self.errors[row["error"]["code"]] += 1
         if len(self._rows) == _GROUP:
             self._flush()
 

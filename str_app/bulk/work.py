@@ -171,7 +171,7 @@ def _readable(image: bytes | Path | ImageError) -> bytes | Path:
     """
     if isinstance(image, ImageError):
         raise image
-    if isinstance(image, Path) and image.exists() and not (image.is_file() or image.is_dir()):
+    if isinstance(image, Path) and not image.is_file() and image.exists() and not image.is_dir():
         raise ImageError("not_readable", f"{image}: a pipe, socket or device, not a file")
     return image
 

@@ -255,14 +255,15 @@ def _checked(numbered: Sequence[tuple[int, str]], path: Path | None, reader: Rea
     """The words alone. Raises StrAppError, with file and line, for one that the model cannot read."""
     from str_app.decoding import Trie
 
-    words = [word for _, word in numbered]
+    number = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal number
+        for number, word in numbered:  # noqa: B007 - named where the trie refuses a word
+            yield word
+
     try:
-        Trie(words, reader.charset, reader.engine.max_length)
-    except ValueError:
-        for number, word in numbered:
-            try:
-                Trie([word], reader.charset, reader.engine.max_length)
-            except ValueError as error:
-                raise StrAppError(f"{path} line {number}: {error}") from None
-        raise
-    return words
+        Trie(counted(), reader.charset, reader.engine.max_length)
+    except ValueError as error:
+        raise StrAppError(f"{path} line {number}: {error}") from None
+    return [word for _, word in numbered]

@@ -73,9 +73,11 @@ def merge(views: Sequence[Canvas], readings: Sequence[Reading], policy: SearchPo
             whole_or_parts(whole, [reading for _, reading in parts], spans, height, policy) if parts else whole
         )
     reading = best_turn(of_turns, turns, views[0].crop_size, policy)
+    if not policy.blank:
+        return reading
     least = policy.lone_evidence if len(reading.text) == 1 else policy.least_evidence
-    without_text = _has_one_colour(views[0]) or reading.evidence(policy.evidence_from) < least
-    return reading.withheld() if policy.blank and without_text else reading
+    without_text = reading.evidence(policy.evidence_from) < least or _has_one_colour(views[0])
+    return reading.withheld() if without_text else reading
 
 
 def _has_one_colour(view: Canvas) -> bool:

@@ -144,8 +144,6 @@ def test_version() -> None:
 
 
 def test_models_are_listed() -> None:
-    import json
-
     shown = CliRunner().invoke(app, ["models", "--json"])
     assert shown.exit_code == 0
     described = {entry["name"]: entry for entry in json.loads(shown.stdout)}
