@@ -7,6 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import typer
+
+from str_app.errors import StrAppError
+
 _SHORT = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
@@ -18,6 +22,16 @@ def row(*cells: str) -> str:
 def json_line(fields: Mapping[str, Any]) -> str:
     """JSON that UTF-8 can hold: bytes of a file name that are not UTF-8 become U+FFFD, as in hOCR."""
     return re.sub("[\ud800-\udfff]", "\ufffd", json.dumps(fields, ensure_ascii=False))
+
+
+def write(text: str, newline: bool = True) -> None:
+    """Print on standard output. Raises StrAppError where it cannot be written, as on a full disk."""
+    try:
+        typer.echo(text, nl=newline)
+    except BrokenPipeError:  # `| head`: typer ends quietly
+        raise
+    except OSError as error:
+        raise StrAppError(f"standard output: {error.strerror}") from None
 
 
 def _escape(found: re.Match[str]) -> str:

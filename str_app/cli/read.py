@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from str_app.cli import options
-from str_app.cli.printing import json_line, row
+from str_app.cli.printing import json_line, row, write
 from str_app.cli.progress import ProgressBar
 from str_app.cli.recognize import images_in, refuse_local_options
 from str_app.errors import ImageError, StrAppError
@@ -115,16 +115,16 @@ def _print(path: Path, reading: PhotoReading, as_json: bool, as_hocr: bool, as_a
     from str_app.photos.formats import to_alto, to_hocr
 
     if as_json:
-        typer.echo(json_line({"image": str(path), **reading.as_dict()}))
+        write(json_line({"image": str(path), **reading.as_dict()}))
     elif as_hocr or as_alto:
-        typer.echo((to_hocr if as_hocr else to_alto)(reading, path.name), nl=False)
+        write((to_hocr if as_hocr else to_alto)(reading, path.name), newline=False)
     elif as_text:
-        typer.echo(reading.text)
+        write(reading.text)
     else:
         for line in reading.lines:
             if line.text:
                 confidence = min(word.confidence for index in line.words if (word := reading.words[index]).text)
-                typer.echo(row(str(path), line.text, f"{confidence:.4f}"))
+                write(row(str(path), line.text, f"{confidence:.4f}"))
 
 
 def _concerns_one_photograph(error: Exception) -> bool:

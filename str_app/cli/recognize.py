@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from str_app.cli import options
-from str_app.cli.printing import json_line, row
+from str_app.cli.printing import json_line, row, write
 from str_app.errors import ImageError, StrAppError
 
 if TYPE_CHECKING:
@@ -172,9 +172,9 @@ def _print(names: Sequence[str], outcomes: Iterable[Reading | Exception], as_jso
             message = str(outcome)
             typer.echo(f"str-app recognize: {message if message.startswith(name) else f'{name}: {message}'}", err=True)
         elif as_json:
-            typer.echo(json_line({"image": name, **outcome.as_dict()}))
+            write(json_line({"image": name, **outcome.as_dict()}))
         else:
-            typer.echo(row(name, outcome.text, f"{outcome.confidence:.4f}"))
+            write(row(name, outcome.text, f"{outcome.confidence:.4f}"))
     return failed
 
 
