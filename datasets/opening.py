@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from str_app.datasets.folder import LABELS, FolderSource
+from str_app.datasets.image_decoding import IMAGE_SUFFIXES
 from str_app.datasets.lmdb_source import LmdbSource
 from str_app.datasets.sample import DataError
 from str_app.datasets.shards import ShardedSource, has_shards
@@ -24,6 +25,8 @@ def open_source(path: str | Path) -> AnySource:
         raise DataError(f"{path}: no such file or folder")
     if (path / LABELS).is_file():
         return FolderSource(path)
+    if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+        raise DataError(f"{path}: an image, not a data set: give an LMDB, or a folder with images and {LABELS}")
     if path.is_file() or (path / "data.mdb").is_file():
         return LmdbSource(path)
     if has_shards(path):

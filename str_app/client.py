@@ -231,4 +231,5 @@ def _refusal(url: str, answer: BaseHTTPResponse) -> ServerError:
         problem = answer.json()
         return ServerError(answer.status, str(problem["code"]), f"{url}: {problem['detail']}")
     except (ValueError, KeyError, TypeError):
-        return ServerError(answer.status, "unknown", f"{url}: HTTP {answer.status} {answer.reason or ''}".rstrip())
+        status = f"{answer.status} {answer.reason or ''}".rstrip()
+        return ServerError(answer.status, "unknown", f"{url}: HTTP {status}, not an answer of `str-app serve`")

@@ -32,7 +32,7 @@ class SearchPolicy:
     """How hard a crop is looked at. A `Reader` passes one to views and decoding; nothing else holds a threshold.
 
     All were chosen on validation crops (official training splits) or on renderings, never on benchmarks; the sections
-    named are those of docs/log/training.md.
+    named are those of docs/log/reading.md.
 
     Attributes:
         beam: prefixes kept by the beam search ("Known words and numbers": 12 reads no better than 8).

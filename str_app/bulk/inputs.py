@@ -135,9 +135,25 @@ def open_inputs(paths: Iterable[str | Path], shard_size: int, columns: Columns =
         columns: of Parquet files and lists.
 
     Raises:
-        StrAppError, DataError: a path that does not exist or cannot be used, or without anything to read.
+        StrAppError, DataError: a path that does not exist or cannot be used, without anything to read, or that is
+            another one or lies in it: rows would be there twice.
     """
+    paths = list(paths)
+    _refuse_overlap(paths)
     return [opened for path in paths for opened in _open(str(path).rstrip("/") or "/", shard_size, columns)]
+
+
+def _refuse_overlap(paths: Iterable[str | Path]) -> None:
+    given: dict[Path, str | Path] = {}
+    for path in paths:
+        if given.setdefault(place := Path(path).resolve(), path) is not path:
+            raise StrAppError(f"{path}: given twice: its images would be read twice")
+    for place, path in given.items():
+        for folder in place.parents:
+            if folder in given:
+                raise StrAppError(
+                    f"{path}: lies in {given[folder]}, which is given too: its images would be read twice"
+                )
 
 
 def _open(name: str, shard_size: int, columns: Columns) -> Iterator[Input]:

@@ -12,7 +12,7 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ class ShardWriter:
         run: the manifest's hash.
 
     Raises:
-        StrAppError: processes that wrote this shard were killed again and again.
+        StrAppError: processes that wrote this shard were killed again and again; or it cannot be written.
     """
 
     def __init__(self, file: Path, run: str) -> None:
@@ -84,7 +84,8 @@ class ShardWriter:
                 f"{self._file}: {killed} processes were killed while they wrote it: out of memory (fewer --workers), "
                 "or an image that crashes its decoder"
             )
-        self._writer = pq.ParquetWriter(self._partial, SCHEMA, compression="zstd")
+        with self._named_errors():
+            self._writer = pq.ParquetWriter(self._partial, SCHEMA, compression="zstd")
         return self
 
     def add(self, row: dict[str, Any]) -> None:
@@ -100,11 +101,14 @@ class ShardWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            if kind is None:
-                self._flush()
+            if kind is not None:
+                with suppress(OSError):  # the disk is full, which the first exception says
+                    self._writer.close()
+                return
+            self._flush()
+            with self._named_errors():
                 self._writer.add_key_value_metadata({_HASH: self._run, _ERRORS: json.dumps(self.errors)})
-            self._writer.close()
-            if kind is None:
+                self._writer.close()
                 sync(self._partial)
                 self._partial.replace(self._file)
                 sync(self._file.parent)
@@ -113,8 +117,18 @@ class ShardWriter:
 
     def _flush(self) -> None:
         if self._rows:
-            self._writer.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
+            with self._named_errors():
+                self._writer.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
             self._rows.clear()
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Errors of the disk, with the file."""
+        try:
+            yield
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise StrAppError(f"{self._file}: cannot be written: {reason}") from error
 
 
 def _as_utf8(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from str_app.cli.printing import note
 from str_app.errors import StrAppError
 
 # Each is the function of its name in the module of its name, with hyphens for underscores on the command line.
@@ -117,7 +118,7 @@ def _guarded(verb: Callable[..., Any], debug: bool) -> Callable[..., Any]:
             if debug:
                 raise
             line = " ".join(explain(error).split("\n"))
-            typer.echo(f"str-app {verb.__name__.replace('_', '-')}: {line}", err=True)
+            note(f"str-app {verb.__name__.replace('_', '-')}: {line}")
             raise typer.Exit(1) from None
 
     return guarded

@@ -82,7 +82,7 @@ def bulk(
     from str_app.bulk.ray_pool import RayOptions
     from str_app.bulk.run import describe, read_in_bulk, words_hash
     from str_app.bulk.work import ShardReader, identity
-    from str_app.cli.recognize import read_words
+    from str_app.cli.lexicon_file import LexiconFile
     from str_app.engines.graph_folder import sha256_of
     from str_app.reader import Reader
 
@@ -95,7 +95,7 @@ def bulk(
             raise typer.BadParameter(f"{out} lies in the input {path}: its files would be read too", param_hint="--out")
     if threads is None and (workers or ray):
         threads = 1
-    words = read_words(lexicon) if lexicon is not None else None
+    lexicon_file = LexiconFile(lexicon) if lexicon is not None else None
     load: dict[str, Any] = {
         "model": model,
         "device": device,
@@ -106,11 +106,13 @@ def bulk(
         "engine": engine,
         "precision": precision,
     }
-    choices: dict[str, Any] = {"beam": beam, "lexicon": words, "characters": characters, "rotate": rotate}
     opened = open_inputs(inputs, shard_size, Columns(image_column, id_column))
     # With Ray this machine may have no GPU.
     on_cpu = {"device": "cpu", "engine": "torch", "precision": "fp32" if precision == "auto" else precision}
-    known = identity(Reader.load(**(load | on_cpu if ray and device != "cpu" else load)), model)
+    loaded = Reader.load(**(load | on_cpu if ray and device != "cpu" else load))
+    known = identity(loaded, model)
+    words = lexicon_file.words_for(loaded) if lexicon_file is not None else None
+    choices: dict[str, Any] = {"beam": beam, "lexicon": words, "characters": characters, "rotate": rotate}
     # Threads are left out: readings do not depend on their number.
     settings = {name: load[name] for name in ("device", "batch_size", "prior", "blank")} | choices
     settings["lexicon"] = words and words_hash(words)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from str_app.cli import options
+from str_app.cli.printing import note
 from str_app.cli.progress import ProgressBar
 from str_app.errors import StrAppError
 
@@ -130,7 +131,7 @@ def _read(paths: list[Path], count: int) -> Iterator[npt.NDArray[np.uint8]]:
                     yield source[index].image
                     readable = True
                 except UnreadableSample as error:
-                    typer.echo(f"skipped: {error}", err=True)
+                    note(f"skipped: {error}")
         if not readable:
             raise StrAppError(f"no readable crop in {', '.join(map(str, paths))}: give others by --calibration")
 

@@ -1,4 +1,4 @@
-"""Rows and JSON lines on standard output that any file name leaves whole."""
+"""Lines that any file name leaves whole: rows and JSON on standard output, notes on standard error."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import typer
 
 from str_app.errors import StrAppError
 
+_CONTROL = r"\x00-\x1f\x7f-\x9f"
 _SHORT = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def row(*cells: str) -> str:
     """Cells with tabs between them; backslashes and control characters in a cell are escaped as in C."""
-    return "\t".join(re.sub(r"[\\\x00-\x1f\x7f-\x9f]", _escape, cell) for cell in cells)
+    return "\t".join(re.sub(rf"[\\{_CONTROL}]", _escape, cell) for cell in cells)
 
 
 def json_line(fields: Mapping[str, Any]) -> str:
@@ -32,6 +33,11 @@ def write(text: str, newline: bool = True) -> None:
         raise
     except OSError as error:
         raise StrAppError(f"standard output: {error.strerror}") from None
+
+
+def note(text: str) -> None:
+    """Print one line on standard error; control characters are escaped, which a terminal would obey."""
+    typer.echo(re.sub(f"[{_CONTROL}]", _escape, text), err=True)
 
 
 def _escape(found: re.Match[str]) -> str:

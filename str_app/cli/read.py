@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from str_app.cli import options
-from str_app.cli.printing import json_line, row, write
+from str_app.cli.printing import json_line, note, row, write
 from str_app.cli.progress import ProgressBar
 from str_app.cli.recognize import images_in, refuse_local_options
 from str_app.errors import ImageError, StrAppError
@@ -101,7 +101,7 @@ def read(
                 message = str(error)
                 if not message.startswith(str(path)):
                     message = f"{path}: {message}"
-                typer.echo(f"str-app read: {message}", err=True)
+                note(f"str-app read: {message}")
             else:
                 _print(path, reading, as_json, as_hocr, as_alto, as_text)
                 if target is not None:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from str_app.cli import options
-from str_app.cli.printing import json_line, row, write
+from str_app.cli.printing import json_line, note, row, write
 from str_app.errors import ImageError, StrAppError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from str_app.reader import Reader
     from str_app.reading import Reading
 
     Pixels = npt.NDArray[np.uint8]
@@ -73,10 +72,10 @@ def recognize(
     read_regions: Callable[..., Iterable[Reading | Exception]]
     choices: dict[str, Any]
     if server is None:
-        numbered = _numbered_words(lexicon) if lexicon is not None else None
-
+        from str_app.cli.lexicon_file import LexiconFile
         from str_app.reader import Reader
 
+        lexicon_file = LexiconFile(lexicon) if lexicon is not None else None
         reader = Reader.load(
             model,
             device=device,
@@ -87,7 +86,7 @@ def recognize(
             engine=engine,
             precision=precision,
         )
-        words = _checked(numbered, lexicon, reader) if numbered is not None else None
+        words = lexicon_file.words_for(reader) if lexicon_file is not None else None
         open_image, read, read_regions = _pixels, reader.read_crops, reader.read_regions
         choices = {"beam": beam, "lexicon": words, "characters": characters, "rotate": rotate}
     else:
@@ -122,9 +121,7 @@ def recognize(
         ]
     if photos:
         count = f"{len(photos)} images seem to be photographs" if len(photos) > 1 else f"{photos[0]} seems a photograph"
-        typer.echo(
-            f"str-app recognize: {count}, not crops of one word: `str-app read {photos[0]}` finds the words", err=True
-        )
+        note(f"str-app recognize: {count}, not crops of one word: `str-app read {photos[0]}` finds the words")
     if failed:
         raise StrAppError(f"{failed} of {len(named)} images could not be read")
 
@@ -170,7 +167,7 @@ def _print(names: Sequence[str], outcomes: Iterable[Reading | Exception], as_jso
         if isinstance(outcome, Exception):
             failed += 1
             message = str(outcome)
-            typer.echo(f"str-app recognize: {message if message.startswith(name) else f'{name}: {message}'}", err=True)
+            note(f"str-app recognize: {message if message.startswith(name) else f'{name}: {message}'}")
         elif as_json:
             write(json_line({"image": name, **outcome.as_dict()}))
         else:
@@ -218,7 +215,7 @@ def images_in(path: Path) -> Iterator[Named]:
     if skipped := len(files) - len(images):
         count = f"{skipped} files" if skipped > 1 else "1 file"
         reason = f"not {', '.join(IMAGE_SUFFIXES)}, or a broken link"
-        typer.echo(f"str-app: {path}: {count} skipped: {reason}", err=True)
+        note(f"str-app: {path}: {count} skipped: {reason}")
     for file in images:
         yield str(file), file
 
@@ -229,41 +226,3 @@ def _records_of(path: Path) -> Iterator[Named]:
     source = LmdbSource(path)
     for index in range(len(source)):
         yield f"{path}/{source.identifier(index)}", partial(lambda record: source[record].image, index)
-
-
-def read_words(path: Path) -> list[str]:
-    """The words of a lexicon file, one per line; lines that begin with `# ` are comments.
-
-    Raises:
-        DataError: not a text file.
-        StrAppError: no word in it.
-    """
-    return [word for _, word in _numbered_words(path)]
-
-
-def _numbered_words(path: Path) -> list[tuple[int, str]]:
-    from str_app.datasets.text_files import read_lines
-
-    lines = enumerate(read_lines(path), 1)
-    words = [(number, line.strip()) for number, line in lines if line.strip() and not line.startswith("# ")]
-    if not words:
-        raise StrAppError(f"{path}: no word in this lexicon; write one word per line")
-    return words
-
-
-def _checked(numbered: Sequence[tuple[int, str]], path: Path | None, reader: Reader) -> list[str]:
-    """The words alone. Raises StrAppError, with file and line, for one that the model cannot read."""
-    from str_app.decoding import Trie
-
-    number = 0
-
-    def counted() -> Iterator[str]:
-        nonlocal number
-        for number, word in numbered:  # noqa: B007 - named where the trie refuses a word
-            yield word
-
-    try:
-        Trie(counted(), reader.charset, reader.engine.max_length)
-    except ValueError as error:
-        raise StrAppError(f"{path} line {number}: {error}") from None
-    return [word for _, word in numbered]

@@ -83,6 +83,9 @@ def test_open_source_tells_what_is_there(tmp_path: Path) -> None:
     assert find_sources(tmp_path / "b_folder") == [tmp_path / "b_folder"]
     with pytest.raises(DataError, match="neither an LMDB"):
         open_source(tmp_path / "notes")
+    (tmp_path / "word.PNG").write_bytes(encoded(picture()))
+    with pytest.raises(DataError, match=r"word\.PNG: an image, not a data set: give an LMDB, or a folder"):
+        open_source(tmp_path / "word.PNG")
     with pytest.raises(DataError, match="no data set here"):
         find_sources(tmp_path / "notes")
     for find in (open_source, find_sources):

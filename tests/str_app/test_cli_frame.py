@@ -160,3 +160,23 @@ def test_no_file_name_breaks_a_row_or_a_json_line() -> None:
     )
     line = json_line({"image": os.fsdecode(b"caf\xe9 \xc3\xa9\n.png")})
     assert json.loads(line.encode()) == {"image": "caf\ufffd \u00e9\n.png"}
+
+
+def test_no_file_name_commands_the_terminal(tmp_path: Path) -> None:
+    name = str(tmp_path / "a\x1b[2J\rb.png")
+    Path(name).write_bytes(b"no image")
+    for arguments in (["recognize", name], ["read", name], ["recognize", f"{name}/gone"]):
+        shown = run(*arguments)
+        assert shown.returncode == 1
+        assert "a\\x1b[2J\\rb.png" in shown.stderr
+        assert "\x1b" not in shown.stderr
+
+
+@pytest.mark.parametrize("arguments", [["recognize"], ["recognize", "--json"], ["read"], ["read", "--json"]])
+def test_standard_output_on_a_full_disk_is_named(arguments: list[str]) -> None:
+    picture = "samples/images/01.jpg"
+    command = [sys.executable, "-m", "str_app", *arguments, picture]
+    with Path("/dev/full").open("w") as full:
+        shown = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert shown.returncode == 1
+    assert "standard output: No space left on device" in shown.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from str_app.cli import app
@@ -99,20 +97,6 @@ def test_a_data_set_folder_and_an_lmdb(tmp_path: Path) -> None:
         [f"{tmp_path / 'set.lmdb'}/images/2.png", "three"],
     ]
     assert "record 2" in lmdb.stderr
-
-
-def test_standard_output_that_cannot_be_written_is_named(crops: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    echo = typer.echo
-
-    def full(text: str, nl: bool = True, err: bool = False) -> None:
-        if not err:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        echo(text, nl=nl, err=err)
-
-    monkeypatch.setattr(typer, "echo", full)
-    result = recognize(crops)
-    assert result.exit_code == 1
-    assert result.stderr == "str-app recognize: standard output: No space left on device\n"
 
 
 def test_skipped_files_are_counted(crops: Path) -> None:

@@ -180,7 +180,7 @@ def test_another_server_is_told_apart(server: Server, body: Any) -> None:
 
 def test_an_error_without_a_problem(server: Server) -> None:
     server.answers = [(404, {}, b"<html>")]
-    with pytest.raises(ServerError, match="HTTP 404"):
+    with pytest.raises(ServerError, match=r"HTTP 404 .*, not an answer of `str-app serve`"):
         Client(server.url).recognize([b"a"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,29 @@ def test_two_commands_do_not_write_one_folder(tmp_path: Path) -> None:
 def test_output_within_the_input_is_wrong_usage(tmp_path: Path) -> None:
     data = write_folder(tmp_path / "data", WORDS)
     assert bulk(data, "--out", data / "out").exit_code == 2
+
+
+def test_a_word_of_the_lexicon_that_the_model_cannot_read(tmp_path: Path) -> None:
+    write_folder(tmp_path / "in", WORDS[:1])
+    (tmp_path / "words.txt").write_text("beta\n\nnew york\n")
+    result = bulk(tmp_path / "in", "--out", tmp_path / "out", "--lexicon", tmp_path / "words.txt")
+    assert result.exit_code == 1
+    assert "words.txt line 3: lexicon word 'new york'" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_folder(tmp_path / "in", WORDS)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    manifest_only = 2_000  # bytes; SIGXFSZ is ignored by Python, so that writing more raises OSError
+    resource.setrlimit(resource.RLIMIT_FSIZE, (manifest_only, limit[1]))
+    try:
+        result = bulk(data, "--out", tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert result.exit_code == 1
+    assert f"{tmp_path}/out/part-000000.parquet: cannot be written: File too large" in result.stderr.replace("\n", "")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [output.LOCK, output.MANIFEST]
 
 
 def test_an_empty_shard_and_a_tar_cut_in_half(tmp_path: Path) -> None:

@@ -240,3 +240,17 @@ def test_what_is_no_input(tmp_path: Path, name: str, message: str) -> None:
         open_inputs([tmp_path / name], 3)
     with pytest.raises(StrAppError, match="nothing to read in this folder"):
         open_inputs([tmp_path], 3)
+
+
+def test_nothing_is_read_twice(tmp_path: Path) -> None:
+    write_folder(tmp_path / "a", WORDS[:2])
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    write_lmdb(tmp_path / "ab", WORDS[:2])
+    assert len(open_inputs([tmp_path / "a", tmp_path / "ab"], 3)) == 2
+    for again in ("a", "./a/", "link"):
+        with pytest.raises(StrAppError, match="given twice"):
+            open_inputs([tmp_path / "a", tmp_path / "ab", f"{tmp_path}/{again}"], 3)
+    image = tmp_path / "a/images/0.png"
+    for paths in ([tmp_path, image], [image, tmp_path]):
+        with pytest.raises(StrAppError, match=f"{image}: lies in {tmp_path}, which is given too"):
+            open_inputs(paths, 3)
