@@ -204,7 +204,7 @@ def confidence() -> str:
 def photographs() -> str:
     results = {
         "`str-app evaluate-photos --data photos --threads 1`": load("photographs"),
-        "the same with `--longest-side 1280`": load("photographs-1280"),
+        "the same with `--longest-side 960`": load("photographs-960"),
         **load("peers")["photographs"],
     }
     keys = ("precision", "recall", "h_mean")

@@ -4,6 +4,6 @@ HELP = (
     "What finds the words: pp-ocrv6-small (needs 'str-app[photo]'), or the file of a word detector; "
     "auto: the best one installed."
 )
-# Larger photographs are shrunk to it to find the words. With 1280 the detector takes 1.7 times as long and one point
-# more of the words is found and read; see docs/how-to/photographs.md.
-LONGEST_SIDE = 960
+# Larger photographs are shrunk to it to find the words. With 960 the detector takes half as long and one point less of
+# the words is found and read; see docs/how-to/photographs.md.
+LONGEST_SIDE = 1280

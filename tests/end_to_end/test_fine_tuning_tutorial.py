@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/tutorial/fine-tuning.md").read_text(encoding="utf-8")
 # What makes a command small: (what the page says, what is run).
 SMALLER = (
+    ("pip install ", ": pip install "),  # what runs the test is installed, and compiled if it can be
+    ("python -m str_app.models.kernels", ": str_app.models.kernels"),
     ("bash scripts/install_fonts.sh", ": scripts/install_fonts.sh"),  # installs packages, as root
     ("data/german  ", "data/german fonts  "),
     ("--count 60000", "--count 24 --fonts fonts"),

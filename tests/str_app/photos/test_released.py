@@ -70,7 +70,7 @@ def test_a_picture_of_twelve_megapixels(reader: PhotoReader) -> None:
 
 
 def test_a_panorama(reader: PhotoReader) -> None:
-    """Shrunk to 960 pixels on its longer side, it would have letters of 5 pixels."""
+    """Shrunk to 1280 pixels on its longer side, it would have letters of 7 pixels."""
     reading = reader.read(drawn((6000, 250), {(300, 100): "Harbour", (5200, 90): "Restaurant"}, 44))
     assert [word.text for word in reading.words] == ["Harbour", "Restaurant"]
 
