@@ -22,7 +22,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.compiled: $(VENV)/.installed models/kernels/__main__.py models/kernels/library.py $(wildcard models/kernels/cpp/*)
 	@if command -v $${CXX:-c++} >/dev/null; then $(BIN)/python -m str_app.models.kernels; \
-	else echo "no C++ compiler: convolutions and recurrent layers run by torch's operations, half as fast"; fi
+	else echo "no C++ compiler: convolutions and recurrent layers run by torch's operations, 1.65 times slower"; fi
 	@touch $@
 
 demo: install  ## read the samples, draw where the network looked, serve and POST them
