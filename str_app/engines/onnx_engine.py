@@ -18,6 +18,10 @@ from str_app.engines.graph_folder import ENCODER, MEMORY, METADATA_KEY, STATE, S
 from str_app.engines.graph_header import GraphHeader
 from str_app.engines.onnx_session import open_session
 
+# Rows that one run of the step's graph computes: the memory of so many, up to 10 MB, stays in the processor's caches. A
+# step of 192 rows takes two thirds of the time that it takes at once.
+ROWS = 32
+
 
 class _Memory(NamedTuple):
     """Of B crops: values float32 (B, N, C), keys float32 (B, N, A), padding bool (B, N)."""
@@ -94,9 +98,18 @@ class OnnxEngine:
         parents: npt.NDArray[np.int64],
     ) -> Step:
         """See `Engine.step`."""
-        if len(crops) != len(memory.values) or (crops != np.arange(len(crops))).any():
-            memory = _Memory(memory.values[crops], memory.keys[crops], memory.padding[crops])
-        return self._step(memory, _State(state.hidden[parents], state.cell[parents]), tokens)
+        steps = []
+        for start in range(0, len(crops), ROWS):
+            rows = slice(start, start + ROWS)
+            steps.append(self._step_of(memory, state, tokens[rows], crops[rows], parents[rows]))
+        if len(steps) == 1:
+            return steps[0]
+        states = [step.state for step in steps]
+        return Step(
+            np.concatenate([step.logits for step in steps]),
+            _State(np.concatenate([part.hidden for part in states]), np.concatenate([part.cell for part in states])),
+            np.concatenate([step.attention for step in steps]),
+        )
 
     def decode_greedy(self, memory: _Memory, state: _State) -> GreedySteps:
         """See `Engine.decode_greedy`."""
@@ -111,6 +124,18 @@ class OnnxEngine:
         feeds = dict(zip((*MEMORY, *STATE, "tokens"), (*memory, *state, tokens), strict=True))
         logits, hidden, cell, attention = step.run(None, feeds)
         return Step(logits, _State(hidden, cell), attention.reshape(len(tokens), self._map_rows, -1))
+
+    def _step_of(
+        self,
+        memory: _Memory,
+        state: _State,
+        tokens: npt.NDArray[np.int64],
+        crops: npt.NDArray[np.int64],
+        parents: npt.NDArray[np.int64],
+    ) -> Step:
+        if len(crops) != len(memory.values) or (crops != np.arange(len(crops))).any():
+            memory = _Memory(memory.values[crops], memory.keys[crops], memory.padding[crops])
+        return self._step(memory, _State(state.hidden[parents], state.cell[parents]), tokens)
 
     def _encoder_and_step(self) -> tuple[ort.InferenceSession, ort.InferenceSession]:
         """The sessions for the threads of the calling thread."""

@@ -111,6 +111,26 @@ def test_steps_of_random_prefixes_follow_their_own_crop_and_parent(engine: Engin
             )
 
 
+@pytest.mark.parametrize("in_order", [False, True])
+def test_a_step_of_many_rows_is_that_of_each_row(engine: Engine, in_order: bool) -> None:
+    """More rows than engines compute at once, of canvases of two widths one after the other."""
+    random = np.random.default_rng(2)
+    for width in engine.preprocessing.widths[:2]:
+        memory, state = engine.encode(*batch(150 if in_order else 3, width, seed=width))
+        crops = np.arange(150) if in_order else random.integers(0, 3, 150)
+        tokens = random.integers(0, engine.charset.num_classes, 150)
+        step = engine.step(memory, state, tokens, crops, crops)
+        after = engine.step(memory, step.state, tokens, crops, np.arange(150)[::-1].copy())
+        for row in (0, 63, 64, 127, 128, 149):
+            own = slice(row, row + 1)
+            alone = engine.step(memory, state, tokens[own], crops[own], crops[own])
+            np.testing.assert_allclose(step.logits[own], alone.logits, atol=1e-4)
+            np.testing.assert_allclose(step.attention[own], alone.attention, atol=1e-5)
+            mirrored = slice(149 - row, 150 - row)
+            next_alone = engine.step(memory, alone.state, tokens[mirrored], crops[mirrored], rows(0))
+            np.testing.assert_allclose(after.logits[mirrored], next_alone.logits, atol=1e-3)
+
+
 @torch.inference_mode()
 def stepped_alone(
     model: Recognizer, canvas: np.ndarray, width: int, fed: tuple[int, ...]
