@@ -65,10 +65,12 @@ class SearchPolicy:
         blank_end: a line that ends more than this many pitches before its crop does …
         cut_short: … keeps this share of its confidence: its end was not read.
         blank: return no text where there is too little evidence of any ("Pictures without text"; so are the next
-            three).
+            five).
         evidence_from: so many first characters of a reading …
         least_evidence: … must have this mean confidence;
-        lone_evidence: a single character this one.
+        lone_evidence: a single character this one;
+        improbable: a reading below this confidence …
+        improbable_evidence: … must have this mean confidence.
         steepest: slopes beyond this are clipped when a line is levelled: text on its side, or a guess ("A third look:
             levelled"; so are the next five).
         thinnest: a levelled line keeps at least this share of the crop's height.
@@ -102,6 +104,8 @@ class SearchPolicy:
     evidence_from: int = 5
     least_evidence: float = 0.4
     lone_evidence: float = 0.25
+    improbable: float = 0.001
+    improbable_evidence: float = 0.5
     steepest: float = 1.2
     thinnest: float = 0.3
     room: float = 1.08

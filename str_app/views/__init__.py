@@ -76,6 +76,8 @@ def merge(views: Sequence[Canvas], readings: Sequence[Reading], policy: SearchPo
     if not policy.blank:
         return reading
     least = policy.lone_evidence if len(reading.text) == 1 else policy.least_evidence
+    if reading.confidence < policy.improbable:
+        least = policy.improbable_evidence
     without_text = reading.evidence(policy.evidence_from) < least or _has_one_colour(views[0])
     return reading.withheld() if without_text else reading
 

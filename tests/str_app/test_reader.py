@@ -160,6 +160,15 @@ def test_a_crop_with_too_little_evidence_has_no_text() -> None:
     assert Reader(FakeEngine()).read_crops([faint])[0].text == "word"
 
 
+def test_an_improbable_reading_needs_more_evidence() -> None:
+    doubtful, improbable = paint("word", 0.55), paint("wordsmiths", 0.55)
+    policy = replace(DEFAULT_POLICY, improbable=0.01, improbable_evidence=0.6)
+    readings = Reader(FakeEngine(), policy=policy).read_crops([doubtful, improbable])
+    assert [reading.text for reading in readings] == ["word", ""]
+    readings = Reader(FakeEngine(), policy=replace(policy, improbable=0.0)).read_crops([doubtful, improbable])
+    assert [reading.text for reading in readings] == ["word", "wordsmiths"]
+
+
 def test_a_crop_of_one_colour_has_no_text() -> None:
     crop = np.tile(paint("a", 0.99)[:, :8], (1, 5, 1))
     assert Reader(FakeEngine()).read_crops([crop])[0].text == ""
