@@ -98,10 +98,12 @@ class OnnxEngine:
         parents: npt.NDArray[np.int64],
     ) -> Step:
         """See `Engine.step`."""
+        if len(crops) == len(memory.values) and (crops == np.arange(len(crops))).all():
+            return self._step(memory, _of_parents(state, parents), tokens)
         steps = []
         for start in range(0, len(crops), ROWS):
             rows = slice(start, start + ROWS)
-            steps.append(self._step_of(memory, state, tokens[rows], crops[rows], parents[rows]))
+            steps.append(self._step(_of_crops(memory, crops[rows]), _of_parents(state, parents[rows]), tokens[rows]))
         if len(steps) == 1:
             return steps[0]
         states = [step.state for step in steps]
@@ -124,18 +126,6 @@ class OnnxEngine:
         feeds = dict(zip((*MEMORY, *STATE, "tokens"), (*memory, *state, tokens), strict=True))
         logits, hidden, cell, attention = step.run(None, feeds)
         return Step(logits, _State(hidden, cell), attention.reshape(len(tokens), self._map_rows, -1))
-
-    def _step_of(
-        self,
-        memory: _Memory,
-        state: _State,
-        tokens: npt.NDArray[np.int64],
-        crops: npt.NDArray[np.int64],
-        parents: npt.NDArray[np.int64],
-    ) -> Step:
-        if len(crops) != len(memory.values) or (crops != np.arange(len(crops))).any():
-            memory = _Memory(memory.values[crops], memory.keys[crops], memory.padding[crops])
-        return self._step(memory, _State(state.hidden[parents], state.cell[parents]), tokens)
 
     def _encoder_and_step(self) -> tuple[ort.InferenceSession, ort.InferenceSession]:
         """The sessions for the threads of the calling thread."""
@@ -161,6 +151,14 @@ class OnnxEngine:
         except Exception as error:  # ONNX Runtime raises various types
             reason = f"they do not run on a canvas of {canvas.shape[1]} × {width} with map_rows {self._map_rows}"
             raise GraphError(f"{self.folder}: {reason} ({error}); export the model again") from error
+
+
+def _of_crops(memory: _Memory, crops: npt.NDArray[np.int64]) -> _Memory:
+    return _Memory(memory.values[crops], memory.keys[crops], memory.padding[crops])
+
+
+def _of_parents(state: _State, parents: npt.NDArray[np.int64]) -> _State:
+    return _State(state.hidden[parents], state.cell[parents])
 
 
 def _load_same(folder: Path, threads: int, content: tuple[str, ...]) -> OnnxEngine:

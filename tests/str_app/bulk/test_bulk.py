@@ -261,7 +261,7 @@ def test_a_word_of_the_lexicon_that_the_model_cannot_read(tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
-def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk(tmp_path: Path) -> None:
     data = write_folder(tmp_path / "in", WORDS)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     manifest_only = 2_000  # bytes; SIGXFSZ is ignored by Python, so that writing more raises OSError
