@@ -2,9 +2,11 @@
 
     python scripts/result_tables.py            # rewrite the text between `<!-- table: NAME -->` and `<!-- end -->`
     python scripts/result_tables.py models     # first count parameters, GMAC and bytes into docs/results/models.json
+    python scripts/result_tables.py studies runs/study-adding runs/study-copy   # first take in these reports
 
-The JSON files are written by the commands in docs/how-to/release.md; figures of others, with their sources, are in
-peers.json. `tests/end_to_end/test_result_tables.py` fails if a page differs from what this script writes.
+The JSON files are written by the commands in docs/how-to/release.md and by `str-app study`; figures of others, with
+their sources, are in peers.json. `tests/end_to_end/test_result_tables.py` fails if a page differs from what this script
+writes.
 """
 
 from __future__ import annotations
@@ -16,7 +18,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts import study_tables
+
+ROOT = study_tables.ROOT
 RESULTS = ROOT / "docs/results"
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # Set → samples of the complete test set; of IC13, of the subset most figures are for.
@@ -215,7 +221,7 @@ def photographs() -> str:
     return table(["", "found: P", "R", "H", "found and read: P", "R", "H"], rows) + dated(load("photographs"))
 
 
-TABLES: dict[str, Callable[[], str]] = {
+_TABLES: dict[str, Callable[[], str]] = {
     "readme": readme,
     "accuracy": engine_accuracy,
     "published": published,
@@ -228,13 +234,19 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
+def tables() -> dict[str, Callable[[], str]]:
+    """Name of a table on a page → what makes it."""
+    return _TABLES | study_tables.tables()
+
+
 def pages() -> list[Path]:
     return [ROOT / "README.md", ROOT / "models/weights/small.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def filled(text: str) -> str:
     """A page with its tables made anew."""
-    return BLOCK.sub(lambda block: f"{block[1]}{TABLES[block[2]]()}\n\n{block[3]}", text)
+    known = tables()
+    return BLOCK.sub(lambda block: f"{block[1]}{known[block[2]]()}\n\n{block[3]}", text)
 
 
 def count_models() -> dict[str, dict[str, float]]:
@@ -274,6 +286,8 @@ def changes() -> Iterator[tuple[Path, str]]:
 if __name__ == "__main__":
     if sys.argv[1:] == ["models"]:
         (RESULTS / "models.json").write_text(json.dumps(count_models(), indent=2) + "\n", encoding="utf-8")
+    if sys.argv[1:2] == ["studies"]:
+        study_tables.collect([Path(folder) for folder in sys.argv[2:]])
     for changed, content in changes():
         changed.write_text(content, encoding="utf-8")
         print(changed.relative_to(ROOT))

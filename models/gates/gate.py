@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 Refine = Literal["none", "add", "mul", "ur"]
 FeatureMap = Literal["identity", "linear"]
-Activation = Literal["none", "tanh", "layernorm"]
+Activation = Literal["none", "tanh", "sigmoid", "layernorm"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class RefinedGate:
             that of spaGO, the only public implementation of the paper.
         feature: `"linear"` (default, since it works for all sizes) is a learned projection of x_t without bias, shared
             by all gates; `"identity"` is x_t itself and needs d_in = d_hidden.
-        activation: applied to the feature before ⋄. `"tanh"` (default) keeps gates in the range of the paper's figure;
-            with `"none"`, |h| grows with |x| under ×. `"layernorm"` has no learned scale.
+        activation: applied to the feature before ⋄. `"tanh"` keeps gates in the range of the paper's figure;
+            `"sigmoid"` keeps them from being negative: in [0, 1] for ×, in [0, 2] for +. With `"none"`, |h| grows with
+            |x| under ×. `"layernorm"` has no learned scale.
     """
 
     refine: Refine = "mul"
@@ -54,7 +55,7 @@ class RefinedGate:
         for name, value, allowed in (
             ("refine", self.refine, ("none", "add", "mul", "ur")),
             ("feature", self.feature, ("identity", "linear")),
-            ("activation", self.activation, ("none", "tanh", "layernorm")),
+            ("activation", self.activation, get_args(Activation)),
         ):
             if value not in allowed:
                 raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(repr, allowed))}")
@@ -97,6 +98,8 @@ class RefinedGate:
         """Apply the activation to a feature (..., d_hidden)."""
         if self.activation == "tanh":
             return torch.tanh(feature)
+        if self.activation == "sigmoid":
+            return torch.sigmoid(feature)
         if self.activation == "layernorm":
             return F.layer_norm(feature, feature.shape[-1:])
         return feature

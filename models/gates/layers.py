@@ -245,10 +245,11 @@ class RefinedGRU(_RefinedLayer):
 class RefinedMGU(_RefinedLayer):
     """The minimal gated unit (Zhou et al. 2016, arXiv 1603.09420) with the signature of `nn.GRU`.
 
-    The default is ×, the best of all units at adding and counting up to 100 steps (docs/results/studies.md). Over long
-    texts with carried state × diverges and + may, whatever the clipping of gradients: h is multiplied by 1 − f', and a
-    unit whose f' is negative on average grows without bound (docs/explanation/gates.md). There use `refine="none"` or
-    `"ur"`, or `RefinedGRU`.
+    h is multiplied by 1 − f', so with a feature that can be negative it may grow without bound where the state is
+    carried on, as over texts, whatever the clipping of gradients (docs/explanation/gates.md). Hence the default
+    activation, `"sigmoid"`. The default is ×, which trained in every study (docs/results/studies.md); over texts
+    `refine="add"` is better, and `refine="mul", activation="tanh"` is the best at adding and counting, over sequences
+    that begin with a zero state.
 
     Otherwise as `RefinedGRU`; its only gate is "forget". Weights are stacked as in torch, blocks "forget" and "new":
     `weight_ih_l{k}` (2 H, I), `weight_hh_l{k}` (2 H, H), `bias_ih_l{k}`, `bias_hh_l{k}` (2 H,).

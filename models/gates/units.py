@@ -25,15 +25,15 @@ class GateOptions(TypedDict, total=False):
     """Keyword arguments of every cell and layer; `RefinedGate` and `RefinedLSTM` explain them.
 
     Attributes:
-        refine, gates: None is the unit's default.
-        feature, activation: by default `"linear"` and `"tanh"`.
+        refine, gates, activation: None is the unit's default.
+        feature: by default `"linear"`.
         squash: deprecated name of `activation`.
     """
 
     refine: Refine | None
     gates: tuple[str, ...] | None
     feature: FeatureMap
-    activation: Activation
+    activation: Activation | None
     squash: Activation | None
 
 
@@ -49,6 +49,7 @@ class Unit:
         default_gates: default of `gates`.
         states: names of its states.
         step: (gate, projected, states, feature, weight_hh, bias_hh) → the next states.
+        default_activation: default of `activation`.
     """
 
     name: str
@@ -58,13 +59,14 @@ class Unit:
     default_gates: tuple[str, ...]
     states: tuple[str, ...]
     step: Step
+    default_activation: Activation = "tanh"
 
     def make_gate(self, options: GateOptions) -> RefinedGate:
         """The gate of a cell or layer."""
         unknown = options.keys() - GateOptions.__annotations__.keys()
         if unknown:
             raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
-        activation = options.get("activation", RefinedGate.activation)
+        activation = options.get("activation") or self.default_activation
         if squash := options.get("squash"):
             warnings.warn("squash is deprecated: use activation", DeprecationWarning, stacklevel=3)
             activation = squash
@@ -163,4 +165,5 @@ LSTM = Unit(
 )
 # × on the update gate would erase the state at first: an untrained feature is near 0, and z' = 0 keeps nothing of h.
 GRU = Unit("GRU", ("reset", "update"), ("reset", "update", "new"), "add", ("reset",), ("h",), gru_step)
-MGU = Unit("MGU", ("forget",), ("forget", "new"), "mul", ("forget",), ("h",), mgu_step)
+# h is multiplied by 1 − f', so a feature that can be negative lets h grow without bound.
+MGU = Unit("MGU", ("forget",), ("forget", "new"), "mul", ("forget",), ("h",), mgu_step, default_activation="sigmoid")

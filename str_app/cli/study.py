@@ -14,6 +14,8 @@ import typer
 from str_app.cli import options
 from str_app.errors import StrAppError
 
+_GATES = ("none", "add", "mul", "add-sigmoid", "mul-sigmoid", "ur", "chrono")
+
 
 def study(
     name: Annotated[str, typer.Argument(help="Name of the study. Without a name, all studies are listed.")] = "",
@@ -25,13 +27,13 @@ def study(
         bool, typer.Option("--paper-scale", help="Networks and runs of the paper's size: hours to days.")
     ] = False,
     unit: options.Units = None,
-    gates: Annotated[list[str] | None, options.choices("Kind of gates", ("none", "add", "mul", "ur", "chrono"))] = None,
+    gates: Annotated[list[str] | None, options.choices("Kind of gates", _GATES)] = None,
     length: Annotated[
         list[int] | None,
         typer.Option(min=5, help="Replaces the study's own T, n, delay or BPTT length; repeatable."),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Runs of each variant. Default: the study's own, 2 to 5.")
+        int | None, typer.Option(min=1, help="Runs of each variant. Default: the study's own, 1 to 5.")
     ] = None,
     data: Annotated[
         Path,
@@ -69,9 +71,12 @@ def study(
     if folder.exists() and not folder.is_dir():
         raise StrAppError(f"--out {folder} is a file; give a folder")
     plan = Plan(name, scale, data, tuple(length or ()), folder)
+    variants = all_variants(units, kinds)
+    if not variants:
+        raise typer.BadParameter(f"{', '.join(kinds)}: only for --unit MGU", param_hint="--gates")
     results = run_study(
         plan,
-        all_variants(units, kinds),
+        variants,
         count,
         workers or usable_cores(),
         lambda line: typer.echo(line, err=True),

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from str_app.evaluation.plots import Axis, Series, plot
+from str_app.installation import provenance
 from str_app.models.gates.statistics import EFFECTIVE_RANGE, Histogram, Record
 from str_app.models.gates.units import GRU, LSTM, MGU
-from str_app.study.experiment import Experiment, Metric, Run
+from str_app.study.experiment import Experiment, Metric, Outcome, Run
 from str_app.study.gate_plots import gate_histogram, gradient_norms
 
 _FIRST_GATE = {"LSTM": LSTM.default_gates[0], "GRU": GRU.default_gates[0], "MGU": MGU.default_gates[0]}
@@ -61,7 +62,7 @@ def write_report(out: Path, title: str, command: str, results: Sequence[tuple[Ex
     ]
     files = {
         "report.md": text,
-        "report.json": json.dumps({"command": command, "experiments": stored}, indent=1),
+        "report.json": json.dumps({"command": command, "made": provenance(), "experiments": stored}, indent=1),
         **files,
     }
     for name, content in files.items():
@@ -69,37 +70,62 @@ def write_report(out: Path, title: str, command: str, results: Sequence[tuple[Ex
     return [out / name for name in files]
 
 
-def table(experiment: Experiment, runs: Sequence[Run]) -> list[str]:
-    """The Markdown table, line by line."""
-    metric = experiment.metric
+def table(metric: Metric, outcomes: Sequence[Outcome]) -> list[str]:
+    """The Markdown table of one experiment, line by line."""
     solvable = metric.solved is not None
     head = ["gates", "H", "parameters", metric.name, "against none", "time"]
     if solvable:
         sign = "≤" if metric.better == "lower" else "≥"
         head[5:5] = [f"solved ({sign} {metric.solved:g})", "median steps"]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
-    for variant in dict.fromkeys(run.variant for run in runs):
-        attempts = [run for run in runs if run.variant == variant]
-        own = {run.seed: run for run in attempts if run.diverged_at is None}
-        vanilla = f"{variant.partition('-')[0]}-none"
-        base = {run.seed: run for run in runs if run.variant == vanilla and run.diverged_at is None}
+    for variant in dict.fromkeys(outcome.variant for outcome in outcomes):
+        attempts = [outcome for outcome in outcomes if outcome.variant == variant]
         cells = [variant, str(attempts[0].hidden_size), f"{attempts[0].parameters:,}"]
-        cells.append(_mean([run.value(metric) for run in own.values()], len(attempts)))
-        cells.append(_against(own, base, metric) if variant != vanilla else "")
+        cells.append(_mean([outcome.value for outcome in attempts if outcome.value is not None], len(attempts)))
+        cells.append("" if variant.endswith("-none") else _against_vanilla(metric, outcomes, variant))
         if solvable:
-            steps = [step for run in own.values() if (step := run.solved_at(metric)) is not None]
+            steps = [outcome.solved_at for outcome in attempts if outcome.solved_at is not None]
             cells += [f"{len(steps)} of {len(attempts)}", f"{statistics.median(steps):,.0f}" if steps else "–"]
-        ratios = [own[seed].seconds / base[seed].seconds for seed in own if seed in base]
+        ratios = [own.seconds / vanilla.seconds for own, vanilla in _pairs(outcomes, variant)]
         cells.append(f"{statistics.median(ratios):.2f}" if ratios else "–")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def verdict(metric: Metric, outcomes: Sequence[Outcome], variant: str) -> str:
+    """`better` or `worse` than the vanilla gates if the interval of the paired difference excludes 0; else empty."""
+    differences = _differences(outcomes, variant)
+    if len(differences) < 2:
+        return ""
+    mean, half = interval(differences)
+    assert half is not None
+    if abs(mean) <= half:
+        return ""
+    return "better" if (mean < 0) == (metric.better == "lower") else "worse"
+
+
+def _pairs(outcomes: Sequence[Outcome], variant: str) -> list[tuple[Outcome, Outcome]]:
+    """The variant's runs that did not diverge, each with that of the vanilla gates with the same seed."""
+    vanilla = f"{variant.partition('-')[0]}-none"
+    base = {outcome.seed: outcome for outcome in outcomes if outcome.variant == vanilla and outcome.value is not None}
+    own = [outcome for outcome in outcomes if outcome.variant == variant and outcome.value is not None]
+    return [(outcome, base[outcome.seed]) for outcome in own if outcome.seed in base]
+
+
+def _differences(outcomes: Sequence[Outcome], variant: str) -> list[float]:
+    return [
+        own.value - vanilla.value
+        for own, vanilla in _pairs(outcomes, variant)
+        if own.value is not None and vanilla.value is not None
+    ]
 
 
 def _experiment(experiment: Experiment, runs: list[Run], files: dict[str, str]) -> list[str]:
     seeds = len({run.seed for run in runs})
     numbers = {k: v for k, v in experiment.settings()["training"].items() if isinstance(v, int | float | bool)}
     training = ", ".join(f"{key} {value:g}" for key, value in numbers.items())
-    lines = [f"{seeds} seed(s); {training}.", "", *table(experiment, runs), ""]
+    outcomes = [run.outcome(experiment.metric) for run in runs]
+    lines = [f"{seeds} seed(s); {training}.", "", *table(experiment.metric, outcomes), ""]
     stem = file_name(experiment.name)
     for unit in dict.fromkeys(run.variant.partition("-")[0] for run in runs):
         own = [run for run in runs if run.variant.startswith(f"{unit}-")]
@@ -159,7 +185,7 @@ def _gates(runs: list[Run], unit: str) -> str | None:
     chosen = {}
     for run in runs:
         kind = run.variant.partition("-")[2]
-        for gates in list(run.gates.values())[:1] if kind in ("none", "add", "mul") else []:
+        for gates in list(run.gates.values())[:1] if kind not in ("ur", "chrono") else []:
             counts = torch.tensor(gates[_FIRST_GATE[unit]]["effective"])
             chosen[kind] = Histogram(*EFFECTIVE_RANGE, counts)
     return (
@@ -181,17 +207,14 @@ def _gate_table(runs: Sequence[Run]) -> list[str]:
     return lines if len(lines) > 2 else []
 
 
-def _against(own: dict[int, Run], base: dict[int, Run], metric: Metric) -> str:
-    differences = [own[seed].value(metric) - base[seed].value(metric) for seed in own if seed in base]
+def _against_vanilla(metric: Metric, outcomes: Sequence[Outcome], variant: str) -> str:
+    differences = _differences(outcomes, variant)
     if not differences:
         return "–"
     mean, half = interval(differences)
     if half is None:
         return f"{mean:+.3g}"
-    verdict = ""
-    if abs(mean) > half:
-        verdict = " better" if (mean < 0) == (metric.better == "lower") else " worse"
-    return f"{mean:+.3g} ± {half:.2g}{verdict}"
+    return f"{mean:+.3g} ± {half:.2g} {verdict(metric, outcomes, variant)}".rstrip()
 
 
 def _mean(values: Sequence[float], attempts: int) -> str:
@@ -211,8 +234,7 @@ def _plain(run: Run, metric: Metric) -> dict[str, Any]:
         layer: {name: {share: values[share] for share in shares} for name, values in gates.items()}
         for layer, gates in run.gates.items()
     }
-    value = None if run.diverged_at is not None else run.value(metric)
-    return {"value": value, "solved_at": run.solved_at(metric), **stored}
+    return {**asdict(run.outcome(metric)), **stored}
 
 
 def file_name(name: str) -> str:

@@ -41,10 +41,12 @@ class SceneText:
         stored = load_result(result, key)
         if stored:
             return stored
+        refine = variant.options["refine"]
+        assert refine is not None
         assert variant.gates != "chrono"
         decoder = self.training.architecture.decoder
         assert isinstance(decoder, AttentionDecoderConfig)
-        architecture = replace(self.training.architecture, decoder=replace(decoder, refine=variant.gates))
+        architecture = replace(self.training.architecture, decoder=replace(decoder, refine=refine))
         settings = replace(self.training, architecture=architecture, seed=seed, threads=1)
         out = folder / f"{variant}-{seed}"
         try:

@@ -36,7 +36,7 @@ class Study:
 
     about: str
     experiments: Experiments
-    seeds: tuple[int, int, int] = (2, 3, 5)
+    seeds: tuple[int, int, int] = (2, 5, 5)
     units: tuple[UnitName, ...] = UNITS
     gates: tuple[GateName, ...] = GATES
 

@@ -1,4 +1,4 @@
-"""The variants that the studies compare: three units, each with five kinds of gates."""
+"""The variants that the studies compare: three units, each with five kinds of gates; the MGU with seven."""
 
 from __future__ import annotations
 
@@ -11,11 +11,22 @@ from torch import nn
 
 from str_app.models.gates.initialization import init_chrono_
 from str_app.models.gates.layers import LAYERS
+from str_app.models.gates.units import GateOptions
 
 UnitName = Literal["LSTM", "GRU", "MGU"]
-GateName = Literal["none", "add", "mul", "ur", "chrono"]
+GateName = Literal["none", "add", "mul", "add-sigmoid", "mul-sigmoid", "ur", "chrono"]
 UNITS: tuple[UnitName, ...] = get_args(UnitName)
 GATES: tuple[GateName, ...] = get_args(GateName)
+_OPTIONS: dict[GateName, GateOptions] = {
+    "none": {"refine": "none"},
+    "add": {"refine": "add", "activation": "tanh"},
+    "mul": {"refine": "mul", "activation": "tanh"},
+    "add-sigmoid": {"refine": "add", "activation": "sigmoid"},
+    "mul-sigmoid": {"refine": "mul", "activation": "sigmoid"},
+    "ur": {"refine": "ur"},
+    "chrono": {"refine": "none"},
+}
+_MGU_ONLY = ("add-sigmoid", "mul-sigmoid")  # they keep its state bounded, which needs no care in LSTM and GRU
 
 
 @dataclass(frozen=True)
@@ -24,8 +35,9 @@ class Variant:
 
     Attributes:
         unit: LSTM, GRU or MGU.
-        gates: `none` (vanilla), `add` and `mul` (refined gates with default options), and two baselines: `ur` (the
-            uniform refine gates with their initialisation) and `chrono` (vanilla with chrono initialisation).
+        gates: `none` (vanilla); `add` and `mul` (refined gates whose feature is in [−1, 1], as in the paper's figure)
+            and, for the MGU, `add-sigmoid` and `mul-sigmoid` (in [0, 1]); and two baselines: `ur` (the uniform refine
+            gates with their initialisation) and `chrono` (vanilla with chrono initialisation).
     """
 
     unit: UnitName
@@ -34,16 +46,21 @@ class Variant:
     def __str__(self) -> str:
         return f"{self.unit}-{self.gates}"
 
+    @property
+    def options(self) -> GateOptions:
+        """Keyword arguments of the unit's layer."""
+        return _OPTIONS[self.gates]
+
     def layer(self, input_size: int, hidden_size: int, longest: int, layers: int = 1) -> nn.Module:
         """The recurrent layers, batch second; `longest` is the longest dependency, for chrono initialisation."""
-        refine = "none" if self.gates == "chrono" else self.gates
-        module = LAYERS[self.unit](input_size, hidden_size, layers, refine=refine)
+        module = LAYERS[self.unit](input_size, hidden_size, layers, **self.options)
         return init_chrono_(module, longest) if self.gates == "chrono" else module
 
 
 def all_variants(units: tuple[UnitName, ...] = UNITS, gates: tuple[GateName, ...] = GATES) -> list[Variant]:
-    """Every unit with every kind of gates."""
-    return [Variant(unit, kind) for unit, kind in itertools.product(units, gates)]
+    """Every unit with every kind of gates that is for it."""
+    pairs = itertools.product(units, gates)
+    return [Variant(unit, kind) for unit, kind in pairs if unit == "MGU" or kind not in _MGU_ONLY]
 
 
 def equal_size(build: Callable[[int], nn.Module], parameters: int, hidden_size: int) -> int:

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from scripts import result_tables
+from scripts import result_tables, study_tables
 from str_app.models.checkpoint import read_header
 from str_app.models.presets import weights_path
+from str_app.study.experiment import Metric, Outcome
 
 RELEASE = (result_tables.ROOT / "docs/how-to/release.md").read_text(encoding="utf-8")
 
@@ -20,13 +21,27 @@ def test_pages_show_the_results() -> None:
 
 def test_every_table_is_on_a_page() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in result_tables.pages())
-    assert sorted(name for _, name, _ in result_tables.BLOCK.findall(text)) == sorted(result_tables.TABLES)
+    assert sorted(name for _, name, _ in result_tables.BLOCK.findall(text)) == sorted(result_tables.tables())
 
 
 def test_commands_of_a_release_write_every_file() -> None:
     written = set(re.findall(r"--json docs/results/([\w-]+)\.json", RELEASE))
     there = {file.stem for file in result_tables.RESULTS.glob("*.json")}
-    assert written | {"models", "peers"} == there
+    assert written | {"models", "peers", "studies"} == there
+
+
+def test_a_verdict_needs_an_interval_without_zero() -> None:
+    metric = Metric("error", "lower")
+    values = {"none": (3.0, 3.1, 3.2), "add": (2.0, 2.2, 2.1), "mul": (3.0, 3.3, 3.1), "ur": (9.0, 9.1, 9.0)}
+    runs = [
+        Outcome("x", f"MGU-{kind}", seed, 1, 1, 1.0, value, None, None)
+        for kind, of_seeds in values.items()
+        for seed, value in enumerate(of_seeds)
+    ]
+    runs += [Outcome("x", "MGU-chrono", seed, 1, 1, 1.0, None, None, 5) for seed in range(3)]
+    cells = [study_tables.cell(metric, runs, "MGU", kind) for kind in ("add", "mul", "ur", "chrono", "add-sigmoid")]
+    assert cells == ["**helps**", "chance", "**hurts**", "**diverges** in 3 of 3", "not run"]
+    assert study_tables.cell(metric, runs, "LSTM", "add-sigmoid") == ""  # is not for the LSTM
 
 
 def test_models_are_counted() -> None:

@@ -42,14 +42,15 @@ def test_gru(given, refine, gates, bias):
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("refine", ["none", "add", "mul"])
-def test_mgu(given, refine, bias):
+@pytest.mark.parametrize("activation", [torch.tanh, torch.sigmoid])
+def test_mgu(given, activation, refine, bias):
     """Zhou et al. 2016: f = σ(W_f [h, x] + b_f), h̃ = tanh(W_h [f ⊙ h, x] + b_h), h = (1 − f) ⊙ h + f ⊙ h̃."""
     x, h = given
-    cell = RefinedMGUCell(3, H, bias, refine=refine, dtype=torch.float64)
+    cell = RefinedMGUCell(3, H, bias, refine=refine, activation=activation.__name__, dtype=torch.float64)
     w, u, b, d = (parts(cell, name, 2) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
     w_f, w_h = torch.cat([u[0], w[0]], dim=1), torch.cat([u[1], w[1]], dim=1)
     f = torch.sigmoid(w_f @ torch.cat([h, x]) + b[0] + d[0])
-    f = refined(cell.gate, "forget", f, torch.tanh(cell.weight_feature @ x) if refine != "none" else None)
+    f = refined(cell.gate, "forget", f, activation(cell.weight_feature @ x) if refine != "none" else None)
     candidate = torch.tanh(w_h @ torch.cat([f * h, x]) + b[1] + d[1])
     torch.testing.assert_close(cell(x, h), (1 - f) * h + f * candidate)
 

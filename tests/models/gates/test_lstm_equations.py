@@ -16,6 +16,8 @@ def literal_lstm(x, h, c, weights, refine, gates, feature, activation):
         joined = x_t if feature == "identity" else w_x @ x_t
         if activation == "tanh":
             joined = torch.tanh(joined)
+        elif activation == "sigmoid":
+            joined = torch.sigmoid(joined)
         elif activation == "layernorm":
             joined = (joined - joined.mean()) / torch.sqrt(joined.var(unbiased=False) + 1e-5)
 
@@ -44,7 +46,7 @@ def layer_weights(layer, suffix):
     )
 
 
-@pytest.mark.parametrize("activation", ["none", "tanh", "layernorm"])
+@pytest.mark.parametrize("activation", ["none", "tanh", "sigmoid", "layernorm"])
 @pytest.mark.parametrize("feature", ["identity", "linear"])
 @pytest.mark.parametrize("gates", [("input", "output"), ("forget",), ("input", "forget", "output")])
 @pytest.mark.parametrize("refine", ["add", "mul"])

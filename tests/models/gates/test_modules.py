@@ -160,6 +160,19 @@ def test_initialisations_name_what_is_missing():
         init_chrono_(RefinedMGUCell(3, 4, refine="ur"), longest=50)
 
 
+def test_the_default_mgu_keeps_its_state_bounded():
+    """With a feature that can be negative, 1 − f' exceeds 1, and h grows with every step."""
+    x = torch.ones(200, 1, 3)
+    largest = []
+    for options in ({}, {"activation": "tanh"}):
+        torch.manual_seed(0)
+        layer = RefinedMGU(3, 4, **options)
+        nn.init.constant_(layer.weight_feature_l0, -1.0)
+        largest.append(layer(x)[0].abs().max().item())
+    assert largest[0] <= 1
+    assert largest[1] > 1000
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "words"),
     [

@@ -52,7 +52,7 @@ def cases(draw):
         "refine": draw(st.sampled_from(["none", "add", "mul", "ur"])),
         "gates": tuple(gates),
         "feature": "identity" if identity else "linear",
-        "activation": draw(st.sampled_from(["none", "tanh", "layernorm"])),
+        "activation": draw(st.sampled_from(["none", "tanh", "sigmoid", "layernorm"])),
         "bias": draw(st.booleans()),
         "num_layers": layers,
         "bidirectional": draw(st.booleans()),
