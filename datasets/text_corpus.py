@@ -26,7 +26,8 @@ class Corpus:
     Attributes:
         name: shown in reports.
         kind: what a token is.
-        vocabulary: the tokens of the training text, in order of first appearance.
+        vocabulary: the tokens of the training text, in order of first appearance, and a last one for unknown
+            characters where the other texts may have such.
         train, validation, test: int64 (tokens,).
         digest: short SHA-256 of the three texts.
     """
@@ -63,6 +64,19 @@ def wikitext_2(root: Path) -> Corpus:
     return _corpus("WikiText-2, words", "words", texts)
 
 
+def wikitext_2_characters(root: Path) -> Corpus:
+    """WikiText-2 without its training file: trained on `valid.txt`, validated and tested on the halves of `test.txt`.
+
+    Characters that `valid.txt` does not have are one token.
+
+    Raises:
+        CorpusError: see `penn_treebank`.
+    """
+    train, rest = (_read(root / "wikitext-2" / f"{split}.txt", "WikiText-2") for split in ("valid", "test"))
+    texts = [train, rest[: len(rest) // 2], rest[len(rest) // 2 :]]
+    return _corpus("WikiText-2, characters", "characters", texts, unknown="\ufffd")
+
+
 def tiny_shakespeare(root: Path) -> Corpus:
     """Tiny Shakespeare (Karpathy 2015), characters: 90 % for training, 5 % each for validation and test.
 
@@ -86,11 +100,13 @@ def _read(path: Path, name: str) -> str:
     return text
 
 
-def _corpus(name: str, kind: Literal["words", "characters"], texts: list[str]) -> Corpus:
+def _corpus(name: str, kind: Literal["words", "characters"], texts: list[str], unknown: str | None = None) -> Corpus:
     tokens = [list(_tokens(text, kind)) for text in texts]
     ids = {token: index for index, token in enumerate(dict.fromkeys(tokens[0]))}
-    unknown = ids.get("<unk>") if kind == "words" else None
-    train, validation, test = (_encode(split, ids, unknown, name) for split in tokens)
+    if unknown is not None:
+        ids.setdefault(unknown, len(ids))
+    spare = ids.get("<unk>" if kind == "words" else unknown or "")
+    train, validation, test = (_encode(split, ids, spare, name) for split in tokens)
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
     return Corpus(name, kind, tuple(ids), train, validation, test, digest)
 

@@ -26,6 +26,7 @@ ROWS = {
     "copy memory, delay 50": "copy memory (ours)",
     "Tiny Shakespeare, characters": "Tiny Shakespeare, characters (ours)",
     "Penn Treebank, characters": "Penn Treebank, characters (ours)",
+    "WikiText-2, characters": "WikiText-2, characters of two files (ours)",
     "Penn Treebank, words": "Penn Treebank, words (ours)",
     "scene text": "scene text, a short run (the paper's kind of task)",
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from str_app.datasets.text_corpus import Corpus, penn_treebank, tiny_shakespeare, wikitext_2
+from str_app.datasets.text_corpus import Corpus, penn_treebank, tiny_shakespeare, wikitext_2, wikitext_2_characters
 from str_app.models.backbones.resnet import ResNetConfig
 from str_app.models.decoders.attention_decoder import AttentionDecoderConfig
 from str_app.models.recognizer import RecognizerConfig
@@ -138,6 +138,10 @@ STUDIES: dict[str, Study] = {
     ),
     "ptb-words": Study(
         "Penn Treebank by words.", _language(lambda root: penn_treebank(root, "words"), (60, 1300, 130_000), _WORDS)
+    ),
+    "wikitext-2-characters": Study(
+        "WikiText-2 by characters: trained on valid.txt, validated and tested on the halves of test.txt.",
+        _language(wikitext_2_characters, (150, 1000, 20_000), _CHARACTERS),
     ),
     "wikitext-2": Study("WikiText-2 by words.", _language(wikitext_2, (60, 1300, 280_000), _WORDS)),
     "scene-text": Study(

@@ -18,7 +18,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from str_app.cli import app
-from str_app.datasets.text_corpus import CorpusError, penn_treebank, tiny_shakespeare
+from str_app.datasets.text_corpus import CorpusError, penn_treebank, tiny_shakespeare, wikitext_2_characters
 from str_app.study import studies
 from str_app.study.experiment import Metric, Run, Training, train_run
 from str_app.study.language import Language, LanguageSizes
@@ -115,6 +115,9 @@ def write_corpora(root: Path) -> None:
     (root / "ptb").mkdir()
     for split in ("train", "valid", "test"):
         (root / "ptb" / f"ptb.{split}.txt").write_text(" the N <unk> of the day \n a cat \n" * 40)
+    (root / "wikitext-2").mkdir()
+    (root / "wikitext-2/valid.txt").write_text("= A cat = \n" * 40)
+    (root / "wikitext-2/test.txt").write_text("a 猫\n" * 40)
 
 
 def test_corpora_become_ids(tmp_path: Path) -> None:
@@ -127,6 +130,14 @@ def test_corpora_become_ids(tmp_path: Path) -> None:
     assert penn_treebank(tmp_path, "words").test.tolist() == [0, 2, 5]  # dog is unknown
     text = tiny_shakespeare(tmp_path)
     assert sum(len(part) for part in (text.train, text.validation, text.test)) == 21 * 60
+
+
+def test_characters_that_the_training_text_lacks_are_one_token(tmp_path: Path) -> None:
+    write_corpora(tmp_path)
+    text = wikitext_2_characters(tmp_path)
+    assert text.vocabulary == ("=", " ", "A", "c", "a", "t", "\n", "\ufffd")
+    assert text.validation[:8].tolist() == [4, 1, 7, 6, 4, 1, 7, 6]
+    assert len(text.validation) + len(text.test) == 4 * 40 - 1  # the last line's end is no character of the text
 
 
 def test_a_corpus_that_is_not_there_is_asked_for(tmp_path: Path) -> None:
@@ -321,7 +332,7 @@ def test_a_perplexity_no_float_holds_is_a_divergence() -> None:
 
 def test_every_study_has_three_sizes(tmp_path: Path) -> None:
     write_corpora(tmp_path)
-    for name in ("adding", "counting", "copy", "shakespeare", "ptb-words", "ptb-characters"):
+    for name in ("adding", "counting", "copy", "shakespeare", "ptb-words", "ptb-characters", "wikitext-2-characters"):
         steps = [
             [experiment.training.steps for experiment in STUDIES[name].experiments(scale, tmp_path, ())]
             for scale in ("quick", "default", "paper")
