@@ -137,7 +137,7 @@ def test_characters_that_the_training_text_lacks_are_one_token(tmp_path: Path) -
     text = wikitext_2_characters(tmp_path)
     assert text.vocabulary == ("=", " ", "A", "c", "a", "t", "\n", "\ufffd")
     assert text.validation[:8].tolist() == [4, 1, 7, 6, 4, 1, 7, 6]
-    assert len(text.validation) + len(text.test) == 4 * 40 - 1  # the last line's end is no character of the text
+    assert (len(text.validation), len(text.test)) == (2 * 40, 2 * 40)
 
 
 def test_a_corpus_that_is_not_there_is_asked_for(tmp_path: Path) -> None:
