@@ -23,6 +23,7 @@ from str_app.models.preprocessing import Preprocessing
 from str_app.policy import DEFAULT_POLICY, SearchPolicy
 from str_app.reading import Character, Reading
 from str_app.views import Canvas, to_canvas
+from str_app.views.tilts import as_given, tilted
 
 Decode = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64], Mask | None, Sequence[int]], list[Decoded]]
 
@@ -164,7 +165,40 @@ class CanvasPipeline(CanvasReader):
             widths = np.array([canvases[index].covered for index in batch], dtype=np.int64)
             for index, decoded in zip(batch, decode(pixels, widths, allowed, batch), strict=True):
                 readings[index] = _reading(decoded, canvases[index], attention)
+        if lexicon is None and lexicons is None and (beam or self.policy.beam) > 1:
+            readings |= self._level_by_trial(canvases, readings, beam, attention)
         return [readings[index] for index in range(len(canvases))]
+
+    def _level_by_trial(
+        self, canvases: Sequence[Canvas], readings: Mapping[int, Reading], beam: int | None, attention: bool
+    ) -> dict[int, Reading]:
+        """New readings of canvases whose own is hardly probable and whose line turns out to rise or fall.
+
+        Of the tilts the one is read that is the most probable greedily, if it is more probable than the reading so far.
+        """
+        policy = self.policy
+        lost = [
+            index
+            for index, canvas in enumerate(canvases)
+            if canvas.detail is not None and readings[index].confidence < policy.lost
+        ]
+        if not lost:
+            return {}
+        tilts = [tilted(canvases[index], self.preprocessing, policy) for index in lost]
+        glimpses = iter(self.read_canvases([view for views in tilts for view in views], beam=1))
+        chosen: dict[int, Canvas] = {}
+        for index, views in zip(lost, tilts, strict=True):
+            confidences = [next(glimpses).confidence for _ in views]
+            if max(confidences) > readings[index].confidence:
+                chosen[index] = views[confidences.index(max(confidences))]
+        again = self.read_canvases([*chosen.values()], beam=beam, attention=attention)
+        better = {}
+        for (index, view), reading in zip(chosen.items(), again, strict=True):
+            surer = reading.confidence > readings[index].confidence + policy.gain
+            if surer and len(reading.text) >= policy.fewest_tilted:
+                maps = reading.attention
+                better[index] = replace(reading, attention=None if maps is None else as_given(maps, view, policy))
+        return better
 
     def _decoder(
         self, beam: int | None, lexicon: Iterable[str] | None, lexicons: Sequence[Iterable[str]] | None

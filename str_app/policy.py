@@ -78,6 +78,12 @@ class SearchPolicy:
         least_bend: sag of a bent line, in heights of the crop, below which it is taken as straight.
         fewest_bent: characters from which on a line may bend.
         stiffness: weight of the squared sag beside the squared distances of the characters in the fit.
+        lost: a reading that is still below this confidence is tried again on the crop levelled by trial ("Levelled by
+            trial"; so are the next four), …
+        tilts: … as if its line rose or fell by these shares of its height, …
+        short: … unless the crop is at least this many times as wide as high;
+        gain: the new reading's confidence must be higher by this much, …
+        fewest_tilted: … and it must have so many characters: a slanting cut through clutter looks like one or two.
     """
 
     beam: int = 8
@@ -112,6 +118,11 @@ class SearchPolicy:
     least_bend: float = 0.05
     fewest_bent: int = 5
     stiffness: float = 0.5
+    lost: float = 0.4
+    tilts: tuple[float, ...] = (0.2, 0.4, 0.6)
+    short: float = 3.5
+    gain: float = 0.15
+    fewest_tilted: int = 3
 
 
 DEFAULT_POLICY = SearchPolicy()

@@ -246,12 +246,15 @@ class Reader(CanvasReader):
         characters: str | None = None,
         attention: bool = False,
         rotate: bool = False,
+        level: bool = False,
     ) -> list[Reading]:
         """As `recognize`, for decoded crops: uint8 (H, W, 3) RGB, of any size.
 
         Args:
             crops, beam, lexicon, characters, attention, rotate: see `recognize`.
             lexicons: instead of `lexicon`, the words to choose from for each crop.
+            level: the words are known to be level, as where they were cut out along their lines. Others that can hardly
+                be read are tried again as if they rose or fell.
         """
         policy, preprocessing = self.policy, self.preprocessing
         free_text = lexicon is None and lexicons is None  # a part of a line is no word of a lexicon
@@ -266,7 +269,13 @@ class Reader(CanvasReader):
             policy = replace(policy, blank=False, turns=policy.turns._replace(length=0.0))
         views = [
             views_of(
-                _checked(crop), preprocessing, rotate=rotate, parts=free_text, characters=characters, policy=policy
+                _checked(crop),
+                preprocessing,
+                rotate=rotate,
+                parts=free_text,
+                level=level,
+                characters=characters,
+                policy=policy,
             )
             for crop in crops
         ]

@@ -130,7 +130,7 @@ class RequestReader:
         Raises:
             ProblemError: 422, the photograph cannot be decoded.
         """
-        make_views = self._view_maker(False, characters)
+        make_views = self._view_maker(False, characters, level=True)
 
         def views_or_result(advance: Callable[[], list[npt.NDArray[np.uint8]]]) -> list[list[Canvas]] | PhotoReading:
             try:
@@ -170,9 +170,11 @@ class RequestReader:
         self._record("decode", seconds)
         return result
 
-    def _view_maker(self, rotate: bool, characters: str | None) -> MakeViews:
+    def _view_maker(self, rotate: bool, characters: str | None, level: bool = False) -> MakeViews:
         preprocessing, policy = self.reader.preprocessing, self.reader.policy
-        return partial(views_of, preprocessing=preprocessing, rotate=rotate, characters=characters, policy=policy)
+        return partial(
+            views_of, preprocessing=preprocessing, rotate=rotate, level=level, characters=characters, policy=policy
+        )
 
     def _decode(self, image: bytes, make_views: MakeViews) -> CropJob:
         job = CropJob(MAX_VIEWS, self._share)  # how many there are is known once it is decoded

@@ -206,7 +206,7 @@ class PhotoReader:
         try:
             crops = next(steps)
             while True:
-                crops = steps.send(self.reader.read_crops(crops, **options))
+                crops = steps.send(self.reader.read_crops(crops, level=True, **options))
         except StopIteration as end:
             result: PhotoReading = end.value
             return result

@@ -17,6 +17,7 @@ from str_app.policy import DEFAULT_POLICY, SearchPolicy
 from str_app.reading import Reading
 from str_app.views.canvas import Canvas, to_canvas
 from str_app.views.long_lines import MAX_PARTS, parts_of, whole_or_parts
+from str_app.views.tilts import detail_of
 from str_app.views.turns import QUARTER_TURNS, best_turn, turns_of
 
 __all__ = ["MAX_VIEWS", "QUARTER_TURNS", "Canvas", "merge", "to_canvas", "views_of"]
@@ -31,6 +32,7 @@ def views_of(
     *,
     rotate: bool = False,
     parts: bool = True,
+    level: bool = False,
     characters: str | None = None,
     policy: SearchPolicy = DEFAULT_POLICY,
 ) -> list[Canvas]:
@@ -41,15 +43,19 @@ def views_of(
         preprocessing: of the model.
         rotate: all four quarter turns; otherwise tall crops are also turned to either side.
         parts: also the parts of each turn that is a line too long for the widest canvas.
+        level: the word is known to be level, as where it was cut out along its line; see `str_app.views.tilts`.
         characters: those that the text may have; None: all of the model's. See `str_app.decoding.parse_characters`.
         policy: thresholds.
     """
     size = (crop.shape[0], crop.shape[1])
     widest = (preprocessing.height, preprocessing.width)
     views = []
-    for turn in turns_of(size, rotate, policy):
+    turns = turns_of(size, rotate, policy)
+    for turn in turns:
         views.append(to_canvas(crop, preprocessing, turn))
         spans = parts_of(views[-1].crop_size, widest, policy) if parts else []
+        if len(turns) == 1 and not level:  # among several, a further try would favour one
+            views[-1] = replace(views[-1], detail=detail_of(crop, preprocessing, policy))
         views += [to_canvas(crop, preprocessing, turn, span) for span in spans]
     return views if characters is None else [replace(view, characters=characters) for view in views]
 

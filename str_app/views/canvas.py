@@ -23,6 +23,8 @@ class Canvas:
         turn: quarter turns counter-clockwise by which the crop was turned.
         span: the part of a long line that this is, in pixels of the turned crop; None for the whole crop.
         characters: those that its text may have; None: all of the model's.
+        detail: uint8 (h, w, 3), the view at a higher resolution, where it may be read tilted; else None.
+        fall: share of its height by which the view's line was taken to fall, and levelled; see `str_app.views.tilts`.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -31,6 +33,8 @@ class Canvas:
     turn: int = 0
     span: Span | None = None
     characters: str | None = None
+    detail: npt.NDArray[np.uint8] | None = None
+    fall: float = 0.0
 
     @property
     def size(self) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from str_app import Reader
 from str_app.datasets.folder import FolderSource
@@ -96,3 +97,27 @@ def test_a_character_that_could_be_two_is_read(reader):
     """O or 0: each has half of the probability."""
     frame = cv2.putText(np.full((44, 24, 3), 220, np.uint8), "O", (2, 32), cv2.FONT_HERSHEY_SIMPLEX, 0.9, (30,) * 3, 2)
     assert reader.read_crops([frame])[0].text in ("O", "0", "o")
+
+
+def rising(word, degrees):
+    """The upright box of a word that rises so steeply: 100 pixels high, blurred and noisy."""
+    font = ImageFont.load_default(60)
+    left, top, right, bottom = font.getbbox(word)
+    line = Image.new("RGB", (int(right - left) + 16, int(bottom - top) + 16), (30, 60, 120))
+    ImageDraw.Draw(line).text((8 - left, 8 - top), word, (230, 220, 60), font)
+    turned = line.rotate(degrees, Image.Resampling.BICUBIC, expand=True, fillcolor=(30, 60, 120))
+    small = turned.resize((round(turned.width * 100 / turned.height), 100), Image.Resampling.BOX)
+    blurred = np.asarray(small.filter(ImageFilter.GaussianBlur(2.5)), dtype=np.float32)
+    noise = np.random.default_rng(0).normal(0, 30, blurred.shape)
+    return np.clip(blurred + noise, 0, 255).astype(np.uint8)
+
+
+def test_tilts_read_words_that_rise_steeply(reader):
+    words = ["LIBRARY", "Brewing", "TERMINAL", "Orchard", "PHARMACY", "Gallery", "restaurant", "STATION", "Bookshop"]
+    labels = [word for word in words for _ in range(3)]
+    crops = [rising(word, degrees) for word in words for degrees in (-32, 32, 38)]
+    right = [
+        sum(reading.text == label for reading, label in zip(reader.read_crops(crops, level=level), labels, strict=True))
+        for level in (False, True)
+    ]
+    assert right[0] >= right[1] + 3

@@ -15,7 +15,7 @@ from str_app.engines.torch_engine import TorchEngine
 from str_app.models.charset import Charset
 from str_app.models.preprocessing import Preprocessing, pad_right
 from str_app.models.recognizer import Recognizer
-from str_app.policy import SearchPolicy
+from str_app.policy import DEFAULT_POLICY, SearchPolicy
 from str_app.reader import Reader
 from str_app.views import levelling
 from tests.str_app.fake_engine import FakeEngine, paint
@@ -335,7 +335,8 @@ def test_only_what_a_search_leaves_in_doubt_is_looked_at_three_times():
         "doubtful": paint("abcd", 0.87),
         "sure": paint("abcd", 0.996),
     }
-    Reader(fake, prior=Table({"word": 6.0, "other": 8.0})).recognize(list(pictures.values()), beam=4)
+    untilted = replace(DEFAULT_POLICY, tilts=())
+    Reader(fake, 32, Table({"word": 6.0, "other": 8.0}), untilted).recognize(list(pictures.values()), beam=4)
     assert [list(pictures)[row] for row in rows[0]] == ["settled by the prior", "doubtful"], "searched in one look"
     first, negatives, levelled = looks
     np.testing.assert_array_equal(negatives, 255 - first[[0, 2]])
