@@ -33,7 +33,7 @@ class Metric:
         chance: value of a network that has not learnt the dependency; a reference line in the plots.
         chosen_by: name of another metric; the result is the value at the evaluation where that metric is lowest. By
             default it is the value at the last evaluation.
-        log: whether its plots are logarithmic.
+        log: whether it spans orders of magnitude: plots are logarithmic, and runs are compared by their ratio.
     """
 
     name: str

@@ -44,9 +44,10 @@ def write_report(out: Path, title: str, command: str, results: Sequence[tuple[Ex
     parts = [f"# {title}", "", f"Command: `{command}`", ""]
     parts.append(
         "Means over seeds with 95 % intervals (Student's t). *Against none* is the mean difference to vanilla gates "
-        "of the same unit and seed: an interval that contains 0 shows no difference. Runs whose loss became NaN or "
-        "infinite count as diverged and are left out of the means. Time is CPU time on one thread relative to the "
-        "vanilla gates; runs in parallel disturb each other a little."
+        "of the same unit and seed: an interval that contains 0 shows no difference. Errors that span orders of "
+        "magnitude have geometric means, and are compared by their ratio: there an interval that contains 1 shows "
+        "none. Runs whose loss became NaN or infinite count as diverged and are left out of the means. Time is CPU "
+        "time on one thread relative to the vanilla gates; runs in parallel disturb each other a little."
     )
     for experiment, runs in results:
         parts += ["", f"## {experiment.name}", "", *_experiment(experiment, runs, files)]
@@ -81,7 +82,7 @@ def table(metric: Metric, outcomes: Sequence[Outcome]) -> list[str]:
     for variant in dict.fromkeys(outcome.variant for outcome in outcomes):
         attempts = [outcome for outcome in outcomes if outcome.variant == variant]
         cells = [variant, str(attempts[0].hidden_size), f"{attempts[0].parameters:,}"]
-        cells.append(_mean([outcome.value for outcome in attempts if outcome.value is not None], len(attempts)))
+        cells.append(_mean(metric, [outcome.value for outcome in attempts if outcome.value is not None], len(attempts)))
         cells.append("" if variant.endswith("-none") else _against_vanilla(metric, outcomes, variant))
         if solvable:
             steps = [outcome.solved_at for outcome in attempts if outcome.solved_at is not None]
@@ -94,7 +95,7 @@ def table(metric: Metric, outcomes: Sequence[Outcome]) -> list[str]:
 
 def verdict(metric: Metric, outcomes: Sequence[Outcome], variant: str) -> str:
     """`better` or `worse` than the vanilla gates if the interval of the paired difference excludes 0; else empty."""
-    differences = _differences(outcomes, variant)
+    differences = _differences(metric, outcomes, variant)
     if len(differences) < 2:
         return ""
     mean, half = interval(differences)
@@ -112,9 +113,11 @@ def _pairs(outcomes: Sequence[Outcome], variant: str) -> list[tuple[Outcome, Out
     return [(outcome, base[outcome.seed]) for outcome in own if outcome.seed in base]
 
 
-def _differences(outcomes: Sequence[Outcome], variant: str) -> list[float]:
+def _differences(metric: Metric, outcomes: Sequence[Outcome], variant: str) -> list[float]:
+    """Of values; of their logarithms where they span orders of magnitude."""
+    scale = math.log if metric.log else float
     return [
-        own.value - vanilla.value
+        scale(own.value) - scale(vanilla.value)
         for own, vanilla in _pairs(outcomes, variant)
         if own.value is not None and vanilla.value is not None
     ]
@@ -208,21 +211,30 @@ def _gate_table(runs: Sequence[Run]) -> list[str]:
 
 
 def _against_vanilla(metric: Metric, outcomes: Sequence[Outcome], variant: str) -> str:
-    differences = _differences(outcomes, variant)
+    differences = _differences(metric, outcomes, variant)
     if not differences:
         return "–"
     mean, half = interval(differences)
-    if half is None:
-        return f"{mean:+.3g}"
-    return f"{mean:+.3g} ± {half:.2g} {verdict(metric, outcomes, variant)}".rstrip()
+    plain = f"{mean:+.3g}" if half is None else f"{mean:+.3g} ± {half:.2g}"
+    text = _factor("× ", mean, half) if metric.log else plain
+    return f"{text} {verdict(metric, outcomes, variant)}".rstrip()
 
 
-def _mean(values: Sequence[float], attempts: int) -> str:
-    """Mean of the runs that finished, and how many of all attempts diverged."""
+def _factor(sign: str, mean: float, half: float | None) -> str:
+    """A mean of logarithms as a number, with its interval."""
+    text = f"{sign}{math.exp(mean):.2g}"
+    return text if half is None else f"{text} ({math.exp(mean - half):.2g} to {math.exp(mean + half):.2g})"
+
+
+def _mean(metric: Metric, values: Sequence[float], attempts: int) -> str:
+    """Mean of the runs that finished, geometric on a logarithmic scale, and how many of all attempts diverged."""
     if not values:
         return "all diverged"
-    mean, half = interval(values)
-    text = f"{mean:.4g}" if half is None else f"{mean:.4g} ± {half:.2g}"
+    if metric.log:
+        text = _factor("", *interval([math.log(value) for value in values]))
+    else:
+        mean, half = interval(values)
+        text = f"{mean:.4g}" if half is None else f"{mean:.4g} ± {half:.2g}"
     return text if len(values) == attempts else f"{text}; {attempts - len(values)} of {attempts} diverged"
 
 

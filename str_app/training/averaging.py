@@ -37,7 +37,7 @@ def averaged_copy(model: nn.Module, decay: float) -> AveragedModel:
 
 
 def average_checkpoints(paths: Sequence[Path], shares: Sequence[float]) -> tuple[Recognizer, dict[str, Any]]:
-    """The mean of the weights, and the info of the last checkpoint with the list of what was averaged.
+    """The mean of the weights, and the info of the last checkpoint with the list of what was averaged, folder and file.
 
     The mean often reads better than each checkpoint if they were fine-tuned from the same weights or come from one run
     (arXiv 2203.05482, 1803.05407). The mean of independently trained weights is useless.
@@ -70,6 +70,7 @@ def average_checkpoints(paths: Sequence[Path], shares: Sequence[float]) -> tuple
         for name, tensor in model.state_dict().items():
             if name in mean:
                 tensor.copy_(mean[name])
-    parts = [f"{share / sum(shares):.3g} {path}" for path, share in zip(paths, shares, strict=True)]
+    # Where the files lie on this machine is nobody's business who gets the weights.
+    parts = [f"{share / sum(shares):.3g} {Path(*path.parts[-2:])}" for path, share in zip(paths, shares, strict=True)]
     info = {key: value for key, value in info.items() if key not in ("temperature", "metrics")}
     return model, {**info, "training": {**info.get("training", {}), "averaged": parts}}

@@ -50,12 +50,11 @@ def views_of(
     size = (crop.shape[0], crop.shape[1])
     widest = (preprocessing.height, preprocessing.width)
     views = []
-    turns = turns_of(size, rotate, policy)
-    for turn in turns:
+    for turn in turns_of(size, rotate, policy):
         views.append(to_canvas(crop, preprocessing, turn))
         spans = parts_of(views[-1].crop_size, widest, policy) if parts else []
-        if len(turns) == 1 and not level:  # among several, a further try would favour one
-            views[-1] = replace(views[-1], detail=detail_of(crop, preprocessing, policy))
+        if turn == 0 and not level:
+            views[0] = replace(views[0], detail=detail_of(crop, preprocessing, policy))
         views += [to_canvas(crop, preprocessing, turn, span) for span in spans]
     return views if characters is None else [replace(view, characters=characters) for view in views]
 

@@ -20,7 +20,7 @@ def detail_of(
 ) -> npt.NDArray[np.uint8] | None:
     """The crop, uint8 (H, W, 3), at most twice as high as a canvas; None if it is not read tilted."""
     height, width = crop.shape[:2]
-    if not policy.tilts or width >= policy.short * height:
+    if not policy.tilts or width >= policy.short * height or height >= policy.tall * width:
         return None
     rows = 2 * preprocessing.height
     if height <= rows:

@@ -81,7 +81,7 @@ def test_average(tiny_checkpoint: Path, data: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith("words: ")
     info = read_header(out)["info"]
-    assert info["training"]["averaged"] == [f"0.5 {tiny_checkpoint}"] * 2
+    assert info["training"]["averaged"] == ["0.5 {}/{}".format(*tiny_checkpoint.parts[-2:])] * 2
     assert info["metrics"]["validation"][0]["name"] == "words"
     assert info["temperature"] > 0
     assert run("average", tiny_checkpoint, "--out", out, "--share", 0).exit_code == 1

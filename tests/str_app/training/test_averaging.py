@@ -33,7 +33,10 @@ def test_mean_of_every_weight(tmp_path: Path) -> None:
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point():
             torch.testing.assert_close(tensor, 0.75 * one[name] + 0.25 * two[name])
-    assert info["training"] == {"steps": 2, "averaged": [f"0.75 {paths[0]}", f"0.25 {paths[1]}"]}
+    assert info["training"] == {
+        "steps": 2,
+        "averaged": ["0.75 {}/{}".format(*paths[0].parts[-2:]), "0.25 {}/{}".format(*paths[1].parts[-2:])],
+    }
     assert "temperature" not in info, "it was fitted for other weights"
 
 
