@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from str_app.models.preprocessing import Preprocessing
 from str_app.policy import DEFAULT_POLICY, SearchPolicy
 from str_app.reading import Character, Reading
 from str_app.views import Canvas, to_canvas
-from str_app.views.tilts import as_given, tilted
+from str_app.views.variants import attention_as_given, box_as_given, variants_of
 
 Decode = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64], Mask | None, Sequence[int]], list[Decoded]]
 
@@ -157,7 +158,11 @@ class CanvasPipeline(CanvasReader):
             StrAppError: a lexicon is empty, or has a word that is too long or that the model's charset cannot write.
             ValueError: a beam below 1.
         """
-        decode = self._decoder(beam, lexicon, lexicons)
+        readings = self._read(canvases, self._decoder(beam, lexicon, lexicons), attention)
+        free_text = lexicon is None and lexicons is None and (beam or self.policy.beam) > 1
+        return self._read_variants(canvases, readings, beam, attention) if free_text else readings
+
+    def _read(self, canvases: Sequence[Canvas], decode: Decode, attention: bool) -> list[Reading]:
         readings: dict[int, Reading] = {}
         for batch in batches_by_width([canvas.pixels.shape[1] for canvas in canvases], self.max_batch):
             pixels = np.stack([canvases[index].pixels for index in batch])
@@ -165,40 +170,25 @@ class CanvasPipeline(CanvasReader):
             widths = np.array([canvases[index].covered for index in batch], dtype=np.int64)
             for index, decoded in zip(batch, decode(pixels, widths, allowed, batch), strict=True):
                 readings[index] = _reading(decoded, canvases[index], attention)
-        if lexicon is None and lexicons is None and (beam or self.policy.beam) > 1:
-            readings |= self._level_by_trial(canvases, readings, beam, attention)
         return [readings[index] for index in range(len(canvases))]
 
-    def _level_by_trial(
-        self, canvases: Sequence[Canvas], readings: Mapping[int, Reading], beam: int | None, attention: bool
-    ) -> dict[int, Reading]:
-        """New readings of canvases whose own is hardly probable and whose line turns out to rise or fall.
-
-        Of the tilts the one is read that is the most probable greedily, if it is more probable than the reading so far.
-        """
-        policy = self.policy
+    def _read_variants(
+        self, canvases: Sequence[Canvas], readings: Sequence[Reading], beam: int | None, attention: bool
+    ) -> list[Reading]:
+        """The readings; those that are hardly probable are put to the vote with those of the crop's variants."""
+        chosen = list(readings)
         lost = [
             index
             for index, canvas in enumerate(canvases)
-            if canvas.detail is not None and readings[index].confidence < policy.lost
+            if canvas.detail is not None and readings[index].confidence < self.policy.lost
         ]
-        if not lost:
-            return {}
-        tilts = [tilted(canvases[index], self.preprocessing, policy) for index in lost]
-        glimpses = iter(self.read_canvases([view for views in tilts for view in views], beam=1))
-        chosen: dict[int, Canvas] = {}
-        for index, views in zip(lost, tilts, strict=True):
-            confidences = [next(glimpses).confidence for _ in views]
-            if max(confidences) > readings[index].confidence:
-                chosen[index] = views[confidences.index(max(confidences))]
-        again = self.read_canvases([*chosen.values()], beam=beam, attention=attention)
-        better = {}
-        for (index, view), reading in zip(chosen.items(), again, strict=True):
-            surer = reading.confidence > readings[index].confidence + policy.gain
-            if surer and len(reading.text) >= policy.fewest_tilted:
-                maps = reading.attention
-                better[index] = replace(reading, attention=None if maps is None else as_given(maps, view, policy))
-        return better
+        variants = [variants_of(canvases[index], self.preprocessing, self.policy) for index in lost]
+        one_look = replace(self.policy, beam=beam or self.policy.beam, doubted=0.0, faint=0.0)
+        decode = partial(_decode_free, self._scorer, self.prior, one_look)
+        others = iter(self._read([view for views in variants for view in views], decode, attention))
+        for index, views in zip(lost, variants, strict=True):
+            chosen[index] = elected(readings[index], [(view, next(others)) for view in views], self.policy)
+        return chosen
 
     def _decoder(
         self, beam: int | None, lexicon: Iterable[str] | None, lexicons: Sequence[Iterable[str]] | None
@@ -216,9 +206,7 @@ class CanvasPipeline(CanvasReader):
         if lexicon is not None:
             trie = self._trie(lexicon)
             return lambda pixels, widths, _, indices: decoding.lexicon_search(scorer, pixels, widths, trie)
-        return lambda pixels, widths, allowed, _: decoding.beam_search(
-            scorer, pixels, widths, self.prior, policy, allowed
-        )
+        return partial(_decode_free, scorer, self.prior, policy)
 
     def _allowed(self, characters: Sequence[str | None]) -> Mask | None:
         """bool (B, V), or None where all characters of the model are allowed for all."""
@@ -233,6 +221,43 @@ class CanvasPipeline(CanvasReader):
             return Trie(words, self.charset, self.engine.max_length)
         except ValueError as error:
             raise StrAppError(str(error)) from error
+
+
+def _decode_free(
+    scorer: Scorer,
+    prior: Prior | None,
+    policy: SearchPolicy,
+    pixels: npt.NDArray[np.uint8],
+    widths: npt.NDArray[np.int64],
+    allowed: Mask | None,
+    _: Sequence[int],
+) -> list[Decoded]:
+    return decoding.beam_search(scorer, pixels, widths, prior, policy, allowed)
+
+
+def elected(own: Reading, others: Sequence[tuple[Canvas, Reading]], policy: SearchPolicy) -> Reading:
+    """The text with the largest sum of confidences among a reading, weighed by `own_votes`, and those of its variants.
+
+    Its confidence is the root of its share of all that the sum could be: the mean itself is too low, because what a
+    reading leaves of the probability is not all other texts'.
+    """
+    sums = {own.text.lower(): policy.own_votes * own.confidence}
+    of_text: dict[str, list[tuple[Canvas, Reading]]] = {}
+    for view, reading in others:
+        if reading.text and reading.evidence(policy.evidence_from) >= policy.clear:
+            text = reading.text.lower()
+            sums[text] = sums.get(text, 0.0) + reading.confidence
+            of_text.setdefault(text, []).append((view, reading))
+    eligible = [
+        text for text in sums if text == own.text.lower() or len(text) >= policy.fewest_alone or len(of_text[text]) > 1
+    ]
+    best = max(eligible, key=lambda text: sums[text])
+    confidence = math.sqrt(sums[best] / (policy.own_votes + len(others)))
+    if best == own.text.lower():
+        return replace(own, confidence=max(own.confidence, confidence)) if best in of_text else own
+    view, reading = max(of_text[best], key=lambda pair: pair[1].confidence)
+    maps = None if reading.attention is None else attention_as_given(reading.attention, view, policy)
+    return replace(reading, confidence=confidence, attention=maps).with_boxes(partial(box_as_given, view=view))
 
 
 def _reading(decoded: Decoded, canvas: Canvas, attention: bool) -> Reading:

@@ -78,12 +78,16 @@ class SearchPolicy:
         least_bend: sag of a bent line, in heights of the crop, below which it is taken as straight.
         fewest_bent: characters from which on a line may bend.
         stiffness: weight of the squared sag beside the squared distances of the characters in the fit.
-        lost: a reading that is still below this confidence is tried again on the crop levelled by trial ("Levelled by
-            trial"; so are the next four), …
-        tilts: … as if its line rose or fell by these shares of its height, …
-        short: … unless the crop is at least this many times as wide as high;
-        gain: the new reading's confidence must be higher by this much, …
-        fewest_tilted: … and it must have so many characters: a slanting cut through clutter looks like one or two.
+        lost: a reading that is still below this confidence is read again in variants of its crop ("Variants of what can
+            hardly be read"; so are the next eight), …
+        short: … if the crop is less than this many times as wide as high:
+        tilts: levelled as if its line rose or fell by these shares of its height;
+        cuts: cut by these shares of its height at the top and bottom, and of its width at either end;
+        widening: continued by this share of its height at all sides;
+        squeezed: to this share of its width; and in negative. Texts are chosen by the sum of their confidences, …
+        own_votes: … where that of the reading itself counts so many times;
+        fewest_alone: a text that one variant alone has needs so many characters, …
+        clear: … and any variant's reading this mean confidence of its first `evidence_from` characters.
     """
 
     beam: int = 8
@@ -119,10 +123,14 @@ class SearchPolicy:
     fewest_bent: int = 5
     stiffness: float = 0.5
     lost: float = 0.4
-    tilts: tuple[float, ...] = (0.2, 0.4, 0.6)
-    short: float = 3.5
-    gain: float = 0.15
-    fewest_tilted: int = 3
+    short: float = 5.0
+    tilts: tuple[float, ...] = (0.2, 0.4)
+    cuts: tuple[tuple[float, float], ...] = ((0.12, 0.0), (0.08, 0.04))
+    widening: float = 0.3
+    squeezed: float = 0.7
+    own_votes: float = 3.0
+    fewest_alone: int = 3
+    clear: float = 0.6
 
 
 DEFAULT_POLICY = SearchPolicy()

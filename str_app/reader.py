@@ -253,8 +253,8 @@ class Reader(CanvasReader):
         Args:
             crops, beam, lexicon, characters, attention, rotate: see `recognize`.
             lexicons: instead of `lexicon`, the words to choose from for each crop.
-            level: the words are known to be level, as where they were cut out along their lines. Others that can hardly
-                be read are tried again as if they rose or fell.
+            level: the words are known to be level, as where they were cut out along their lines. Of others, those that
+                can hardly be read are read again in variants; see `str_app.views.variants`.
         """
         policy, preprocessing = self.policy, self.preprocessing
         free_text = lexicon is None and lexicons is None  # a part of a line is no word of a lexicon

@@ -17,8 +17,8 @@ from str_app.policy import DEFAULT_POLICY, SearchPolicy
 from str_app.reading import Reading
 from str_app.views.canvas import Canvas, to_canvas
 from str_app.views.long_lines import MAX_PARTS, parts_of, whole_or_parts
-from str_app.views.tilts import detail_of
 from str_app.views.turns import QUARTER_TURNS, best_turn, turns_of
+from str_app.views.variants import detail_of
 
 __all__ = ["MAX_VIEWS", "QUARTER_TURNS", "Canvas", "merge", "to_canvas", "views_of"]
 
@@ -43,7 +43,7 @@ def views_of(
         preprocessing: of the model.
         rotate: all four quarter turns; otherwise tall crops are also turned to either side.
         parts: also the parts of each turn that is a line too long for the widest canvas.
-        level: the word is known to be level, as where it was cut out along its line; see `str_app.views.tilts`.
+        level: the word is known to be level, as where it was cut out along its line; see `str_app.views.variants`.
         characters: those that the text may have; None: all of the model's. See `str_app.decoding.parse_characters`.
         policy: thresholds.
     """

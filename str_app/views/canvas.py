@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from str_app.models.preprocessing import Preprocessing
+from str_app.reading import Box
 
 Span = tuple[int, int]  # left and right edge of a part in its turned crop, pixels
 
@@ -23,8 +24,9 @@ class Canvas:
         turn: quarter turns counter-clockwise by which the crop was turned.
         span: the part of a long line that this is, in pixels of the turned crop; None for the whole crop.
         characters: those that its text may have; None: all of the model's.
-        detail: uint8 (h, w, 3), the view at a higher resolution, where it may be read tilted; else None.
-        fall: share of its height by which the view's line was taken to fall, and levelled; see `str_app.views.tilts`.
+        detail: uint8 (h, w, 3), the view at a higher resolution, where it may be read in variants; else None.
+        fall: of a variant, the share of its height by which its line was taken to fall, and levelled.
+        region: of a variant, what it shows of the view: left, top, right, bottom in shares of its size.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -35,6 +37,7 @@ class Canvas:
     characters: str | None = None
     detail: npt.NDArray[np.uint8] | None = None
     fall: float = 0.0
+    region: Box = (0.0, 0.0, 1.0, 1.0)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -112,7 +112,7 @@ def rising(word, degrees):
     return np.clip(blurred + noise, 0, 255).astype(np.uint8)
 
 
-def test_tilts_read_words_that_rise_steeply(reader):
+def test_variants_read_words_that_rise_steeply(reader):
     words = ["LIBRARY", "Brewing", "TERMINAL", "Orchard", "PHARMACY", "Gallery", "restaurant", "STATION", "Bookshop"]
     labels = [word for word in words for _ in range(3)]
     crops = [rising(word, degrees) for word in words for degrees in (-32, 32, 38)]

@@ -40,7 +40,8 @@ def reader() -> Reader:
 @given(st.text(alphabet=PRINTABLE_94, max_size=CELLS - 1))
 @settings(max_examples=60, deadline=None)
 def test_whatever_is_painted_is_read(text: str) -> None:
-    upright = replace(DEFAULT_POLICY, tall=math.inf)  # on its side a painted letter is a row of letters
+    # On its side a painted letter is a row of letters, in a variant another letter.
+    upright = replace(DEFAULT_POLICY, tall=math.inf, lost=0.0)
     assert Reader(FakeEngine(), policy=upright).recognize(paint(text))[0].text == text
 
 
@@ -149,7 +150,7 @@ def test_a_lexicon_that_cannot_be_used(reader: Reader, words: list[str]) -> None
 
 
 def test_a_crop_with_too_little_evidence_has_no_text() -> None:
-    reader = Reader(FakeEngine(), policy=replace(DEFAULT_POLICY, least_evidence=0.8))
+    reader = Reader(FakeEngine(), policy=replace(DEFAULT_POLICY, least_evidence=0.8, lost=0.0))
     faint, clear, clear_at_first = paint("word", 0.7), paint("word", 0.9), paint("wordsmith", [0.9] * 5 + [0.6] * 4)
     readings = reader.read_crops([faint, clear, clear_at_first], attention=True)
     assert [reading.text for reading in readings] == ["", "word", "wordsmith"]

@@ -1,0 +1,92 @@
+"""Variants of a short crop that could hardly be read: levelled by trial, cut closer, widened, squeezed, in negative.
+
+Where next to nothing was read, no attention tells the slope of the line or its place, so several are tried.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from str_app.models.preprocessing import Preprocessing
+from str_app.policy import DEFAULT_POLICY, SearchPolicy
+from str_app.reading import Box
+from str_app.views.canvas import Canvas
+from str_app.views.levelling import Line, level, line_height
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def detail_of(crop: Pixels, preprocessing: Preprocessing, policy: SearchPolicy = DEFAULT_POLICY) -> Pixels | None:
+    """The crop, uint8 (H, W, 3), shrunk to at most twice the canvas's height; None if it has no variants."""
+    height, width = crop.shape[:2]
+    if policy.lost <= 0 or width >= policy.short * height or height >= policy.tall * width:
+        return None
+    rows = 2 * preprocessing.height
+    if height <= rows:
+        return crop
+    size = (max(1, round(width * rows / height)), rows)
+    return np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def variants_of(view: Canvas, preprocessing: Preprocessing, policy: SearchPolicy = DEFAULT_POLICY) -> list[Canvas]:
+    """The variants of a view with detail: `SearchPolicy.tilts`, `cuts`, `widening` and `squeezed`, and the negative."""
+    detail = view.detail
+    assert detail is not None
+    height, width = detail.shape[:2]
+
+    def variant(pixels: Pixels, fall: float = 0.0, region: Box = (0.0, 0.0, 1.0, 1.0)) -> Canvas:
+        canvas, covered = preprocessing(np.ascontiguousarray(pixels))
+        return replace(view, pixels=canvas, covered=covered, detail=None, fall=fall, region=region)
+
+    variants = [
+        variant(level(detail, Line(fall * height / width), policy), fall=fall)
+        for tilt in policy.tilts
+        for fall in (tilt, -tilt)
+    ]
+    for across, along in policy.cuts:
+        left, top = int(along * width), int(across * height)
+        right, bottom = max(width - left, left + 1), max(height - top, top + 1)
+        region = (left / width, top / height, right / width, bottom / height)
+        variants.append(variant(detail[top:bottom, left:right], region=region))
+    border = int(policy.widening * height)
+    wide = cv2.copyMakeBorder(detail, border, border, border, border, cv2.BORDER_REPLICATE)
+    x, y = border / width, border / height
+    variants.append(variant(np.asarray(wide, dtype=np.uint8), region=(-x, -y, 1 + x, 1 + y)))
+    narrow = cv2.resize(detail, (max(4, round(policy.squeezed * width)), height), interpolation=cv2.INTER_AREA)
+    variants.append(variant(np.asarray(narrow, dtype=np.uint8)))
+    variants.append(variant(255 - detail))
+    return variants
+
+
+def box_as_given(box: Box, view: Canvas) -> Box:
+    """A character's box on a variant, as high as the crop, in the crop as given."""
+    height, width = view.crop_size
+    left, _, right, _ = view.region
+    x0, x1 = (min(max(width * left + x * (right - left), 0.0), width) for x in (box[0], box[2]))
+    return x0, 0.0, x1, float(height)
+
+
+def attention_as_given(
+    attention: npt.NDArray[np.float32], view: Canvas, policy: SearchPolicy = DEFAULT_POLICY
+) -> npt.NDArray[np.float32]:
+    """Attention (L, H', W') over a variant, moved to where it is in the crop as given, which covers as many columns."""
+    rows, columns = attention.shape[1:]
+    covered = view.covered / view.size[1]
+    left, top, right, bottom = view.region
+    x = (np.arange(columns)[None, :] + 0.5) / columns / covered
+    y = (np.arange(rows)[:, None] + 0.5) / rows
+    across = (y - top) / (bottom - top)
+    if view.fall:  # as `level`, in heights and widths of the crop
+        height = line_height(1.0, abs(view.fall), policy)
+        across = (y - view.fall * x + (height - 1 + view.fall) / 2) / height
+    along = (x - left) / (right - left) * covered * columns - 0.5
+    columns_at = np.broadcast_to(along, (rows, columns)).astype(np.float32)
+    rows_at = np.broadcast_to(across * rows - 0.5, (rows, columns)).astype(np.float32)
+    moved = [
+        cv2.remap(each, columns_at, rows_at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) for each in attention
+    ]
+    return np.asarray(moved, dtype=np.float32)

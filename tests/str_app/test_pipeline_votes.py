@@ -1,0 +1,47 @@
+"""Which text is chosen among a reading and those of its crop's variants."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from str_app.pipeline import elected
+from str_app.policy import DEFAULT_POLICY
+from str_app.reading import Character, Reading
+from str_app.views import Canvas
+
+VIEW = Canvas(np.zeros((32, 96, 3), np.uint8), 96, (40, 100))
+
+
+def reading(text: str, confidence: float) -> Reading:
+    return Reading(text, confidence, tuple(Character(c, 0.9, (0.0, 0.0, 9.0, 40.0)) for c in text))
+
+
+def choose(own: Reading, *others: Reading) -> Reading:
+    return elected(own, [(VIEW, other) for other in others], DEFAULT_POLICY)
+
+
+def test_the_largest_sum_wins_whatever_the_case() -> None:
+    own = reading("HOTEI", 0.1)
+    chosen = choose(own, reading("HOTEL", 0.2), reading("Hotel", 0.5), reading("HOTTER", 0.4))
+    assert chosen.text == "Hotel"  # the surest spelling
+    assert chosen.confidence == pytest.approx((0.7 / 6) ** 0.5)
+
+
+def test_the_reading_itself_counts_three_times() -> None:
+    own = reading("HOTEI", 0.3)
+    assert choose(own, reading("HOTEL", 0.8)) == own
+    assert choose(own, reading("HOTEL", 0.95)).text == "HOTEL"
+
+
+def test_one_variant_alone_needs_three_characters() -> None:
+    own = reading("", 0.0)
+    assert choose(own, reading("IT", 0.9)) == own
+    assert choose(own, reading("IT", 0.9), reading("it", 0.1)).text == "IT"
+    assert choose(own, reading("ITS", 0.9)).text == "ITS"
+
+
+def test_agreement_never_lowers_a_confidence() -> None:
+    own = reading("HOTEL", 0.39)
+    assert choose(own, reading("HOTEL", 0.01)).confidence == pytest.approx(max(0.39, (1.18 / 4) ** 0.5))
+    assert choose(own, *[reading("", 0.0)] * 9, reading("hotel", 0.001)).confidence == 0.39
