@@ -47,7 +47,8 @@ class HeldReader:
         self._pipeline = CanvasPipeline(engine or FakeEngine())
         self.name, self.charset, self.info = self._pipeline.name, self._pipeline.charset, self._pipeline.info
         self.preprocessing, self.engine = self._pipeline.preprocessing, self._pipeline.engine
-        self.policy = SearchPolicy(tall=math.inf)  # crops of short texts are tall, and batches are counted
+        # Crops of short texts are tall, and batches are counted; in a variant a painted letter is another one.
+        self.policy = SearchPolicy(tall=math.inf, lost=0.0)
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Semaphore(0)
