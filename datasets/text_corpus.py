@@ -105,7 +105,7 @@ def _corpus(name: str, kind: Literal["words", "characters"], texts: list[str], u
     ids = {token: index for index, token in enumerate(dict.fromkeys(tokens[0]))}
     if unknown is not None:
         ids.setdefault(unknown, len(ids))
-    spare = ids.get("<unk>" if kind == "words" else unknown or "")
+    spare = ids.get(unknown or "<unk>")  # no character is called `<unk>`
     train, validation, test = (_encode(split, ids, spare, name) for split in tokens)
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
     return Corpus(name, kind, tuple(ids), train, validation, test, digest)

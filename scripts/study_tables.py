@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,24 +64,19 @@ def collect(folders: Sequence[Path]) -> None:
     FILE.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
 
 
-def study_table(name: str) -> Callable[[], str]:
+def study_table(experiment: Mapping[str, Any]) -> str:
     """The table of one experiment."""
-
-    def make() -> str:
-        experiment = load()[name]
-        made = experiment["made"]
-        lines = table(Metric(**experiment["metric"]), outcomes(experiment))
-        seeds = len({run.seed for run in outcomes(experiment)})
-        return "\n".join(lines) + f"\n\n{seeds} seeds; {made['processor']}, torch {made['torch']}, {made['date']}."
-
-    return make
+    made, runs = experiment["made"], outcomes(experiment)
+    lines = table(Metric(**experiment["metric"]), runs)
+    seeds = len({run.seed for run in runs})
+    return "\n".join(lines) + f"\n\n{seeds} seeds; {made['processor']}, torch {made['torch']}, {made['date']}."
 
 
-def verdict_table() -> str:
+def verdict_table(experiments: Mapping[str, Mapping[str, Any]]) -> str:
     """A row for each task and unit: what each kind of gates does against the vanilla ones."""
     kinds = [kind for kind in GATES if kind != "none"]
     lines = [f"| task | unit | {' | '.join(f'`{kind}`' for kind in kinds)} |", "|---" * (len(kinds) + 2) + "|"]
-    for name, experiment in load().items():
+    for name, experiment in experiments.items():
         runs = outcomes(experiment)
         metric = Metric(**experiment["metric"])
         task = f"[{ROWS[name]}](#{_anchor(name)})"
@@ -112,4 +108,6 @@ def _anchor(name: str) -> str:
 
 def tables() -> dict[str, Callable[[], str]]:
     """Name of a table on a page → what makes it."""
-    return {"studies": verdict_table, **{f"study-{file_name(name)}": study_table(name) for name in load()}}
+    known = load()
+    of_one = {f"study-{file_name(name)}": partial(study_table, experiment) for name, experiment in known.items()}
+    return {"studies": partial(verdict_table, known), **of_one}

@@ -6,7 +6,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ from str_app.models.preprocessing import Preprocessing
 from str_app.policy import DEFAULT_POLICY, SearchPolicy
 from str_app.reading import Character, Reading
 from str_app.views import Canvas, to_canvas
-from str_app.views.variants import attention_as_given, box_as_given, variants_of
+from str_app.views.variants import elected, variants_of
 
 Decode = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64], Mask | None, Sequence[int]], list[Decoded]]
 
@@ -158,9 +157,12 @@ class CanvasPipeline(CanvasReader):
             StrAppError: a lexicon is empty, or has a word that is too long or that the model's charset cannot write.
             ValueError: a beam below 1.
         """
-        readings = self._read(canvases, self._decoder(beam, lexicon, lexicons), attention)
-        free_text = lexicon is None and lexicons is None and (beam or self.policy.beam) > 1
-        return self._read_variants(canvases, readings, beam, attention) if free_text else readings
+        policy = self.policy if beam is None else replace(self.policy, beam=beam)
+        if not isinstance(policy.beam, int) or policy.beam < 1:
+            raise ValueError(f"beam is {policy.beam!r}: it must be a whole number, at least 1")
+        readings = self._read(canvases, self._decoder(policy, lexicon, lexicons), attention)
+        searched = lexicon is None and lexicons is None and policy.beam > 1
+        return self._read_variants(canvases, readings, policy, attention) if searched else readings
 
     def _read(self, canvases: Sequence[Canvas], decode: Decode, attention: bool) -> list[Reading]:
         readings: dict[int, Reading] = {}
@@ -173,30 +175,26 @@ class CanvasPipeline(CanvasReader):
         return [readings[index] for index in range(len(canvases))]
 
     def _read_variants(
-        self, canvases: Sequence[Canvas], readings: Sequence[Reading], beam: int | None, attention: bool
+        self, canvases: Sequence[Canvas], readings: Sequence[Reading], policy: SearchPolicy, attention: bool
     ) -> list[Reading]:
         """The readings; those that are hardly probable are put to the vote with those of the crop's variants."""
         chosen = list(readings)
         lost = [
             index
             for index, canvas in enumerate(canvases)
-            if canvas.detail is not None and readings[index].confidence < self.policy.lost
+            if canvas.detail is not None and readings[index].confidence < policy.lost
         ]
-        variants = [variants_of(canvases[index], self.preprocessing, self.policy) for index in lost]
-        one_look = replace(self.policy, beam=beam or self.policy.beam, doubted=0.0, faint=0.0)
-        decode = partial(_decode_free, self._scorer, self.prior, one_look)
+        variants = [variants_of(canvases[index], self.preprocessing, policy) for index in lost]
+        decode = self._decoder(replace(policy, doubted=0.0, faint=0.0), None, None)  # in one look
         others = iter(self._read([view for views in variants for view in views], decode, attention))
         for index, views in zip(lost, variants, strict=True):
-            chosen[index] = elected(readings[index], [(view, next(others)) for view in views], self.policy)
+            chosen[index] = elected(readings[index], [(view, next(others)) for view in views], policy)
         return chosen
 
     def _decoder(
-        self, beam: int | None, lexicon: Iterable[str] | None, lexicons: Sequence[Iterable[str]] | None
+        self, policy: SearchPolicy, lexicon: Iterable[str] | None, lexicons: Sequence[Iterable[str]] | None
     ) -> Decode:
         """Pixels, covered widths, allowed classes, and the indices of the canvases among all → what was decoded."""
-        policy = self.policy if beam is None else replace(self.policy, beam=beam)
-        if not isinstance(policy.beam, int) or policy.beam < 1:
-            raise ValueError(f"beam is {policy.beam!r}: it must be a whole number, at least 1")
         scorer = self._scorer
         if lexicons is not None:
             tries = [self._trie(words) for words in lexicons]
@@ -206,7 +204,9 @@ class CanvasPipeline(CanvasReader):
         if lexicon is not None:
             trie = self._trie(lexicon)
             return lambda pixels, widths, _, indices: decoding.lexicon_search(scorer, pixels, widths, trie)
-        return partial(_decode_free, scorer, self.prior, policy)
+        return lambda pixels, widths, allowed, _: decoding.beam_search(
+            scorer, pixels, widths, self.prior, policy, allowed
+        )
 
     def _allowed(self, characters: Sequence[str | None]) -> Mask | None:
         """bool (B, V), or None where all characters of the model are allowed for all."""
@@ -221,43 +221,6 @@ class CanvasPipeline(CanvasReader):
             return Trie(words, self.charset, self.engine.max_length)
         except ValueError as error:
             raise StrAppError(str(error)) from error
-
-
-def _decode_free(
-    scorer: Scorer,
-    prior: Prior | None,
-    policy: SearchPolicy,
-    pixels: npt.NDArray[np.uint8],
-    widths: npt.NDArray[np.int64],
-    allowed: Mask | None,
-    _: Sequence[int],
-) -> list[Decoded]:
-    return decoding.beam_search(scorer, pixels, widths, prior, policy, allowed)
-
-
-def elected(own: Reading, others: Sequence[tuple[Canvas, Reading]], policy: SearchPolicy) -> Reading:
-    """The text with the largest sum of confidences among a reading, weighed by `own_votes`, and those of its variants.
-
-    Its confidence is the root of its share of all that the sum could be: the mean itself is too low, because what a
-    reading leaves of the probability is not all other texts'.
-    """
-    sums = {own.text.lower(): policy.own_votes * own.confidence}
-    of_text: dict[str, list[tuple[Canvas, Reading]]] = {}
-    for view, reading in others:
-        if reading.text and reading.evidence(policy.evidence_from) >= policy.clear:
-            text = reading.text.lower()
-            sums[text] = sums.get(text, 0.0) + reading.confidence
-            of_text.setdefault(text, []).append((view, reading))
-    eligible = [
-        text for text in sums if text == own.text.lower() or len(text) >= policy.fewest_alone or len(of_text[text]) > 1
-    ]
-    best = max(eligible, key=lambda text: sums[text])
-    confidence = math.sqrt(sums[best] / (policy.own_votes + len(others)))
-    if best == own.text.lower():
-        return replace(own, confidence=max(own.confidence, confidence)) if best in of_text else own
-    view, reading = max(of_text[best], key=lambda pair: pair[1].confidence)
-    maps = None if reading.attention is None else attention_as_given(reading.attention, view, policy)
-    return replace(reading, confidence=confidence, attention=maps).with_boxes(partial(box_as_given, view=view))
 
 
 def _reading(decoded: Decoded, canvas: Canvas, attention: bool) -> Reading:

@@ -266,7 +266,7 @@ class Reader(CanvasReader):
             characters = parse_characters(characters, self.charset)
         if not free_text:
             # The text is one of the words, whatever the picture shows, and their lengths are no evidence.
-            policy = replace(policy, blank=False, turns=policy.turns._replace(length=0.0))
+            policy = replace(policy, blank=False, lost=0.0, turns=policy.turns._replace(length=0.0))
         views = [
             views_of(
                 _checked(crop),

@@ -53,8 +53,8 @@ class RefinedGate:
     def check(self, known_gates: tuple[str, ...], input_size: int, hidden_size: int) -> None:
         """Raise ValueError if a choice is unknown, or does not fit a unit with these gates and sizes."""
         for name, value, allowed in (
-            ("refine", self.refine, ("none", "add", "mul", "ur")),
-            ("feature", self.feature, ("identity", "linear")),
+            ("refine", self.refine, get_args(Refine)),
+            ("feature", self.feature, get_args(FeatureMap)),
             ("activation", self.activation, get_args(Activation)),
         ):
             if value not in allowed:

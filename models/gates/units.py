@@ -59,7 +59,7 @@ class Unit:
     default_gates: tuple[str, ...]
     states: tuple[str, ...]
     step: Step
-    default_activation: Activation = "tanh"
+    default_activation: Activation = RefinedGate.activation
 
     def make_gate(self, options: GateOptions) -> RefinedGate:
         """The gate of a cell or layer."""

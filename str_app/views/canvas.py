@@ -10,6 +10,7 @@ import numpy.typing as npt
 from str_app.models.preprocessing import Preprocessing
 from str_app.reading import Box
 
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 Span = tuple[int, int]  # left and right edge of a part in its turned crop, pixels
 
 
@@ -37,7 +38,7 @@ class Canvas:
     characters: str | None = None
     detail: npt.NDArray[np.uint8] | None = None
     fall: float = 0.0
-    region: Box = (0.0, 0.0, 1.0, 1.0)
+    region: Box = WHOLE
 
     @property
     def size(self) -> tuple[int, int]:

@@ -89,15 +89,14 @@ def level(crop: npt.NDArray[np.uint8], line: Line, policy: SearchPolicy = DEFAUL
     """
     height, width = crop.shape[:2]
     if line.bend == 0:
-        rows = line_height(height, abs(line.slope) * width, policy)
-        shift = (rows - height + line.slope * width) / 2  # the middle stays the middle
+        rows, shift = level_rows(height, line.slope * width, policy)
         shear = np.array([[1.0, 0.0, 0.0], [-line.slope, 1.0, shift]])
         size = (width, max(4, round(rows)))
         levelled = cv2.warpAffine(crop, shear, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(levelled, dtype=np.uint8)
     from_middle = np.arange(width) + 0.5 - line.middle
     course = line.slope * from_middle + line.bend * from_middle**2
-    rows = max(4, round(line_height(height, float(np.ptp(course)), policy)))
+    rows = max(4, round(_line_height(height, float(np.ptp(course)), policy)))
     offset = np.arange(rows)[:, None] - (rows - 1) / 2
     x = np.arange(width) - 2 * line.bend * from_middle * offset
     y = (height - 1) / 2 + course - (course.max() + course.min()) / 2 + offset
@@ -107,6 +106,12 @@ def level(crop: npt.NDArray[np.uint8], line: Line, policy: SearchPolicy = DEFAUL
     return np.asarray(levelled, dtype=np.uint8)
 
 
-def line_height(height: float, rise: float, policy: SearchPolicy) -> float:
+def level_rows(height: float, fall: float, policy: SearchPolicy = DEFAULT_POLICY) -> tuple[float, float]:
+    """Height of a straight line that falls by so many rows, and how far down its shear moves: the middle stays it."""
+    rows = _line_height(height, abs(fall), policy)
+    return rows, (rows - height + fall) / 2
+
+
+def _line_height(height: float, rise: float, policy: SearchPolicy) -> float:
     """Height of a line that rises or falls by so many rows within a crop, with room around it."""
     return policy.room * max(height - rise, policy.thinnest * height)

@@ -5,7 +5,10 @@ Where next to nothing was read, no attention tells the slope of the line or its 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -13,9 +16,9 @@ import numpy.typing as npt
 
 from str_app.models.preprocessing import Preprocessing
 from str_app.policy import DEFAULT_POLICY, SearchPolicy
-from str_app.reading import Box
-from str_app.views.canvas import Canvas
-from str_app.views.levelling import Line, level, line_height
+from str_app.reading import Box, Reading
+from str_app.views.canvas import WHOLE, Canvas
+from str_app.views.levelling import Line, level, level_rows
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -38,7 +41,7 @@ def variants_of(view: Canvas, preprocessing: Preprocessing, policy: SearchPolicy
     assert detail is not None
     height, width = detail.shape[:2]
 
-    def variant(pixels: Pixels, fall: float = 0.0, region: Box = (0.0, 0.0, 1.0, 1.0)) -> Canvas:
+    def variant(pixels: Pixels, fall: float = 0.0, region: Box = WHOLE) -> Canvas:
         canvas, covered = preprocessing(np.ascontiguousarray(pixels))
         return replace(view, pixels=canvas, covered=covered, detail=None, fall=fall, region=region)
 
@@ -62,6 +65,31 @@ def variants_of(view: Canvas, preprocessing: Preprocessing, policy: SearchPolicy
     return variants
 
 
+def elected(own: Reading, others: Sequence[tuple[Canvas, Reading]], policy: SearchPolicy) -> Reading:
+    """The text with the largest sum of confidences among a reading, weighed by `own_votes`, and those of its variants.
+
+    Its confidence is the root of its share of all that the sum could be: the mean itself is too low, because what a
+    reading leaves of the probability is not all other texts'.
+    """
+    sums = {own.text.lower(): policy.own_votes * own.confidence}
+    of_text: dict[str, list[tuple[Canvas, Reading]]] = {}
+    for view, reading in others:
+        if reading.text and reading.evidence(policy.evidence_from) >= policy.clear:
+            text = reading.text.lower()
+            sums[text] = sums.get(text, 0.0) + reading.confidence
+            of_text.setdefault(text, []).append((view, reading))
+    eligible = [
+        text for text in sums if text == own.text.lower() or len(text) >= policy.fewest_alone or len(of_text[text]) > 1
+    ]
+    best = max(eligible, key=lambda text: sums[text])
+    confidence = math.sqrt(sums[best] / (policy.own_votes + len(others)))
+    if best == own.text.lower():
+        return replace(own, confidence=max(own.confidence, confidence)) if best in of_text else own
+    view, reading = max(of_text[best], key=lambda pair: pair[1].confidence)
+    maps = None if reading.attention is None else attention_as_given(reading.attention, view, policy)
+    return replace(reading, confidence=confidence, attention=maps).with_boxes(partial(box_as_given, view=view))
+
+
 def box_as_given(box: Box, view: Canvas) -> Box:
     """A character's box on a variant, as high as the crop, in the crop as given."""
     height, width = view.crop_size
@@ -81,8 +109,8 @@ def attention_as_given(
     y = (np.arange(rows)[:, None] + 0.5) / rows
     across = (y - top) / (bottom - top)
     if view.fall:  # as `level`, in heights and widths of the crop
-        height = line_height(1.0, abs(view.fall), policy)
-        across = (y - view.fall * x + (height - 1 + view.fall) / 2) / height
+        height, shift = level_rows(1.0, view.fall, policy)
+        across = (y - view.fall * x + shift) / height
     along = (x - left) / (right - left) * covered * columns - 0.5
     columns_at = np.broadcast_to(along, (rows, columns)).astype(np.float32)
     rows_at = np.broadcast_to(across * rows - 0.5, (rows, columns)).astype(np.float32)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from str_app.pipeline import elected
 from str_app.policy import DEFAULT_POLICY
 from str_app.reading import Character, Reading
 from str_app.views import Canvas
+from str_app.views.variants import elected
 
 VIEW = Canvas(np.zeros((32, 96, 3), np.uint8), 96, (40, 100))
 
