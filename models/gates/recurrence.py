@@ -17,6 +17,7 @@ from str_app.models.kernels.recurrence import (
     ADD,
     MUL,
     NONE,
+    UNIFORM,
     RecurrentSteps,
     compiled_library,
     find_steps,
@@ -48,7 +49,7 @@ def run_recurrence(
     """
     weight_hh, bias_ih, bias_hh = weights["weight_hh"], weights["bias_ih"], weights["bias_hh"]
     assert weight_hh is not None
-    fused = fused and gate.refine != "ur" and not gate.watched and not is_traced()
+    fused = fused and not gate.watched and not is_traced()
     if bias_ih is not None and bias_hh is not None and unit.name != "GRU":  # a GRU's reset gate multiplies its bias_hh
         bias_ih, bias_hh = bias_ih + bias_hh, None
     projected, feature = _map_inputs(gate, data, weights, bias_ih, fused)
@@ -58,15 +59,22 @@ def run_recurrence(
         feature = None if feature is None else feature.to(dtype)
         initial = tuple(state.to(dtype) for state in initial)
         inputs = (projected, weight_hh, bias_hh, feature)
-        run_steps = find_steps(len(data), *inputs, *initial) if fused else None
+        joins = [_join(unit, gate, name) for name in unit.gates]
+        run_steps = find_steps(len(data), *inputs, *initial, uniform=UNIFORM in joins) if fused else None
         if run_steps is None:
             return plain_loop(unit, gate, projected, feature, sizes, initial, weight_hh, bias_hh, reverse)
-        joins = [_JOINS[gate.refine] if gate.refines(name) else NONE for name in unit.gates]
         needs_backward = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*inputs, *initial))
         output, *last = RecurrentSteps.apply(
             unit.name.lower(), *inputs, sizes, reverse, joins, needs_backward, run_steps, *initial
         )
         return output, tuple(last)
+
+
+def _join(unit: Unit, gate: RefinedGate, name: str) -> int:
+    """The kernels' code for the gate called `name`."""
+    if gate.refine == "ur":
+        return UNIFORM if name == unit.keeps else NONE
+    return _JOINS[gate.refine] if gate.refines(name) else NONE
 
 
 def _full_precision(device: str) -> AbstractContextManager[object]:

@@ -44,6 +44,7 @@ class Unit:
     Attributes:
         name: LSTM, GRU or MGU.
         gates: names of its gates.
+        keeps: name of the gate that a uniform-refine gate refines: what it keeps of the state.
         blocks: names of the blocks of its stacked weights, gates and candidate, in order.
         default_refine: default of `refine`; measured in docs/results/studies.md.
         default_gates: default of `gates`.
@@ -54,6 +55,7 @@ class Unit:
 
     name: str
     gates: tuple[str, ...]
+    keeps: str
     blocks: tuple[str, ...]
     default_refine: Refine
     default_gates: tuple[str, ...]
@@ -157,6 +159,7 @@ def mgu_step(
 LSTM = Unit(
     "LSTM",
     ("input", "forget", "output"),
+    "forget",
     ("input", "forget", "cell", "output"),
     "add",
     ("input", "output"),
@@ -164,6 +167,6 @@ LSTM = Unit(
     lstm_step,
 )
 # × on the update gate would erase the state at first: an untrained feature is near 0, and z' = 0 keeps nothing of h.
-GRU = Unit("GRU", ("reset", "update"), ("reset", "update", "new"), "add", ("reset",), ("h",), gru_step)
+GRU = Unit("GRU", ("reset", "update"), "update", ("reset", "update", "new"), "add", ("reset",), ("h",), gru_step)
 # h is multiplied by 1 − f', so a feature that can be negative lets h grow without bound.
-MGU = Unit("MGU", ("forget",), ("forget", "new"), "mul", ("forget",), ("h",), mgu_step, default_activation="sigmoid")
+MGU = Unit("MGU", ("forget",), "forget", ("forget", "new"), "mul", ("forget",), ("h",), mgu_step, "sigmoid")

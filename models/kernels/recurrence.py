@@ -5,7 +5,7 @@ weights' gradients by one GEMM over all steps. Only first derivatives in reverse
 
 Rows are packed as in PackedSequence: `sizes[t]` rows belong to step t, sequences sorted by length; N is the sum of
 sizes, B the largest. A padded batch is the case of equal sizes. `joins` has one code for each of the unit's gates: how
-the gate is joined with the feature, NONE (not refined), ADD or MUL.
+the gate is joined with the feature, NONE (not refined), ADD or MUL, or that it is a uniform-refine gate, UNIFORM.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from str_app.models.kernels.dispatch import can_take, first_derivative_only
 from str_app.models.kernels.library import Library, address, library_for
 from str_app.models.kernels.product import matmul
 
-NONE, ADD, MUL = 0, 1, 2  # as in vectors.h
+NONE, ADD, MUL, UNIFORM = 0, 1, 2, 3  # as in vectors.h
 # Compiled steps pay off from this many rows on, of all steps together: the weights are rearranged for each call.
 MIN_ROWS = 16
 GPU = "cuda"  # tests interpret the Triton kernels on the CPU
@@ -32,15 +32,16 @@ GPU = "cuda"  # tests interpret the Triton kernels on the CPU
 RunSteps = Callable[[str, Sequence[int], Sequence[int], bool, Sequence[Tensor | None]], None]
 
 
-def find_steps(rows: int, *tensors: Tensor | None) -> RunSteps | None:
+def find_steps(rows: int, *tensors: Tensor | None, uniform: bool = False) -> RunSteps | None:
     """What runs the steps over these tensors: Triton kernels, compiled loops, or None if neither can.
 
     Args:
         rows: of all steps together.
         tensors: inputs of the steps; the first must not be None.
+        uniform: whether a gate is UNIFORM, which the Triton kernels have not.
     """
     dtypes = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-    if can_take(GPU, dtypes, tensors) and (kernels := find_triton()):
+    if not uniform and can_take(GPU, dtypes, tensors) and (kernels := find_triton()):
         run: RunSteps = kernels.run_steps
         return run
     library = compiled_library(rows, *tensors)
@@ -160,8 +161,9 @@ class RecurrentSteps(torch.autograd.Function):
         d_weight = d_bias = None
         d_product = written[0] if ctx.unit == "gru" else d_acts
         if ctx.needs_input_grad[2] and ctx.unit == "mgu":  # each block of U has an input of its own
-            d_forget, d_candidate = d_acts.chunk(2, dim=1)
-            d_weight = torch.cat([matmul(d_forget.t(), before_h), matmul(d_candidate.t(), written[0])])
+            d_forget, d_candidate, *d_refine = d_acts.split(before_h.shape[1], dim=1)
+            inputs = (d_forget, before_h), (d_candidate, written[0]), *((d, before_h) for d in d_refine)
+            d_weight = torch.cat([matmul(d.t(), x) for d, x in inputs])
         elif ctx.needs_input_grad[2]:
             d_weight = matmul(d_product.t(), before_h)
         if ctx.needs_input_grad[3]:

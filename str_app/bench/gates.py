@@ -103,7 +103,7 @@ def measure(
         layers = contenders(unit, hidden, refine, device, compiled)
         for what in PASSES:
             runs = {name: _runner(layer, x, what) for name, layer in layers.items()}
-            if refine != "ur" and find_steps(batch * steps, x, *layers["refined"].parameters()):
+            if find_steps(batch * steps, x, *layers["refined"].parameters(), uniform=refine == "ur"):
                 runs["loop"] = torch_operations_only()(_runner(layers["refined"], x, what))
             times = _take_turns(runs, turns, seconds, device, clock)
             ratios = {

@@ -21,7 +21,7 @@ def test_every_unit_and_pass_is_timed():
 
 
 def test_where_kernels_run_the_layer_competes_without_them(monkeypatch):
-    monkeypatch.setattr(bench_gates, "find_steps", lambda *_: object())
+    monkeypatch.setattr(bench_gates, "find_steps", lambda *_, **__: object())
     timings = list(measure(["MGU"], [(2, 3, 4)], "mul", "cpu", turns=3, seconds=0.0, compiled=False))
     assert [set(timing.ratios) for timing in timings] == [{"loop", "cells"}] * 2
     assert "ran in kernels" in markdown(timings, [])

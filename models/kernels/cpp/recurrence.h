@@ -13,6 +13,7 @@ struct RecurrenceShape {  // as in recurrence.py
     int64_t threads;  // at most
     int32_t reverse;
     int32_t join[3];  // a Join for each gate, in the unit's order
+    // UNIFORM, if any, is that of the gate which keeps the state; its refine gate has a block of its own.
 };
 
 // f(index of the step's first row in arrays of N rows, number of rows) for every step of sequences first to last.
@@ -85,13 +86,14 @@ void multiply(const T* a, int64_t stride, int64_t rows, int64_t K, const T* pane
 }
 
 // `acts` holds W x + b, and is overwritten with the gates (i, f, o) and the candidate g; h and c are the current states
-// (B, H). before_h, before_c and tanh_c (N, H) are stored for the backward pass, or all null.
+// (B, H). If f is UNIFORM, i is its refine gate, and the input gate is 1 − f'. before_h, before_c and tanh_c (N, H) are stored for the backward pass, or all null.
 template <class T>
 void lstm_forward(
     const RecurrenceShape& s, const T* weight, const T* feature, T* acts, T* h, T* c, T* output, T* before_h, T* before_c,
     T* tanh_c) {
     constexpr int L = LANES<T>;
     const int64_t H = s.hidden;
+    const bool uniform = s.join[1] == UNIFORM;
     const auto panels = pack_by_unit<T, 4>(weight, H);
     parallel_sequences(s, 4, [&](int64_t first, int64_t last) {
         for_each_step(s, first, last, s.reverse, [&](int64_t at, int64_t rows) {
@@ -109,7 +111,9 @@ void lstm_forward(
                     const V<T> f = sigmoid<T>(load<T>(a + H, n) + load<T>(sums + L));
                     const V<T> g = tanh<T>(load<T>(a + 2 * H, n) + load<T>(sums + 2 * L));
                     const V<T> o = sigmoid<T>(load<T>(a + 3 * H, n) + load<T>(sums + 3 * L));
-                    const V<T> new_c = join<T>(s.join[1], f, x) * load<T>(cell, n) + join<T>(s.join[0], i, x) * g;
+                    const V<T> kept = uniform ? uniform_refine<T>(f, i) : join<T>(s.join[1], f, x);
+                    const V<T> taken = uniform ? 1 - kept : join<T>(s.join[0], i, x);
+                    const V<T> new_c = kept * load<T>(cell, n) + taken * g;
                     const V<T> tanh_new_c = tanh<T>(new_c);
                     store<T>(cell, new_c, n);
                     store<T>(output + index, join<T>(s.join[2], o, x) * tanh_new_c, n);
@@ -129,6 +133,7 @@ void lstm_backward(
     const RecurrenceShape& s, const T* weight, const T* feature, const T* acts, const T* before_c, const T* tanh_c,
     const T* d_output, T* d_h, T* d_c, T* d_acts, T* d_feature) {
     const int64_t H = s.hidden;
+    const bool uniform = s.join[1] == UNIFORM;
     const auto panels = pack_plain<T>(weight, 4 * H, H, H, 1);
     parallel_sequences(s, 4, [&](int64_t first, int64_t last) {
         for_each_step(s, first, last, !s.reverse, [&](int64_t at, int64_t rows) {
@@ -142,12 +147,20 @@ void lstm_backward(
                     const V<T> o = load<T>(a + 3 * H, n);
                     const V<T> dh = load<T>(d_h + state, n) + load<T>(d_output + index, n);
                     const V<T> dc = load<T>(d_c + state, n) + dh * join<T>(s.join[2], o, x) * (1 - tc * tc);
-                    V<T> dx{};
-                    store<T>(d, gate_backward<T>(s.join[0], dc * g, i, x, dx), n);
-                    store<T>(d + H, gate_backward<T>(s.join[1], dc * load<T>(before_c + index, n), f, x, dx), n);
-                    store<T>(d + 2 * H, dc * join<T>(s.join[0], i, x) * (1 - g * g), n);
+                    const V<T> previous = load<T>(before_c + index, n);
+                    const V<T> kept = uniform ? uniform_refine<T>(f, i) : join<T>(s.join[1], f, x);
+                    const V<T> taken = uniform ? 1 - kept : join<T>(s.join[0], i, x);
+                    V<T> dx{}, di, df;
+                    if (uniform) {
+                        df = uniform_refine_backward<T>(dc * (previous - g), f, i, di);
+                    } else {
+                        di = gate_backward<T>(s.join[0], dc * g, i, x, dx);
+                        df = gate_backward<T>(s.join[1], dc * previous, f, x, dx);
+                    }
+                    store<T>(d, di, n), store<T>(d + H, df, n);
+                    store<T>(d + 2 * H, dc * taken * (1 - g * g), n);
                     store<T>(d + 3 * H, gate_backward<T>(s.join[2], dh * tc, o, x, dx), n);
-                    store<T>(d_c + state, dc * join<T>(s.join[1], f, x), n);
+                    store<T>(d_c + state, dc * kept, n);
                     if (d_feature) store<T>(d_feature + index, dx, n);
                 });
             multiply<T>(
@@ -158,30 +171,37 @@ void lstm_backward(
 }
 
 // `acts` holds W x + b, and is overwritten with the gates r, z and the candidate. before_h and the candidate's U h + b,
-// candidate_hh, both (N, H), are stored for the backward pass, or null. bias (3 H) is U's, or null.
-template <class T>
-void gru_forward(
+// candidate_hh, both (N, H), are stored for the backward pass, or null. bias (BLOCKS · H) is U's, or null. A fourth block
+// is the refine gate of z, which is then UNIFORM.
+template <class T, int BLOCKS>
+void gru_forward_by(
     const RecurrenceShape& s, const T* weight, const T* bias, const T* feature, T* acts, T* h, T* output, T* before_h,
     T* candidate_hh) {
     constexpr int L = LANES<T>;
     const int64_t H = s.hidden;
-    const auto panels = pack_by_unit<T, 3>(weight, H);
-    parallel_sequences(s, 3, [&](int64_t first, int64_t last) {
+    const auto panels = pack_by_unit<T, BLOCKS>(weight, H);
+    parallel_sequences(s, BLOCKS, [&](int64_t first, int64_t last) {
         for_each_step(s, first, last, s.reverse, [&](int64_t at, int64_t rows) {
             if (before_h) copy_rows(before_h + at * H, h + first * H, rows, H);
-            multiply_panels<T, 3>(
+            multiply_panels<T, BLOCKS>(
                 h + first * H, H, 1, rows, H, panels.get(), ceil_div(H, L), [&](int64_t row, int64_t p, const T* sums) {
                     const int64_t j = p * L, count = std::min<int64_t>(L, H - j), index = (at + row) * H + j;
-                    T* a = acts + (at + row) * 3 * H + j;
+                    T* a = acts + (at + row) * BLOCKS * H + j;
                     const V<T> x = load_feature(feature, index, count);
-                    V<T> u[3];
-                    for (int k = 0; k < 3; ++k)
+                    V<T> u[BLOCKS];
+                    for (int k = 0; k < BLOCKS; ++k)
                         u[k] = load<T>(sums + k * L) + (bias ? load<T>(bias + k * H + j, count) : V<T>{});
                     const V<T> r = sigmoid<T>(load<T>(a, count) + u[0]);
                     const V<T> z = sigmoid<T>(load<T>(a + H, count) + u[1]);
                     const V<T> n = tanh<T>(load<T>(a + 2 * H, count) + join<T>(s.join[0], r, x) * u[2]);
                     const V<T> previous = load<T>(h + (first + row) * H + j, count);
-                    store<T>(output + index, n + join<T>(s.join[1], z, x) * (previous - n), count);
+                    V<T> kept = join<T>(s.join[1], z, x);
+                    if constexpr (BLOCKS == 4) {
+                        const V<T> refine = sigmoid<T>(load<T>(a + 3 * H, count) + u[3]);
+                        kept = uniform_refine<T>(z, refine);
+                        if (before_h) store<T>(a + 3 * H, refine, count);
+                    }
+                    store<T>(output + index, n + kept * (previous - n), count);
                     if (before_h) {
                         store<T>(a, r, count), store<T>(a + H, z, count), store<T>(a + 2 * H, n, count);
                         store<T>(candidate_hh + index, u[2], count);
@@ -192,37 +212,55 @@ void gru_forward(
     });
 }
 
-// d_acts (N, 3 H) is the gradient of W x + b, d_product (N, 3 H) that of U h + b: they differ in the candidate's block.
 template <class T>
-void gru_backward(
+void gru_forward(
+    const RecurrenceShape& s, const T* weight, const T* bias, const T* feature, T* acts, T* h, T* output, T* before_h,
+    T* candidate_hh) {
+    const auto run = s.join[1] == UNIFORM ? gru_forward_by<T, 4> : gru_forward_by<T, 3>;
+    run(s, weight, bias, feature, acts, h, output, before_h, candidate_hh);
+}
+
+// d_acts (N, BLOCKS · H) is the gradient of W x + b, d_product that of U h + b: they differ in the candidate's block.
+template <class T, int BLOCKS>
+void gru_backward_by(
     const RecurrenceShape& s, const T* weight, const T* feature, const T* acts, const T* before_h, const T* candidate_hh,
     const T* d_output, T* d_h, T* d_acts, T* d_product, T* d_feature) {
     const int64_t H = s.hidden;
-    const auto panels = pack_plain<T>(weight, 3 * H, H, H, 1);
-    parallel_sequences(s, 3, [&](int64_t first, int64_t last) {
+    const auto panels = pack_plain<T>(weight, BLOCKS * H, H, H, 1);
+    parallel_sequences(s, BLOCKS, [&](int64_t first, int64_t last) {
         for_each_step(s, first, last, !s.reverse, [&](int64_t at, int64_t rows) {
             for (int64_t row = 0; row < rows; ++row)
                 for_each_vector<T>(H, [&](int64_t j, int64_t count) {
                     const int64_t index = (at + row) * H + j, state = (first + row) * H + j;
-                    const int64_t block = (at + row) * 3 * H + j;
+                    const int64_t block = (at + row) * BLOCKS * H + j;
                     const V<T> x = load_feature(feature, index, count);
                     const V<T> r = load<T>(acts + block, count), z = load<T>(acts + block + H, count);
                     const V<T> n = load<T>(acts + block + 2 * H, count);
                     const V<T> dh = load<T>(d_h + state, count) + load<T>(d_output + index, count);
-                    const V<T> kept = join<T>(s.join[1], z, x);
-                    const V<T> dn = dh * (1 - kept) * (1 - n * n);
+                    V<T> kept = join<T>(s.join[1], z, x), refine{};
+                    if constexpr (BLOCKS == 4) {
+                        refine = load<T>(acts + block + 3 * H, count);
+                        kept = uniform_refine<T>(z, refine);
+                    }
+                    const V<T> dn = dh * (1 - kept) * (1 - n * n), d_kept = dh * (load<T>(before_h + index, count) - n);
                     V<T> dx{};
                     const V<T> dr = gate_backward<T>(s.join[0], dn * load<T>(candidate_hh + index, count), r, x, dx);
-                    const V<T> dz = gate_backward<T>(s.join[1], dh * (load<T>(before_h + index, count) - n), z, x, dx);
-                    for (T* to : {d_acts, d_product})
+                    V<T> dz, d_refine{};
+                    if constexpr (BLOCKS == 4)
+                        dz = uniform_refine_backward<T>(d_kept, z, refine, d_refine);
+                    else
+                        dz = gate_backward<T>(s.join[1], d_kept, z, x, dx);
+                    for (T* to : {d_acts, d_product}) {
                         store<T>(to + block, dr, count), store<T>(to + block + H, dz, count);
+                        if (BLOCKS == 4) store<T>(to + block + 3 * H, d_refine, count);
+                    }
                     store<T>(d_acts + block + 2 * H, dn, count);
                     store<T>(d_product + block + 2 * H, dn * join<T>(s.join[0], r, x), count);
                     store<T>(d_h + state, dh * kept, count);
                     if (d_feature) store<T>(d_feature + index, dx, count);
                 });
             multiply<T>(
-                d_product + at * 3 * H, 3 * H, rows, 3 * H, panels.get(), H,
+                d_product + at * BLOCKS * H, BLOCKS * H, rows, BLOCKS * H, panels.get(), H,
                 [&](int64_t r, int64_t j, int64_t n, V<T> sum) {
                     T* to = d_h + (first + r) * H + j;
                     store<T>(to, load<T>(to, n) + sum, n);
@@ -231,29 +269,52 @@ void gru_backward(
     });
 }
 
-// `acts` holds W x + b, and is overwritten with the gate f and the candidate; before_h is stored for the backward pass,
-// or null.
+template <class T>
+void gru_backward(
+    const RecurrenceShape& s, const T* weight, const T* feature, const T* acts, const T* before_h, const T* candidate_hh,
+    const T* d_output, T* d_h, T* d_acts, T* d_product, T* d_feature) {
+    const auto run = s.join[1] == UNIFORM ? gru_backward_by<T, 4> : gru_backward_by<T, 3>;
+    run(s, weight, feature, acts, before_h, candidate_hh, d_output, d_h, d_acts, d_product, d_feature);
+}
+
+// The MGU's gate f' from f; a third block of `acts` holds its refine gate if it is UNIFORM.
+template <class T>
+inline V<T> mgu_gate(const RecurrenceShape& s, V<T> f, const T* acts, const T* feature, int64_t index, int64_t n) {
+    if (s.join[0] == UNIFORM) return uniform_refine<T>(f, load<T>(acts + 2 * s.hidden, n));
+    return join<T>(s.join[0], f, load_feature(feature, index, n));
+}
+
+// `acts` holds W x + b, and is overwritten with the gate f, the candidate, and f's refine gate if f is UNIFORM; before_h
+// is stored for the backward pass, or null.
 template <class T>
 void mgu_forward(const RecurrenceShape& s, const T* weight, const T* feature, T* acts, T* h, T* output, T* before_h) {
     const int64_t H = s.hidden, B = s.steps ? std::max(s.sizes[0], s.sizes[s.steps - 1]) : 0;
+    const bool uniform = s.join[0] == UNIFORM;
+    const int64_t width = (uniform ? 3 : 2) * H;
     const auto by_forget = pack_plain<T>(weight, H, H, 1, H), by_candidate = pack_plain<T>(weight + H * H, H, H, 1, H);
+    const auto by_refine = pack_plain<T>(weight + (uniform ? 2 * H * H : 0), H, H, 1, H);
     const Buffer<T> buffer(B * H);
-    parallel_sequences(s, 2, [&](int64_t first, int64_t last) {
+    parallel_sequences(s, uniform ? 3 : 2, [&](int64_t first, int64_t last) {
         T* state = h + first * H;
         T* gated_h = buffer.get() + first * H;  // f' h
         for_each_step(s, first, last, s.reverse, [&](int64_t at, int64_t rows) {
             if (before_h) copy_rows(before_h + at * H, state, rows, H);
+            if (uniform)
+                multiply<T>(state, H, rows, H, by_refine.get(), H, [&](int64_t r, int64_t j, int64_t n, V<T> sum) {
+                    T* a = acts + (at + r) * width + 2 * H + j;
+                    store<T>(a, sigmoid<T>(load<T>(a, n) + sum), n);
+                });
             multiply<T>(state, H, rows, H, by_forget.get(), H, [&](int64_t r, int64_t j, int64_t n, V<T> sum) {
-                T* a = acts + (at + r) * 2 * H + j;
+                T* a = acts + (at + r) * width + j;
                 const V<T> f = sigmoid<T>(load<T>(a, n) + sum);
                 store<T>(a, f, n);
-                const V<T> refined = join<T>(s.join[0], f, load_feature(feature, (at + r) * H + j, n));
+                const V<T> refined = mgu_gate<T>(s, f, a, feature, (at + r) * H + j, n);
                 store<T>(gated_h + r * H + j, refined * load<T>(state + r * H + j, n), n);
             });
             multiply<T>(gated_h, H, rows, H, by_candidate.get(), H, [&](int64_t r, int64_t j, int64_t n, V<T> sum) {
-                T* a = acts + (at + r) * 2 * H + j;
+                T* a = acts + (at + r) * width + j;
                 const V<T> candidate = tanh<T>(load<T>(a + H, n) + sum), previous = load<T>(state + r * H + j, n);
-                const V<T> refined = join<T>(s.join[0], load<T>(a, n), load_feature(feature, (at + r) * H + j, n));
+                const V<T> refined = mgu_gate<T>(s, load<T>(a, n), a, feature, (at + r) * H + j, n);
                 store<T>(a + H, candidate, n);
                 store<T>(output + (at + r) * H + j, previous + refined * (candidate - previous), n);
             });
@@ -268,14 +329,17 @@ void mgu_backward(
     const RecurrenceShape& s, const T* weight, const T* feature, const T* acts, const T* before_h, const T* d_output, T* d_h,
     T* d_acts, T* gated_h, T* d_feature) {
     const int64_t H = s.hidden;
+    const bool uniform = s.join[0] == UNIFORM;
+    const int64_t width = (uniform ? 3 : 2) * H;
     const auto by_forget = pack_plain<T>(weight, H, H, H, 1), by_candidate = pack_plain<T>(weight + H * H, H, H, H, 1);
-    parallel_sequences(s, 2, [&](int64_t first, int64_t last) {
+    const auto by_refine = pack_plain<T>(weight + (uniform ? 2 * H * H : 0), H, H, H, 1);
+    parallel_sequences(s, uniform ? 3 : 2, [&](int64_t first, int64_t last) {
         T* gradient = d_h + first * H;
         for_each_step(s, first, last, !s.reverse, [&](int64_t at, int64_t rows) {
             for (int64_t r = 0; r < rows; ++r)
                 for_each_vector<T>(H, [&](int64_t j, int64_t n) {
-                    const int64_t index = (at + r) * H + j, block = (at + r) * 2 * H + j;
-                    const V<T> refined = join<T>(s.join[0], load<T>(acts + block, n), load_feature(feature, index, n));
+                    const int64_t index = (at + r) * H + j, block = (at + r) * width + j;
+                    const V<T> refined = mgu_gate<T>(s, load<T>(acts + block, n), acts + block, feature, index, n);
                     const V<T> candidate = load<T>(acts + block + H, n);
                     const V<T> dh = load<T>(gradient + r * H + j, n) + load<T>(d_output + index, n);
                     store<T>(gradient + r * H + j, dh, n);
@@ -283,24 +347,31 @@ void mgu_backward(
                     store<T>(gated_h + index, refined * load<T>(before_h + index, n), n);
                 });
             multiply<T>(
-                d_acts + at * 2 * H + H, 2 * H, rows, H, by_candidate.get(), H,
+                d_acts + at * width + H, width, rows, H, by_candidate.get(), H,
                 [&](int64_t r, int64_t j, int64_t n, V<T> d_gated) {
-                    const int64_t index = (at + r) * H + j, block = (at + r) * 2 * H + j;
+                    const int64_t index = (at + r) * H + j, block = (at + r) * width + j;
                     const V<T> x = load_feature(feature, index, n), f = load<T>(acts + block, n);
                     const V<T> previous = load<T>(before_h + index, n), candidate = load<T>(acts + block + H, n);
-                    const V<T> refined = join<T>(s.join[0], f, x), dh = load<T>(gradient + r * H + j, n);
-                    V<T> dx{};
+                    const V<T> refined = mgu_gate<T>(s, f, acts + block, feature, index, n);
+                    const V<T> dh = load<T>(gradient + r * H + j, n);
                     const V<T> d_refined = dh * (candidate - previous) + d_gated * previous;
-                    store<T>(d_acts + block, gate_backward<T>(s.join[0], d_refined, f, x, dx), n);
+                    V<T> dx{}, df, d_refine;
+                    if (uniform) {
+                        df = uniform_refine_backward<T>(d_refined, f, load<T>(acts + block + 2 * H, n), d_refine);
+                        store<T>(d_acts + block + 2 * H, d_refine, n);
+                    } else {
+                        df = gate_backward<T>(s.join[0], d_refined, f, x, dx);
+                    }
+                    store<T>(d_acts + block, df, n);
                     store<T>(gradient + r * H + j, dh * (1 - refined) + d_gated * refined, n);
                     if (d_feature) store<T>(d_feature + index, dx, n);
                 });
-            multiply<T>(
-                d_acts + at * 2 * H, 2 * H, rows, H, by_forget.get(), H,
-                [&](int64_t r, int64_t j, int64_t n, V<T> sum) {
-                    T* to = gradient + r * H + j;
-                    store<T>(to, load<T>(to, n) + sum, n);
-                });
+            const auto add = [&](int64_t r, int64_t j, int64_t n, V<T> sum) {
+                T* to = gradient + r * H + j;
+                store<T>(to, load<T>(to, n) + sum, n);
+            };
+            multiply<T>(d_acts + at * width, width, rows, H, by_forget.get(), H, add);
+            if (uniform) multiply<T>(d_acts + at * width + 2 * H, width, rows, H, by_refine.get(), H, add);
         });
     });
 }

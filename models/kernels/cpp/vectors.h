@@ -97,7 +97,7 @@ inline V<T> tanh(V<T> x) {
     return e / (e + 2);
 }
 
-enum Join : int32_t { NONE = 0, ADD = 1, MUL = 2 };  // how a gate is refined; as in recurrence.py
+enum Join : int32_t { NONE = 0, ADD = 1, MUL = 2, UNIFORM = 3 };  // how a gate is refined; as in recurrence.py
 
 template <class T>
 inline V<T> join(int32_t kind, V<T> gate, V<T> feature) {
@@ -111,4 +111,18 @@ inline V<T> gate_backward(int32_t join, V<T> gradient, V<T> gate, V<T> feature, 
     if (join != NONE) d_feature += join == MUL ? gradient * gate : gradient;
     if (join == MUL) gradient *= feature;
     return gradient * gate * (1 - gate);
+}
+
+// g = f + f (1 − f)(2 r − 1): the effective gate of gates f and r, both σ of their pre-activations (arXiv 1910.09890).
+template <class T>
+inline V<T> uniform_refine(V<T> f, V<T> r) {
+    return f + f * (1 - f) * (2 * r - 1);
+}
+
+// From the gradient of g: returns the gradient of f's pre-activation and sets that of r's.
+template <class T>
+inline V<T> uniform_refine_backward(V<T> gradient, V<T> f, V<T> r, V<T>& d_refine) {
+    const V<T> slope = f * (1 - f);
+    d_refine = gradient * 2 * slope * r * (1 - r);
+    return gradient * (1 + (1 - 2 * f) * (2 * r - 1)) * slope;
 }

@@ -28,9 +28,10 @@ def values_and_gradients(layer, x, state=None):
     return [output.detach(), *(s.detach() for s in last), x.grad, *(p.grad for p in layer.parameters())]
 
 
+@pytest.mark.parametrize("refine", ["add", "ur"])
 @pytest.mark.parametrize("kind", LAYERS)
-def test_a_fused_layer_uses_the_compiled_functions(calls, kind):
-    layer = kind(3, 4)
+def test_a_fused_layer_uses_the_compiled_functions(calls, kind, refine):
+    layer = kind(3, 4, refine=refine)
     x = torch.randn(20, 2, 3)
     layer(x)[0].sum().backward()
     assert set(calls) == {f"{kind.unit.name.lower()}_{way}" for way in ("forward", "backward")} | {"gemm"}
@@ -44,7 +45,7 @@ def test_a_fused_layer_uses_the_compiled_functions(calls, kind):
     assert calls == []
 
 
-@pytest.mark.parametrize("refine", ["add", "mul"])
+@pytest.mark.parametrize("refine", ["add", "mul", "ur"])
 @pytest.mark.parametrize("hidden", [1, 16, 37, 130])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_any_width_equals_the_plain_loop(calls, kind, hidden, refine):

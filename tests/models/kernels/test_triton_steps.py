@@ -69,4 +69,5 @@ def test_tensors_elsewhere_are_left_to_others(monkeypatch):
     monkeypatch.setattr(recurrence, "GPU", "cpu")
     assert recurrence.find_steps(2, x, None, x) is triton_steps.run_steps
     assert recurrence.find_steps(2, x, x.double()) is None
+    assert recurrence.find_steps(2, x, uniform=True) is None
     assert recurrence.find_steps(2, x.to(torch.int64)) is None
