@@ -11,7 +11,8 @@ from str_app.evaluation.templates import render
 
 WIDTH, HEIGHT = 480, 320
 LEFT, RIGHT, TOP, BOTTOM = 60, 14, 46, 44  # margins around the plot area
-COLOURS = ("#2563a8", "#c2410c", "#15803d", "#7e3794", "#a16207", "#0f766e")
+COLOURS = ("#2563a8", "#c2410c", "#15803d", "#7e3794", "#a16207", "#0891b2", "#be185d")
+LEGEND_ROW = 15  # pixels between rows of the legend
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,11 @@ def plot(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
     x_scale = _Scale(x, [value for curve in series for value in curve.xs], LEFT, WIDTH - RIGHT)
     heights = [value for curve in series for value in curve.ys]
     heights += [value for curve in series for bounds in curve.interval or () for value in bounds]
-    y_scale = _Scale(y, heights, HEIGHT - BOTTOM, TOP)
     coloured = [curve for curve in series if curve.marks != "dashed"]
     colour_of = {id(curve): COLOURS[index % len(COLOURS)] for index, curve in enumerate(coloured)}
-    named = [curve for curve in coloured if curve.name]
-    share = (WIDTH - LEFT - RIGHT) / max(1, len(named))
-    legend = [(LEFT + share * index, curve.name, colour_of[id(curve)]) for index, curve in enumerate(named)]
+    legend = _legend([(curve.name, colour_of[id(curve)]) for curve in coloured if curve.name])
+    top = TOP + LEGEND_ROW * (legend[-1][1] if legend else 0)
+    y_scale = _Scale(y, heights, HEIGHT - BOTTOM, top)
     return render(
         "plot.svg",
         title=title,
@@ -73,16 +73,30 @@ def plot(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
         height=HEIGHT,
         left=LEFT,
         right=WIDTH - RIGHT,
-        top=TOP,
+        top=top,
         bottom=HEIGHT - BOTTOM,
-        middle=(TOP + HEIGHT - BOTTOM) / 2,
+        middle=(top + HEIGHT - BOTTOM) / 2,
         x_label=x.label,
         y_label=y.label,
         x_ticks=[(x_scale(value), f"{value:g}") for value in x_scale.ticks],
         y_ticks=[(y_scale(value), f"{value:g}") for value in y_scale.ticks],
         curves=[_shape(curve, colour_of.get(id(curve), "#888"), x_scale, y_scale) for curve in series],
-        legend=legend if len(legend) > 1 else [],  # none for a single curve
+        legend=[(x, TOP - 12 + LEGEND_ROW * row, name, colour) for x, row, name, colour in legend],
     )
+
+
+def _legend(entries: Sequence[tuple[str, str]]) -> list[tuple[float, int, str, str]]:
+    """(x, row, name, colour) of each name, in as many rows as their lengths need; none for a single curve."""
+    if len(entries) < 2:
+        return []
+    widths = [40 + 6.2 * len(name) for name, _ in entries]  # stroke and gaps, and about the width of a letter
+    rows = math.ceil(sum(widths) / (WIDTH - LEFT - RIGHT))
+    columns = math.ceil(len(entries) / rows)
+    share = (WIDTH - LEFT - RIGHT) / columns
+    return [
+        (LEFT + share * (index % columns), index // columns, name, colour)
+        for index, (name, colour) in enumerate(entries)
+    ]
 
 
 def _shape(curve: Series, colour: str, x_scale: _Scale, y_scale: _Scale) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import xml.etree.ElementTree as ET
 
@@ -43,6 +44,21 @@ def test_text_is_escaped_and_notes_become_tooltips() -> None:
     svg = plot("a & b", Axis("<x>"), Axis("y"), [one, Series("other", [1], [1])])
     titles = [node.text for node in ET.fromstring(svg).iter(f"{SVG}title")]
     assert titles == ["3 < 4"]
+
+
+@pytest.mark.parametrize("names", [["a", "b"], ["none", "add", "mul", "add-sigmoid", "mul-sigmoid", "ur", "chrono"]])
+def test_names_of_the_legend_do_not_overlap(names: list[str]) -> None:
+    """Letters are at most 7 pixels wide on average, and the plot begins below the last row."""
+    svg = ET.fromstring(plot("t", Axis("x"), Axis("y"), [Series(name, [1, 2], [1, 2]) for name in names]))
+    texts = [(node.text or "", float(node.attrib["x"]), float(node.attrib["y"])) for node in svg.iter(f"{SVG}text")]
+    shown = [text for text in texts if text[0] in names]
+    assert [name for name, _, _ in shown] == names
+    for (name, x, y), (_, next_x, next_y) in itertools.pairwise(shown):
+        assert next_y > y or x + 7 * len(name) < next_x
+    assert all(x + 7 * len(name) < WIDTH for name, x, _ in shown)
+    grid = svg.find(f"{SVG}path")
+    assert grid is not None
+    assert float(grid.attrib["d"].split()[1].split("V")[0]) > shown[-1][2]
 
 
 @pytest.mark.parametrize(
