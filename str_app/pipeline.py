@@ -23,7 +23,6 @@ from str_app.models.preprocessing import Preprocessing
 from str_app.policy import DEFAULT_POLICY, SearchPolicy
 from str_app.reading import Character, Reading
 from str_app.views import Canvas, to_canvas
-from str_app.views.variants import elected, variants_of
 
 Decode = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64], Mask | None, Sequence[int]], list[Decoded]]
 
@@ -160,36 +159,28 @@ class CanvasPipeline(CanvasReader):
         policy = self.policy if beam is None else replace(self.policy, beam=beam)
         if not isinstance(policy.beam, int) or policy.beam < 1:
             raise ValueError(f"beam is {policy.beam!r}: it must be a whole number, at least 1")
-        readings = self._read(canvases, self._decoder(policy, lexicon, lexicons), attention)
-        searched = lexicon is None and lexicons is None and policy.beam > 1
-        return self._read_variants(canvases, readings, policy, attention) if searched else readings
-
-    def _read(self, canvases: Sequence[Canvas], decode: Decode, attention: bool) -> list[Reading]:
         readings: dict[int, Reading] = {}
-        for batch in batches_by_width([canvas.pixels.shape[1] for canvas in canvases], self.max_batch):
+        for one_look, decode in (
+            (False, self._decoder(policy, lexicon, lexicons)),
+            (True, self._decoder(replace(policy, doubted=0.0, faint=0.0), lexicon, lexicons)),
+        ):
+            chosen = [index for index, canvas in enumerate(canvases) if canvas.one_look == one_look]
+            readings |= self._read(canvases, chosen, decode, attention)
+        return [readings[index] for index in range(len(canvases))]
+
+    def _read(
+        self, canvases: Sequence[Canvas], chosen: Sequence[int], decode: Decode, attention: bool
+    ) -> dict[int, Reading]:
+        """The readings of the chosen canvases, by index."""
+        readings: dict[int, Reading] = {}
+        for places in batches_by_width([canvases[index].pixels.shape[1] for index in chosen], self.max_batch):
+            batch = [chosen[place] for place in places]
             pixels = np.stack([canvases[index].pixels for index in batch])
             allowed = self._allowed([canvases[index].characters for index in batch])
             widths = np.array([canvases[index].covered for index in batch], dtype=np.int64)
             for index, decoded in zip(batch, decode(pixels, widths, allowed, batch), strict=True):
                 readings[index] = _reading(decoded, canvases[index], attention)
-        return [readings[index] for index in range(len(canvases))]
-
-    def _read_variants(
-        self, canvases: Sequence[Canvas], readings: Sequence[Reading], policy: SearchPolicy, attention: bool
-    ) -> list[Reading]:
-        """The readings; those that are hardly probable are put to the vote with those of the crop's variants."""
-        chosen = list(readings)
-        lost = [
-            index
-            for index, canvas in enumerate(canvases)
-            if canvas.detail is not None and readings[index].confidence < policy.lost
-        ]
-        variants = [variants_of(canvases[index], self.preprocessing, policy) for index in lost]
-        decode = self._decoder(replace(policy, doubted=0.0, faint=0.0), None, None)  # in one look
-        others = iter(self._read([view for views in variants for view in views], decode, attention))
-        for index, views in zip(lost, variants, strict=True):
-            chosen[index] = elected(readings[index], [(view, next(others)) for view in views], policy)
-        return chosen
+        return readings
 
     def _decoder(
         self, policy: SearchPolicy, lexicon: Iterable[str] | None, lexicons: Sequence[Iterable[str]] | None

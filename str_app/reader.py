@@ -22,7 +22,7 @@ from str_app.inputs.regions import as_regions, crops_of_regions, to_photo
 from str_app.pipeline import CanvasPipeline, CanvasReader
 from str_app.policy import DEFAULT_POLICY, SearchPolicy
 from str_app.reading import Reading
-from str_app.views import Canvas, merge, views_of
+from str_app.views import Canvas, hardly_read, merge, variants_of, views_of
 
 # They can be iterated, but not for images.
 _NOT_SEQUENCES = (str, bytes, bytearray, memoryview, Image.Image, io.IOBase)
@@ -264,6 +264,8 @@ class Reader(CanvasReader):
             if not free_text:
                 raise StrAppError("give either a lexicon or allowed characters, not both")
             characters = parse_characters(characters, self.charset)
+        if (policy.beam if beam is None else beam) == 1:
+            policy = replace(policy, lost=0.0)  # greedy decoding looks once
         if not free_text:
             # The text is one of the words, whatever the picture shows, and their lengths are no evidence.
             policy = replace(policy, blank=False, lost=0.0, turns=policy.turns._replace(length=0.0))
@@ -282,11 +284,18 @@ class Reader(CanvasReader):
         if lexicons is not None:
             of_crops = zip(_as_lexicons(lexicons, len(views)), views, strict=True)
             lexicons = [words for words, canvases in of_crops for _ in canvases]
-        canvases = [canvas for of_crop in views for canvas in of_crop]
-        readings = iter(
-            self._pipeline.read_canvases(canvases, beam=beam, lexicon=lexicon, lexicons=lexicons, attention=attention)
-        )
-        return [merge(of_crop, [next(readings) for _ in of_crop], policy) for of_crop in views]
+        read = partial(self._pipeline.read_canvases, beam=beam, attention=attention)
+        readings = _grouped(views, partial(read, lexicon=lexicon, lexicons=lexicons))
+        variants = [
+            variants_of(of_crop[0], preprocessing, policy) if hardly_read(of_crop, so_far, policy) else []
+            for of_crop, so_far in zip(views, readings, strict=True)
+        ]
+        return [
+            merge(of_crop, so_far, policy, list(zip(more, of_variants, strict=True)))
+            for of_crop, so_far, more, of_variants in zip(
+                views, readings, variants, _grouped(variants, read), strict=True
+            )
+        ]
 
     def read_canvases(self, canvases: Sequence[Canvas], *, attention: bool = False) -> list[Reading]:
         """See `str_app.pipeline.CanvasReader`."""
@@ -299,6 +308,12 @@ class Reader(CanvasReader):
     def use_threads(self, count: int) -> None:
         """See `str_app.pipeline.CanvasReader`."""
         self._pipeline.use_threads(count)
+
+
+def _grouped(groups: Sequence[Sequence[Canvas]], read: Callable[[list[Canvas]], list[Reading]]) -> list[list[Reading]]:
+    """The readings of each group of canvases, all of which are read together."""
+    readings = iter(read([canvas for group in groups for canvas in group]))
+    return [[next(readings) for _ in group] for group in groups]
 
 
 def _or_raise(reading: Reading | ImageError) -> Reading:

@@ -54,6 +54,15 @@ class CropJob:
         self.views: Sequence[Canvas] = ()
         self.decode_s = 0.0
 
+    async def wait(self) -> list[ViewResult]:
+        """The results of all views.
+
+        Raises:
+            Exception: what kept the crop from being decoded or read.
+        """
+        first = await self.results[0]  # then `views` is set
+        return [first, *[await result for result in self.results[1 : len(self.views)]]]
+
     def cancel(self) -> None:
         """Drop what has not been computed."""
         for result in self.results:

@@ -1,8 +1,9 @@
-"""Reads the images of one request: decode, enqueue, wait for the batches, merge the views."""
+"""Reads the images of one request: decode, enqueue, wait for the batches, enqueue variants, merge the views."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,9 +14,9 @@ from str_app.errors import ImageError
 from str_app.serve.errors import ProblemError
 from str_app.serve.inference.batcher import Batcher
 from str_app.serve.inference.image_decoder import ImageDecoder, PixelBudget
-from str_app.serve.inference.jobs import CropJob, Share, set_results
+from str_app.serve.inference.jobs import CropJob, Share, ViewResult, set_results
 from str_app.serve.operations.metrics import Metrics
-from str_app.views import MAX_VIEWS, merge, views_of
+from str_app.views import MAX_VIEWS, hardly_read, merge, variants_of, views_of
 
 if TYPE_CHECKING:
     from str_app.inputs.regions import Region
@@ -31,6 +32,19 @@ STAGES = ("decode", "queue", "inference")
 # Words of a photograph that are read at a time: a page with a thousand takes no more of the queue than one request
 # with as many crops.
 WORDS_AT_A_TIME = 64
+
+
+@dataclass
+class _Crop:
+    """A crop whose views have been read."""
+
+    views: Sequence[Canvas]
+    results: list[ViewResult]
+    variants: CropJob | None = None
+
+    @property
+    def readings(self) -> list[Reading]:
+        return [result.reading for result in self.results]
 
 
 class RequestReader:
@@ -197,24 +211,41 @@ class RequestReader:
 
     async def _results(self, jobs: Sequence[CropJob | ImageError]) -> list[Reading | ImageError]:
         """In order. If one fails or this is cancelled, the jobs that have not started are dropped."""
+        queued = [job for job in jobs if isinstance(job, CropJob)]
         try:
-            return [job if isinstance(job, ImageError) else await self._result(job) for job in jobs]
+            crops = [job if isinstance(job, ImageError) else await self._views_read(job) for job in jobs]
+            for crop in crops:
+                if isinstance(crop, _Crop) and hardly_read(crop.views, crop.readings, self.reader.policy):
+                    crop.variants = self._enqueue(await self._variants(crop))  # in turns of their own
+                    queued.append(crop.variants)
+            return [crop if isinstance(crop, ImageError) else await self._merged(crop) for crop in crops]
         finally:
-            for job in jobs:
-                if isinstance(job, CropJob):
-                    job.cancel()
+            for job in queued:
+                job.cancel()
 
-    async def _result(self, job: CropJob) -> Reading | ImageError:
+    async def _views_read(self, job: CropJob) -> _Crop | ImageError:
         try:
-            results = [await job.results[0]]  # then `views` is set
-            results += [await result for result in job.results[1 : len(job.views)]]
+            results = await job.wait()
         except ImageError as error:
             return error
         self._record("decode", job.decode_s)
-        for result in results:
-            self._record("queue", result.queue_s)
-            self._record("inference", result.inference_s)
-        return merge(job.views, [result.reading for result in results], self.reader.policy)
+        return _Crop(job.views, results)
+
+    async def _variants(self, crop: _Crop) -> list[Canvas]:
+        reader = self.reader
+        return await self._decoder.run(
+            self._budget, partial(variants_of, crop.views[0], reader.preprocessing, reader.policy)
+        )
+
+    async def _merged(self, crop: _Crop) -> Reading:
+        variants: list[tuple[Canvas, Reading]] = []
+        results = []
+        if crop.variants:
+            results = await crop.variants.wait()
+            variants = [(view, result.reading) for view, result in zip(crop.variants.views, results, strict=True)]
+        self._record("queue", _longest(crop.results, "queue_s") + _longest(results, "queue_s"))
+        self._record("inference", _longest(crop.results, "inference_s") + _longest(results, "inference_s"))
+        return merge(crop.views, crop.readings, self.reader.policy, variants)
 
     def _record(self, stage: str, seconds: float) -> None:
         self.stages[stage] = max(self.stages[stage], seconds)
@@ -224,3 +255,7 @@ class RequestReader:
             self._metrics.images.labels(result.code if isinstance(result, ImageError) else "read").inc()
         self.texts += [None if isinstance(result, ImageError) else result.text for result in results]
         return results
+
+
+def _longest(results: Sequence[ViewResult], seconds: str) -> float:
+    return max((getattr(result, seconds) for result in results), default=0.0)

@@ -1,6 +1,7 @@
-"""What the network sees of a crop: its turns, the parts of a long line, and further looks (`levelling`).
+"""What the network sees of a crop: its turns, the parts of a long line, variants, and further looks (`levelling`).
 
-`views_of` makes the views of one crop, `merge` chooses among their readings.
+`views_of` makes the views of one crop. If it is `hardly_read` in them, `variants_of` makes more of the first. `merge`
+chooses among the readings of all.
 """
 
 from __future__ import annotations
@@ -18,9 +19,18 @@ from str_app.reading import Reading
 from str_app.views.canvas import Canvas, to_canvas
 from str_app.views.long_lines import MAX_PARTS, parts_of, whole_or_parts
 from str_app.views.turns import QUARTER_TURNS, best_turn, turns_of
-from str_app.views.variants import detail_of
+from str_app.views.variants import detail_of, elected, variants_of
 
-__all__ = ["MAX_VIEWS", "QUARTER_TURNS", "Canvas", "merge", "to_canvas", "views_of"]
+__all__ = [
+    "MAX_VIEWS",
+    "QUARTER_TURNS",
+    "Canvas",
+    "hardly_read",
+    "merge",
+    "to_canvas",
+    "variants_of",
+    "views_of",
+]
 
 # Most views of one crop: all turns, and the parts of the two in which it is a long line.
 MAX_VIEWS = len(QUARTER_TURNS) + 2 * MAX_PARTS
@@ -59,14 +69,32 @@ def views_of(
     return views if characters is None else [replace(view, characters=characters) for view in views]
 
 
-def merge(views: Sequence[Canvas], readings: Sequence[Reading], policy: SearchPolicy = DEFAULT_POLICY) -> Reading:
+def hardly_read(views: Sequence[Canvas], readings: Sequence[Reading], policy: SearchPolicy = DEFAULT_POLICY) -> bool:
+    """Whether the first view, the upright whole, should be read in its variants (`variants_of`) before `merge`.
+
+    Args:
+        views, readings: of one crop, as for `merge`.
+        policy: thresholds.
+    """
+    return views[0].detail is not None and readings[0].confidence < policy.lost
+
+
+def merge(
+    views: Sequence[Canvas],
+    readings: Sequence[Reading],
+    policy: SearchPolicy = DEFAULT_POLICY,
+    variants: Sequence[tuple[Canvas, Reading]] = (),
+) -> Reading:
     """The one reading of a crop, boxes in pixels of the crop as given; without text where the evidence is too low.
 
     Args:
         views: of one crop, from `views_of`.
         readings: of each view.
         policy: thresholds.
+        variants: of the first view, with their readings.
     """
+    if variants:
+        readings = [elected(readings[0], variants, policy), *readings[1:]]
     turns: list[int] = []
     of_turns: list[Reading] = []
     for turn, group in groupby(zip(views, readings, strict=True), key=lambda pair: pair[0].turn):

@@ -26,6 +26,7 @@ class Canvas:
         span: the part of a long line that this is, in pixels of the turned crop; None for the whole crop.
         characters: those that its text may have; None: all of the model's.
         detail: uint8 (h, w, 3), the view at a higher resolution, where it may be read in variants; else None.
+        one_look: whether its text is decoded from one look at most, as those of variants are.
         fall: of a variant, the share of its height by which its line was taken to fall, and levelled.
         region: of a variant, what it shows of the view: left, top, right, bottom in shares of its size.
     """
@@ -37,6 +38,7 @@ class Canvas:
     span: Span | None = None
     characters: str | None = None
     detail: npt.NDArray[np.uint8] | None = None
+    one_look: bool = False
     fall: float = 0.0
     region: Box = WHOLE
 

@@ -36,14 +36,17 @@ def detail_of(crop: Pixels, preprocessing: Preprocessing, policy: SearchPolicy =
 
 
 def variants_of(view: Canvas, preprocessing: Preprocessing, policy: SearchPolicy = DEFAULT_POLICY) -> list[Canvas]:
-    """The variants of a view with detail: `SearchPolicy.tilts`, `cuts`, `widening` and `squeezed`, and the negative."""
+    """The variants of a view with detail: `SearchPolicy.tilts`, `cuts`, `widening` and `squeezed`, and the negative.
+
+    They take a millisecond or two.
+    """
     detail = view.detail
     assert detail is not None
     height, width = detail.shape[:2]
 
     def variant(pixels: Pixels, fall: float = 0.0, region: Box = WHOLE) -> Canvas:
         canvas, covered = preprocessing(np.ascontiguousarray(pixels))
-        return replace(view, pixels=canvas, covered=covered, detail=None, fall=fall, region=region)
+        return replace(view, pixels=canvas, covered=covered, detail=None, one_look=True, fall=fall, region=region)
 
     variants = [
         variant(level(detail, Line(fall * height / width), policy), fall=fall)
