@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     )
     prior: bool = Field(default=True, description="Prefer known words and numbers where the image is ambiguous.")
     blank: bool = Field(default=True, description="Return an empty text where the image shows none.")
+    variants: bool = Field(
+        default=True,
+        description="Read crops that can hardly be read again in nine variants: better, and up to 5 times as slow.",
+    )
 
     max_batch: int = Field(default=32, ge=1, le=1024, description="Maximum batch size; above 32 a CPU gains nothing.")
     max_wait_ms: float = Field(

@@ -63,6 +63,7 @@ class Reader(CanvasReader):
         batch_size: int = 32,
         prior: bool = True,
         blank: bool = True,
+        variants: bool = True,
         precision: Precision = "auto",
         engine: str = "auto",
         policy: SearchPolicy = DEFAULT_POLICY,
@@ -78,6 +79,7 @@ class Reader(CanvasReader):
             prior: prefer known words and numbers where the picture leaves a doubt; see `str_app.decoding.word_prior`.
             blank: return an empty text where the picture shows none; False: the best guess, however improbable. See
                 `SearchPolicy.blank`.
+            variants: read crops that can hardly be read again in variants of them; see `str_app.views.variants`.
             precision: `"int8"`, `"bf16"`, `"fp32"`, or `"auto"`: that of the exported graphs where there are any, with
                 torch bf16 where the processor has instructions for it, which halves the time there. fp32 gives the same
                 probabilities on every machine.
@@ -94,6 +96,8 @@ class Reader(CanvasReader):
 
         if not blank:
             policy = replace(policy, blank=False)
+        if not variants:
+            policy = replace(policy, lost=0.0)
         loaded = load_engine(model, engine, EngineOptions(device, threads, precision))
         reader = cls(loaded, batch_size, WordPrior.released() if prior else None, policy)
         reader._load_again = partial(

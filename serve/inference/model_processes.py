@@ -237,6 +237,7 @@ def _run(connection: Connection, settings: Settings, threads: int) -> None:
                 batch_size=settings.max_batch,
                 prior=settings.prior,
                 blank=settings.blank,
+                variants=settings.variants,
                 engine=settings.engine,
                 precision=settings.precision,
             )

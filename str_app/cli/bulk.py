@@ -52,6 +52,7 @@ def bulk(
     beam: options.Beam = None,
     prior: options.Prior = True,
     blank: options.Blank = True,
+    variants: options.Variants = True,
     lexicon: Annotated[
         Path | None, typer.Option(help="Text file with one word per line; only these words are read.")
     ] = None,
@@ -103,6 +104,7 @@ def bulk(
         "batch_size": batch_size,
         "prior": prior,
         "blank": blank,
+        "variants": variants,
         "engine": engine,
         "precision": precision,
     }
@@ -114,7 +116,7 @@ def bulk(
     words = lexicon_file.words_for(loaded) if lexicon_file is not None else None
     choices: dict[str, Any] = {"beam": beam, "lexicon": words, "characters": characters, "rotate": rotate}
     # Threads are left out: readings do not depend on their number.
-    settings = {name: load[name] for name in ("device", "batch_size", "prior", "blank")} | choices
+    settings = {name: load[name] for name in ("device", "batch_size", "prior", "blank", "variants")} | choices
     settings["lexicon"] = words and words_hash(words)
     finding: dict[str, Any] | None = None
     if photos:

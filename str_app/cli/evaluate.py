@@ -48,6 +48,7 @@ def evaluate(
     beam: options.Beam = None,
     prior: options.Prior = True,
     blank: options.Blank = True,
+    variants: options.Variants = True,
     workers: pool.Workers = None,
     ray: pool.Ray = False,
     ray_address: pool.RayAddress = None,
@@ -83,6 +84,7 @@ def evaluate(
         batch_size=batch_size,
         prior=prior,
         blank=blank,
+        variants=variants,
         engine=engine,
         precision=precision,
     )

@@ -27,6 +27,10 @@ Beam = Annotated[
 Prior = Annotated[bool, typer.Option(help="Prefer known words and numbers where the image is ambiguous.")]
 Engine = Annotated[str, typer.Option(help=engines.HELP)]
 Blank = Annotated[bool, typer.Option(help="Return an empty text where the image shows none.")]
+Variants = Annotated[
+    bool,
+    typer.Option(help="Read crops that can hardly be read again in nine variants: better, and up to 5 times as slow."),
+]
 Precision = Annotated[precision.Precision, typer.Option(help=precision.HELP)]
 
 Characters = Annotated[

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Named = tuple[str, Source]
 
 Opened = TypeVar("Opened")
-LOCAL_OPTIONS = ("model", "device", "engine", "precision", "threads", "beam", "prior", "blank", "lexicon")
+LOCAL_OPTIONS = ("model", "device", "engine", "precision", "threads", "beam", "prior", "blank", "variants", "lexicon")
 PHOTO_SIDE = 320  # pixels of the shorter side
 
 
@@ -48,6 +48,7 @@ def recognize(
     beam: options.Beam = None,
     prior: options.Prior = True,
     blank: options.Blank = True,
+    variants: options.Variants = True,
     lexicon: Annotated[
         Path | None, typer.Option(help="Text file with one word per line; only these words are read.")
     ] = None,
@@ -83,6 +84,7 @@ def recognize(
             batch_size=batch_size,
             prior=prior,
             blank=blank,
+            variants=variants,
             engine=engine,
             precision=precision,
         )

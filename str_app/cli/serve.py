@@ -51,9 +51,9 @@ def serve(
     STR_APP_DRAIN_DELAY_S, and STR_APP_MAX_WAIT_MS; in bytes: STR_APP_MAX_BODY_BYTES, STR_APP_MAX_UPLOAD_BYTES;
     for images: STR_APP_MAX_IMAGES, STR_APP_MAX_REGIONS, STR_APP_MAX_PIXELS, STR_APP_MAX_REQUEST_PIXELS,
     STR_APP_MAX_SIDE, STR_APP_MAX_ASPECT, STR_APP_FIRST_FRAMES, STR_APP_DECODE_THREADS; for reading: STR_APP_PRIOR,
-    STR_APP_BLANK; for access: STR_APP_API_KEYS_FILE, STR_APP_CORS_ORIGINS; for logging: STR_APP_LOG_LEVEL,
-    STR_APP_LOG_TEXTS, STR_APP_TRACES_ENDPOINT. docs/how-to/serving.md explains them; GET /docs on a running server
-    documents the API.
+    STR_APP_BLANK, STR_APP_VARIANTS; for access: STR_APP_API_KEYS_FILE, STR_APP_CORS_ORIGINS; for logging:
+    STR_APP_LOG_LEVEL, STR_APP_LOG_TEXTS, STR_APP_TRACES_ENDPOINT. docs/how-to/serving.md explains them; GET /docs
+    on a running server documents the API.
 
     Example: str-app serve --port 8000
     """

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import pytest
 from PIL import Image
 
 from str_app.inputs.images import load_image
+from str_app.policy import SearchPolicy
 from str_app.reader import Reader
 from str_app.serve.inference import batcher
 from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, TwoWidths, encoded, entered, parts, png, queued, serving
-from tests.str_app.fake_engine import paint
+from tests.str_app.fake_engine import FakeEngine, paint
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -186,6 +188,25 @@ def test_new_requests_do_not_keep_one_with_many_crops_waiting(reader: HeldReader
             return answered
 
     assert asyncio.run(scenario()) <= 40 * 8
+
+
+def test_variants_are_queued_like_other_views_and_change_nothing(reader: HeldReader) -> None:
+    """What can hardly be read does not keep the model for longer than any batch."""
+    reader.policy = SearchPolicy(tall=math.inf)
+    crops = [paint("hard", 0.3), paint("easy"), paint("hazy", 0.4)]
+    expected = Reader(FakeEngine(), policy=reader.policy).read_crops(crops)
+    files = [("images", (str(place), encoded(Image.fromarray(crop), "PNG"))) for place, crop in enumerate(crops)]
+
+    async def scenario() -> list[dict]:
+        async with serving(Settings(max_batch=4), reader) as (_, client):
+            return (await client.post("/v1/recognize", files=files)).json()["results"]
+
+    results = asyncio.run(scenario())
+    assert [result["text"] for result in results] == [reading.text for reading in expected]
+    for result, reading in zip(results, expected, strict=True):
+        assert result["confidence"] == pytest.approx(reading.confidence, abs=1e-4)
+    assert sum(reader.sizes) == 3 + 2 * 9
+    assert max(reader.sizes) <= 4
 
 
 def test_work_of_a_client_that_left_is_not_computed(reader: HeldReader) -> None:

@@ -177,6 +177,17 @@ def test_a_crop_of_one_colour_has_no_text() -> None:
     assert guessing.read_crops([crop])[0].text.startswith("aaaa")
 
 
+def test_variants_are_of_what_can_hardly_be_read_and_have_one_look() -> None:
+    hazy, clear = paint("word", 0.45), paint("word")
+    engine = FakeEngine()
+    Reader(engine).read_crops([clear, hazy, hazy])
+    # Together in one look, two further looks at the doubtful ones, and nine variants of each.
+    assert engine.batches == [3, 2, 2, 16, 2]
+    for kept in (Reader(FakeEngine(), policy=replace(DEFAULT_POLICY, lost=0.0)), Reader(FakeEngine())):
+        kept.read_crops([hazy], beam=None if kept.policy.lost == 0 else 1)
+        assert sum(kept.engine.batches) <= 3, "switched off, or greedy"
+
+
 def test_a_bad_image_is_named(reader: Reader, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="image 2 of 3: not an image"):
         reader.recognize([paint("a"), b"nonsense", paint("b")])
