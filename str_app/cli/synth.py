@@ -36,7 +36,7 @@ def synth(
         int | None,
         typer.Option(
             min=1,
-            help="Write a folder of LMDBs of so many crops each, which together are one data set. Default: one LMDB; "
+            help="Write a folder of LMDBs of this many crops each, which together are one data set. Default: one LMDB; "
             "with --ray 200000.",
         ),
     ] = None,
