@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from random import Random
 
@@ -16,6 +17,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # of the files that
 _ORIENTATION = 0x0112
 _TRUNCATED = "image file is truncated"
 _END_OF_IMAGE = b"\xff\xd9"
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # others are part of a scan's data
 # Any of it goes unnoticed in up to 16 % of the cut files; the last has the markers between parts of a scan.
 _PATTERNS = [Random(seed).randbytes(64).replace(b"\xff", b"\x7f") for seed in range(8)]
 _ADDED = (b"", *_PATTERNS, b"".join(b"\xff%c%b" % (marker, _PATTERNS[0]) for marker in range(0xD0, 0xD8)))
@@ -102,13 +104,11 @@ def _has_all_scans(jpeg: bytes) -> bool:
     missing: set[tuple[int, int]] | None = None  # component, frequency
     position = 2
     while True:
-        position = jpeg.find(b"\xff", position)
-        if position < 0 or position + 4 > len(jpeg):
+        found = _MARKER.search(jpeg, position)
+        if found is None or found.start() + 4 > len(jpeg):
             return missing is not None and not missing
+        position = found.start()
         marker = jpeg[position + 1]
-        if marker in (0x00, 0xFF) or 0xD0 <= marker <= 0xD7:  # part of a scan's data
-            position += 1 if marker == 0xFF else 2
-            continue
         segment = jpeg[position + 4 : position + 2 + int.from_bytes(jpeg[position + 2 : position + 4])]
         if marker in (0xC0, 0xC1, 0xC2) and len(segment) >= 6:
             missing = {(component, k) for component in segment[6::3] for k in range(64)}

@@ -159,13 +159,12 @@ class CanvasPipeline(CanvasReader):
         policy = self.policy if beam is None else replace(self.policy, beam=beam)
         if not isinstance(policy.beam, int) or policy.beam < 1:
             raise ValueError(f"beam is {policy.beam!r}: it must be a whole number, at least 1")
-        readings: dict[int, Reading] = {}
-        for one_look, decode in (
-            (False, self._decoder(policy, lexicon, lexicons)),
-            (True, self._decoder(replace(policy, doubted=0.0, faint=0.0), lexicon, lexicons)),
-        ):
-            chosen = [index for index, canvas in enumerate(canvases) if canvas.one_look == one_look]
-            readings |= self._read(canvases, chosen, decode, attention)
+        once = [index for index, canvas in enumerate(canvases) if canvas.one_look]
+        others = [index for index, canvas in enumerate(canvases) if not canvas.one_look]
+        readings = self._read(canvases, others, self._decoder(policy, lexicon, lexicons), attention)
+        if once:  # variants, which crops read with a lexicon have not
+            glance = self._decoder(replace(policy, doubted=0.0, faint=0.0), None, None)
+            readings |= self._read(canvases, once, glance, attention)
         return [readings[index] for index in range(len(canvases))]
 
     def _read(
@@ -231,4 +230,4 @@ def _reading(decoded: Decoded, canvas: Canvas, attention: bool) -> Reading:
 
 
 def _probability(log_prob: float) -> float:
-    return min(1.0, math.exp(log_prob))
+    return min(math.exp(log_prob), 1.0)  # NaN, of damaged weights, stays NaN

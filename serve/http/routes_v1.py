@@ -191,13 +191,15 @@ async def _refuse_unknown_parameters(request: Request) -> None:
     """A misspelt option must not be ignored.
 
     Raises:
-        ProblemError: 422, the endpoint has no such query parameter.
+        ProblemError: 422, the endpoint has no such query parameter, or has it more than once.
     """
     known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
     for name in request.query_params:
         if name not in known:
             there_are = f"there are {', '.join(known)}" if known else "there are none"
             raise ProblemError(422, "invalid_request", f"Unknown query parameter {name[:80]!r}: {there_are}.")
+        if len(request.query_params.getlist(name)) > 1:
+            raise ProblemError(422, "invalid_request", f"Query parameter {name!r} is given more than once.")
 
 
 def _allowed(characters: str | None, reader: RequestReader) -> str | None:

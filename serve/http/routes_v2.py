@@ -144,20 +144,27 @@ def _parsed(body: bytes, length: str | None, max_images: int) -> Inference:
         inputs = request["inputs"]
         (tensor,) = inputs
         name, datatype, shape = tensor["name"], tensor["datatype"], tensor["shape"]
-        size = tensor.get("parameters", {}).get("binary_data_size")
+        size = (tensor.get("parameters") or {}).get("binary_data_size")
         identifier = request.get("id")
-        outputs = _outputs(request)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise _bad("send JSON with exactly one input: name, shape, datatype and data") from None
+    try:
+        outputs = _outputs(request)
+    except (TypeError, KeyError, AttributeError):
+        raise _bad("the outputs must be a list of objects with a name") from None
     if name != "image" or datatype != "BYTES":
         raise _bad("the input must be 'image' of datatype BYTES")
     if identifier is not None and not isinstance(identifier, str):
         raise _bad("the id must be a string")
+    if identifier is not None and any("\ud800" <= character <= "\udfff" for character in identifier):
+        raise _bad("the id has a lone surrogate, which UTF-8 cannot encode")
     if not isinstance(shape, list) or not all(type(side) is int and 0 < side <= 2**16 for side in shape):
         raise _bad("the shape must be a list of positive integers")
     count = 1
     for side in shape:
         count *= side
+        if count > max_images:  # the product of many sides takes long
+            break
     if count > max_images:
         raise ProblemError(413, "too_many_images", f"A request may have {max_images} images; send several requests.")
     images: list[bytes | ImageError]
@@ -180,11 +187,11 @@ def _parsed(body: bytes, length: str | None, max_images: int) -> Inference:
 
 def _outputs(request: dict[str, Any]) -> dict[str, bool]:
     """Requested output names → whether sent as binary data."""
-    binary = bool(request.get("parameters", {}).get("binary_data_output", False))
+    binary = bool((request.get("parameters") or {}).get("binary_data_output", False))
     requested = request.get("outputs")
     if not requested:
         return dict.fromkeys(("text", "confidence", "error"), binary)
-    outputs = {str(o["name"]): bool(o.get("parameters", {}).get("binary_data", binary)) for o in requested}
+    outputs = {str(o["name"]): bool((o.get("parameters") or {}).get("binary_data", binary)) for o in requested}
     unknown = [name for name in outputs if name not in OUTPUTS]
     if unknown:
         raise _bad(f"unknown output {unknown[0][:80]!r}: there are {', '.join(OUTPUTS)}")

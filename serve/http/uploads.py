@@ -113,9 +113,12 @@ class Body:
         self._content_type(MULTIPART, JSON)
         photo, fields = await self._photo_and_fields('Send {"image": {"data": "<base64>"}, "regions": […]}.')
         regions = fields.get("regions")
-        if not isinstance(regions, list) or not regions:
+        if not isinstance(regions, list) or not regions or all(isinstance(each, int | float) for each in regions):
             raise ProblemError(
-                422, "no_regions", "Send 'regions', a JSON array of boxes [x0, y0, x1, y1] or quadrilaterals."
+                422,
+                "no_regions",
+                "Send 'regions', a JSON array of boxes [[x0, y0, x1, y1], …] or quadrilaterals; in a form as text, not "
+                "as a file.",
             )
         if len(regions) > self._settings.max_regions:
             raise ProblemError(
@@ -141,7 +144,7 @@ class Body:
 
     async def form(self) -> FormData:
         """A multipart form with its files in memory."""
-        parser = MultiPartParser(
+        parser = _Form(
             self._request.headers,
             self._chunks(),
             max_files=self._settings.max_images,
@@ -151,7 +154,11 @@ class Body:
         # Keep files in memory: the body is limited, and the temporary directory may be full or read-only.
         parser.spool_max_size = self._settings.max_body_bytes
         try:
-            return await self._in_time(parser.parse())
+            form = await self._in_time(parser.parse())
+            if parser.in_part:
+                await form.close()
+                raise MultiPartException("it ends before the boundary that closes it")
+            return form
         except MultiPartException as error:
             if error.message.startswith("Too many files"):
                 raise self._too_many_images() from None
@@ -255,6 +262,24 @@ class Body:
         return ProblemError(
             413, "too_many_images", f"A request may have {self._settings.max_images} images; send several requests."
         )
+
+
+class _Form(MultiPartParser):
+    """Starlette's parser, which leaves out a part whose end did not arrive.
+
+    Attributes:
+        in_part: whether the latest part has not ended.
+    """
+
+    in_part = False
+
+    def on_part_begin(self) -> None:
+        self.in_part = True
+        super().on_part_begin()
+
+    def on_part_end(self) -> None:
+        self.in_part = False
+        super().on_part_end()
 
 
 def from_base64(text: str) -> bytes | ImageError:

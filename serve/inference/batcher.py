@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("str_app.serve")
 # The canvas width with most images goes first, unless an image has waited this long.
 MAX_OVERTAKEN_S = 0.25
-# Views of long lines in a batch: a view takes up to 0.1 s, and all others wait for the batch.
+# Views in a batch, all others of which wait for it: of long lines, each of which takes up to 0.1 s; and variants of
+# crops that could hardly be read, up to 0.02 s.
 MAX_LONG = 4
+MAX_VARIANTS = 8
 
 
 def split_cores(cores: int) -> tuple[int, int]:
@@ -41,7 +43,7 @@ class _QueuedView:
     reader: CanvasReader
     result: asyncio.Future[ViewResult]
     turn: int
-    long: bool  # of a line that is read in parts
+    most: int  # views like it in a batch
     since: float = field(default_factory=time.perf_counter)
 
 
@@ -58,8 +60,9 @@ class Batcher:
     starts (too late, or its client has disconnected) is not computed. The event loop is woken once per batch.
 
     Requests take turns (start-time fair queueing): in each, a request has a batch of views, or `MAX_LONG` of long
-    lines, so that one with hundreds of views delays others by no more. A new request begins with the turn after the
-    latest that has been read: if a turn that has begun could get more views, new requests could keep others waiting.
+    lines, or `MAX_VARIANTS` variants, so that one with hundreds of views delays others by no more. A new request begins
+    with the turn after the latest that has been read: if a turn that has begun could get more views, new requests could
+    keep others waiting.
 
     Args:
         load: makes the reader; called on a thread of the batcher.
@@ -182,12 +185,16 @@ class Batcher:
     def submit(self, job: CropJob, reader: CanvasReader) -> None:
         """Queue the views of a decoded crop to be read by `reader`. Thread-safe."""
         with self._changed:
-            long = any(canvas.span for canvas in job.views)
-            step = 1 / (MAX_LONG if long else self._buckets[-1])
+            most = self._buckets[-1]
+            if any(canvas.span for canvas in job.views):
+                most = MAX_LONG
+            elif any(canvas.one_look for canvas in job.views):
+                most = min(MAX_VARIANTS, most)
+            step = 1 / most
             first = max(self._turn + 1.0, job.share.next_turn)
             job.share.next_turn = first + step * len(job.views)
             self._queue += [
-                _QueuedView(canvas, reader, result, int(first + step * index), long)
+                _QueuedView(canvas, reader, result, int(first + step * index), most)
                 for index, (canvas, result) in enumerate(zip(job.views, job.results, strict=False))
             ]
             self._queue.sort(key=lambda view: view.turn)
@@ -254,11 +261,11 @@ class Batcher:
         if not self._queue:
             return []
         groups: dict[tuple[int, tuple[int, ...]], list[_QueuedView]] = {}
-        longs: Counter[tuple[int, tuple[int, ...]]] = Counter()
+        counts: Counter[tuple[int, tuple[int, ...], int]] = Counter()
         for view in self._queue:
             kind = (id(view.reader), view.canvas.pixels.shape)
-            longs[kind] += view.long
-            if not view.long or longs[kind] <= MAX_LONG:
+            counts[*kind, view.most] += 1
+            if counts[*kind, view.most] <= view.most:
                 groups.setdefault(kind, []).append(view)
         first, *_ = groups.values()
         overdue = time.perf_counter() - first[0].since > MAX_OVERTAKEN_S

@@ -20,7 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from str_app.datasets.opening import open_source
+from str_app.datasets.sample import DataError
 from str_app.engines.graph_folder import graph_folder, has_graphs
+from str_app.errors import StrAppError
 from str_app.evaluation.protocol import PROTOCOLS
 from str_app.evaluation.sources import evenly_spaced
 from str_app.installation import provenance
@@ -163,7 +165,8 @@ def _run(connection: Connection, contender: Contender, model: str, data: Path, c
     except (EOFError, OSError):  # the parent has ended
         return
     except Exception as error:
-        connection.send(RuntimeError(f"{contender.name}: {error!r}"))
+        text = f"{contender.name}: {error}"
+        connection.send(StrAppError(text) if isinstance(error, StrAppError | DataError) else RuntimeError(text))
 
 
 def _reader(contender: Contender, model: str) -> Callable[[Crops], list[str]]:

@@ -118,7 +118,8 @@ def _guarded(verb: Callable[..., Any], debug: bool) -> Callable[..., Any]:
             if debug:
                 raise
             line = " ".join(explain(error).split("\n"))
-            note(f"str-app {verb.__name__.replace('_', '-')}: {line}")
+            group = "bench " if verb.__module__.endswith(".bench") else ""
+            note(f"str-app {group}{verb.__name__.replace('_', '-')}: {line}")
             raise typer.Exit(1) from None
 
     return guarded

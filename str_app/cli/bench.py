@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from str_app.cli import options
+from str_app.cli.evaluate import check_writable, write_file
 from str_app.cli.progress import ProgressBar
 
 
@@ -66,12 +67,13 @@ def engines(
 
     from str_app.bench.engines import as_json, as_markdown, contenders, measure
 
+    check_writable(json_file)
     rivals = contenders(model)
     with ProgressBar("measuring", turns * len(rivals), "turns") as progress:
         results = measure(rivals, model, data, count, turns, progress.advance)
     typer.echo(as_markdown(results))
     if json_file is not None:
-        json_file.write_text(json.dumps(as_json(results, data.name, count, turns), indent=2) + "\n", encoding="utf-8")
+        write_file(json_file, json.dumps(as_json(results, data.name, count, turns), indent=2) + "\n")
 
 
 def gates(

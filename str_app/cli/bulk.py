@@ -10,6 +10,7 @@ import typer
 
 from str_app.cli import options, pool
 from str_app.cli.progress import ProgressBar
+from str_app.errors import StrAppError
 from str_app.photos import LONGEST_SIDE
 
 
@@ -18,6 +19,7 @@ def bulk(
         list[Path],
         typer.Argument(
             metavar="INPUT...",
+            readable=False,
             help="Folders, LMDBs, Parquet files, WebDataset tars, and CSV, TSV or JSON-lines lists of image files.",
         ),
     ],
@@ -84,6 +86,7 @@ def bulk(
     from str_app.bulk.run import describe, read_in_bulk, words_hash
     from str_app.bulk.work import ShardReader, identity
     from str_app.cli.lexicon_file import LexiconFile
+    from str_app.decoding import parse_characters
     from str_app.engines.graph_folder import sha256_of
     from str_app.reader import Reader
 
@@ -112,6 +115,10 @@ def bulk(
     # With Ray this machine may have no GPU.
     on_cpu = {"device": "cpu", "engine": "torch", "precision": "fp32" if precision == "auto" else precision}
     loaded = Reader.load(**(load | on_cpu if ray and device != "cpu" else load))
+    if characters is not None:  # before anything is written
+        if lexicon_file is not None:
+            raise StrAppError("give either a lexicon or allowed characters, not both")
+        parse_characters(characters, loaded.charset)
     known = identity(loaded, model)
     words = lexicon_file.words_for(loaded) if lexicon_file is not None else None
     choices: dict[str, Any] = {"beam": beam, "lexicon": words, "characters": characters, "rotate": rotate}

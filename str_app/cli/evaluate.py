@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -70,9 +71,8 @@ def evaluate(
     from str_app.evaluation.sources import open_test_sets
     from str_app.evaluation.table import as_json, markdown
 
-    for file in (json_file, report):
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
+    for file in (json_file, report, plots / "coverage.svg" if plots is not None else None):
+        check_writable(file)
     test_sets = open_test_sets([path.absolute() for path in data])  # actors of Ray have another working directory
 
     from str_app.reader import Reader
@@ -108,9 +108,26 @@ def evaluate(
     if plots is not None:
         from str_app.evaluation.report import confidence_plots
 
-        plots.mkdir(parents=True, exist_ok=True)
         for name, svg in confidence_plots(results).items():
             write_file(plots / name, svg + "\n")
+
+
+def check_writable(path: Path | None) -> None:
+    """Make the file's folder, and see whether the file can be written, before the work whose result it shall hold.
+
+    Raises:
+        StrAppError: it cannot.
+    """
+    if path is None:
+        return
+    if path.is_dir() or str(path) == "-":
+        raise StrAppError(f"{path}: give the name of a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StrAppError(f"{path.parent}: {error.strerror}") from None
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise StrAppError(f"{path}: cannot be written")
 
 
 def write_file(path: Path, content: str) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from str_app.cli import options
-from str_app.cli.evaluate import write_file
+from str_app.cli.evaluate import check_writable, write_file
 from str_app.cli.progress import ProgressBar
 from str_app.photos import LONGEST_SIDE
 
@@ -53,6 +53,8 @@ def evaluate_photos(
     from str_app.photos.photo_reader import PhotoReader
     from str_app.reader import Reader
 
+    for file in (json_file, report):
+        check_writable(file)
     photos = open_photos(data)
     pipeline = load_pipeline(detector, threads, longest_side)
     reader = Reader.load(model, device=device, threads=threads, prior=prior, engine=engine, precision=precision)

@@ -32,7 +32,9 @@ def recognize(
     context: typer.Context,
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE|FOLDER|LMDB...", help="Word crops, folders of them, or LMDB data sets."),
+        typer.Argument(
+            metavar="IMAGE|FOLDER|LMDB...", readable=False, help="Word crops, folders of them, or LMDB data sets."
+        ),
     ],
     model: options.Model = "small",
     as_json: Annotated[

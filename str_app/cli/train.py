@@ -55,7 +55,7 @@ def train(
     from str_app.datasets.text_files import read_lines
     from str_app.training.loop import STATE, Finished, Stopped
     from str_app.training.loop import train as run
-    from str_app.training.settings import load_settings, make_settings, save_settings
+    from str_app.training.settings import load_settings, make_settings
 
     if auto_resume and (out / STATE).is_file():
         resume = True
@@ -69,6 +69,10 @@ def train(
         "validation": tuple(map(str, val)) if val else None,
         "charset": "".join(read_lines(charset)) if charset else None,
     }
+    if options["charset"] == "":
+        raise StrAppError(f"{charset}: no character in this file")
+    if preset is not None and start_from is not None:
+        raise StrAppError("--from brings its own network: leave out --preset")
     given = {key: value for key, value in options.items() if value is not None}
     if resume and {"preset", "start_from", "charset"} & given.keys():
         raise StrAppError("--resume continues with the run's own model: leave out --preset, --from and --charset")
@@ -78,7 +82,6 @@ def train(
         typer.echo(
             "the settings differ from the interrupted run's: the result will differ from an uninterrupted run", err=True
         )
-        save_settings(settings, out / "settings.json")
     try:
         run(settings, out, resume=resume)
     except Stopped as stopped:

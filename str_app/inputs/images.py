@@ -53,6 +53,7 @@ class ImageLimits:
 
 
 DEFAULT_LIMITS = ImageLimits()
+MAX_PIECES = 10_000  # segments or chunks of a file; Pillow takes microseconds for each, and a file may have millions
 # Of photographs that a person reads on their own machine: those of telephones with up to 64 megapixels.
 PHOTO_LIMITS = ImageLimits(max_bytes=64 * 2**20, max_pixels=80_000_000)
 
@@ -107,6 +108,8 @@ def _read_file(path: Path, limits: ImageLimits) -> bytes:
             return file.read(limits.max_bytes + 1)
     except FileNotFoundError:
         raise ImageError("not_found", "no such file") from None
+    except ValueError:
+        raise ImageError("not_found", "no file has a NUL character in its path") from None
     except OSError as error:
         raise ImageError("not_readable", f"cannot be read: {error.strerror}") from None
 
@@ -122,6 +125,10 @@ def open_image(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Im
     if len(encoded) > limits.max_bytes:
         raise ImageError("too_many_bytes", f"larger than {limits.max_bytes / 2**20:g} MiB")
     image_format = _format_of(encoded, limits.first_frames)
+    if _has_many_pieces(encoded, image_format):
+        raise ImageError(
+            "truncated", f"the {image_format} file is damaged: it has more than {MAX_PIECES:,} segments or chunks"
+        )
     try:
         image = Image.open(io.BytesIO(encoded), formats=[image_format])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -130,6 +137,22 @@ def open_image(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Im
         raise ImageError("truncated", f"the {image_format} file is damaged or cut short") from error
     check_size(image.width, image.height, limits)
     return image
+
+
+def _has_many_pieces(encoded: bytes, image_format: str) -> bool:
+    """Whether the head of a JPEG has more segments, or a PNG more chunks, than `MAX_PIECES`."""
+    count = 0
+    place = 8 if image_format == "PNG" else 2
+    while image_format in ("JPEG", "PNG") and place + 4 <= len(encoded) and count <= MAX_PIECES:
+        count += 1
+        if image_format == "PNG":
+            place += 12 + int.from_bytes(encoded[place : place + 4])
+        elif encoded[place + 1] == 0xDA:  # the picture follows, which Pillow leaves to libjpeg
+            return False
+        else:
+            padding = encoded[place] != 0xFF or encoded[place + 1] in (0x00, 0xFF)
+            place += 1 if padding else 2 + int.from_bytes(encoded[place + 2 : place + 4])
+    return count > MAX_PIECES
 
 
 def _format_of(encoded: bytes, first_frames: bool) -> str:

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from str_app.datasets.sample import DataError
+from str_app.datasets.text_files import read_text
 from str_app.errors import ImageError, StrAppError
 from str_app.inputs.images import DEFAULT_LIMITS, ImageLimits, check_size
 from str_app.reading import Box
@@ -127,11 +129,14 @@ def read_regions_file(path: Path) -> list[Any]:
     What follows the eighth number of a line, such as a transcription, is left out.
 
     Raises:
-        StrAppError: it is neither, or has no region.
+        StrAppError: it is neither, not UTF-8 or UTF-16, or has no region.
     """
     import json
 
-    text = path.read_text(encoding="utf-8-sig")
+    try:
+        text = read_text(path)
+    except DataError as error:
+        raise StrAppError(str(error)) from None
     if text.lstrip().startswith("["):
         try:
             found = list(json.loads(text))

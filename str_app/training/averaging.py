@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import operator
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,10 +49,10 @@ def average_checkpoints(paths: Sequence[Path], shares: Sequence[float]) -> tuple
         shares: weight of each checkpoint, above 0, on any scale.
 
     Raises:
-        StrAppError: wrong number of shares, a share that is not positive, or checkpoints that do not match.
+        StrAppError: wrong number of shares, a share that is not a positive number, or checkpoints that do not match.
         CheckpointError: a file that cannot be loaded.
     """
-    if len(shares) != len(paths) or not paths or min(shares) <= 0:
+    if len(shares) != len(paths) or not paths or not all(0 < share < math.inf for share in shares):
         raise StrAppError(f"{len(paths)} checkpoints, but shares {list(shares)}: give one share above 0 per checkpoint")
     loaded = [load_checkpoint(checkpoint_file(path)) for path in paths]
     model, info = loaded[-1]

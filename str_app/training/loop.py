@@ -138,7 +138,7 @@ class _Run:
         self.pending = False  # whether the validation of this step, or the end of the run, is still to come
         if resume:
             self._restore(load_state(self.state_path))
-        elif world.is_main:
+        if world.is_main:  # only now: settings that cannot be used must not replace those of a run
             out.mkdir(parents=True, exist_ok=True)
             with naming(out / "settings.json"):
                 save_settings(self.settings, out / "settings.json")

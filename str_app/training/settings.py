@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 import typing
 from dataclasses import dataclass, field
@@ -126,6 +127,10 @@ class TrainSettings:
         """Raise StrAppError for values that cannot work."""
         if not self.train:
             raise StrAppError("no training data: give --train LMDB")
+        numbers = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for name, value in numbers.items():
+            if isinstance(value, float) and math.isnan(value):
+                raise StrAppError(f"{name}={value}: not a number")
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise StrAppError(f"{name}={getattr(self, name)}: must be at least {least}")
@@ -138,6 +143,9 @@ class TrainSettings:
         for name in ("learning_rate", "matrix_learning_rate", "clip_norm"):
             if getattr(self, name) <= 0:
                 raise StrAppError(f"{name}={getattr(self, name)}: must be above 0")
+        for name in ("learning_rate", "matrix_learning_rate"):
+            if math.isinf(getattr(self, name)):
+                raise StrAppError(f"{name}={getattr(self, name)}: must be finite")
         stages = self.architecture.backbone.num_stages
         if not 0 <= self.frozen_stages <= stages:
             raise StrAppError(f"frozen_stages={self.frozen_stages}: the backbone has {stages} stages")
@@ -145,9 +153,20 @@ class TrainSettings:
             raise StrAppError(f"frozen_stages={self.frozen_stages}: fresh weights cannot be frozen; give --from MODEL")
         if self.weights and len(self.weights) != len(self.train):
             raise StrAppError(f"{len(self.weights)} weights for {len(self.train)} training sets: give one per set")
+        if self.weights and not (all(0 <= weight < math.inf for weight in self.weights) and any(self.weights)):
+            raise StrAppError(f"weights={list(self.weights)}: numbers from 0 on, at least one of them above 0")
 
 
-LEAST = {"steps": 1, "batch_size": 1, "parts": 1, "group": 1, "validate_every": 1, "log_every": 1, "average_every": 0}
+LEAST = {
+    "steps": 1,
+    "batch_size": 1,
+    "parts": 1,
+    "group": 1,
+    "validate_every": 1,
+    "log_every": 1,
+    "average_every": 0,
+    "seed": 0,
+}
 
 # Defaults with `--from` that differ from those of a run from scratch; measured in docs/tutorial/fine-tuning.md.
 FINE_TUNING: dict[str, Any] = {

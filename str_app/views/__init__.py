@@ -76,7 +76,9 @@ def hardly_read(views: Sequence[Canvas], readings: Sequence[Reading], policy: Se
         views, readings: of one crop, as for `merge`.
         policy: thresholds.
     """
-    return views[0].detail is not None and readings[0].confidence < policy.lost
+    if views[0].detail is None or (policy.blank and _has_one_colour(views[0])):
+        return False
+    return readings[0].confidence < policy.lost
 
 
 def merge(
@@ -106,6 +108,8 @@ def merge(
             whole_or_parts(whole, [reading for _, reading in parts], spans, height, policy) if parts else whole
         )
     reading = best_turn(of_turns, turns, views[0].crop_size, policy)
+    if not reading.text:
+        return reading.withheld()  # however sure the network is that there is none
     if not policy.blank:
         return reading
     least = policy.lone_evidence if len(reading.text) == 1 else policy.least_evidence

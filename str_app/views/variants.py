@@ -104,7 +104,10 @@ def box_as_given(box: Box, view: Canvas) -> Box:
 def attention_as_given(
     attention: npt.NDArray[np.float32], view: Canvas, policy: SearchPolicy = DEFAULT_POLICY
 ) -> npt.NDArray[np.float32]:
-    """Attention (L, H', W') over a variant, moved to where it is in the crop as given, which covers as many columns."""
+    """Attention (L, H', W') over a variant, moved to where it is in the crop as given, which covers as many columns.
+
+    Each map sums to 1, unless it lies wholly outside of the crop.
+    """
     rows, columns = attention.shape[1:]
     covered = view.covered / view.size[1]
     left, top, right, bottom = view.region
@@ -120,4 +123,6 @@ def attention_as_given(
     moved = [
         cv2.remap(each, columns_at, rows_at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) for each in attention
     ]
-    return np.asarray(moved, dtype=np.float32)
+    maps = np.asarray(moved, dtype=np.float32)
+    sums = maps.sum(axis=(1, 2), keepdims=True)  # of a character at the very edge of a border it may be 0
+    return np.divide(maps, sums, out=maps, where=sums > 0)

@@ -97,6 +97,12 @@ def test_binary_tensors_both_ways(client: TestClient) -> None:
     assert numbers == pytest.approx([round(reading.confidence, 4) for reading in offline])
 
 
+def test_optional_members_may_be_null(client: TestClient) -> None:
+    request = document(png("one"), id=None, parameters=None, outputs=[{"name": "text", "parameters": None}])
+    request["inputs"][0]["parameters"] = None
+    assert columns(client.post(INFER, json=request).json())["text"] == ["one"]
+
+
 def wrong(**changes: Any) -> dict[str, Any]:
     request = document(png("a"))
     request["inputs"][0] |= changes
@@ -108,6 +114,9 @@ REFUSED = {
     "nothing in it": ({}, 400),
     "two inputs": ({"inputs": document(b"a")["inputs"] * 2}, 400),
     "another input": (wrong(name="picture"), 400),
+    "an id that UTF-8 cannot encode": (b'{"id": "\\ud800", ' + json.dumps(document(png("a"))).encode()[1:], 400),
+    "outputs without names": (document(png("a"), outputs=["text"]), 400),
+    "very many sides": (wrong(shape=[65536] * 100_000), 413),
     "another datatype": (wrong(datatype="UINT8"), 400),
     "another shape": (wrong(shape=[2]), 400),
     "no shape": (wrong(shape=[]) | {"inputs": [{"name": "image", "datatype": "BYTES"}]}, 400),

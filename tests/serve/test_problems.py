@@ -13,6 +13,8 @@ JSON = {"content-type": "application/json"}
 PNG = {"content-type": "image/png"}
 BOUNDARY = {"content-type": "multipart/form-data; boundary=x"}
 TEXT_FIELD = b'--x\r\nContent-Disposition: form-data; name="images"\r\n\r\nhello\r\n--x--\r\n'
+FILE = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\nhello'
+CUT_SHORT = FILE + b"\r\n" + FILE
 REQUESTS = {
     "no such path": ("GET", "/nowhere", {}, b"", 404, "not_found"),
     "no such static file": ("GET", "/static/nowhere.js", {}, b"", 404, "not_found"),
@@ -46,6 +48,9 @@ REQUESTS = {
     "no boundary": ("POST", "/v1/recognize", {"content-type": "multipart/form-data"}, b"", 400, "bad_multipart"),
     "broken multipart": ("POST", "/v1/recognize", BOUNDARY, b"not multipart", 400, "bad_multipart"),
     "text instead of a file": ("POST", "/v1/recognize", BOUNDARY, TEXT_FIELD, 422, "no_images"),
+    "cut short": ("POST", "/v1/recognize", BOUNDARY, CUT_SHORT, 400, "bad_multipart"),
+    "cut short by the last boundary": ("POST", "/v1/recognize", BOUNDARY, CUT_SHORT + b"\r\n--x", 400, "bad_multipart"),
+    "a repeated option": ("POST", "/v1/recognize?rotate=1&rotate=0", BOUNDARY, TEXT_FIELD, 422, "invalid_request"),
     "nothing in it": ("POST", "/v1/recognize", BOUNDARY, b"--x--\r\n", 422, "no_images"),
 }
 

@@ -63,6 +63,14 @@ def test_evaluate_in_several_processes(tiny_checkpoint: Path, tmp_path: Path, po
     assert json.loads((tmp_path / "alone.json").read_text()) == json.loads((tmp_path / "spread.json").read_text())
 
 
+def test_results_that_cannot_be_written_are_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for option, path in (("--json", "-"), ("--report", tmp_path), ("--plots", tmp_path / "file")):
+        result = run("evaluate", "--data", "gone", option, path)
+        assert result.exit_code == 1
+        assert str(path) in result.stderr, "the data would be refused afterwards"
+
+
 def test_select(tiny_checkpoint: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "kept.lmdb"
     result = run("select", data, "--out", out, "--model", tiny_checkpoint, "--hopeless", "inf", "--threads", 1)
@@ -117,6 +125,8 @@ def test_train_and_resume(tiny_checkpoint: Path, data: Path, tmp_path: Path) -> 
         (["--train", "x", "--preset", "huge"], "base, small"),
         (["--train", "x", "--from", "gone.safetensors"], "'gone.safetensors' is neither one of base, small"),
         (["--train", "x", "--charset", "gone.txt"], "gone.txt: No such file or directory"),
+        (["--train", "x", "--charset", "/dev/null"], "/dev/null: no character in this file"),
+        (["--train", "x", "--preset", "base", "--from", "small"], "leave out --preset"),
         (["--train", "x", "--set", "stepz=3"], "unknown key"),
         (["--resume"], "no run to resume"),
         (["--resume", "--preset", "small"], "leave out --preset, --from and --charset"),

@@ -177,6 +177,18 @@ def test_a_crop_of_one_colour_has_no_text() -> None:
     assert guessing.read_crops([crop])[0].text.startswith("aaaa")
 
 
+def test_a_lexicon_may_be_read_once_only(reader: Reader) -> None:
+    assert reader.recognize(paint("cau"), lexicon=iter(["bus", "cat"]))[0].text == "cat"
+
+
+def test_no_text_has_no_confidence() -> None:
+    blank = np.full((32, 64, 3), 250, np.uint8)
+    blank[:, 40:] = 245  # not of one colour
+    for policy in (DEFAULT_POLICY, replace(DEFAULT_POLICY, blank=False)):
+        (reading,) = Reader(FakeEngine(), policy=policy).read_crops([blank])
+        assert (reading.text, reading.confidence) == ("", 0.0)
+
+
 def test_variants_are_of_what_can_hardly_be_read_and_have_one_look() -> None:
     hazy, clear = paint("word", 0.45), paint("word")
     engine = FakeEngine()

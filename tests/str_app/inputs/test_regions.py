@@ -155,6 +155,16 @@ def test_files_of_regions(kind: str, tmp_path: Path) -> None:
     assert regions.read_regions_file(path) == FILES[kind][1]
 
 
+def test_a_file_of_regions_may_be_utf_16(tmp_path: Path) -> None:
+    """As PowerShell writes it."""
+    path = tmp_path / "regions.txt"
+    path.write_text("20,30,60,62\n", encoding="utf-16")
+    assert regions.read_regions_file(path) == [BOX]
+    path.write_bytes(b"\xff1,2")
+    with pytest.raises(StrAppError, match=r"regions\.txt"):
+        regions.read_regions_file(path)
+
+
 @pytest.mark.parametrize("text", ["", "[1, 2", "left\n", "1,2,x,4\n"])
 def test_a_file_without_regions_is_named(text: str, tmp_path: Path) -> None:
     path = tmp_path / "regions.txt"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_other_kinds_have_no_mean(tmp_path: Path, part: str, other: dict) -> Non
         average_checkpoints(paths, [1, 1])
 
 
-@pytest.mark.parametrize("shares", [[1.0], [1.0, 0.0], [1.0, -1.0], [1.0, 1.0, 1.0]])
+@pytest.mark.parametrize("shares", [[1.0], [1.0, 0.0], [1.0, -1.0], [1.0, math.nan], [1.0, math.inf], [1.0, 1.0, 1.0]])
 def test_each_needs_a_share(tmp_path: Path, shares: list[float]) -> None:
     paths = [checkpoint(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
     with pytest.raises(StrAppError, match="give one share above 0 per checkpoint"):

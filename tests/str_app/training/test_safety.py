@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from str_app.datasets.lmdb_writer import LmdbWriter
+from str_app.datasets.sample import DataError
 from str_app.errors import StrAppError
 from str_app.models.checkpoint import load_checkpoint
 from str_app.training import loop
@@ -20,6 +21,7 @@ from str_app.training.optimizers import Optimizers
 from str_app.training.run_logger import HEARTBEAT, RunLogger, read_metrics
 from str_app.training.state import load_state
 from tests.str_app.training.tiny_run import encoded, settings_for, weights
+from tests.tiny_recognizer import tiny_config
 
 
 def each_step(monkeypatch: pytest.MonkeyPatch, change: Callable[[int, Objective, torch.Tensor], torch.Tensor]) -> None:
@@ -42,6 +44,18 @@ def test_a_step_without_finite_gradients_is_skipped(
     assert "step 3 skipped: loss or gradients are NaN or infinite (1 in a row)" in capfd.readouterr().err
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
     assert [values["step"] for values in read_metrics(tmp_path / "run")] == [2, 4, 4, 6, 6]
+
+
+def test_settings_that_cannot_be_used_do_not_replace_those_of_a_run(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(settings_for(data, steps=2), run)
+    before = (run / "settings.json").read_text()
+    for changes in ({"train": (str(tmp_path / "typo.lmdb"),)}, {"architecture": tiny_config(hidden_size=6)}):
+        with pytest.raises((StrAppError, DataError)):
+            train(settings_for(data, steps=4, **changes), run, resume=True)
+        assert (run / "settings.json").read_text() == before
+    train(settings_for(data, steps=4), run, resume=True)
+    assert json.loads((run / "settings.json").read_text())["steps"] == 4
 
 
 def test_a_run_that_stays_nan_stops_and_keeps_its_last_good_state(

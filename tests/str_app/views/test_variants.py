@@ -68,6 +68,7 @@ def test_what_a_character_shows_returns_to_where_it_is() -> None:
         assert (left + right) / 2 == pytest.approx(place[0], abs=2), variant.region
         attention = cv2.resize(shown, (variant.size[1] // 2, 16), interpolation=cv2.INTER_AREA)[None]
         moved = attention_as_given(attention, variant)[0]
+        assert moved.sum() == pytest.approx(1.0, abs=1e-4)
         rows, columns = np.nonzero(moved > moved.max() / 2)
         share = variant.covered / variant.size[1]
         assert (rows.mean() + 0.5) * height / 16 == pytest.approx(place[1], abs=2), variant.region
