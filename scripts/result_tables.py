@@ -88,7 +88,9 @@ def readme() -> str:
     photographs = load("photographs")
     labelled, h_mean = photographs["end_to_end"]["labelled"], photographs["end_to_end"]["h_mean"]
     theirs = next(iter(peers["photographs"].values()))["end_to_end"]["h_mean"]
-    photo_row = f"ICDAR 2015 photographs 1–100: {labelled} words, found and read, H %"
+    photo_row = (
+        f"ICDAR 2015 photographs 1–100: {labelled} words, found and read, harmonic mean of precision and recall, %"
+    )
     rows.append([photo_row, *bold_best(h_mean, theirs, 1), "", ""])
     for name, words in SPEEDS.items():
         speed = {row["name"]: row["single"] for row in load(name)["results"]}
@@ -224,11 +226,13 @@ def photographs() -> str:
         **load("peers")["photographs"],
     }
     keys = ("precision", "recall", "h_mean")
-    rows = [
-        [name, *(f"{scores[task][key]:.1f}" for task in ("detection", "end_to_end") for key in keys)]
-        for name, scores in results.items()
-    ]
-    return table(["", "found: P", "R", "H", "found and read: P", "R", "H"], rows) + dated(load("photographs"))
+    rows = []
+    for name, scores in results.items():
+        cells = [f"{scores[task][key]:.1f}" for task in ("detection", "end_to_end") for key in keys]
+        rows.append([name, *cells, f"{scores['seconds']['median']:.2f}" if "seconds" in scores else ""])
+    columns = ["precision, %", "recall, %", "harmonic mean, %"]
+    heading = ["", *(f"{what}: {column}" for what in ("found", "found and read") for column in columns)]
+    return table([*heading, "median seconds a photograph"], rows) + dated(load("photographs"))
 
 
 _TABLES: dict[str, Callable[[], str]] = {

@@ -52,7 +52,7 @@ def export(
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace graphs that exist.")] = False,
 ) -> None:
-    """Write a model as ONNX graphs, which read without PyTorch, faster, and from a quarter of the disk.
+    """Write a model as ONNX graphs, which read without PyTorch, faster, and take less space.
 
     Every command that takes --model reads with the folder that this writes.
 

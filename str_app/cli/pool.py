@@ -17,7 +17,7 @@ RayAddress = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Number of processes. Default: 1; with --ray, as many actors as there is room for."),
+    typer.Option(min=1, help="Number of processes. Default: 1; with --ray, as many actors as fit."),
 ]
 
 

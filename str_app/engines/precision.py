@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "bf16", "fp32", "int8"]
 # For every command that reads.
-HELP = "int8 (exported graphs), bf16 or fp32; auto: the fastest that is here."
+HELP = "int8 (exported graphs), bf16 or fp32; auto: int8 where there are graphs, else bf16 where the processor has it."
 
 
 def resolve_precision(precision: Precision, prefer_bf16: bool) -> Literal["bf16", "fp32"]:
