@@ -62,7 +62,8 @@ class Batcher:
     Requests take turns (start-time fair queueing): in each, a request has a batch of views, or `MAX_LONG` of long
     lines, or `MAX_VARIANTS` variants, so that one with hundreds of views delays others by no more. A new request begins
     with the turn after the latest that has been read: if a turn that has begun could get more views, new requests could
-    keep others waiting.
+    keep others waiting. Variants follow the other views of their request, whose turn may be over: they do not wait
+    again behind all that came meanwhile, or the last of them would miss the deadline under overload.
 
     Args:
         load: makes the reader; called on a thread of the batcher.
@@ -185,13 +186,13 @@ class Batcher:
     def submit(self, job: CropJob, reader: CanvasReader) -> None:
         """Queue the views of a decoded crop to be read by `reader`. Thread-safe."""
         with self._changed:
-            most = self._buckets[-1]
+            most, earliest = self._buckets[-1], self._turn + 1.0
             if any(canvas.span for canvas in job.views):
                 most = MAX_LONG
             elif any(canvas.one_look for canvas in job.views):
-                most = min(MAX_VARIANTS, most)
+                most, earliest = min(MAX_VARIANTS, most), 0.0  # their request has waited already
             step = 1 / most
-            first = max(self._turn + 1.0, job.share.next_turn)
+            first = max(earliest, job.share.next_turn)
             job.share.next_turn = first + step * len(job.views)
             self._queue += [
                 _QueuedView(canvas, reader, result, int(first + step * index), most)
