@@ -26,10 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("str_app.serve")
 # The canvas width with most images goes first, unless an image has waited this long.
 MAX_OVERTAKEN_S = 0.25
-# Views in a batch, all others of which wait for it: of long lines, each of which takes up to 0.1 s; and variants of
-# crops that could hardly be read, up to 0.02 s.
+# Views of long lines in a batch: a view takes up to 0.1 s, and all others wait for the batch.
 MAX_LONG = 4
-MAX_VARIANTS = 8
 
 
 def split_cores(cores: int) -> tuple[int, int]:
@@ -60,9 +58,9 @@ class Batcher:
     starts (too late, or its client has disconnected) is not computed. The event loop is woken once per batch.
 
     Requests take turns (start-time fair queueing): in each, a request has a batch of views, or `MAX_LONG` of long
-    lines, or `MAX_VARIANTS` variants, so that one with hundreds of views delays others by no more. A new request begins
-    with the turn after the latest that has been read: if a turn that has begun could get more views, new requests could
-    keep others waiting. Variants follow the other views of their request, whose turn may be over: they do not wait
+    lines, so that one with hundreds of views delays others by no more. A new request begins with the turn after the
+    latest that has been read: if a turn that has begun could get more views, new requests could keep others waiting.
+    Variants follow the other views of their request, whose turn may be over: they do not wait
     again behind all that came meanwhile, or the last of them would miss the deadline under overload.
 
     Args:
@@ -190,7 +188,7 @@ class Batcher:
             if any(canvas.span for canvas in job.views):
                 most = MAX_LONG
             elif any(canvas.one_look for canvas in job.views):
-                most, earliest = min(MAX_VARIANTS, most), 0.0  # their request has waited already
+                earliest = 0.0  # of variants, whose request has waited already
             step = 1 / most
             first = max(earliest, job.share.next_turn)
             job.share.next_turn = first + step * len(job.views)
