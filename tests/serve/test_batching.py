@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,11 @@ from str_app.inputs.images import load_image
 from str_app.policy import SearchPolicy
 from str_app.reader import Reader
 from str_app.serve.inference import batcher
+from str_app.serve.inference.batcher import Batcher
+from str_app.serve.inference.jobs import CropJob, Share
+from str_app.serve.operations.metrics import Metrics
 from str_app.serve.settings import Settings
+from str_app.views import to_canvas
 from tests.serve.conftest import HeldReader, TwoWidths, encoded, entered, parts, png, queued, serving
 from tests.str_app.fake_engine import FakeEngine, paint
 
@@ -207,6 +212,31 @@ def test_variants_are_queued_like_other_views_and_change_nothing(reader: HeldRea
         assert result["confidence"] == pytest.approx(reading.confidence, abs=1e-4)
     assert sum(reader.sizes) == 3 + 2 * 9
     assert max(reader.sizes) <= 4
+
+
+def test_variants_do_not_wait_behind_what_came_after_their_request() -> None:
+    """Otherwise they miss the deadline when the queue is long."""
+    reader = Reader(FakeEngine())
+    view = to_canvas(paint("word"), reader.preprocessing)
+
+    async def scenario() -> None:
+        waiting = Batcher(lambda: reader, max_batch=4, max_pending=100, metrics=Metrics())
+        shares = [Share() for _ in range(9)]
+        for share in shares:
+            job = CropJob(1, share)
+            job.views = [view]
+            waiting.submit(job, reader)
+        waiting._turn = 7  # as after many batches
+        late = CropJob(1, Share())
+        late.views = [view]
+        waiting.submit(late, reader)
+        variants = CropJob(9, shares[0])
+        variants.views = [replace(view, one_look=True)] * 9
+        waiting.submit(variants, reader)
+        order = [queued.result for queued in waiting._queue]
+        assert max(map(order.index, variants.results)) < order.index(late.results[0])
+
+    asyncio.run(scenario())
 
 
 def test_work_of_a_client_that_left_is_not_computed(reader: HeldReader) -> None:
