@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -157,7 +158,7 @@ class CanvasPipeline(CanvasReader):
             ValueError: a beam below 1.
         """
         policy = self.policy if beam is None else replace(self.policy, beam=beam)
-        if not isinstance(policy.beam, int) or policy.beam < 1:
+        if not isinstance(policy.beam, Integral) or isinstance(policy.beam, bool) or policy.beam < 1:
             raise ValueError(f"beam is {policy.beam!r}: it must be a whole number, at least 1")
         once = [index for index, canvas in enumerate(canvases) if canvas.one_look]
         others = [index for index, canvas in enumerate(canvases) if not canvas.one_look]
@@ -207,6 +208,8 @@ class CanvasPipeline(CanvasReader):
         return np.stack([masks[each] for each in characters])
 
     def _trie(self, words: Iterable[str]) -> Trie:
+        if not isinstance(words, Iterable):
+            raise StrAppError(f"lexicon is a {type(words).__name__}: give a list of words")
         try:
             return Trie(words, self.charset, self.engine.max_length)
         except ValueError as error:

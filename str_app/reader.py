@@ -330,6 +330,8 @@ def _checked(crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     if not isinstance(crop, np.ndarray) or crop.ndim != 3 or crop.shape[2] != 3 or crop.dtype != np.uint8:
         what = f"{crop.dtype} array of shape {crop.shape}" if isinstance(crop, np.ndarray) else type(crop).__name__
         raise ImageError("unsupported_array", f"a crop is a {what}: give uint8 arrays (height, width, 3) in RGB")
+    if 0 in crop.shape:
+        raise ImageError("too_small", f"a crop has no pixels: its shape is {crop.shape}")
     return crop
 
 
@@ -345,6 +347,8 @@ def _as_list(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
 
 def _as_lexicons(lexicons: Iterable[Iterable[str]], crops: int) -> list[Iterable[str]]:
     """One lexicon a crop, each of which may be iterated several times."""
+    if not isinstance(lexicons, Iterable):
+        raise StrAppError(f"lexicons is a {type(lexicons).__name__}: give a list of words for each crop")
     listed = lexicons if isinstance(lexicons, str) else list(lexicons)
     if any(isinstance(words, str) for words in listed):
         raise StrAppError("lexicons has a text in place of a lexicon: give a list of words for each crop")

@@ -116,7 +116,12 @@ def recognize(
     failed, photos = 0, []
     for start in range(0, len(named), batch_size):
         batch = named[start : start + batch_size]
-        opened, outcomes = _read_opened([source for _, source in batch], open_image, partial(read, **choices))
+        try:
+            opened, outcomes = _read_opened([source for _, source in batch], open_image, partial(read, **choices))
+        except StrAppError as error:
+            if getattr(error, "code", "") == "too_many_images":  # of a `ServerError`
+                raise StrAppError(f"{error} Set a smaller --batch-size than {batch_size}.") from None
+            raise
         failed += _print([name for name, _ in batch], outcomes, as_json)
         photos += [
             name

@@ -207,12 +207,16 @@ def test_a_bad_image_is_named(reader: Reader, tmp_path: Path) -> None:
         reader.recognize([tmp_path / "gone.png"])
     with pytest.raises(ImageError, match="float32"):
         reader.recognize(paint("a").astype(np.float32))
+    with pytest.raises(ImageError, match="no pixels"):
+        reader.read_crops([np.zeros((0, 5, 3), np.uint8)])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"lexicon": "hello"}, "lexicon is the text 'hello': give a list of words"),
+        ({"lexicon": 5}, "lexicon is a int: give a list of words"),
+        ({"lexicons": 5}, "lexicons is a int: give a list of words for each crop"),
         ({"lexicon": ["cat", b"dog"]}, "lexicon has b'dog', a bytes"),
         ({"lexicon": ["cat", None]}, "lexicon has None"),
         ({"lexicons": ["cat"]}, "lexicons has a text"),
