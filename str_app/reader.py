@@ -294,11 +294,10 @@ class Reader(CanvasReader):
             variants_of(of_crop[0], preprocessing, policy) if hardly_read(of_crop, so_far, policy) else []
             for of_crop, so_far in zip(views, readings, strict=True)
         ]
+        votes = map(zip, variants, _grouped(variants, read))
         return [
-            merge(of_crop, so_far, policy, list(zip(more, of_variants, strict=True)))
-            for of_crop, so_far, more, of_variants in zip(
-                views, readings, variants, _grouped(variants, read), strict=True
-            )
+            merge(of_crop, so_far, policy, list(voted))
+            for of_crop, so_far, voted in zip(views, readings, votes, strict=True)
         ]
 
     def read_canvases(self, canvases: Sequence[Canvas], *, attention: bool = False) -> list[Reading]:

@@ -163,10 +163,10 @@ def _parsed(body: bytes, length: str | None, max_images: int) -> Inference:
     count = 1
     for side in shape:
         count *= side
-        if count > max_images:  # the product of many sides takes long
-            break
-    if count > max_images:
-        raise ProblemError(413, "too_many_images", f"A request may have {max_images} images; send several requests.")
+        if count > max_images:  # at once: the product of many sides takes long
+            raise ProblemError(
+                413, "too_many_images", f"A request may have {max_images} images; send several requests."
+            )
     images: list[bytes | ImageError]
     if size is not None:
         if type(size) is not int or size != len(body) - end:

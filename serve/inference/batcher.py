@@ -41,7 +41,7 @@ class _QueuedView:
     reader: CanvasReader
     result: asyncio.Future[ViewResult]
     turn: int
-    most: int  # views like it in a batch
+    long: bool  # of a line that is read in parts
     since: float = field(default_factory=time.perf_counter)
 
 
@@ -60,8 +60,8 @@ class Batcher:
     Requests take turns (start-time fair queueing): in each, a request has a batch of views, or `MAX_LONG` of long
     lines, so that one with hundreds of views delays others by no more. A new request begins with the turn after the
     latest that has been read: if a turn that has begun could get more views, new requests could keep others waiting.
-    Variants follow the other views of their request, whose turn may be over: they do not wait
-    again behind all that came meanwhile, or the last of them would miss the deadline under overload.
+    Variants follow the other views of their request, whose turn may be over: they do not wait again behind all that
+    came meanwhile, or the last of them would miss the deadline under overload.
 
     Args:
         load: makes the reader; called on a thread of the batcher.
@@ -184,16 +184,13 @@ class Batcher:
     def submit(self, job: CropJob, reader: CanvasReader) -> None:
         """Queue the views of a decoded crop to be read by `reader`. Thread-safe."""
         with self._changed:
-            most, earliest = self._buckets[-1], self._turn + 1.0
-            if any(canvas.span for canvas in job.views):
-                most = MAX_LONG
-            elif any(canvas.one_look for canvas in job.views):
-                earliest = 0.0  # of variants, whose request has waited already
-            step = 1 / most
-            first = max(earliest, job.share.next_turn)
+            long = any(canvas.span for canvas in job.views)
+            step = 1 / (MAX_LONG if long else self._buckets[-1])
+            waited = any(canvas.one_look for canvas in job.views)  # variants
+            first = max(0.0 if waited else self._turn + 1.0, job.share.next_turn)
             job.share.next_turn = first + step * len(job.views)
             self._queue += [
-                _QueuedView(canvas, reader, result, int(first + step * index), most)
+                _QueuedView(canvas, reader, result, int(first + step * index), long)
                 for index, (canvas, result) in enumerate(zip(job.views, job.results, strict=False))
             ]
             self._queue.sort(key=lambda view: view.turn)
@@ -260,11 +257,11 @@ class Batcher:
         if not self._queue:
             return []
         groups: dict[tuple[int, tuple[int, ...]], list[_QueuedView]] = {}
-        counts: Counter[tuple[int, tuple[int, ...], int]] = Counter()
+        longs: Counter[tuple[int, tuple[int, ...]]] = Counter()
         for view in self._queue:
             kind = (id(view.reader), view.canvas.pixels.shape)
-            counts[*kind, view.most] += 1
-            if counts[*kind, view.most] <= view.most:
+            longs[kind] += view.long
+            if not view.long or longs[kind] <= MAX_LONG:
                 groups.setdefault(kind, []).append(view)
         first, *_ = groups.values()
         overdue = time.perf_counter() - first[0].since > MAX_OVERTAKEN_S

@@ -61,12 +61,11 @@ def build_app(debug: bool = False) -> typer.Typer:
 
     for name in VERBS:
         module = importlib.import_module(f"str_app.cli.{name}")
-        app.command(name.replace("_", "-"))(_guarded(getattr(module, name), debug))
+        app.command(name.replace("_", "-"))(_guarded(getattr(module, name), debug, name.replace("_", "-")))
     benches = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     bench = importlib.import_module("str_app.cli.bench")
-    benches.command("limits")(_guarded(bench.limits, debug))
-    benches.command("engines")(_guarded(bench.engines, debug))
-    benches.command("gates")(_guarded(bench.gates, debug))
+    for name in ("limits", "engines", "gates"):
+        benches.command(name)(_guarded(getattr(bench, name), debug, f"bench {name}"))
     app.add_typer(
         benches,
         name="bench",
@@ -104,7 +103,7 @@ def explain(error: Exception) -> str:
     return f"{type(error).__name__}: {error} (run again with --debug for the traceback)"
 
 
-def _guarded(verb: Callable[..., Any], debug: bool) -> Callable[..., Any]:
+def _guarded(verb: Callable[..., Any], debug: bool, name: str) -> Callable[..., Any]:
     @functools.wraps(verb)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -118,8 +117,7 @@ def _guarded(verb: Callable[..., Any], debug: bool) -> Callable[..., Any]:
             if debug:
                 raise
             line = " ".join(explain(error).split("\n"))
-            group = "bench " if verb.__module__.endswith(".bench") else ""
-            note(f"str-app {group}{verb.__name__.replace('_', '-')}: {line}")
+            note(f"str-app {name}: {line}")
             raise typer.Exit(1) from None
 
     return guarded

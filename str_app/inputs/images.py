@@ -141,9 +141,10 @@ def open_image(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Im
 
 def _has_many_pieces(encoded: bytes, image_format: str) -> bool:
     """Whether the head of a JPEG has more segments, or a PNG more chunks, than `MAX_PIECES`."""
-    count = 0
-    place = 8 if image_format == "PNG" else 2
-    while image_format in ("JPEG", "PNG") and place + 4 <= len(encoded) and count <= MAX_PIECES:
+    if image_format not in ("JPEG", "PNG"):
+        return False
+    count, place = 0, 8 if image_format == "PNG" else 2
+    while place + 4 <= len(encoded) and count <= MAX_PIECES:
         count += 1
         if image_format == "PNG":
             place += 12 + int.from_bytes(encoded[place : place + 4])

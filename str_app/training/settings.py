@@ -127,10 +127,10 @@ class TrainSettings:
         """Raise StrAppError for values that cannot work."""
         if not self.train:
             raise StrAppError("no training data: give --train LMDB")
-        numbers = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        for name, value in numbers.items():
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
             if isinstance(value, float) and math.isnan(value):
-                raise StrAppError(f"{name}={value}: not a number")
+                raise StrAppError(f"{each.name}={value}: not a number")
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise StrAppError(f"{name}={getattr(self, name)}: must be at least {least}")

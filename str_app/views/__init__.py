@@ -76,9 +76,9 @@ def hardly_read(views: Sequence[Canvas], readings: Sequence[Reading], policy: Se
         views, readings: of one crop, as for `merge`.
         policy: thresholds.
     """
-    if views[0].detail is None or (policy.blank and _has_one_colour(views[0])):
+    if views[0].detail is None or readings[0].confidence >= policy.lost:
         return False
-    return readings[0].confidence < policy.lost
+    return not (policy.blank and _has_one_colour(views[0]))
 
 
 def merge(

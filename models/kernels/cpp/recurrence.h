@@ -86,7 +86,8 @@ void multiply(const T* a, int64_t stride, int64_t rows, int64_t K, const T* pane
 }
 
 // `acts` holds W x + b, and is overwritten with the gates (i, f, o) and the candidate g; h and c are the current states
-// (B, H). If f is UNIFORM, i is its refine gate, and the input gate is 1 − f'. before_h, before_c and tanh_c (N, H) are stored for the backward pass, or all null.
+// (B, H). If f is UNIFORM, i is its refine gate, and the input gate is 1 − f'. before_h, before_c and tanh_c (N, H) are
+// stored for the backward pass, or all null.
 template <class T>
 void lstm_forward(
     const RecurrenceShape& s, const T* weight, const T* feature, T* acts, T* h, T* c, T* output, T* before_h, T* before_c,
