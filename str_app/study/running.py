@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -86,18 +88,50 @@ def _parallel(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[_Job, Run]]:
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     try:
-        with ProcessPoolExecutor(workers, context) as pool:
-            futures = {pool.submit(_run, job): job for job in jobs}
+        with ProcessPoolExecutor(workers, context, _start_worker) as pool:
+            futures = {pool.submit(_run_in_worker, job): job for job in jobs}
             try:
                 for future in as_completed(futures):
                     yield futures[future], future.result()
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
                 for child in multiprocessing.active_children():
-                    child.terminate()  # they write their state first
+                    child.terminate()  # ends its run, which writes its state
+                pool.shutdown(wait=True, cancel_futures=True)
                 raise
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+_stopping = False  # in a worker process
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches workers, too; the parent stops those between two runs
+    signal.signal(signal.SIGTERM, _stop)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _stop(signum: int, frame: object) -> None:
+    global _stopping
+    _stopping = True
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _run_in_worker(job: _Job) -> Run:
+    """`_run`; after a signal the jobs that the pool has handed to this process already are not begun."""
+    if _stopping:
+        raise KeyboardInterrupt
+    try:
+        return _run(job)
+    except KeyboardInterrupt:
+        _stop(signal.SIGTERM, None)
+        raise
 
 
 def _run(job: _Job) -> Run:

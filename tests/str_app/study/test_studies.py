@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -220,16 +221,20 @@ def made(folder: Path) -> Path:
 
 def test_a_killed_study_goes_on_and_reports_the_same(tmp_path: Path) -> None:
     write_corpora(tmp_path)
-    arguments = ["study", "shakespeare", "--data", str(tmp_path), "--quick", "--length", "5", "--seeds", "2"]
+    arguments = ["study", "shakespeare", "--data", str(tmp_path), "--quick", "--length", "5", "--seeds", "3"]
     arguments += ["--unit", "GRU", "--gates", "none", "--gates", "add", "--out"]
     command = [sys.executable, "-m", "str_app", *arguments, str(tmp_path / "killed"), "--workers", "2"]
     killed = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert killed.stderr is not None
-    assert killed.stderr.readline().startswith("1 of 4: ")  # the others are unfinished
+    assert killed.stderr.readline().startswith("1 of 6: ")  # the others are unfinished
+    time.sleep(0.3)  # until the next has begun in each worker
     killed.terminate()
     killed.communicate(timeout=60)
     assert killed.returncode == 130
     assert not (tmp_path / "killed/report.md").exists()
+    left = [path.name for path in (tmp_path / "killed/runs").glob("*/*")]
+    assert any(name.endswith(".pt") for name in left)  # a state
+    assert not any(name.startswith("GRU-add-2.") for name in left), "a run began after the signal"
 
     def report(out: str) -> dict:
         result = CliRunner().invoke(app, [*arguments, str(tmp_path / out), "--workers", "1"])
