@@ -83,7 +83,13 @@ def main() -> None:
     debug = "--debug" in arguments[:end]
     # Removed here so that it works before and after the verb.
     arguments = [argument for argument in arguments[:end] if argument != "--debug"] + arguments[end:]
-    (build_app(debug=True) if debug else app)(args=arguments, prog_name="str-app")
+    try:
+        (build_app(debug=True) if debug else app)(args=arguments, prog_name="str-app")
+    except OSError as error:  # help, or the version, cannot be written
+        if debug:
+            raise
+        note(f"str-app: {explain(error)}")
+        sys.exit(1)
 
 
 def explain(error: Exception) -> str:

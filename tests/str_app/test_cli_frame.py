@@ -180,3 +180,13 @@ def test_standard_output_on_a_full_disk_is_named(arguments: list[str]) -> None:
         shown = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
     assert shown.returncode == 1
     assert "standard output: No space left on device" in shown.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["read", "--help"], ["study"]])
+def test_help_on_a_full_disk_is_an_error_of_one_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "str_app", *arguments]
+        shown = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert shown.returncode == 1
+    assert shown.stderr.endswith(": No space left on device\n")
+    assert shown.stderr.count("\n") == 1
