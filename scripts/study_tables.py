@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from str_app.study.experiment import Metric, Outcome
-from str_app.study.report import file_name, table, verdict
+from str_app.study.report import file_name, p_value, paired_differences, table, verdict
 from str_app.study.variants import GATES, UNITS, all_variants
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docs/results/studies.json"
 PICTURES = ROOT / "docs/pictures/studies"
 FIELDS = tuple(Outcome.__annotations__)
-WORDS = {"better": "**helps**", "worse": "**hurts**", "": "chance"}
+WORDS = {"better": "helps", "worse": "hurts", "": "unclear"}
+FALSE_DISCOVERIES = 0.05  # share that is expected among the verdicts in bold
 # Experiment → how the verdict names it, and its anchor on the page; the order of the table.
 ROWS = {
-    "adding, T = 50": "adding, T = 50 (paper's)",
-    "adding, T = 100": "adding, T = 100 (paper's)",
-    "adding, T = 200": "adding, T = 200 (paper's)",
+    "adding, T = 50": "adding, T = 50 (paper's task)",
+    "adding, T = 100": "adding, T = 100 (paper's task)",
+    "adding, T = 200": "adding, T = 200 (paper's task)",
     "counting between marks, T = 50": "counting between marks (paper's task, our form)",
     "aⁿbⁿ, trained to n = 20": "aⁿbⁿ (ours)",
     "copy memory, delay 50": "copy memory (ours)",
@@ -44,15 +45,24 @@ def outcomes(experiment: Mapping[str, Any]) -> list[Outcome]:
 
 
 def collect(folders: Sequence[Path]) -> None:
-    """Take reports and pictures of `str-app study` into docs/; they replace those of the same experiments."""
+    """Take reports and pictures of `str-app study` into docs/; they replace those of the same experiments and units."""
     known = load()
     for folder in folders:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         for experiment in report["experiments"]:
-            runs = [[run[name] for name in FIELDS[1:]] for run in experiment["runs"]]
-            about = {key: experiment[key] for key in ("experiment", "metric")}
-            known[experiment["experiment"]] = {**about, "made": report["made"], "runs": runs}
-            stem = file_name(experiment["experiment"])
+            name = experiment["experiment"]
+            before = known.get(name, {"runs": [], "made": {}})
+            runs = [[run[field] for field in FIELDS[1:]] for run in experiment["runs"]]
+            units = {_unit(run) for run in runs}
+            lost = {tuple(run[:2]) for run in before["runs"] if _unit(run) in units} - {tuple(run[:2]) for run in runs}
+            if lost:
+                raise SystemExit(f"{folder} lacks {min(lost)} of {name}: run the study with all its gates and seeds")
+            runs = [run for run in before["runs"] if _unit(run) not in units] + runs
+            runs.sort(key=lambda run: UNITS.index(_unit(run)))
+            made = {unit: _made(experiment, unit) if unit in units else before["made"].get(unit) for unit in UNITS}
+            made = {unit: where for unit, where in made.items() if where}
+            known[name] = {"experiment": name, "metric": experiment["metric"], "made": made, "runs": runs}
+            stem = file_name(name)
             for picture in folder.glob(f"{stem}-*.svg"):
                 if picture.stem.endswith(("-curve", "-gates")):
                     PICTURES.joinpath(picture.name).write_bytes(picture.read_bytes())
@@ -64,28 +74,63 @@ def collect(folders: Sequence[Path]) -> None:
     FILE.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
 
 
+def _unit(run: Sequence[Any]) -> Any:
+    return run[0].partition("-")[0]
+
+
+def _made(experiment: Mapping[str, Any], unit: str) -> str:
+    """Processors, versions of torch and dates of one unit's runs."""
+    runs = [run["made"] for run in experiment["runs"] if _unit([run["variant"]]) == unit]
+    processors, versions, dates = (sorted({run[key] for run in runs}) for key in ("processor", "torch", "date"))
+    span = " to ".join(dict.fromkeys((dates[0], dates[-1])))
+    return f"{' and '.join(processors)}, torch {' and '.join(versions)}, {span}"
+
+
 def study_table(experiment: Mapping[str, Any]) -> str:
     """The table of one experiment."""
     made, runs = experiment["made"], outcomes(experiment)
     lines = table(Metric(**experiment["metric"]), runs)
     seeds = len({run.seed for run in runs})
-    return "\n".join(lines) + f"\n\n{seeds} seeds; {made['processor']}, torch {made['torch']}, {made['date']}."
+    places = {where: [unit for unit in made if made[unit] == where] for where in made.values()}
+    told = [where if len(places) == 1 else f"{', '.join(units)}: {where}" for where, units in places.items()]
+    return "\n".join(lines) + f"\n\n{seeds} seeds; {'; '.join(told)}."
 
 
 def verdict_table(experiments: Mapping[str, Mapping[str, Any]]) -> str:
     """A row for each task and unit: what each kind of gates does against the vanilla ones."""
+    tasks = {name: (Metric(**experiment["metric"]), outcomes(experiment)) for name, experiment in experiments.items()}
+    units = {name: {run.variant.partition("-")[0] for run in runs} for name, (_, runs) in tasks.items()}
+    rows = [(name, unit) for name in tasks for unit in UNITS if unit in units[name]]
     kinds = [kind for kind in GATES if kind != "none"]
+    chances = {
+        (name, unit, kind): p_value(paired_differences(*tasks[name], f"{unit}-{kind}"))
+        for name, unit in rows
+        for kind in kinds
+        if cell(*tasks[name], unit, kind) in WORDS.values()
+    }
+    surest = discoveries(chances)
     lines = [f"| task | unit | {' | '.join(f'`{kind}`' for kind in kinds)} |", "|---" * (len(kinds) + 2) + "|"]
-    for name, experiment in experiments.items():
-        runs = outcomes(experiment)
-        metric = Metric(**experiment["metric"])
-        task = f"[{ROWS[name]}](#{_anchor(name)})"
-        for unit in UNITS:
-            if any(run.variant.startswith(f"{unit}-") for run in runs):
-                cells = [cell(metric, runs, unit, kind) for kind in kinds]
-                lines.append(f"| {task} | {unit} | {' | '.join(cells)} |")
-                task = ""
-    return "\n".join(lines)
+    clear, previous = 0, ""
+    for name, unit in rows:
+        words = {kind: cell(*tasks[name], unit, kind) for kind in kinds}
+        clear += sum(word in (WORDS["better"], WORDS["worse"]) for word in words.values())
+        cells = [f"**{word}**" if (name, unit, kind) in surest else word for kind, word in words.items()]
+        task = "" if name == previous else f"[{ROWS[name]}](#{_anchor(name)})"
+        lines.append(f"| {task} | {unit} | {' | '.join(cells)} |")
+        previous = name
+    note = (
+        f"{len(chances)} comparisons, in {clear} of which the interval excludes 0. In bold: the {len(surest)} that "
+        f"remain at a false discovery\nrate of {100 * FALSE_DISCOVERIES:g} % (Benjamini–Hochberg, paired t-tests)."
+    )
+    return "\n".join(lines) + f"\n\n{note}"
+
+
+def discoveries(chances: Mapping[Any, float]) -> set[Any]:
+    """The comparisons, by their p-values, that Benjamini & Hochberg (1995) keep at the rate `FALSE_DISCOVERIES`."""
+    ranked = sorted(chances, key=lambda key: chances[key])
+    limits = [FALSE_DISCOVERIES * rank / len(ranked) for rank in range(1, len(ranked) + 1)]
+    last = max((rank for rank, key in enumerate(ranked, 1) if chances[key] <= limits[rank - 1]), default=0)
+    return set(ranked[:last])
 
 
 def cell(metric: Metric, runs: Sequence[Outcome], unit: str, kind: str) -> str:
@@ -97,7 +142,7 @@ def cell(metric: Metric, runs: Sequence[Outcome], unit: str, kind: str) -> str:
         return "not run"
     diverged = sum(run.diverged_at is not None for run in own)
     if diverged:
-        return f"**diverges** in {diverged} of {len(own)}"
+        return f"diverges in {diverged} of {len(own)}"
     return WORDS[verdict(metric, runs, f"{unit}-{kind}")]
 
 

@@ -38,8 +38,9 @@ DEVELOPMENT = {"dev", "service-tests"}  # extras for work on the project itself,
 def inspect_installation() -> dict[str, Any]:
     """Findings as plain values, ready for JSON. `problems` lists, in words, what is required and does not work.
 
-    Sections: `versions` (None where not installed), `processor`, `kernels`, `weights` and `graphs` by model, `missing`
-    (extra → requirements that are not installed) and `problems`.
+    Sections: `versions` (None where not installed), `processor`, `kernels`, `weights` and `graphs` by model, `reads`
+    (how `small` is read if nothing else is asked for), `missing` (extra → requirements that are not installed) and
+    `problems`.
     """
     problems: list[str] = []
     versions: dict[str, str | None] = {"python": platform.python_version(), "str-app": _version("str-app")}
@@ -59,6 +60,8 @@ def inspect_installation() -> dict[str, Any]:
         findings["graphs"] = _graphs(findings["weights"], problems)
         if not findings["weights"]["small"] and not findings["graphs"]["small"]:
             problems.append("neither weights nor exported graphs of `small` are there: install the package again")
+        elif not problems:
+            findings["reads"] = _reads()
     return findings | {"missing": _missing_extras(), "problems": problems}
 
 
@@ -190,6 +193,15 @@ def _graphs(weights: dict[str, Any], problems: list[str]) -> dict[str, Any]:
         if weights[name] is not None and weights[name]["sha256"] != engine.source_sha256:
             problems.append(f"{folder} was exported from other weights: run `str-app export {name} --overwrite`")
     return graphs
+
+
+def _reads() -> dict[str, Any]:
+    """What `small` is read with by default."""
+    from str_app.engines.load import load_engine
+
+    engine: Any = load_engine("small")
+    name = "onnx" if type(engine).__name__ == "OnnxEngine" else "torch"
+    return {"model": "small", "engine": name, "precision": engine.precision, "threads": usable_cores()}
 
 
 def _missing_extras() -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from str_app.datasets.sample import DataError
 class Style:
     """Share of the crops, in [0, 1], that have each effect; 0 turns it off.
 
-    The defaults follow real crops, see docs/how-to/rendering.md. Effects of which a crop has at most one, as depth and
+    The defaults follow real crops, see docs/log/rendering.md. Effects of which a crop has at most one, as depth and
     outline, must not sum to more than 1.
 
     Attributes:

@@ -29,7 +29,7 @@ Activation = Literal["none", "tanh", "sigmoid", "layernorm"]
 class RefinedGate:
     """Which gates are refined, and how.
 
-    The paper's equation is `RefinedGate("mul", ("input", "output"), "identity", "none")`.
+    The paper's form has `refine` `"add"` or `"mul"`, `feature="identity"` and `activation="none"`; which gates is open.
 
     Attributes:
         refine: `"add"` or `"mul"` for ⋄ = + or ×; `"none"` for vanilla gates. `"ur"` is a baseline, the

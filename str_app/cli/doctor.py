@@ -10,7 +10,7 @@ import typer
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON object.")] = False,
 ) -> None:
-    """Show versions, processor, compiled kernels, weights and missing extras; fail if something required is broken.
+    """Show versions, processor, kernels, weights, engine and missing extras; fail if something required is broken.
 
     Example: str-app doctor
     """

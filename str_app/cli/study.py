@@ -1,4 +1,4 @@
-"""The verb `study`: the paper's comparisons, with the usual baselines."""
+"""The verb `study`: refined gates beside vanilla ones and the usual baselines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def study(
         bool, typer.Option("--quick", help="Small networks and short runs: minutes, but inconclusive.")
     ] = False,
     paper_scale: Annotated[
-        bool, typer.Option("--paper-scale", help="Networks and runs of the paper's size: hours to days.")
+        bool,
+        typer.Option("--paper-scale", help="Networks and runs as large as usual in papers: hours to days."),
     ] = False,
     unit: options.Units = None,
     gates: Annotated[list[str] | None, options.choices("Kind of gates", _GATES)] = None,
@@ -55,7 +56,7 @@ def study(
 
     if not name:
         for study_name, listed in STUDIES.items():
-            typer.echo(f"{study_name:15} {listed.about}")
+            typer.echo(f"{study_name:22} {listed.about}")
         return
     if name not in STUDIES:
         raise typer.BadParameter(f"{name!r} is not one of {', '.join(STUDIES)}", param_hint="NAME")

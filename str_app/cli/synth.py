@@ -58,7 +58,7 @@ def synth(
         typer.Option(
             "--set",
             metavar="EFFECT=SHARE",
-            help="Share of crops with an effect (effects: docs/how-to/rendering.md); repeatable.",
+            help="Share of crops with an effect, a field of str_app.datasets.renderer.style.Style; repeatable.",
         ),
     ] = None,
     start: Annotated[int, typer.Option(min=0, help="Index of the first crop, to extend a data set.")] = 0,

@@ -1,1 +1,1 @@
-"""The paper's studies, and pictures of what gates do."""
+"""Studies of the gates, and pictures of what they do."""

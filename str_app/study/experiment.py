@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from str_app.installation import provenance
 from str_app.models.checkpoint import replace_file
 from str_app.models.gates.statistics import Record, watch_gates
 from str_app.study.variants import Variant, count_parameters
@@ -156,6 +157,7 @@ class Run:
         gates: layer → gate → shares and histograms, from one batch after training; first seed only.
         gradients: layer → (recurrence step, norm of the gradient at h), from the same batch.
         diverged_at: the step at which a NaN or infinite loss ended the run; None if it finished.
+        made: date, processor and versions, from `provenance`; written with the result.
     """
 
     experiment: str
@@ -168,6 +170,7 @@ class Run:
     gates: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     gradients: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     diverged_at: int | None = None
+    made: dict[str, str | None] = field(default_factory=dict)
 
     def value(self, metric: Metric) -> float:
         """The result of a run that did not diverge: at the last evaluation, or where `chosen_by` is lowest."""
@@ -279,7 +282,8 @@ def run_key(settings: dict[str, Any], variant: Variant, seed: int) -> dict[str, 
 
 
 def save_result(result: Path, key: dict[str, Any], run: Run) -> None:
-    """Write the run for `load_result`."""
+    """Write the run for `load_result`, with where it was made."""
+    run.made = provenance()
     replace_file(result, (json.dumps({"key": key, **asdict(run)}) + "\n").encode())
 
 

@@ -31,6 +31,17 @@ def interval(values: Sequence[float]) -> tuple[float, float | None]:
     return mean, students_t(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
 
 
+def p_value(differences: Sequence[float]) -> float:
+    """Of the two-sided paired t-test: how likely a mean as far from 0 is if the true one is 0. At least 2 values."""
+    from scipy.special import stdtr
+
+    mean, deviation = statistics.fmean(differences), statistics.stdev(differences)
+    if deviation == 0:
+        return float(mean == 0)
+    degrees = len(differences) - 1
+    return 2 * float(stdtr(degrees, -abs(mean) * math.sqrt(len(differences)) / deviation))
+
+
 def students_t(degrees: int) -> float:
     """97.5 % point of Student's t with `degrees` degrees of freedom, at least 1."""
     from scipy.special import stdtrit  # extra `train`; its import takes half a second
@@ -44,10 +55,12 @@ def write_report(out: Path, title: str, command: str, results: Sequence[tuple[Ex
     parts = [f"# {title}", "", f"Command: `{command}`", ""]
     parts.append(
         "Means over seeds with 95 % intervals (Student's t). *Against none* is the mean difference to vanilla gates "
-        "of the same unit and seed: an interval that contains 0 shows no difference. Errors that span orders of "
-        "magnitude have geometric means, and are compared by their ratio: there an interval that contains 1 shows "
-        "none. Runs whose loss became NaN or infinite count as diverged and are left out of the means. Time is CPU "
-        "time on one thread relative to the vanilla gates; runs in parallel disturb each other a little."
+        "of the same unit and seed; better and worse mean that its interval excludes 0. One that contains 0 does not "
+        "show that there is no difference. Errors that span orders of magnitude have geometric means, in plots too, "
+        "and are compared by their ratio, whose interval then excludes 1. Runs whose loss became NaN or infinite "
+        "count as diverged and are left out of means and plots; a kind of gates that diverged is called neither "
+        "better nor worse. Time is CPU time on one thread relative to the vanilla gates; runs in parallel disturb "
+        "each other a little."
     )
     for experiment, runs in results:
         parts += ["", f"## {experiment.name}", "", *_experiment(experiment, runs, files)]
@@ -94,9 +107,14 @@ def table(metric: Metric, outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def verdict(metric: Metric, outcomes: Sequence[Outcome], variant: str) -> str:
-    """`better` or `worse` than the vanilla gates if the interval of the paired difference excludes 0; else empty."""
-    differences = _differences(metric, outcomes, variant)
-    if len(differences) < 2:
+    """`better` or `worse` than the vanilla gates if the interval of the paired difference excludes 0; else empty.
+
+    Empty, too, if a run of either diverged: those that are left are not chosen at random.
+    """
+    differences = paired_differences(metric, outcomes, variant)
+    compared = (variant, _vanilla(variant))
+    diverged = any(outcome.value is None for outcome in outcomes if outcome.variant in compared)
+    if diverged or len(differences) < 2:
         return ""
     mean, half = interval(differences)
     assert half is not None
@@ -107,14 +125,18 @@ def verdict(metric: Metric, outcomes: Sequence[Outcome], variant: str) -> str:
 
 def _pairs(outcomes: Sequence[Outcome], variant: str) -> list[tuple[Outcome, Outcome]]:
     """The variant's runs that did not diverge, each with that of the vanilla gates with the same seed."""
-    vanilla = f"{variant.partition('-')[0]}-none"
+    vanilla = _vanilla(variant)
     base = {outcome.seed: outcome for outcome in outcomes if outcome.variant == vanilla and outcome.value is not None}
     own = [outcome for outcome in outcomes if outcome.variant == variant and outcome.value is not None]
     return [(outcome, base[outcome.seed]) for outcome in own if outcome.seed in base]
 
 
-def _differences(metric: Metric, outcomes: Sequence[Outcome], variant: str) -> list[float]:
-    """Of values; of their logarithms where they span orders of magnitude."""
+def _vanilla(variant: str) -> str:
+    return f"{variant.partition('-')[0]}-none"
+
+
+def paired_differences(metric: Metric, outcomes: Sequence[Outcome], variant: str) -> list[float]:
+    """To the vanilla gates, by seed: of values, or of their logarithms where they span orders of magnitude."""
     scale = math.log if metric.log else float
     return [
         scale(own.value) - scale(vanilla.value)
@@ -146,7 +168,7 @@ def _experiment(experiment: Experiment, runs: list[Run], files: dict[str, str]) 
 
 
 def _curves(experiment: Experiment, runs: list[Run], unit: str) -> str | None:
-    """The metric by step: means over seeds, with a band from the worst to the best seed.
+    """The metric by step: means over seeds, geometric on a logarithmic axis, with a band from the worst to the best.
 
     Values above twice the vanilla gates' maximum are clipped, so that diverging curves do not squash the others.
     """
@@ -164,7 +186,7 @@ def _curves(experiment: Experiment, runs: list[Run], unit: str) -> str | None:
         floor = 1e-6 if metric.log else -math.inf
         values = [[min(max(floor, value), ceiling) for value in row] for row in values]
         bands = [(min(row), max(row)) for row in values]
-        means = [statistics.fmean(row) for row in values]
+        means = [statistics.geometric_mean(row) if metric.log else statistics.fmean(row) for row in values]
         series.append(Series(variant.partition("-")[2], steps, means, bands if len(curves) > 1 else None))
     if metric.chance is not None:
         ends = [series[0].xs[0], series[0].xs[-1]]
@@ -211,7 +233,7 @@ def _gate_table(runs: Sequence[Run]) -> list[str]:
 
 
 def _against_vanilla(metric: Metric, outcomes: Sequence[Outcome], variant: str) -> str:
-    differences = _differences(metric, outcomes, variant)
+    differences = paired_differences(metric, outcomes, variant)
     if not differences:
         return "–"
     mean, half = interval(differences)

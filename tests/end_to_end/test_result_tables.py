@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -40,8 +44,45 @@ def test_a_verdict_needs_an_interval_without_zero() -> None:
     ]
     runs += [Outcome("x", "MGU-chrono", seed, 1, 1, 1.0, None, None, 5) for seed in range(3)]
     cells = [study_tables.cell(metric, runs, "MGU", kind) for kind in ("add", "mul", "ur", "chrono", "add-sigmoid")]
-    assert cells == ["**helps**", "chance", "**hurts**", "**diverges** in 3 of 3", "not run"]
+    assert cells == ["helps", "unclear", "hurts", "diverges in 3 of 3", "not run"]
     assert study_tables.cell(metric, runs, "LSTM", "add-sigmoid") == ""  # is not for the LSTM
+
+
+def test_bold_verdicts_are_those_of_benjamini_and_hochberg() -> None:
+    # The example of their paper (1995, table of section 4): four of fifteen.
+    chances = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344]
+    chances += [0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0]
+    assert study_tables.discoveries(dict(enumerate(chances))) == {0, 1, 2, 3}
+    assert study_tables.discoveries(dict(enumerate([0.9, 0.04, 0.03]))) == set()
+    assert study_tables.discoveries({}) == set()
+
+
+def report(folder: Path, variants: Sequence[str], value: float, processor: str) -> Path:
+    made = {"processor": processor, "torch": "2", "date": "2026-01-01"}
+    runs = [
+        {**asdict(Outcome("aⁿbⁿ, trained to n = 20", variant, seed, 1, 1, 1.0, value, None, None)), "made": made}
+        for variant in variants
+        for seed in range(2)
+    ]
+    experiment = {"experiment": "aⁿbⁿ, trained to n = 20", "metric": asdict(Metric("n", "higher")), "runs": runs}
+    folder.mkdir()
+    (folder / "report.json").write_text(json.dumps({"experiments": [experiment]}))
+    return folder
+
+
+def test_a_report_of_one_unit_keeps_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_tables, "FILE", tmp_path / "studies.json")
+    monkeypatch.setattr(study_tables, "PICTURES", tmp_path)
+    both = ("MGU-none", "MGU-add", "LSTM-none", "LSTM-add")
+    study_tables.collect([report(tmp_path / "a", both, 1.0, "A")])
+    study_tables.collect([report(tmp_path / "b", ("LSTM-none", "LSTM-add"), 2.0, "B")])
+    (stored,) = study_tables.load().values()
+    values = {run.variant: run.value for run in study_tables.outcomes(stored)}
+    assert values == {"LSTM-none": 2.0, "LSTM-add": 2.0, "MGU-none": 1.0, "MGU-add": 1.0}
+    assert "2 seeds; LSTM: B, torch 2, 2026-01-01; MGU: A, torch 2, 2026-01-01." in study_tables.study_table(stored)
+    with pytest.raises(SystemExit, match=r"lacks \('MGU-add', 0\)"):
+        study_tables.collect([report(tmp_path / "c", ("MGU-none",), 3.0, "C")])
+    assert study_tables.load()["aⁿbⁿ, trained to n = 20"] == stored
 
 
 def test_models_are_counted() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LINKED = ("models", "datasets", "serve")
+TUTORIALS = ("examples", "samples", "scripts")
 FILES = ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
 BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
 
@@ -47,7 +48,7 @@ def contents(wheel):
 def source(tmp_path_factory):
     """A copy of what is packaged, so that nothing is built in the checkout."""
     source = tmp_path_factory.mktemp("package") / "source"
-    for folder in ("str_app", *LINKED):
+    for folder in ("str_app", *LINKED, *TUTORIALS):
         shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True)
     for file in FILES:
         shutil.copy(ROOT / file, source)
@@ -84,6 +85,9 @@ def test_a_wheel_built_from_the_sdist_is_the_same(source, wheel):
     shutil.unpack_archive(sdist, unpacked, filter="data")
     (tree,) = unpacked.iterdir()
     assert not any(path.is_symlink() for path in tree.rglob("*"))
+    assert {str(path.relative_to(tree)) for path in files(tree, TUTORIALS)} == {
+        str(path.relative_to(source)) for path in files(source, TUTORIALS)
+    }
     assert contents(build("wheel", tree, source.parent / "wheel-of-sdist")) == contents(wheel)
 
 

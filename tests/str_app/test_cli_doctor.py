@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from str_app.cli import app
+from str_app.cpu import usable_cores
 from str_app.installation import _cpu_name, provenance
 from str_app.models import presets
 from str_app.models.presets import weights_path
@@ -35,6 +36,7 @@ def test_a_working_installation() -> None:
     small = found["weights"]["small"]
     assert small["sha256"] == hashlib.sha256(weights_path("small").read_bytes()).hexdigest()
     assert found["weights"]["base"] is None
+    assert found["reads"] == {"model": "small", "engine": "onnx", "precision": "int8", "threads": usable_cores()}
 
 
 def test_the_same_for_people() -> None:

@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 from str_app.cli import app
 from str_app.datasets.text_corpus import CorpusError, penn_treebank, tiny_shakespeare, wikitext_2_characters
 from str_app.study import studies
-from str_app.study.experiment import Metric, Run, Training, train_run
+from str_app.study.experiment import Metric, Outcome, Run, Training, train_run
 from str_app.study.language import Language, LanguageSizes
-from str_app.study.report import interval, table, write_report
+from str_app.study.report import interval, p_value, table, verdict, write_report
 from str_app.study.studies import STUDIES
 from str_app.study.synthetic import Adding, CopyMemory, EqualNumbers, MarkedCount
 from str_app.study.variants import GATES, Variant, all_variants, count_parameters, equal_size
@@ -282,6 +282,13 @@ def test_interval_is_students() -> None:
     assert half == pytest.approx(4.302653 / math.sqrt(3))
 
 
+def test_p_value_is_that_of_the_paired_t_test() -> None:
+    assert p_value([1.0, 2.0, 3.0]) == pytest.approx(0.0741799)  # t = 2 √3 with two degrees of freedom
+    assert p_value([-1.0, -2.0, -3.0]) == p_value([1.0, 2.0, 3.0])
+    assert p_value([0.0, 0.0]) == 1
+    assert p_value([1.0, 1.0]) == 0
+
+
 def test_a_study_without_scipy_says_so_before_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("str_app.cli.study.find_spec", lambda name: None)
     result = CliRunner().invoke(app, ["study", "adding", "--quick", "--out", str(tmp_path / "out")])
@@ -303,6 +310,18 @@ def test_the_table_tells_better_from_worse() -> None:
     assert lines[3] == "| GRU-add | 4 | 10 | 0.11 ± 0.025 | -0.21 ± 0.025 better | 3 of 3 | 2 | 1.00 |"
     assert "better" not in lines[4]
     assert "worse" not in lines[4]
+
+
+def test_what_diverged_in_one_seed_is_not_better_in_the_others() -> None:
+    metric = Metric("error", "lower")
+    values = {"GRU-none": (0.3, 0.31, 0.32), "GRU-add": (0.1, 0.11, 0.12), "GRU-mul": (0.1, 0.11, None)}
+    outcomes = [
+        Outcome("x", variant, seed, 10, 4, 2.0, value, None, None if value else 5)
+        for variant, of_seeds in values.items()
+        for seed, value in enumerate(of_seeds)
+    ]
+    assert [verdict(metric, outcomes, variant) for variant in ("GRU-add", "GRU-mul")] == ["better", ""]
+    assert "| -0.2 ± " in table(metric, outcomes)[4]
 
 
 def test_a_run_that_diverges_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
