@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # ruff does not follow the links in str_app: each file is visited once.
 SOURCES := str_app models datasets serve tests scripts research examples
 
-.PHONY: help install demo test lint types check format docs dist service-test triton-test bulk-test package-test docker-test compose-test deploy-test fonts clean
+.PHONY: help install demo test lint types check format docs dist pages-test service-test triton-test bulk-test package-test docker-test compose-test deploy-test fonts clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -82,6 +82,10 @@ bulk-test: install  ## bulk reading killed, damaged, timed, and its memory (an h
 
 package-test: install  ## the wheel beside Hugging Face's datasets, either installed first (2 minutes; needs pip's package index)
 	$(BIN)/python -m pytest -m slow tests/end_to_end/test_wheel.py
+
+pages-test: install  ## the commands of the how-tos and of the tutorial, all golden readings, the host for Node (10 minutes; npm)
+	$(BIN)/python -m pytest -m slow tests/end_to_end --ignore tests/end_to_end/test_wheel.py \
+		--ignore tests/end_to_end/test_docker.py --ignore tests/end_to_end/test_notebook.py -s -rs
 
 docker-test: install  ## build and run both images (needs a Docker engine: DOCKER_HOST or the default socket)
 	bash scripts/docker_test.sh

@@ -14,6 +14,7 @@ from str_app.cli import build_app
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/tutorial/first-reading.md").read_text(encoding="utf-8")
 EVALUATING = (ROOT / "docs/how-to/evaluating.md").read_text(encoding="utf-8")
+METRICS = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str, page: str = PAGE) -> list[str]:
@@ -59,5 +60,5 @@ def test_columns_of_evaluation_are_explained(monkeypatch: pytest.MonkeyPatch) ->
     table = CliRunner().invoke(build_app(), ["evaluate", "--data", "samples", "--beam", "1"]).stdout
     (heading,) = (line for line in table.splitlines() if line.startswith("| set"))
     columns = [column.strip() for column in heading.strip("|").split("|")]
-    explained = re.findall(r"^\| ([^|]+) \|", EVALUATING.split("## What the columns mean")[1], re.MULTILINE)
+    explained = re.findall(r"^\| ([^|]+) \|", METRICS.split("## Of the server")[0], re.MULTILINE)
     assert set(columns) - {"set", "n"} <= {name for cell in explained for name in cell.split(", ")}
