@@ -36,6 +36,7 @@ lint: install  ## ruff
 
 types: install  ## mypy
 	$(BIN)/mypy
+	$(BIN)/mypy research scripts
 
 check: install  ## the fast tests, on two processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile

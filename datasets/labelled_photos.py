@@ -83,13 +83,20 @@ def _from_jsonl(folder: Path) -> Iterator[LabelledPhoto]:
 
 
 def _from_text_files(folder: Path) -> Iterator[LabelledPhoto]:
-    pictures = {path.stem: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES}
+    pictures: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            pictures.setdefault(path.stem, []).append(path)
     for labels in sorted(folder.rglob("*gt_*.txt")):
         prefix, _, stem = labels.stem.partition("gt_")
         if stem not in pictures:
             raise DataError(f"{labels}: no picture {stem} below {folder}")
+        beside = [path for path in pictures[stem] if path.parent == labels.parent]
+        found = beside or pictures[stem]
+        if len(found) > 1:
+            raise DataError(f"{labels}: {found[0]} and {found[1]} both may be its picture: give the folder of one set")
         parse = _parse_total_text if prefix == "poly_" else _parse_icdar
-        yield LabelledPhoto(pictures[stem], tuple(_parsed_lines(labels, parse)))
+        yield LabelledPhoto(found[0], tuple(_parsed_lines(labels, parse)))
 
 
 def _parsed_lines(labels: Path, parse: Callable[[str], LabelledWord]) -> Iterator[LabelledWord]:

@@ -177,11 +177,14 @@ class LmdbWriter:
             if self._lock is not None:
                 with self._environment.begin(write=True) as transaction:
                     transaction.delete(RESUME_KEY)
-                self._lock.close()
-                (self.folder / LOCK_FILE).unlink()
             self._environment.sync(True)
             self._environment.close()
+            if self._lock is not None and fcntl is None:
+                self._lock.close()  # Windows renames no folder with an open file
             _publish(self.folder, self.path)
+            if self._lock is not None:  # held until here: no second writer gets into the hidden folder
+                (self.path / LOCK_FILE).unlink(missing_ok=True)
+                self._lock.close()
         except (lmdb.Error, OSError) as error:
             raise self._write_error(error) from error
 

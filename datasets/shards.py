@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
@@ -10,6 +11,7 @@ from str_app.datasets.lmdb_source import LmdbSource
 from str_app.datasets.sample import DataError, Sample
 
 PATTERN = "shard-*.lmdb"
+DESCRIPTION = "shards.json"  # written before the first shard: what all of them are
 
 
 def shard_path(folder: Path, number: int) -> Path:
@@ -31,7 +33,7 @@ class ShardedSource:
         path: the folder.
 
     Raises:
-        DataError: no shards in it, or a damaged one.
+        DataError: no shards in it, fewer crops than they shall have, or a damaged one.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -40,6 +42,10 @@ class ShardedSource:
         if not self.shards:
             raise DataError(f"{self.path}: no {PATTERN} in this folder")
         self._ends = list(accumulate(len(shard) for shard in self.shards))
+        description = self.path / DESCRIPTION
+        wanted = json.loads(description.read_text(encoding="utf-8"))["count"] if description.is_file() else len(self)
+        if len(self) != wanted:
+            raise DataError(f"{path}: {len(self)} of {wanted} crops: the command that draws them has not finished yet")
 
     @property
     def name(self) -> str:

@@ -17,9 +17,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from str_app.datasets.renderer import Renderer, Style, TextSource, WordList, find_fonts, find_photographs
 from str_app.datasets.renderer.probes import PLAIN_FAMILIES
-from str_app.policy import DEFAULT_POLICY
 from str_app.reader import Reader
 from str_app.reading import Reading
+from str_app.views import lacks_evidence
 
 MARKS = "-.',:_|!"
 KINDS = ("line", "tight", "effects")
@@ -45,9 +45,7 @@ def plain(mark: str, kind: str, rng: np.random.Generator, faces: list[str]) -> n
 
 def withheld(reading: Reading) -> bool:
     """Whether the default policy returns no text."""
-    policy = DEFAULT_POLICY
-    least = policy.lone_evidence if len(reading.text) == 1 else policy.least_evidence
-    return not reading.text or reading.evidence(policy.evidence_from) < least
+    return not reading.text or lacks_evidence(reading)
 
 
 def main(

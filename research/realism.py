@@ -25,7 +25,7 @@ from str_app.datasets.renderer.sheet import contact_sheet
 from str_app.datasets.sample import Sample, Source
 from str_app.engines.precision import has_bf16
 from str_app.evaluation.metrics import wilson_interval
-from str_app.models.backbones.resnet import ResNet
+from str_app.models.backbones.resnet import ResNet, ResNetConfig
 from str_app.models.preprocessing import Preprocessing, pad_right
 
 EPOCHS, BATCH = 10, 50
@@ -77,7 +77,7 @@ def judge(truth: Sequence[Sample], fakes: Sequence[Sample], seed: int) -> tuple[
     labels = torch.cat([torch.zeros(len(truth)), torch.ones(len(fakes))])
     held_out = torch.arange(len(labels)) % 4 == seed % 4
     network = nn.Sequential(
-        ResNet((16, 24), (2, 1), (32, 64, 96), (1, 1, 1), ((2, 2), (2, 2), (2, 2))),
+        ResNet(ResNetConfig(stem=(16, 24), stages=(32, 64, 96), blocks=(1, 1, 1), strides=((2, 2),) * 3)),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Dropout(0.2),

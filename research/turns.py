@@ -30,7 +30,7 @@ from str_app.datasets.renderer import (
     find_photographs,
     frequent_words,
 )
-from str_app.datasets.renderer.probes import Probe, ProbeSource
+from str_app.datasets.renderer.probes import Probe, ProbeSource, ProbeText
 from str_app.datasets.sample import Sample, UnreadableSample
 from str_app.evaluation.protocol import protocol_of
 from str_app.evaluation.sources import evenly_spaced
@@ -105,7 +105,7 @@ def rendered() -> dict[str, Iterator[Sample]]:
         renderer = Renderer(fonts, texts, seed, Style(), photographs)
         return (renderer.render(index) for index in range(count))
 
-    def framed(text: str, seed: int, count: int = 150) -> Iterator[Sample]:
+    def framed(text: ProbeText, seed: int, count: int = 150) -> Iterator[Sample]:
         rng = np.random.default_rng(seed)
         for index in range(count):
             probe = Probe(
@@ -176,8 +176,8 @@ def fit(sets: Iterable[Turns]) -> TurnWeights:
             given, order = turns.turned(by)
             features.append(given)
             targets.append(turns.same[:, order])
-            share = UPRIGHT if by == 0 else (1 - UPRIGHT) / 3
-            shares.append(np.full(len(given), share / len(given)))
+            of_turn = UPRIGHT if by == 0 else (1 - UPRIGHT) / 3
+            shares.append(np.full(len(given), of_turn / len(given)))
     x, target = torch.tensor(np.concatenate(features)), torch.tensor(np.concatenate(targets))
     share = torch.tensor(np.concatenate(shares))
     weights = torch.zeros(x.shape[2], dtype=x.dtype, requires_grad=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from str_app.study.experiment import Metric, Outcome
 from str_app.study.report import file_name, p_value, paired_differences, table, verdict
-from str_app.study.variants import GATES, UNITS, all_variants
+from str_app.study.variants import GATES, UNITS, UnitName, all_variants
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docs/results/studies.json"
@@ -133,7 +133,7 @@ def discoveries(chances: Mapping[Any, float]) -> set[Any]:
     return set(ranked[:last])
 
 
-def cell(metric: Metric, runs: Sequence[Outcome], unit: str, kind: str) -> str:
+def cell(metric: Metric, runs: Sequence[Outcome], unit: UnitName, kind: str) -> str:
     """The verdict on one kind of gates in one unit."""
     if kind not in [variant.gates for variant in all_variants((unit,))]:
         return ""

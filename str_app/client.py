@@ -108,8 +108,12 @@ class Client:
             raise StrAppError(f"images is a {type(images).__name__}: give a list of files or of their contents")
         if not images:
             return []
-        fields = [("images", (str(index), _content(image))) for index, image in enumerate(images)]
-        return self._read("recognize", fields, rotate, characters)
+        contents = [_content_or_error(image) for image in images]
+        fields = [
+            ("images", (str(index), content)) for index, content in enumerate(contents) if isinstance(content, bytes)
+        ]
+        answers = iter(self._read("recognize", fields, rotate, characters) if fields else [])
+        return [content if isinstance(content, ImageError) else next(answers) for content in contents]
 
     def recognize_regions(
         self, photo: str | Path | bytes, regions: Sequence[Any], *, rotate: bool = False, characters: str | None = None
@@ -118,17 +122,19 @@ class Client:
 
         Raises:
             ServerError: as for `recognize`, or the photograph cannot be decoded.
+            ImageError: `photo` is a file that cannot be read.
             StrAppError: `regions` is not a list of regions, or `photo` neither a file nor its content.
         """
         listed = json.dumps(as_regions(regions), default=lambda array: array.tolist())
         fields = [("regions", listed), ("image", ("photo", _content(photo)))]
         return self._read("regions", fields, rotate, characters)
 
-    def read_photo(self, photo: Path | bytes, *, characters: str | None = None) -> PhotoReading:
+    def read_photo(self, photo: str | Path | bytes, *, characters: str | None = None) -> PhotoReading:
         """Find and read all words of one photograph; see `str_app.photos.photo_reader.PhotoReader`.
 
         Raises:
             ServerError: as for `recognize`, or the photograph cannot be decoded.
+            ImageError: `photo` is a file that cannot be read.
         """
         fields = [("image", ("photo", _content(photo)))]
         return self._post("photos", fields, {"characters": characters}, PhotoReading.from_dict)
@@ -223,7 +229,20 @@ def _content(image: str | Path | bytes) -> bytes:
         return image
     if not isinstance(image, str | Path):
         raise StrAppError(f"a {type(image).__name__} is not an image file: give a path, or the bytes of a file")
-    return Path(image).read_bytes()
+    try:
+        return Path(image).read_bytes()
+    except FileNotFoundError:
+        raise ImageError("not_found", f"{image}: no such file") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError("not_readable", f"{image}: cannot be read: {reason}") from None
+
+
+def _content_or_error(image: str | Path | bytes) -> bytes | ImageError:
+    try:
+        return _content(image)
+    except ImageError as error:
+        return error
 
 
 def _refusal(url: str, answer: BaseHTTPResponse) -> ServerError:

@@ -20,7 +20,7 @@ def photograph(
     Args:
         rng: chooses the effects.
         picture: float32 (H, W, 3), 0 to 255.
-        capital_height: height of a capital_height letter in pixels; blur and loss of resolution are relative to it.
+        capital_height: height of a capital letter in pixels; blur and loss of resolution are relative to it.
         style: frequency of each effect.
 
     Returns:

@@ -42,8 +42,8 @@ def _colour(rng: np.random.Generator) -> Colour:
     return np.asarray(palette.background * (1 - grey) + palette.background.mean() * grey, np.float32)
 
 
-def _bgr(colour: npt.NDArray[np.float32]) -> tuple[float, ...]:
-    """For OpenCV, which wants a tuple; the order of the channels is that of the picture."""
+def _scalar(colour: npt.NDArray[np.float32]) -> tuple[float, ...]:
+    """A colour as OpenCV wants it: a tuple, with the channels in the order of the picture."""
     return tuple(float(value) for value in np.clip(colour, 0, 255))
 
 
@@ -94,12 +94,12 @@ def _windows(rng: np.random.Generator, pool: TexturePool, picture: Picture) -> N
     bars, thick = int(rng.integers(0, 3)), int(rng.integers(1, 5))
     for y in np.arange(rng.uniform(0, step_y), height, step_y).astype(int):
         for x in np.arange(rng.uniform(0, 0.3) * step_x, width, step_x).astype(int):
-            pane = _bgr(glass * np.float32(rng.uniform(0.6, 1.6)))
+            pane = _scalar(glass * np.float32(rng.uniform(0.6, 1.6)))
             cv2.rectangle(picture, (x, y), (x + w, y + h), pane, -1)
-            cv2.rectangle(picture, (x, y), (x + w, y + h), _bgr(frame), thick)
+            cv2.rectangle(picture, (x, y), (x + w, y + h), _scalar(frame), thick)
             for i in range(bars):
                 at = x + (i + 1) * w // (bars + 1)
-                cv2.line(picture, (at, y), (at, y + h), _bgr(frame), max(1, thick - 1))
+                cv2.line(picture, (at, y), (at, y + h), _scalar(frame), max(1, thick - 1))
 
 
 def _window_grid(rng: np.random.Generator, pool: TexturePool, picture: Picture) -> None:
@@ -110,7 +110,7 @@ def _fence(rng: np.random.Generator, pool: TexturePool, picture: Picture) -> Non
     """Bars, boards or a grid, some of them slanted: at a distance they look like I, l and H."""
     area = _area(rng, picture)
     height, width = area.shape[:2]
-    colour = _bgr(_colour(rng))
+    colour = _scalar(_colour(rng))
     step, thick = rng.uniform(5, 50), int(rng.integers(1, 9))
     slant = rng.normal(0, 0.15) if rng.random() < 0.6 else rng.uniform(-1, 1)
     for x in np.arange(-abs(slant) * height, width + abs(slant) * height, step):
@@ -130,7 +130,9 @@ def _foliage(rng: np.random.Generator, pool: TexturePool, picture: Picture) -> N
     centres = rng.normal(0.5, 0.22, (n, 2)) * (width, height)
     for (x, y), angle, light in zip(centres, rng.uniform(0, 180, n), rng.uniform(0.3, 1.5, n), strict=True):
         axes = (max(1, int(size * rng.uniform(0.6, 1.4))), max(1, int(size * rng.uniform(0.2, 0.6))))
-        cv2.ellipse(area, (int(x), int(y)), axes, float(angle), 0, 360, _bgr(base * np.float32(light)), -1, cv2.LINE_AA)
+        cv2.ellipse(
+            area, (int(x), int(y)), axes, float(angle), 0, 360, _scalar(base * np.float32(light)), -1, cv2.LINE_AA
+        )
 
 
 def _shelf(rng: np.random.Generator, pool: TexturePool, picture: Picture) -> None:
@@ -143,19 +145,19 @@ def _shelf(rng: np.random.Generator, pool: TexturePool, picture: Picture) -> Non
         while x < width:
             w = int(rng.uniform(0.1, 0.8) * row) + 2
             h = int(row * rng.uniform(0.5, 0.95))
-            cv2.rectangle(area, (x, y + row - h), (x + w, y + row - 4), _bgr(_colour(rng)), -1)
+            cv2.rectangle(area, (x, y + row - h), (x + w, y + row - 4), _scalar(_colour(rng)), -1)
             if rng.random() < 0.5:
                 cv2.rectangle(area, (x + w // 5, y + row - h // 2), (x + 4 * w // 5, y + row - h // 4),
-                              _bgr(_colour(rng)), -1)  # fmt: skip
+                              _scalar(_colour(rng)), -1)  # fmt: skip
             x += w + int(rng.integers(0, 4))
-        cv2.line(area, (0, y + row), (width, y + row), _bgr(_colour(rng) * np.float32(0.5)), int(rng.integers(2, 8)))
+        cv2.line(area, (0, y + row), (width, y + row), _scalar(_colour(rng) * np.float32(0.5)), int(rng.integers(2, 8)))
         y += row
 
 
 def _cables(rng: np.random.Generator, pool: TexturePool, picture: Picture) -> None:
     """Cables, poles, branches."""
     height, width = picture.shape[:2]
-    colour = _bgr(_colour(rng) * np.float32(rng.uniform(0.2, 1)))
+    colour = _scalar(_colour(rng) * np.float32(rng.uniform(0.2, 1)))
     for _ in range(int(rng.integers(1, 7))):
         t = np.linspace(0, 1, 20)
         start, end = rng.uniform(-0.2, 1.2, 2), rng.uniform(-0.2, 1.2, 2)
@@ -171,7 +173,7 @@ def _stripes(rng: np.random.Generator, pool: TexturePool, picture: Picture) -> N
     height, width = area.shape[:2]
     if rng.random() < 0.5:
         area[:] = _colour(rng)
-    colour = _bgr(_colour(rng))
+    colour = _scalar(_colour(rng))
     regular, x, step = rng.random() < 0.5, 0.0, rng.uniform(3, 24)
     while x < width:
         w = step * (0.5 if regular else rng.uniform(0.1, 0.8))
@@ -184,7 +186,7 @@ def _shapes(rng: np.random.Generator, pool: TexturePool, picture: Picture) -> No
     height, width = picture.shape[:2]
     for _ in range(int(rng.integers(1, 6))):
         x, y, r = int(rng.integers(width)), int(rng.integers(height)), int(rng.uniform(6, 60))
-        first, second = _bgr(_colour(rng)), _bgr(_colour(rng))
+        first, second = _scalar(_colour(rng)), _scalar(_colour(rng))
         kind = int(rng.integers(4))
         if kind == 0:
             cv2.circle(picture, (x, y), r, first, -1, cv2.LINE_AA)
@@ -206,7 +208,7 @@ def _scribble(rng: np.random.Generator, pool: TexturePool, picture: Picture) -> 
     at = rng.uniform(0, 1, 2) * (width, height)
     steps = rng.normal(0, rng.uniform(4, 40), (int(rng.integers(5, 40)), 2))
     points = (at + np.cumsum(steps, axis=0)).astype(np.int32)
-    cv2.polylines(picture, [points], False, _bgr(_colour(rng)), int(rng.integers(1, 7)), cv2.LINE_AA)
+    cv2.polylines(picture, [points], False, _scalar(_colour(rng)), int(rng.integers(1, 7)), cv2.LINE_AA)
 
 
 def _tiles(rng: np.random.Generator, pool: TexturePool, picture: Picture) -> None:
@@ -215,11 +217,11 @@ def _tiles(rng: np.random.Generator, pool: TexturePool, picture: Picture) -> Non
     height, width = area.shape[:2]
     h = int(rng.integers(6, 70))
     w = int(h * rng.uniform(1, 3.5))
-    brick, joint, shift = _colour(rng), _bgr(_colour(rng)), int(rng.integers(2)) * w // 2
+    brick, joint, shift = _colour(rng), _scalar(_colour(rng)), int(rng.integers(2)) * w // 2
     thick = int(rng.integers(1, 4))
     for row, y in enumerate(range(0, height, h)):
         for x in range(-(row % 2) * shift, width, w):
-            shade = _bgr(brick * np.float32(rng.uniform(0.8, 1.15)))
+            shade = _scalar(brick * np.float32(rng.uniform(0.8, 1.15)))
             cv2.rectangle(area, (x, y), (x + w, y + h), shade, -1)
             cv2.rectangle(area, (x, y), (x + w, y + h), joint, thick)
 

@@ -31,6 +31,9 @@ ALPHABETS = {
 }
 
 
+ProbeText = Literal["words", "letters", "digits", "codes"]
+
+
 @dataclass(frozen=True)
 class Probe:
     """Properties of a crop.
@@ -49,7 +52,7 @@ class Probe:
     letter_height: float = 32.0
     rotation: float = 0.0
     contrast: float = 0.8
-    text: Literal["words", "letters", "digits", "codes"] = "words"
+    text: ProbeText = "words"
     gap: float = 0.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -51,17 +52,21 @@ def write_scenes(
         raise DataError(f"count {count}, start {start}, workers {workers}: they must be at least 1, 0 and 1")
     if out.exists():
         raise DataError(f"{out} exists already: give another name or remove it")
-    unfinished = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    (unfinished / "images").mkdir(parents=True)
-    with (unfinished / "labels.jsonl").open("w", encoding="utf-8") as labels:
-        scenes = draw_all(partial(_make_draw, composer), range(start, start + count), workers)
-        for done, (index, data, words) in enumerate(scenes, 1):
-            name = f"images/{index:06d}.jpg"
-            (unfinished / name).write_bytes(data)
-            labels.write(json.dumps({"image": name, "words": words}) + "\n")
-            progress(done)
-    unfinished.rename(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f".{out.name}.partial-{secrets.token_hex(4)}")
+    try:
+        (unfinished / "images").mkdir(parents=True)
+        with (unfinished / "labels.jsonl").open("w", encoding="utf-8") as labels:
+            scenes = draw_all(partial(_make_draw, composer), range(start, start + count), workers)
+            for done, (index, data, words) in enumerate(scenes, 1):
+                name = f"images/{index:06d}.jpg"
+                (unfinished / name).write_bytes(data)
+                labels.write(json.dumps({"image": name, "words": words}) + "\n")
+                progress(done)
+        unfinished.rename(out)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
 
 
 def _make_draw(composer: tuple[Any, ...]) -> Callable[[int], Encoded]:

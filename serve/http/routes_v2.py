@@ -136,7 +136,7 @@ def _parsed(body: bytes, length: str | None, max_images: int) -> Inference:
     Raises:
         ProblemError: 400 malformed, 413 too many images.
     """
-    if length is not None and not (length.isdecimal() and int(length) <= len(body)):
+    if length is not None and not (length.isdecimal() and len(length) < 20 and int(length) <= len(body)):
         raise _bad(f"{HEADER_LENGTH} is not a length within the body")
     end = len(body) if length is None else int(length)
     try:

@@ -76,11 +76,22 @@ class ModelProcesses(CanvasReader):
         with self._warm_up_lock:
             if not self._warm:
                 members = [self._idle.get() for _ in self._members]
-                for member in members:
-                    member.send("warm_up", sizes)
-                for member in members:
-                    member.result()
-                    self._idle.put(member)
+                failures = []
+                try:
+                    for member in members:
+                        member.send("warm_up", sizes)
+                    for member in members:
+                        try:
+                            member.result()
+                        except Exception as error:  # the others' answers must not stay in their pipes
+                            failures.append(error)
+                    if failures:
+                        raise failures[0]
+                except _ProcessEndedError:
+                    raise StrAppError("a model process ended while it warmed up, perhaps for lack of memory") from None
+                finally:
+                    for member in members:
+                        self._idle.put(member)
                 self._warm = True
 
     def read_canvases(self, canvases: Sequence[Canvas], *, attention: bool = False) -> list[Reading]:

@@ -36,9 +36,9 @@ class TextFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
-    def format(self, record: logging.LogRecord) -> str:
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name; a traceback follows it
         fields = " ".join(f"{name}={getattr(record, name)}" for name in FIELDS if hasattr(record, name))
-        return f"{super().format(record)} {fields}".rstrip()
+        return f"{super().formatMessage(record)} {fields}".rstrip()
 
 
 def configure_logging(log_format: str, level: str) -> None:

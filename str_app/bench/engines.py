@@ -113,7 +113,8 @@ class _Process:
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_run, args=(theirs, contender, model, data, count), daemon=True)
         started = time.time()
-        self._process.start()
+        with theirs:
+            self._process.start()
         self._first_reading_s = self._receive() - started
 
     def take_turn(self) -> None:
@@ -131,7 +132,10 @@ class _Process:
         self._process.join()
 
     def _receive(self) -> Any:
-        message = self._connection.recv()
+        try:
+            message = self._connection.recv()
+        except (EOFError, OSError):
+            raise StrAppError(f"{self._contender.name}: its process was killed") from None
         if isinstance(message, Exception):
             raise message
         return message
@@ -154,7 +158,7 @@ def _run(connection: Connection, contender: Contender, model: str, data: Path, c
         of_crops = _resident_megabytes() - before
         texts = [read([crop])[0] for crop in crops]
         peak = 0.0
-        while connection.recv() == "turn":
+        while _next(connection) == "turn":
             single = _speed(lambda: [read([crop]) for crop in crops], len(crops))
             batched = _speed(lambda: read(crops), len(crops))
             peak = max(peak, _resident_megabytes())
@@ -162,11 +166,16 @@ def _run(connection: Connection, contender: Contender, model: str, data: Path, c
         fold = PROTOCOLS["field"].fold
         right = [fold(text) == fold(sample.text) for text, sample in zip(texts, samples, strict=True)]
         connection.send((peak - of_crops, 100 * statistics.mean(right)))
-    except (EOFError, OSError):  # the parent has ended
-        return
     except Exception as error:
         text = f"{contender.name}: {error}"
         connection.send(StrAppError(text) if isinstance(error, StrAppError | DataError) else RuntimeError(text))
+
+
+def _next(connection: Connection) -> str:
+    try:
+        return str(connection.recv())
+    except (EOFError, OSError):  # the parent has ended
+        raise SystemExit from None
 
 
 def _reader(contender: Contender, model: str) -> Callable[[Crops], list[str]]:

@@ -90,7 +90,7 @@ def measure(
         units: any of LSTM, GRU, MGU.
         shapes: (B, T, H) each.
         refine: kind of refined gates; the layers' other options keep their defaults.
-        device: cpu or cuda.
+        device: cpu, cuda, cuda:1, …
         turns: maximum number of turns per shape and pass.
         seconds: no further turn starts after this time, but there are always three.
         compiled: also time torch.compile of the loop of cells, which takes minutes to compile for many steps.
@@ -189,13 +189,15 @@ def _runner(layer: Any, x: Tensor, what: str) -> Callable[[], None]:
 def _take_turns(
     runs: dict[str, Callable[[], None]], turns: int, seconds: float, device: str, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
+    on_gpu = torch.device(device).type == "cuda"
+
     def timed(run: Callable[[], None]) -> float:
-        if device == "cuda":
-            torch.cuda.synchronize()
+        if on_gpu:
+            torch.cuda.synchronize(device)
         started = clock()
         run()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        if on_gpu:
+            torch.cuda.synchronize(device)
         return clock() - started
 
     for run in runs.values():  # warm-up: first calls allocate, pack weights and compile

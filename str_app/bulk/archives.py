@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from str_app.bulk.inputs import Input, Item, fingerprint_of
+from str_app.bulk.inputs import REGIONS, Input, Item, fingerprint_of, listed_regions
 from str_app.datasets.image_decoding import IMAGE_SUFFIXES
 from str_app.errors import ImageError
 
@@ -49,13 +49,14 @@ class TarPart:
             images = [member for member in members if member.name.lower().endswith(IMAGE_SUFFIXES)]
             described = [member for member in members if member.name.lower().endswith(".json")]
             cut = [each for each in members if isinstance(each.content, ImageError) and each not in images]
-            regions = None
+            regions: list[Any] | ImageError | None = None
             for member in described:
                 if isinstance(member.content, bytes):
-                    regions = _regions(member.content)
+                    regions = _regions(member.name, member.content)
             for member in images:
                 lost = next((each.content for each in cut if each in described), member.content)
-                yield Item(f"{self.name}/{member.name}", lost, regions)
+                name = f"{self.name}/{member.name}"
+                yield Item(name, regions) if isinstance(regions, ImageError) else Item(name, lost, regions)
             for member in cut:
                 yield Item(f"{self.name}/{member.name}".rstrip("/"), member.content)
             if not images and not cut:
@@ -112,10 +113,9 @@ def open_tar(name: str, path: Path) -> Input:
     return Input(name, "tar", fingerprint_of([size]), [TarPart(name, path, size // _TYPICAL_SAMPLE)])
 
 
-def _regions(encoded: bytes) -> list[object] | None:
+def _regions(name: str, encoded: bytes) -> list[Any] | ImageError | None:
     try:
         fields = json.loads(encoded)
     except ValueError:
-        return None
-    regions = fields.get("regions") if isinstance(fields, dict) else None
-    return regions if isinstance(regions, list) else None
+        return ImageError("bad_region", f"{name} is not valid JSON")
+    return listed_regions(fields.get(REGIONS) if isinstance(fields, dict) else None, name)

@@ -6,6 +6,7 @@ A part is a small picklable object: another process, or another machine that see
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from str_app.errors import ImageError, StrAppError
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 LIST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
+REGIONS = "regions"  # the column, or the field in the JSON beside an image
 KINDS = "a folder, an LMDB, .parquet, .tar, .tar.gz, .csv, .tsv or .jsonl"
 
 
@@ -34,6 +36,18 @@ class Item(NamedTuple):
     id: str
     image: bytes | Path | ImageError
     regions: Sequence[Any] | None = None
+
+
+def listed_regions(value: Any, place: str) -> list[Any] | ImageError | None:
+    """The regions of an item, given as a list or as JSON; None if there are none, or why they cannot be used."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.strip() else None
+        except ValueError:
+            return ImageError("bad_region", f"{place}: {REGIONS!r} is not valid JSON")
+    if value is not None and not isinstance(value, list):
+        return ImageError("bad_region", f"{place}: {REGIONS!r} is not a list of regions")
+    return value
 
 
 class Part(Protocol):
@@ -165,7 +179,7 @@ def _open(name: str, shard_size: int, columns: Columns) -> Iterator[Input]:
         return
     inputs = []
     images: list[tuple[str, int]] = []
-    for folder, folders, files in os.walk(path):
+    for folder, folders, files in os.walk(path, onerror=_refuse):
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         below = Path(folder).relative_to(path).as_posix()
         prefix = "" if below == "." else f"{below}/"
@@ -188,6 +202,10 @@ def _open(name: str, shard_size: int, columns: Columns) -> Iterator[Input]:
     if not images and not inputs:
         raise StrAppError(f"{name}: nothing to read in this folder: expected images, LMDBs, .parquet or .tar files")
     yield from inputs
+
+
+def _refuse(error: OSError) -> None:
+    raise StrAppError(f"{error.filename}: {error.strerror}")
 
 
 def _open_one(name: str, path: Path, shard_size: int, columns: Columns) -> Input:

@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 from str_app.datasets.renderer import Renderer
 from str_app.datasets.renderer.writing import render_to_lmdb
-from str_app.datasets.shards import shard_path
+from str_app.datasets.shards import DESCRIPTION, shard_path
 from str_app.errors import StrAppError
-
-DESCRIPTION = "shards.json"
+from str_app.models.checkpoint import replace_file
 
 
 class CropRange(NamedTuple):
@@ -77,7 +76,7 @@ def render_shards(
         raise StrAppError(f"{out} exists already and has no {DESCRIPTION}: choose another --out or remove it")
     else:
         out.mkdir(parents=True)
-        description.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
+        replace_file(description, (json.dumps(wanted) + "\n").encode())
     ranges = [
         CropRange(number, first, min(shard_size, start + count - first))
         for number, first in enumerate(range(start, start + count, shard_size))

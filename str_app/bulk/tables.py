@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from str_app.bulk.inputs import Columns, Input, Item, Part, fingerprint_of, ranges
+from str_app.bulk.inputs import REGIONS, Columns, Input, Item, Part, fingerprint_of, listed_regions, ranges
 from str_app.datasets.folder import image_path
 from str_app.datasets.image_decoding import IMAGE_SUFFIXES
 from str_app.datasets.text_files import IMAGE_NAMES
 from str_app.errors import ImageError, StrAppError
 
 ID_NAMES = ("id", "__key__")
-REGIONS = "regions"
 _SEPARATORS = {",": "comma", "\t": "tab"}
 _ROWS_AT_ONCE = 256  # of a Parquet file in memory
 
@@ -264,12 +263,5 @@ def _item(name: str, folder: Path, number: int, values: Mapping[str, Any], colum
     else:
         reason = values.get("error") or f"no value in column {columns.image!r}"
         image = ImageError("no_image", f"row {number}: {reason}")
-    regions = values.get(REGIONS)
-    if isinstance(regions, str):
-        try:
-            regions = json.loads(regions) if regions.strip() else None
-        except ValueError:
-            image = ImageError("bad_region", f"row {number}: {REGIONS!r} is not valid JSON")
-    if regions is not None and not isinstance(regions, list):
-        image, regions = ImageError("bad_region", f"row {number}: {REGIONS!r} is not a list of regions"), None
-    return Item(identity, image, regions)
+    regions = listed_regions(values.get(REGIONS), f"row {number}")
+    return Item(identity, regions) if isinstance(regions, ImageError) else Item(identity, image, regions)

@@ -5,11 +5,14 @@ Verb modules import nothing heavy at the top, so that `str-app --help` answers a
 
 from __future__ import annotations
 
+import codecs
 import functools
 import importlib
 import io
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -77,7 +80,8 @@ def build_app(debug: bool = False) -> typer.Typer:
 def main() -> None:
     """Entry point. Exit codes: 0 success, 1 error, 2 wrong usage, 128 + n stopped by signal n."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # file names that are no UTF-8 are printed as they are
+        codecs.register_error("file names", _encoded)
+        sys.stdout.reconfigure(errors="file names")
     arguments = sys.argv[1:]
     end = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:end]
@@ -90,6 +94,14 @@ def main() -> None:
             raise
         note(f"str-app: {explain(error)}")
         sys.exit(1)
+
+
+def _encoded(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Bytes of file names that are no UTF-8 as they are; other lone surrogates, as labels may have, escaped."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
 
 
 def explain(error: Exception) -> str:
@@ -113,7 +125,8 @@ def _guarded(verb: Callable[..., Any], debug: bool, name: str) -> Callable[..., 
     @functools.wraps(verb)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
-            return verb(*args, **kwargs)
+            with nullcontext() if name == "serve" else _ended_by_exceptions():  # the server ends in its own way
+                return verb(*args, **kwargs)
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)
             raise typer.Exit(130) from None
@@ -127,6 +140,24 @@ def _guarded(verb: Callable[..., Any], debug: bool, name: str) -> Callable[..., 
             raise typer.Exit(1) from None
 
     return guarded
+
+
+@contextmanager
+def _ended_by_exceptions() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the command by an exception, as Ctrl-C does, so that temporary files are removed."""
+
+    def end(signum: int, frame: object) -> None:
+        raise SystemExit(128 + signum)
+
+    wanted = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]  # Windows has no SIGHUP
+    # What is ignored stays ignored, as SIGHUP under nohup.
+    stops = [stop for stop in wanted if stop is not None and signal.getsignal(stop) is not signal.SIG_IGN]
+    before = {stop: signal.signal(stop, end) for stop in stops}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def _print_version(wanted: bool) -> None:

@@ -106,9 +106,9 @@ def gates(
     import torch
 
     from str_app.bench.gates import TIMED_UNITS, markdown, measure, overhead, shapes, write
+    from str_app.engines.load import torch_device
 
-    if device != "cpu" and not torch.cuda.is_available():
-        raise typer.BadParameter("no CUDA device on this machine; use --device cpu", param_hint="--device")
+    torch_device(device)
     if cpu_time and (device != "cpu" or threads != 1):
         raise typer.BadParameter("needs --device cpu and --threads 1", param_hint="--cpu-time")
     torch.set_num_threads(threads)
@@ -121,7 +121,7 @@ def gates(
         typer.echo(f"{label}: {timing.milliseconds['refined']:.2f} ms", err=True)
     costs = [overhead(name, refine) for name in units]
     about = {
-        "device": device if device == "cpu" else torch.cuda.get_device_name(),
+        "device": device if device == "cpu" else torch.cuda.get_device_name(device),
         "machine": platform.machine(),
         "threads": threads,
         "clock": "process" if cpu_time else "wall",

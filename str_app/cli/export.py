@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -70,16 +68,15 @@ def export(
     crops: Iterable[npt.NDArray[np.uint8]] = ()
     if precision == "int8":
         crops = _read(calibration, calibration_crops) if calibration else _draw(fonts, calibration_crops)
-    with _end_by_exception():
-        engine = export_model(
-            checkpoint,
-            out or graph_folder(checkpoint),
-            precision=precision,
-            calibration=crops,
-            validation=validation,
-            single_file=single_file,
-            overwrite=overwrite,
-        )
+    engine = export_model(
+        checkpoint,
+        out or graph_folder(checkpoint),
+        precision=precision,
+        calibration=crops,
+        validation=validation,
+        single_file=single_file,
+        overwrite=overwrite,
+    )
     typer.echo(
         f"{engine.folder}: {engine.name} in {engine.precision}, {folder_bytes(engine.folder) / 1e6:.1f} MB, "
         f"temperature {engine.info.get('temperature', 1.0):.3f}"
@@ -97,23 +94,6 @@ def _refuse_unused(context: typer.Context, precision: str, reads_crops: bool) ->
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise typer.BadParameter(f"--{name.replace('_', '-')} has no effect with {reason}")
-
-
-@contextmanager
-def _end_by_exception() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the command by an exception, as Ctrl-C does, so that temporary folders are removed."""
-
-    def end(signum: int, frame: object) -> None:
-        raise SystemExit(128 + signum)
-
-    # What is ignored stays ignored, as SIGHUP under nohup.
-    stops = [stop for stop in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(stop) is not signal.SIG_IGN]
-    before = {stop: signal.signal(stop, end) for stop in stops}
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
 
 
 def _read(paths: list[Path], count: int) -> Iterator[npt.NDArray[np.uint8]]:

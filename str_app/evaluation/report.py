@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -47,9 +48,12 @@ def render_report(reader: Reader, sources: Sequence[Source], results: Sequence[S
 def confidence_plots(results: Sequence[SetResult]) -> dict[str, str]:
     """File name → SVG: accuracy against coverage of all sets, and the reliability of each; on the default subsets."""
     sets = []
+    names = Counter[str]()
     for result in results:
         members = result.of(result.default_subset)
-        sets.append((result.name, [sample.confidence for sample in members], [sample.correct for sample in members]))
+        names[result.name] += 1
+        name = result.name if names[result.name] == 1 else f"{result.name}-{names[result.name]}"
+        sets.append((name, [sample.confidence for sample in members], [sample.correct for sample in members]))
     plots = {"coverage.svg": confidence.coverage_plot("Accuracy when uncertain readings are rejected", sets)}
     return plots | {f"reliability-{entry[0]}.svg": confidence.reliability_plot(*entry) for entry in sets}
 
@@ -91,6 +95,7 @@ def _heat(crop: npt.NDArray[np.uint8], reading: Reading, preprocessing: Preproce
     """For each character and the end: the crop with its attention map, and the character with its confidence."""
     if reading.attention is None:
         return
+    crop = np.ascontiguousarray(np.rot90(crop, reading.rotation // 90))  # as it was read
     captions = [*(f"{char.text} {char.confidence:.2f}" for char in reading.characters), "end "]
     for weights, caption in zip(reading.attention, captions, strict=True):
         yield data_url(attention_overlay(crop, weights, preprocessing)), caption

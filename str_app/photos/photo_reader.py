@@ -110,7 +110,8 @@ class PhotoPipeline:
             readings = iter((yield [word.crop for words in joined for word in words]))
             read_again = [(line, run, words, [next(readings) for _ in words]) for (line, run), words in pairs]
             for line, run, words, texts in reversed(read_again):  # the last run of a line first: indices stay valid
-                line.words[run], line.readings[run] = words, texts
+                if words:  # else the joined crop was refused
+                    line.words[run], line.readings[run] = words, texts
         return self._result(photo, [line for line in chosen if line.words])
 
     def _candidates(self, photo: Pixels, found: Sequence[Detection], limits: ImageLimits) -> list[list[list[_Word]]]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from str_app.datasets.processes import end_with_parent
 from str_app.study.experiment import Experiment, Run
 from str_app.study.report import file_name
 from str_app.study.studies import STUDIES, Scale
@@ -108,19 +107,12 @@ _stopping = False  # in a worker process
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches workers, too; the parent stops those between two runs
     signal.signal(signal.SIGTERM, _stop)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
 def _stop(signum: int, frame: object) -> None:
     global _stopping
     _stopping = True
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _run_in_worker(job: _Job) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from str_app.models.decoders.attention_decoder import AttentionDecoderConfig
 from str_app.models.gates.statistics import watch_gates
 from str_app.study.experiment import Metric, Run, load_result, run_key, save_result, summarize
 from str_app.study.variants import Variant, count_parameters
-from str_app.training.loop import Stopped, train
+from str_app.training.loop import Finished, Stopped, train
 from str_app.training.objective import Objective
 from str_app.training.run_logger import read_metrics
 from str_app.training.samples import TrainingSamples
-from str_app.training.settings import TrainSettings
+from str_app.training.settings import TrainSettings, load_settings
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,13 @@ class SceneText:
         architecture = replace(self.training.architecture, decoder=replace(decoder, refine=refine))
         settings = replace(self.training, architecture=architecture, seed=seed, threads=1)
         out = folder / f"{variant}-{seed}"
+        state = out / "last.pt"
+        if state.exists() and load_settings(out / "settings.json") != settings:
+            shutil.rmtree(out)  # of the study at another scale, or on other data
         try:
-            train(settings, out, resume=(out / "last.pt").exists())
+            train(settings, out, resume=state.exists())
+        except Finished:
+            pass  # killed before the result was written
         except Stopped:
             raise KeyboardInterrupt from None
         model, _ = load_checkpoint(out / "last.safetensors")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from str_app.datasets.text_corpus import Corpus, penn_treebank, tiny_shakespeare, wikitext_2, wikitext_2_characters
+from str_app.errors import StrAppError
 from str_app.models.backbones.resnet import ResNetConfig
 from str_app.models.decoders.attention_decoder import AttentionDecoderConfig
 from str_app.models.recognizer import RecognizerConfig
@@ -91,7 +92,15 @@ def _language(
         streams, window = (40, 70) if scale == "paper" else batch
         training = Training(count, streams, 2e-3, cosine=True, clip_norm=0.5, evaluate_every=max(1, count // 10))
         chosen = sizes[scale == "paper"]
-        return [Language(read(data), training, chosen, bptt) for bptt in lengths or (window,)]
+        corpus = read(data)
+        for bptt in lengths or (window,):
+            longest = len(corpus.train) // streams
+            if bptt >= longest:
+                raise StrAppError(
+                    f"{corpus.name}: a step of {bptt} tokens is longer than each of the {streams} streams ({longest} "
+                    "tokens): give a smaller --length"
+                )
+        return [Language(corpus, training, chosen, bptt) for bptt in lengths or (window,)]
 
     return experiments
 

@@ -84,7 +84,8 @@ def train(settings: TrainSettings, out: Path, *, resume: bool = False) -> None:
         torch.set_num_threads(settings.threads)
     with join_world(device) as world, stop_signals() as stop:
         if device.type == "cuda":
-            device = torch.device("cuda", world.local_rank)
+            if world.size > 1 or device.index is None:
+                device = torch.device("cuda", world.local_rank)
             torch.cuda.set_device(device)
         if settings.batch_size % (world.size * settings.parts):
             raise StrAppError(

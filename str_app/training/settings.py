@@ -140,6 +140,9 @@ class TrainSettings:
                 raise StrAppError(
                     f"{name}={getattr(self, name)}: must be a multiple of average_every={self.average_every}"
                 )
+        for name in ("ema_decay", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise StrAppError(f"{name}={getattr(self, name)}: must be at least 0 and below 1")
         for name in ("learning_rate", "matrix_learning_rate", "clip_norm"):
             if getattr(self, name) <= 0:
                 raise StrAppError(f"{name}={getattr(self, name)}: must be above 0")
@@ -166,6 +169,11 @@ LEAST = {
     "log_every": 1,
     "average_every": 0,
     "seed": 0,
+    "validation_limit": 0,
+    "workers": 0,
+    "threads": 0,
+    "warmup_steps": 0,
+    "checkpoint_minutes": 0,
 }
 
 # Defaults with `--from` that differ from those of a run from scratch; measured in docs/tutorial/fine-tuning.md.

@@ -110,13 +110,17 @@ def merge(
     reading = best_turn(of_turns, turns, views[0].crop_size, policy)
     if not reading.text:
         return reading.withheld()  # however sure the network is that there is none
-    if not policy.blank:
-        return reading
+    if policy.blank and (lacks_evidence(reading, policy) or _has_one_colour(views[0])):
+        return reading.withheld()
+    return reading
+
+
+def lacks_evidence(reading: Reading, policy: SearchPolicy = DEFAULT_POLICY) -> bool:
+    """Whether a reading is more likely of a picture without text."""
     least = policy.lone_evidence if len(reading.text) == 1 else policy.least_evidence
     if reading.confidence < policy.improbable:
         least = policy.improbable_evidence
-    without_text = reading.evidence(policy.evidence_from) < least or _has_one_colour(views[0])
-    return reading.withheld() if without_text else reading
+    return reading.evidence(policy.evidence_from) < least
 
 
 def _has_one_colour(view: Canvas) -> bool:

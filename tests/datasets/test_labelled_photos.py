@@ -82,3 +82,14 @@ def test_no_labels(tmp_path: Path) -> None:
         open_photos(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
         open_photos(tmp_path / "nowhere")
+
+
+def test_pictures_of_equal_names_are_those_beside_their_labels(tmp_path: Path) -> None:
+    for part, text in (("train", "AAA"), ("test", "BBB")):
+        pictures(tmp_path / part, "img_1.jpg")
+        write(tmp_path / part / "gt_img_1.txt", f"10,20,60,20,60,40,10,40,{text}")
+    found = {(photo.path.parent.name, photo.words[0].text) for photo in open_photos(tmp_path)}
+    assert found == {("train", "AAA"), ("test", "BBB")}
+    (tmp_path / "train/gt_img_1.txt").rename(tmp_path / "gt_img_1.txt")
+    with pytest.raises(DataError, match=r"gt_img_1.txt: .*img_1.jpg and .*img_1.jpg both may be its picture"):
+        open_photos(tmp_path)

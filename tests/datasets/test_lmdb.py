@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from str_app.datasets import lmdb_writer
 from str_app.datasets.lmdb_source import LmdbSource
 from str_app.datasets.lmdb_writer import LmdbWriter
 from str_app.datasets.opening import find_sources
@@ -326,3 +327,21 @@ def test_two_writers_of_one_resumable_lmdb_are_kept_apart(tmp_path: Path) -> Non
             LmdbWriter(tmp_path / "words.lmdb", resume="these words")
         writer.add(encoded(picture(), "PNG"), "kept")
     assert LmdbSource(tmp_path / "words.lmdb")[0].text == "kept"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="writers are kept apart by flock")
+def test_a_resumable_lmdb_is_locked_until_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = []
+
+    def publish(folder: Path, path: Path) -> None:
+        with pytest.raises(DataError, match="being written by another process") as caught:
+            LmdbWriter(tmp_path / "words.lmdb", resume="these words")
+        refused.append(caught)
+        real(folder, path)
+
+    real = lmdb_writer._publish
+    monkeypatch.setattr(lmdb_writer, "_publish", publish)
+    with LmdbWriter(tmp_path / "words.lmdb", resume="these words") as writer:
+        writer.add(encoded(picture(), "PNG"), "kept")
+    assert len(refused) == 1
+    assert sorted(os.listdir(tmp_path / "words.lmdb")) == ["data.mdb"]  # noqa: PTH208

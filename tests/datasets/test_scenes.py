@@ -202,3 +202,12 @@ def test_a_sheet_of_scenes(scenes: list[Scene]) -> None:
     sheet = np.asarray(scene_sheet(scenes[:4], quads=True))
     assert sheet.shape == (720, 1440, 3)
     assert (sheet == (255, 0, 0)).all(axis=2).any()
+
+
+def test_an_interrupted_folder_of_scenes_leaves_nothing(tmp_path: Path, fonts: FontSet) -> None:
+    def stop(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_scenes(tmp_path / "new", (fonts, WORDS, 5), 2, progress=stop)
+    assert list(tmp_path.iterdir()) == []

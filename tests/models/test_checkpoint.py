@@ -1,12 +1,21 @@
 """Checkpoints carry everything, and broken ones say so."""
 
 import json
+import os
+import sys
 
 import pytest
 import safetensors.torch
 import torch
 
-from str_app.models.checkpoint import CheckpointError, load_checkpoint, read_header, replace_info, save_checkpoint
+from str_app.models.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    read_header,
+    replace_file,
+    replace_info,
+    save_checkpoint,
+)
 from str_app.models.preprocessing import Preprocessing
 from tests.tiny_recognizer import tiny_recognizer
 
@@ -155,3 +164,19 @@ def test_architectures_that_do_not_exist(saved, change, words):
     safetensors.torch.save_file(model.state_dict(), path, metadata={"str_app": json.dumps(header)})
     with pytest.raises(CheckpointError, match=words):
         load_checkpoint(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no permissions like these")
+def test_a_replaced_file_keeps_its_permissions_and_a_new_one_has_those_of_the_umask(tmp_path):
+    before = os.umask(0o077)
+    try:
+        replace_file(tmp_path / "new", b"a")
+        os.umask(0o022)
+        replace_file(tmp_path / "shared", b"a")
+        (tmp_path / "shared").chmod(0o640)
+        replace_file(tmp_path / "shared", b"b")
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("new", "shared")] == [0o600, 0o640]
+    assert (tmp_path / "shared").read_bytes() == b"b"
+    assert len(list(tmp_path.iterdir())) == 2

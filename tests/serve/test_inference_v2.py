@@ -147,8 +147,9 @@ def test_unknown_paths_are_errors_of_the_protocol(client: TestClient) -> None:
         assert answer.status_code == 404
         assert set(answer.json()) == {"error"}
     assert client.post("/v2/models/other/infer", json=document(png("a"))).status_code == 404
-    answer = client.post(INFER, content=b"{}", headers={"Inference-Header-Content-Length": "5"})
-    assert answer.status_code == 400
+    for length in ("5", "9" * 5000):  # of the latter Python makes no number
+        answer = client.post(INFER, content=b"{}", headers={"Inference-Header-Content-Length": length})
+        assert answer.status_code == 400
 
 
 def test_a_full_queue_refuses_here_too(reader: HeldReader) -> None:

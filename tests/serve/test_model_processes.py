@@ -232,3 +232,15 @@ def test_graphs_that_are_damaged_at_a_reload_change_nothing(tmp_path: Path, capl
     asyncio.run(scenario())
     message = rf"reload failed, the old weights stay in use: {folder}: {folder / STEP}: not a graph .*; export it again"
     assert re.search(message, caplog.text)
+
+
+def test_a_process_that_ends_while_it_warms_up_leaves_the_others_usable(remote: ModelProcesses) -> None:
+    canvases = crops(remote, 2)
+    expected = [reading.text for reading in remote.read_canvases(canvases)]
+    os.kill(pids(remote)[0], signal.SIGKILL)
+    remote._warm = False
+    with pytest.raises(StrAppError, match="a model process ended while it warmed up"):
+        remote.warm_up([1])
+    for _ in range(2):
+        assert [reading.text for reading in remote.read_canvases(canvases)] == expected
+    remote.warm_up([1])

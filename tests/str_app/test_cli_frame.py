@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -190,3 +192,28 @@ def test_help_on_a_full_disk_is_an_error_of_one_line(arguments: list[str]) -> No
     assert shown.returncode == 1
     assert shown.stderr.endswith(": No space left on device\n")
     assert shown.stderr.count("\n") == 1
+
+
+def test_lone_surrogates_are_escaped_but_bytes_of_names_are_not() -> None:
+    code = (
+        "import sys; from str_app.cli import main; sys.argv = ['str-app', '--version']\n"
+        "try: main()\n"
+        r"except SystemExit: print('a\udce9b', 'c\ud800d')"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=60)
+    assert shown.stdout.splitlines()[1] == b"a\xe9b c\\ud800d"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no signals like these on Windows")
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_lets_a_command_remove_its_temporary_files(tmp_path: Path, signum: int, code: int) -> None:
+    shutil.copytree(ROOT / "samples", tmp_path / "crops")
+    stopped = (
+        "import signal; from str_app.cli import main; from str_app.datasets.lmdb_writer import LmdbWriter\n"
+        f"LmdbWriter.add = lambda *arguments, **options: signal.raise_signal({int(signum)})\n"
+        "main()"
+    )
+    arguments = ["convert", "folder", str(tmp_path / "crops"), "--out", str(tmp_path / "new.lmdb")]
+    shown = subprocess.run([sys.executable, "-c", stopped, *arguments], cwd=ROOT, capture_output=True, timeout=60)
+    assert shown.returncode == code, shown.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["crops"]

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from str_app.cli import app
 from str_app.datasets.lmdb_source import LmdbSource
 from str_app.datasets.opening import open_source
+from str_app.datasets.sample import DataError
 from str_app.datasets.shards import ShardedSource
 from tests.datasets.pictures import unreadable_records
 from tests.datasets.renderer_fonts import write_font
@@ -145,6 +146,8 @@ def test_missing_shards_are_drawn_and_others_are_refused(tmp_path: Path, fonts: 
     middle = out / "shard-000001.lmdb"
     content = (middle / "data.mdb").read_bytes()
     shutil.rmtree(middle)
+    with pytest.raises(DataError, match="20 of 30 crops: the command that draws them has not finished"):
+        open_source(out)
     assert synth(*arguments).exit_code == 0
     assert (middle / "data.mdb").read_bytes() == content
     after = {shard: (shard / "data.mdb").stat().st_mtime_ns for shard in out.glob("*.lmdb")}

@@ -221,3 +221,18 @@ def test_the_command_line_names_the_missing_extra(
     with pytest.raises(SystemExit, match="1"):
         main()
     assert "urllib3 is not installed: pip install 'str-app[client]'" in capsys.readouterr().err
+
+
+def test_files_that_cannot_be_read_are_errors_in_their_place(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    server.answers = [(200, {}, {"results": [READING]})]
+    missing, read, folder = Client(server.url).recognize([tmp_path / "no.png", tmp_path / "a.png", tmp_path])
+    assert isinstance(missing, ImageError)
+    assert (missing.code, missing.message) == ("not_found", f"{tmp_path}/no.png: no such file")
+    assert isinstance(read, Reading)
+    assert isinstance(folder, ImageError)
+    assert folder.code == "not_readable"
+    assert Client(server.url).recognize([tmp_path / "no.png"])[0].code == "not_found"  # type: ignore[union-attr]
+    assert len(server.requests) == 1
+    with pytest.raises(ImageError, match="no such file"):
+        Client(server.url).read_photo(str(tmp_path / "no.png"))

@@ -34,7 +34,7 @@ STATE, WEIGHTS, SETTINGS = "last.pt", "last.safetensors", "settings.json"
 
 @dataclass(frozen=True)
 class DetectorSettings:
-    """Settings of a run; `--set key=value` changes any of them.
+    """Settings of a run; each is an option of `research/train_detector.py`.
 
     Attributes:
         steps: optimiser steps.
@@ -97,6 +97,8 @@ def train_detector(
     torch.manual_seed(settings.seed)
     model = WordDetector().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = averaged_copy(model, settings.ema_decay)
+    if settings.optimizer not in ("muon", "adamw"):
+        raise StrAppError(f"optimizer {settings.optimizer!r} is neither 'muon' nor 'adamw'")
     optimizers = Optimizers(model, settings)
     step = 0
     if resume:

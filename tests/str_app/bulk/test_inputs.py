@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import tarfile
 from pathlib import Path
@@ -254,3 +255,34 @@ def test_nothing_is_read_twice(tmp_path: Path) -> None:
     for paths in ([tmp_path, image], [image, tmp_path]):
         with pytest.raises(StrAppError, match=f"{image}: lies in {tmp_path}, which is given too"):
             open_inputs(paths, 3)
+
+
+@pytest.mark.parametrize("described", ['{"regions": [[1,2,3', '{"regions": 3}'])
+def test_regions_of_a_tar_that_cannot_be_used_are_an_error(tmp_path: Path, described: str) -> None:
+    write_tar(tmp_path / "a.tar", {"1.json": described.encode(), "1.png": b"x"})
+    (item,) = flat(items_of(tmp_path / "a.tar"))
+    assert isinstance(item.image, ImageError)
+    assert item.image.code == "bad_region"
+    assert "1.json" in item.image.message
+
+
+def test_regions_of_a_list_that_are_no_json_say_so(tmp_path: Path) -> None:
+    (tmp_path / "list.jsonl").write_text(json.dumps({"image": "x.png", "regions": "[[1, 2"}))
+    (item,) = flat(items_of(tmp_path / "list.jsonl"))
+    assert isinstance(item.image, ImageError)
+    assert item.image.message == "row 1: 'regions' is not valid JSON"
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path / "a", WORDS[:1])
+    (tmp_path / "a/closed").mkdir()
+    scan = os.scandir
+
+    def refusing(path: Any) -> Any:  # root may list every folder
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(StrAppError, match="closed: Permission denied"):
+        open_inputs([tmp_path / "a"], 3)

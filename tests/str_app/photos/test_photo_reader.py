@@ -190,3 +190,12 @@ def test_json_and_back() -> None:
     fields = reading.as_dict()
     assert fields["lines"][1] == {"text": "between train", "words": [3, 4]}
     assert set(fields["words"][0]) == {"text", "confidence", "characters", "quad", "detection", "line", "doubtful"}
+
+
+def test_a_run_whose_joined_crop_is_refused_keeps_its_parts() -> None:
+    long = {(20 + 30 * place, 10): "i" for place in range(80)}  # too long for a crop, once joined
+    short = {(20 + 30 * place, 90): letter for place, letter in enumerate("SALE")}
+    photo, _ = photo_of(long | short, size=(240, 2500))
+    lines = photo_reader([box(10, 10, 2420, 42), box(10, 90, 140, 122)], "line").read(photo).text.split("\n")
+    assert lines[0] == " ".join("i" * 80)
+    assert lines[1].startswith("S")

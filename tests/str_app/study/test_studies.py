@@ -24,6 +24,7 @@ from str_app.study import studies
 from str_app.study.experiment import Metric, Outcome, Run, Training, train_run
 from str_app.study.language import Language, LanguageSizes
 from str_app.study.report import interval, p_value, table, verdict, write_report
+from str_app.study.scene_text import SceneText
 from str_app.study.studies import STUDIES
 from str_app.study.synthetic import Adding, CopyMemory, EqualNumbers, MarkedCount
 from str_app.study.variants import GATES, Variant, all_variants, count_parameters, equal_size
@@ -356,6 +357,8 @@ def test_a_perplexity_no_float_holds_is_a_divergence() -> None:
 
 def test_every_study_has_three_sizes(tmp_path: Path) -> None:
     write_corpora(tmp_path)
+    for file in tmp_path.rglob("*.txt"):
+        file.write_text(file.read_text() * 20)  # long enough for every step
     for name in ("adding", "counting", "copy", "shakespeare", "ptb-words", "ptb-characters", "wikitext-2-characters"):
         steps = [
             [experiment.training.steps for experiment in STUDIES[name].experiments(scale, tmp_path, ())]
@@ -383,3 +386,26 @@ def test_without_a_name_the_studies_are_listed() -> None:
     result = CliRunner().invoke(app, ["study"])
     assert result.exit_code == 0
     assert all(name in result.output for name in STUDIES)
+
+
+def test_a_step_longer_than_a_stream_is_refused(tmp_path: Path) -> None:
+    write_corpora(tmp_path)
+    arguments = ["study", "shakespeare", "--data", str(tmp_path), "--quick", "--length", "100000"]
+    result = CliRunner().invoke(app, [*arguments, "--workers", "1", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert "a step of 100000 tokens is longer than each of the 32 streams" in result.stderr
+
+
+def test_a_recogniser_of_other_settings_is_not_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "REDUCED", tiny_config())
+    for part in ("train", "validation"):
+        whole_folder(tmp_path / f"{part}/painted")
+    (study,) = STUDIES["scene-text"].experiments("quick", tmp_path, ())
+    assert isinstance(study, SceneText)
+    folder = made(tmp_path / "runs")
+    longer = SceneText(replace(study.training, steps=22))
+    whole = longer.run(Variant("LSTM", "none"), 0, folder, watch=False)
+    (folder / "LSTM-none-0.json").unlink()  # killed before it was written
+    assert longer.run(Variant("LSTM", "none"), 0, folder, watch=False).curve == whole.curve
+    (folder / "LSTM-none-0.json").unlink()
+    assert [step for step, _ in study.run(Variant("LSTM", "none"), 0, folder, watch=False).curve][-1] == 20
