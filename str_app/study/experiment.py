@@ -32,8 +32,8 @@ class Metric:
         better: whether lower or higher values are better.
         solved: a task with this value or a better one counts as solved; None: the task cannot be solved.
         chance: value of a network that has not learnt the dependency; a reference line in the plots.
-        chosen_by: name of another metric; the result is the value at the evaluation where that metric is lowest. By
-            default it is the value at the last evaluation.
+        curve: name of the metric that plots of the training show; by default this one. Every evaluation has it, while
+            only the last must have the metric itself.
         log: whether it spans orders of magnitude: plots are logarithmic, and runs are compared by their ratio.
     """
 
@@ -41,7 +41,7 @@ class Metric:
     better: Literal["lower", "higher"]
     solved: float | None = None
     chance: float | None = None
-    chosen_by: str = ""
+    curve: str = ""
     log: bool = False
 
     def passes(self, value: float) -> bool:
@@ -120,8 +120,8 @@ class Task(Experiment, Protocol):
     def loss(self, model: nn.Module, step: int, seed: int, carry: Carry) -> tuple[Tensor, Carry]:
         """Loss of the step's batch, which depends on (step, seed) only, and the state to carry to the next step."""
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Metrics on held-out data, the same for every variant and seed."""
+    def evaluate(self, model: nn.Module, final: bool) -> dict[str, float]:
+        """Metrics on held-out data, the same for every variant and seed; `final`: after the last step."""
 
 
 @dataclass(frozen=True)
@@ -173,16 +173,14 @@ class Run:
     made: dict[str, str | None] = field(default_factory=dict)
 
     def value(self, metric: Metric) -> float:
-        """The result of a run that did not diverge: at the last evaluation, or where `chosen_by` is lowest."""
-        if not metric.chosen_by:
-            return self.curve[-1][1][metric.name]
-        return min(self.curve, key=lambda point: point[1][metric.chosen_by])[1][metric.name]
+        """The result of a run that did not diverge: at the last evaluation."""
+        return self.curve[-1][1][metric.name]
 
     def outcome(self, metric: Metric) -> Outcome:
         """The run without its curve and gates."""
         ended = self.diverged_at is None
         first = None
-        for step, values in self.curve if ended else []:
+        for step, values in self.curve if ended and metric.solved is not None else []:
             first = (first if first is not None else step) if metric.passes(values[metric.name]) else None
         return Outcome(
             self.experiment,
@@ -254,7 +252,7 @@ def train_run(experiment: Task, variant: Variant, seed: int, folder: Path, watch
                 run.seconds += time.process_time() - started
                 model.eval()
                 with torch.no_grad():
-                    values = experiment.evaluate(model)
+                    values = experiment.evaluate(model, final=step == training.steps)
                 if not all(map(math.isfinite, values.values())):
                     run.diverged_at = step
                     break

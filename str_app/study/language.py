@@ -16,6 +16,8 @@ from str_app.datasets.text_corpus import Corpus
 from str_app.study.experiment import Carry, Metric, Run, Training, train_run
 from str_app.study.variants import Variant, count_parameters, equal_size
 
+CURVE_TOKENS = 20_000  # of the validation text; all of it would take longer than training
+
 
 @dataclass(frozen=True)
 class LanguageSizes:
@@ -122,7 +124,7 @@ class Language:
     @property
     def metric(self) -> Metric:
         """See `Experiment`."""
-        return Metric(f"test {self.unit}", "lower", chosen_by=f"validation {self.unit}")
+        return Metric(f"test {self.unit}", "lower", curve=f"validation {self.unit}")
 
     def build(self, variant: Variant) -> nn.Module:
         """See `Experiment`."""
@@ -147,13 +149,17 @@ class Language:
         logits, carry = model(tokens[:-1], carry if window else None)
         return F.cross_entropy(logits.flatten(0, 1), tokens[1:].flatten()), carry
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """See `Experiment`. Reads the whole validation and test text, carrying the state throughout."""
-        values = {}
-        for name, ids in (("validation", self.corpus.validation), ("test", self.corpus.test)):
-            nats = _mean_loss(model, ids)
-            values[f"{name} {self.unit}"] = _perplexity(nats) if self.corpus.kind == "words" else nats / math.log(2)
-        return values
+    def evaluate(self, model: nn.Module, final: bool) -> dict[str, float]:
+        """See `Task`. The beginning of the validation text; at the end the whole test text, too.
+
+        The state is carried throughout.
+        """
+        texts = {"validation": self.corpus.validation[:CURVE_TOKENS]}
+        if final:
+            texts["test"] = self.corpus.test
+        nats = {name: _mean_loss(model, ids) for name, ids in texts.items()}
+        words = self.corpus.kind == "words"
+        return {f"{name} {self.unit}": _perplexity(x) if words else x / math.log(2) for name, x in nats.items()}
 
     def run(self, variant: Variant, seed: int, folder: Path, watch: bool) -> Run:
         """See `Experiment`."""

@@ -168,21 +168,22 @@ def _experiment(experiment: Experiment, runs: list[Run], files: dict[str, str]) 
 
 
 def _curves(experiment: Experiment, runs: list[Run], unit: str) -> str | None:
-    """The metric by step: means over seeds, geometric on a logarithmic axis, with a band from the worst to the best.
+    """The metric's curve by step: means over seeds, geometric on a logarithmic axis; a band from worst to best.
 
     Values above twice the vanilla gates' maximum are clipped, so that diverging curves do not squash the others.
     """
     metric = experiment.metric
+    name = metric.curve or metric.name
     series = []
     runs = [run for run in runs if run.diverged_at is None]
     if not runs:
         return None
-    vanilla = [values[metric.name] for run in runs if run.variant.endswith("-none") for _, values in run.curve]
+    vanilla = [values[name] for run in runs if run.variant.endswith("-none") for _, values in run.curve]
     ceiling = 2 * max(vanilla) if vanilla and metric.better == "lower" else math.inf
     for variant in dict.fromkeys(run.variant for run in runs):
         curves = [run.curve for run in runs if run.variant == variant]
         steps = [step for step, _ in curves[0]]
-        values = [[curve[index][1][metric.name] for curve in curves] for index in range(len(steps))]
+        values = [[curve[index][1][name] for curve in curves] for index in range(len(steps))]
         floor = 1e-6 if metric.log else -math.inf
         values = [[min(max(floor, value), ceiling) for value in row] for row in values]
         bands = [(min(row), max(row)) for row in values]
@@ -191,7 +192,7 @@ def _curves(experiment: Experiment, runs: list[Run], unit: str) -> str | None:
     if metric.chance is not None:
         ends = [series[0].xs[0], series[0].xs[-1]]
         series.append(Series("", ends, [metric.chance] * 2, marks="dashed"))
-    return plot(f"{unit}: {experiment.name}", Axis("step"), Axis(metric.name, log=metric.log), series)
+    return plot(f"{unit}: {experiment.name}", Axis("step"), Axis(name, log=metric.log), series)
 
 
 def _gradients(runs: list[Run], unit: str) -> str | None:

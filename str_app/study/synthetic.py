@@ -67,8 +67,8 @@ class _Task:
         inputs, targets = self.draw(_generator(seed, step), self.training.batch_size)
         return self.criterion(model(inputs), targets), None
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """See `Experiment`; 1,000 sequences."""
+    def evaluate(self, model: nn.Module, final: bool = True) -> dict[str, float]:
+        """See `Task`; always 1,000 sequences."""
         inputs, targets = self.draw(_generator(_EVALUATION, 0), 1000)
         return self.score(model(inputs), targets)
 
@@ -199,7 +199,7 @@ class EqualNumbers(_Task):
         """See `_Task`."""
         return F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), ignore_index=-1)
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, final: bool = True) -> dict[str, float]:
         """See `Experiment`."""
         inputs, targets = self.words(torch.arange(1, 4 * self.length + 1))
         predicted = model(inputs).argmax(-1)
