@@ -86,7 +86,7 @@ package-test: install  ## the wheel beside Hugging Face's datasets, either insta
 
 pages-test: install  ## the commands of the how-tos and of the tutorial, all golden readings, the host for Node (10 minutes; npm)
 	$(BIN)/python -m pytest -m slow tests/end_to_end --ignore tests/end_to_end/test_wheel.py \
-		--ignore tests/end_to_end/test_docker.py --ignore tests/end_to_end/test_notebook.py -s -rs
+		--ignore tests/end_to_end/test_notebook.py -s -rs
 
 docker-test: install  ## build and run both images (needs a Docker engine: DOCKER_HOST or the default socket)
 	bash scripts/docker_test.sh

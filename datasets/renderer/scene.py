@@ -286,6 +286,8 @@ class SceneComposer(PictureSource):
         return set_block(settings, setting.align, setting.leading, 12, width)
 
     def _running_word(self, rng: np.random.Generator, setting: _Paragraph, start: bool) -> str:
+        if self.texts.only_words:
+            return "".join(char for char in self.texts.words.draw(rng) if char in setting.font.glyphs)[:32] or "a"
         word = self.texts.words.draw(rng) if rng.random() < 0.95 else patterns.number(rng)
         if start or rng.random() < (0.4 if setting.heading else 0.08):
             word = word[:1].upper() + word[1:]

@@ -102,7 +102,8 @@ class _Tailed:
 
     def read(self, size: int) -> bytes:
         """See `io.RawIOBase.read`."""
-        block: bytes = self._file.read(size)
+        # read1: where an archive was cut, `GzipFile.read` raises before it hands out what it has.
+        block: bytes = self._file.read1(size)
         self.tail = (self.tail + block)[-_END:] if len(block) < _END else block[-_END:]
         return block
 

@@ -171,4 +171,6 @@ def _log_share(best: _Candidate, candidates: Sequence[_Candidate]) -> float:
     # Texts that were not found are assumed to have half of the best's bonus.
     rest = max(0.0, 1 - sum(mass for mass, _ in masses.values())) * math.exp(best.bonus / 2)
     weighed = masses[best.source.text.lower()][1]
+    if weighed == 0:  # below the smallest float, as where the longest text had to end
+        return -math.inf
     return math.log(weighed / (sum(weight for _, weight in masses.values()) + rest))

@@ -42,7 +42,7 @@ def test_replicas_are_the_single_server_and_cannot_be_reached_but_through_the_pr
         (network,) = service["networks"]
         assert COMPOSE["networks"][network]["internal"] is True
         assert network in PROXY["networks"]
-    assert all(service["condition"] == "service_healthy" for service in PROXY["depends_on"].values())
+    assert PROXY["depends_on"] == {name: {"condition": "service_healthy"} for name in REPLICAS}
 
 
 def test_nginx_knows_every_replica() -> None:

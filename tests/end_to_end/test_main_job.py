@@ -45,11 +45,12 @@ def test_folder_and_lmdb_score_the_same(run):
     scores = []
     for data, batch, threads in ((SAMPLES, 1, 1), (SAMPLES, 64, 2), (run / "tests", 64, 1)):
         out = run / "scores.json"
-        options = ("--json", out, "--batch-size", batch, "--threads", threads)
+        options = ("--json", out, "--batch-size", batch, "--threads", threads, "--no-blank")
         assert "| samples" in str_app("evaluate", "--data", data, "--model", model, *options)
         scores.append(json.loads(out.read_text())["sets"])
     assert scores[0] == scores[1] == scores[2]
     assert scores[0][0]["n"] == 10
+    assert scores[0][0]["cer"] != 100  # texts were read
 
 
 def test_recognize_prints_what_the_readme_says(run):

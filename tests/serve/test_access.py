@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from str_app.errors import StrAppError
 from str_app.serve.http.access import read_keys
 from str_app.serve.http.app import create_app
 from str_app.serve.settings import Settings
-from tests.serve.conftest import HeldReader, parts, warm_client
+from tests.serve.conftest import HeldReader, parts, serving, warm_client
 
 KEYS = {"reader": "r" * 64, "other": "o" * 64}
 PROTECTED = ["/", "/docs", "/openapi.json", "/static/page.js", "/metrics", "/v1/models", "/v2", "/nowhere"]
@@ -86,14 +88,23 @@ WRONG = [
 
 
 @pytest.mark.parametrize("headers", WRONG)
-def test_anything_else_is_refused_without_reading_the_body(guarded: TestClient, headers: dict) -> None:
-    def body():
-        pytest.fail("the body was read")
+def test_anything_else_is_refused_without_reading_the_body(
+    reader: HeldReader, tmp_path: Path, headers: dict[str, Any]
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"a {hashlib.sha256(b'k').hexdigest()}\n")
+
+    async def body() -> AsyncIterator[bytes]:
+        raise AssertionError("the body was asked for")
         yield b""
 
-    answer = guarded.post("/v1/recognize", headers=headers, files=parts("word"))
-    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
-    assert answer.headers["content-type"] == "application/problem+json"
+    async def scenario() -> None:
+        async with serving(Settings(api_keys_file=keys), reader) as (_, client):
+            answer = await client.post("/v1/recognize", headers=headers, content=body())
+            assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+            assert answer.headers["content-type"] == "application/problem+json"
+
+    asyncio.run(scenario())
 
 
 def test_the_host_header_does_not_affect_access(guarded: TestClient) -> None:

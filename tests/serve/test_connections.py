@@ -321,3 +321,13 @@ def test_refusals_keep_the_order_of_pipelined_requests(full: ServerProcess) -> N
         while answer.count(b"HTTP/1.1 ") < 4:
             answer += connection.recv(65536)
     assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"429", b"200", b"429", b"200"]
+
+
+def test_an_idle_connection_is_closed_after_the_time_that_is_set() -> None:
+    with (
+        ServerProcess(STR_APP_KEEP_ALIVE_S="1") as server,
+        socket.create_connection(server.address, timeout=20) as mine,
+    ):
+        mine.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert answer_of(mine).startswith(b"HTTP/1.1 200 ")
+        assert mine.recv(1) == b""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
 import pytest
+
+from tests.test_arrows import imports
 
 LAYERS = ["operations", "inference", "http"]  # each may import those before it
 
@@ -14,6 +15,5 @@ LAYERS = ["operations", "inference", "http"]  # each may import those before it
 def test_imports_point_one_way(layer: str) -> None:
     above = LAYERS[LAYERS.index(layer) + 1 :]
     for path in Path("serve", layer).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                assert not node.module.startswith(tuple(f"str_app.serve.{name}" for name in above)), path
+        for name in imports(path):
+            assert not name.startswith(tuple(f"str_app.serve.{other}" for other in above)), path

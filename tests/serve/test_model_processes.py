@@ -29,6 +29,7 @@ from str_app.models.recognizer import Recognizer
 from str_app.pipeline import CanvasReader
 from str_app.reader import Reader
 from str_app.serve.http.app import create_app
+from str_app.serve.inference import model_processes
 from str_app.serve.inference.model_processes import MAX_STARTS, ModelProcesses, _ModelProcess
 from str_app.serve.settings import Settings
 from str_app.views import Canvas, to_canvas
@@ -244,3 +245,19 @@ def test_a_process_that_ends_while_it_warms_up_leaves_the_others_usable(remote: 
     for _ in range(2):
         assert [reading.text for reading in remote.read_canvases(canvases)] == expected
     remote.warm_up([1])
+
+
+def test_settings_of_reading_reach_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def load(model: str, **options: Any) -> None:
+        asked.update(options)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(Reader, "load", load)
+    monkeypatch.setattr(model_processes.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(model_processes.os, "nice", lambda _: 0)
+    monkeypatch.setattr(model_processes, "configure_logging", lambda *_: None)
+    _, theirs = model_processes.CONTEXT.Pipe()
+    model_processes._run(theirs, Settings(prior=False, blank=False, variants=False), 1)
+    assert [asked[name] for name in ("prior", "blank", "variants")] == [False] * 3

@@ -226,3 +226,9 @@ def test_an_invalid_list_of_characters(client: TestClient, characters: str, deta
     answer = client.post("/v1/recognize", params={"characters": characters}, files=parts("one"))
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
     assert detail in answer.json()["detail"]
+
+
+def test_the_longest_side_is_a_setting(reader: HeldReader) -> None:
+    with warm_client(Settings(max_side=30), reader) as client:
+        (result,) = client.post("/v1/recognize", files=parts("long")).json()["results"]
+        assert result["error"]["code"] == "too_large_side"

@@ -6,12 +6,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from str_app.serve.http import telemetry
 from str_app.serve.http.app import create_app
+from str_app.serve.inference.request_reader import RequestReader
 from str_app.serve.operations.logs import JsonFormatter
 from str_app.serve.operations.metrics import Metrics
 from str_app.serve.settings import Settings
@@ -146,3 +148,30 @@ def test_two_apps_share_nothing(client: TestClient) -> None:
     client.post("/v1/recognize", files=parts("a"))
     with TestClient(create_app(load=HeldReader)) as other:
         assert 'route="/v1/recognize"' not in other.get("/metrics").text
+
+
+def test_documented_defaults_are_those_of_the_settings() -> None:
+    page = Path("docs/how-to/serving.md").read_text()
+    shown = dict(re.findall(r"^\| `(\w+)` \| ([^|]*?) *\|", page, re.MULTILINE))
+
+    def written(value: Any) -> str:
+        if value is None or value == "":
+            return ""
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, int) and value and value % 2**20 == 0:
+            return f"{value // 2**20} MiB"
+        if isinstance(value, int) and value >= 100_000:
+            return f"{value:,}"
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    ours = {name: written(field.default) for name, field in Settings.model_fields.items() if name != "threads"}
+    assert {name: shown[name] for name in ours} == ours
+
+
+def test_server_timing_is_that_of_the_slowest_image(client: TestClient) -> None:
+    service = client.app.state.service  # type: ignore[attr-defined]
+    one = RequestReader(service.batcher, service.decoder, None, service.metrics)
+    for seconds in (0.1, 0.3, 0.2):
+        one._record("decode", seconds)
+    assert one.server_timing.startswith("decode;dur=300.00")

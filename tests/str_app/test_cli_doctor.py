@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import re
+import shutil
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from str_app.cli import app
 from str_app.cpu import usable_cores
 from str_app.installation import _cpu_name, provenance
 from str_app.models import presets
+from str_app.models.checkpoint import replace_info
 from str_app.models.presets import weights_path
 
 
@@ -98,3 +100,12 @@ def test_results_say_where_they_come_from(tmp_path: Path) -> None:
     cpuinfo.write_text("processor\t: 0\nmodel name\t: Intel(R) Xeon(R) Processor\nflags\t\t: fma avx2\n")
     assert _cpu_name(cpuinfo) == "Intel Xeon"
     assert _cpu_name(tmp_path / "none") is None
+
+
+def test_graphs_of_other_weights_are_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(presets.WEIGHTS / "small.safetensors", tmp_path)
+    shutil.copytree(presets.WEIGHTS / "small.onnx", tmp_path / "small.onnx")
+    replace_info(tmp_path / "small.safetensors", {"name": "small"})
+    monkeypatch.setattr(presets, "WEIGHTS", tmp_path)
+    (problem,) = json.loads(doctor("--json", code=1))["problems"]
+    assert "was exported from other weights" in problem

@@ -148,6 +148,14 @@ def test_the_report_shows_the_surest_mistakes_and_loads_nothing() -> None:
     assert "Cannot be decoded: 1 (records 3)." in page.text
 
 
+def test_a_mistake_is_shown_with_the_attention_at_each_character() -> None:
+    source = PaintedSource([("ab", "xy")])
+    reader = Reader(FakeEngine())
+    page = _Page()
+    page.feed(render_report(reader, [source], [evaluate_source(reader, source)]))
+    assert len(page.links) == 1 + 3  # the crop; two characters and the end
+
+
 def test_a_report_without_mistakes() -> None:
     source = PaintedSource([("ab", "ab")])
     reader = Reader(FakeEngine())

@@ -236,3 +236,16 @@ def test_files_that_cannot_be_read_are_errors_in_their_place(server: Server, tmp
     assert len(server.requests) == 1
     with pytest.raises(ImageError, match="no such file"):
         Client(server.url).read_photo(str(tmp_path / "no.png"))
+
+
+def test_a_bad_gateway_is_asked_again(server: Server, naps: list[float]) -> None:
+    server.answers = [problem(502, "no_replica"), (200, {}, {"results": [READING]})]
+    assert len(Client(server.url).recognize([b"a"])) == 1
+    assert len(server.requests) == 2
+
+
+def test_a_photograph(server: Server) -> None:
+    photo = {"width": 9, "height": 9, "lines": [], "words": []}
+    server.answers = [(200, {}, {"model": "m", "detector": "d", **photo})]
+    assert Client(server.url).read_photo(b"photo", characters="0-9").as_dict() == photo
+    assert server.requests[0][0] == "/v1/photos?characters=0-9"

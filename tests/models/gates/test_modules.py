@@ -212,3 +212,12 @@ def test_the_older_name_of_activation_is_taken_with_a_warning(kind):
         module = kind(3, 4, squash="layernorm")
     assert module.gate.activation == "layernorm"
     assert caught[0].filename == __file__
+
+
+def test_defaults_are_those_of_the_table_in_the_docs():
+    gates = {layer.__name__: layer(3, 4).gate for layer in (RefinedLSTM, RefinedGRU, RefinedMGU)}
+    assert {name: (gate.refine, gate.gates, gate.feature, gate.activation) for name, gate in gates.items()} == {
+        "RefinedLSTM": ("add", ("input", "output"), "linear", "tanh"),
+        "RefinedGRU": ("add", ("reset",), "linear", "tanh"),
+        "RefinedMGU": ("mul", ("forget",), "linear", "sigmoid"),
+    }

@@ -16,7 +16,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from str_app.bulk import output, work
+from str_app.bulk.work import ShardReader
 from str_app.cli import app
+from str_app.errors import StrAppError
+from str_app.models.presets import weights_path
 from str_app.photos import LONGEST_SIDE
 from str_app.photos import load as loading
 from str_app.photos.photo_reader import PhotoPipeline, PhotoPolicy
@@ -322,3 +325,23 @@ def test_a_failed_shard_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_tell_the_turn_and_the_manifest_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Reader, "load", lambda *, batch_size, **options: Reader(CountedEngine(), batch_size))
+    for name in ("data", "other"):
+        (tmp_path / name).mkdir()
+    turned = np.ascontiguousarray(np.rot90(paint("EXIT", [0.99, 0.99, 0.6, 0.99], scale=2), 2))
+    (tmp_path / "data/a.png").write_bytes(png(turned))
+    (tmp_path / "other/b.png").write_bytes(png(paint("one")))
+    (tmp_path / "data/link").symlink_to(tmp_path / "other")  # is not entered
+    result = bulk(tmp_path / "data", "--out", tmp_path / "out", "--rotate")
+    assert result.exit_code == 0, result.stderr
+    assert [(row["text"], row["rotation"]) for row in rows_of(tmp_path / "out")] == [("EXIT", 180)]
+    manifest = json.loads((tmp_path / "out/_manifest.json").read_text())
+    assert manifest["model"]["weights_sha256"] == hashlib.sha256(weights_path("small").read_bytes()).hexdigest()
+
+
+def test_a_process_with_another_model_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(StrAppError, match="this process has another model"):
+        _ = ShardReader(tmp_path, "run", {"name": "other"}, {"model": "small", "batch_size": 1}).reader

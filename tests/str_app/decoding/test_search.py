@@ -343,3 +343,13 @@ def test_only_what_a_search_leaves_in_doubt_is_looked_at_three_times():
     assert levelled.shape == negatives.shape
     Reader(fake).recognize([paint("abcd", 0.7)], beam=1)
     assert len(looks) == 4, "greedily once"
+
+
+def test_a_text_less_likely_than_any_float_has_no_confidence():
+    torch.manual_seed(0)
+    model = Recognizer(tiny_config(embedding_size=64, max_length=4), Charset("abAB"), Preprocessing())
+    with torch.no_grad():
+        model.decoder.classifier.bias[0] = -1e4  # the longest text has to end nevertheless
+    readings = beam_search(Scorer(TorchEngine(model, {})), *crops(2), Table({}))
+    assert [len(reading.text) for reading in readings] == [4, 4]
+    assert [reading.log_confidence for reading in readings] == [-np.inf] * 2

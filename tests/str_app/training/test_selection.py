@@ -103,3 +103,12 @@ def test_a_share_of_the_easy_ones(
             kept.append(last.kept)
             writer.add(b"", "one at least")
     assert sum(kept) == count
+
+
+def test_about_a_share_of_the_easy_ones(network: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write(tmp_path / "all.lmdb", ["a"] * 100)
+    monkeypatch.setattr(selection, "scores", lambda folded, samples: [Score(0, 0)] * len(samples))
+    with LmdbWriter(tmp_path / "kept.lmdb") as writer:
+        *_, last = select(network, source, writer, Rule(easy=0.3), "cpu")
+        writer.add(b"", "one at least")
+    assert 15 <= last.kept <= 45
