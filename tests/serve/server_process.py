@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 import httpx
@@ -60,10 +61,10 @@ class ServerProcess:
             return 0
 
     def wait(self, condition: Callable[[], bool]) -> None:
-        for _ in range(3000):
-            if condition():
-                return
-        raise AssertionError("never came true")
+        give_up = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < give_up, "never came true"
+            time.sleep(0.005)
 
     def let_through(self, batches: int = 1) -> None:
         assert self.process.stdin
