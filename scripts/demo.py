@@ -106,11 +106,10 @@ def draw_readings(
         _write(row, reading.text or "(nothing)", (left, 34), 0.7, colour)
         note = f"{reading.confidence:.1%}" if right else f"{reading.confidence:.1%}, is {label}"
         _write(row, note, (left, 62), 0.5, (90, 90, 90))
-        as_read = np.ascontiguousarray(np.rot90(crop, reading.rotation // 90))
         if reading.attention is not None:
             for index, char in enumerate(reading.text):
                 x = CROP_WIDTH + 260 + index * (tile[0] + 6)
-                overlay = attention_overlay(as_read, reading.attention[index], preprocessing)
+                overlay = attention_overlay(crop, reading.attention[index], preprocessing, reading.rotation)
                 row[8 : 8 + tile[1], x : x + tile[0]] = cv2.resize(overlay, tile, interpolation=cv2.INTER_AREA)
                 _write(row, char, (x + tile[0] // 2 - 6, 70), 0.6, (60, 60, 60))
         rows.append(row)

@@ -22,6 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scripts import study_tables
+from str_app.bench.engines import PEER
 
 ROOT = study_tables.ROOT
 RESULTS = ROOT / "docs/results"
@@ -30,7 +31,6 @@ BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SETS = {"IIIT5K": 3000, "SVT": 647, "IC13": 1015, "IC15": 2077, "SVTP": 645}
 # Results of `str-app bench engines` → the words that were read; on a processor with AMX, and on one with AVX2 alone.
 SPEEDS = {"engines": "clear", "engines-blurred": "blurred"}
-PEER = "PP-OCRv6-small (rapidocr)"
 SPEEDS_AVX2 = {"engines-avx2": "clear", "engines-avx2-blurred": "blurred"}
 ENGINES = {"int8": "graphs in 8 bits, the default on a CPU", "fp32": "torch, float32"}
 
@@ -205,11 +205,11 @@ def speed(files: Mapping[str, str]) -> str:
         ]
         first = of_contender[0]
         rows.append([first["name"], *cells, f"{first['first_reading_s']:.1f}", f"{first['megabytes']:.0f}"])
-    speeds = [f"{words}, {how}" for words in files.values() for how in ("one by one", "in batches of 32")]
+    columns = [f"{words}, {how}" for words in files.values() for how in ("one by one", "in batches of 32")]
     made_with = load(next(iter(files)))
     versions = ", ".join(f"{name} {made_with['made'][name]}" for name in ("onnxruntime", "torch"))
     note = f"Crops per second, one core; {made(made_with)}, {versions}."
-    return table(["", *speeds, "first reading, s", "memory, MB"], rows) + "\n\n" + note
+    return table(["", *columns, "first reading, s", "memory, MB"], rows) + "\n\n" + note
 
 
 def confidence() -> str:

@@ -53,14 +53,16 @@ def collect(folders: Sequence[Path]) -> None:
             name = experiment["experiment"]
             before = known.get(name, {"runs": [], "made": {}})
             runs = [[run[field] for field in FIELDS[1:]] for run in experiment["runs"]]
-            units = {_unit(run) for run in runs}
-            lost = {tuple(run[:2]) for run in before["runs"] if _unit(run) in units} - {tuple(run[:2]) for run in runs}
+            units = {_unit(run[0]) for run in runs}
+            lost = {tuple(run[:2]) for run in before["runs"] if _unit(run[0]) in units} - {
+                tuple(run[:2]) for run in runs
+            }
             if lost:
                 raise SystemExit(f"{folder} lacks {min(lost)} of {name}: run the study with all its gates and seeds")
-            runs = [run for run in before["runs"] if _unit(run) not in units] + runs
-            runs.sort(key=lambda run: UNITS.index(_unit(run)))
-            made = {unit: _made(experiment, unit) if unit in units else before["made"].get(unit) for unit in UNITS}
-            made = {unit: where for unit, where in made.items() if where}
+            runs = [run for run in before["runs"] if _unit(run[0]) not in units] + runs
+            runs.sort(key=lambda run: UNITS.index(_unit(run[0])))
+            made = before["made"] | {unit: _made(experiment, unit) for unit in units}
+            made = {unit: made[unit] for unit in UNITS if unit in made}
             known[name] = {"experiment": name, "metric": experiment["metric"], "made": made, "runs": runs}
             stem = file_name(name)
             for picture in folder.glob(f"{stem}-*.svg"):
@@ -74,13 +76,14 @@ def collect(folders: Sequence[Path]) -> None:
     FILE.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
 
 
-def _unit(run: Sequence[Any]) -> Any:
-    return run[0].partition("-")[0]
+def _unit(variant: str) -> Any:
+    """LSTM, GRU or MGU."""
+    return variant.partition("-")[0]
 
 
 def _made(experiment: Mapping[str, Any], unit: str) -> str:
     """Processors, versions of torch and dates of one unit's runs."""
-    runs = [run["made"] for run in experiment["runs"] if _unit([run["variant"]]) == unit]
+    runs = [run["made"] for run in experiment["runs"] if _unit(run["variant"]) == unit]
     processors, versions, dates = (sorted({run[key] for run in runs}) for key in ("processor", "torch", "date"))
     span = " to ".join(dict.fromkeys((dates[0], dates[-1])))
     return f"{' and '.join(processors)}, torch {' and '.join(versions)}, {span}"
@@ -99,22 +102,22 @@ def study_table(experiment: Mapping[str, Any]) -> str:
 def verdict_table(experiments: Mapping[str, Mapping[str, Any]]) -> str:
     """A row for each task and unit: what each kind of gates does against the vanilla ones."""
     tasks = {name: (Metric(**experiment["metric"]), outcomes(experiment)) for name, experiment in experiments.items()}
-    units = {name: {run.variant.partition("-")[0] for run in runs} for name, (_, runs) in tasks.items()}
+    units = {name: {_unit(run.variant) for run in runs} for name, (_, runs) in tasks.items()}
     rows = [(name, unit) for name in tasks for unit in UNITS if unit in units[name]]
     kinds = [kind for kind in GATES if kind != "none"]
+    words = {(name, unit, kind): cell(*tasks[name], unit, kind) for name, unit in rows for kind in kinds}
     chances = {
         (name, unit, kind): p_value(paired_differences(*tasks[name], f"{unit}-{kind}"))
-        for name, unit in rows
-        for kind in kinds
-        if cell(*tasks[name], unit, kind) in WORDS.values()
+        for (name, unit, kind), word in words.items()
+        if word in WORDS.values()
     }
     surest = discoveries(chances)
+    clear = sum(word in (WORDS["better"], WORDS["worse"]) for word in words.values())
     lines = [f"| task | unit | {' | '.join(f'`{kind}`' for kind in kinds)} |", "|---" * (len(kinds) + 2) + "|"]
-    clear, previous = 0, ""
+    previous = ""
     for name, unit in rows:
-        words = {kind: cell(*tasks[name], unit, kind) for kind in kinds}
-        clear += sum(word in (WORDS["better"], WORDS["worse"]) for word in words.values())
-        cells = [f"**{word}**" if (name, unit, kind) in surest else word for kind, word in words.items()]
+        keys = [(name, unit, kind) for kind in kinds]
+        cells = [f"**{words[key]}**" if key in surest else words[key] for key in keys]
         task = "" if name == previous else f"[{ROWS[name]}](#{_anchor(name)})"
         lines.append(f"| {task} | {unit} | {' | '.join(cells)} |")
         previous = name

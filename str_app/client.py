@@ -17,6 +17,7 @@ from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import HTTPError, MaxRetryError, NameResolutionError
 
 from str_app.errors import ImageError, StrAppError
+from str_app.inputs.images import read_file
 from str_app.inputs.regions import as_regions
 from str_app.photos.reading import PhotoReading
 from str_app.reading import Reading
@@ -230,12 +231,9 @@ def _content(image: str | Path | bytes) -> bytes:
     if not isinstance(image, str | Path):
         raise StrAppError(f"a {type(image).__name__} is not an image file: give a path, or the bytes of a file")
     try:
-        return Path(image).read_bytes()
-    except FileNotFoundError:
-        raise ImageError("not_found", f"{image}: no such file") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError("not_readable", f"{image}: cannot be read: {reason}") from None
+        return read_file(Path(image))
+    except ImageError as error:
+        raise ImageError(error.code, f"{image}: {error.message}") from None
 
 
 def _content_or_error(image: str | Path | bytes) -> bytes | ImageError:

@@ -198,9 +198,10 @@ def _graphs(weights: dict[str, Any], problems: list[str]) -> dict[str, Any]:
 def _reads() -> dict[str, Any]:
     """What `small` is read with by default."""
     from str_app.engines.load import load_engine
+    from str_app.engines.onnx_engine import OnnxEngine
 
     engine: Any = load_engine("small")
-    name = "onnx" if type(engine).__name__ == "OnnxEngine" else "torch"
+    name = "onnx" if isinstance(engine, OnnxEngine) else "torch"
     return {"model": "small", "engine": name, "precision": engine.precision, "threads": usable_cores()}
 
 

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -214,18 +213,13 @@ def _scan_all(files: list[Path], cache: Path) -> list[dict[str, Any] | None]:
     if new:
         paths = [str(path) for _, path in new]
         if len(new) > 64:
-            # spawn: a fork would copy the caller's locks but not its threads.
-            with ProcessPoolExecutor(_cores(), get_context("spawn")) as pool:
+            with ProcessPoolExecutor() as pool:
                 scans: Iterable[dict[str, Any] | None] = list(pool.map(scan_font, paths, chunksize=16))
         else:
             scans = map(scan_font, paths)
         known.update({key: scan for (key, _), scan in zip(new, scans, strict=True)})
         _replace(cache, json.dumps(known))
     return [known[key] for key in keys]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _replace(path: Path, text: str) -> None:

@@ -286,14 +286,16 @@ class SceneComposer(PictureSource):
         return set_block(settings, setting.align, setting.leading, 12, width)
 
     def _running_word(self, rng: np.random.Generator, setting: _Paragraph, start: bool) -> str:
-        if self.texts.only_words:
-            return "".join(char for char in self.texts.words.draw(rng) if char in setting.font.glyphs)[:32] or "a"
+        word = self.texts.words.draw(rng) if self.texts.only_words else self._varied_word(rng, setting, start)
+        return "".join(char for char in word if char in setting.font.glyphs)[:32] or "a"
+
+    def _varied_word(self, rng: np.random.Generator, setting: _Paragraph, start: bool) -> str:
         word = self.texts.words.draw(rng) if rng.random() < 0.95 else patterns.number(rng)
         if start or rng.random() < (0.4 if setting.heading else 0.08):
             word = word[:1].upper() + word[1:]
         if rng.random() < 0.12:
             word += ".,,.;:!?"[int(rng.integers(8))]
-        return "".join(char for char in word if char in setting.font.glyphs)[:32] or "a"
+        return word
 
     def _set_sign(self, rng: np.random.Generator, plan: _Plan, cap: int) -> Block:
         if plan.kind == "paragraph":

@@ -52,7 +52,6 @@ def write_scenes(
         raise DataError(f"count {count}, start {start}, workers {workers}: they must be at least 1, 0 and 1")
     if out.exists():
         raise DataError(f"{out} exists already: give another name or remove it")
-    out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}.partial-{secrets.token_hex(4)}")
     try:
         (unfinished / "images").mkdir(parents=True)

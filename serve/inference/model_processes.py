@@ -10,6 +10,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
@@ -76,22 +77,16 @@ class ModelProcesses(CanvasReader):
         with self._warm_up_lock:
             if not self._warm:
                 members = [self._idle.get() for _ in self._members]
-                failures = []
+                # Each on a thread: all answers are awaited, so that none stays in its pipe.
+                with ThreadPoolExecutor(len(members)) as pool:
+                    done = [pool.submit(member.call, "warm_up", sizes) for member in members]
+                for member in members:
+                    self._idle.put(member)
                 try:
-                    for member in members:
-                        member.send("warm_up", sizes)
-                    for member in members:
-                        try:
-                            member.result()
-                        except Exception as error:  # the others' answers must not stay in their pipes
-                            failures.append(error)
-                    if failures:
-                        raise failures[0]
+                    for each in done:
+                        each.result()
                 except _ProcessEndedError:
                     raise StrAppError("a model process ended while it warmed up, perhaps for lack of memory") from None
-                finally:
-                    for member in members:
-                        self._idle.put(member)
                 self._warm = True
 
     def read_canvases(self, canvases: Sequence[Canvas], *, attention: bool = False) -> list[Reading]:

@@ -95,10 +95,9 @@ def _heat(crop: npt.NDArray[np.uint8], reading: Reading, preprocessing: Preproce
     """For each character and the end: the crop with its attention map, and the character with its confidence."""
     if reading.attention is None:
         return
-    crop = np.ascontiguousarray(np.rot90(crop, reading.rotation // 90))  # as it was read
     captions = [*(f"{char.text} {char.confidence:.2f}" for char in reading.characters), "end "]
     for weights, caption in zip(reading.attention, captions, strict=True):
-        yield data_url(attention_overlay(crop, weights, preprocessing)), caption
+        yield data_url(attention_overlay(crop, weights, preprocessing, reading.rotation)), caption
 
 
 def data_url(image: npt.NDArray[np.uint8], max_height: int = 128) -> str:

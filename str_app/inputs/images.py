@@ -87,7 +87,7 @@ def load_image(
         if isinstance(source, Image.Image):
             return _from_pil(source, limits, source.format or "PIL")
         if isinstance(source, str | Path):
-            source = _read_file(Path(source), limits)
+            source = read_file(Path(source), limits.max_bytes + 1)
         if isinstance(source, bytes):
             with open_image(source, limits) as image:
                 return _from_pil(image, limits, image.format or "image")
@@ -102,10 +102,11 @@ def load_image(
     )
 
 
-def _read_file(path: Path, limits: ImageLimits) -> bytes:
+def read_file(path: Path, most: int = -1) -> bytes:
+    """The file's bytes, at most so many. Raises ImageError, without the name, if it cannot be read."""
     try:
         with path.open("rb") as file:
-            return file.read(limits.max_bytes + 1)
+            return file.read(most)
     except FileNotFoundError:
         raise ImageError("not_found", "no such file") from None
     except ValueError:
