@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
-from multiprocessing.connection import wait as wait_for
 from typing import Any, Protocol, TypeVar
 
+from str_app.datasets.processes import end_with_parent
 from str_app.errors import StrAppError
 
 
@@ -92,15 +90,7 @@ def _start(task: Callable[[Any], Any], lifeline: Connection) -> None:
     global _task
     _task = task
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the workers
-    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
-
-
-def _end_with_parent(lifeline: Connection) -> None:
-    """End when the parent closes its end, or is killed: a pool's process would finish its shard, and wait forever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait_for([lifeline, parent.sentinel])
-    os._exit(1)
+    end_with_parent(lifeline)
 
 
 def _call(shard: Any) -> Any:
