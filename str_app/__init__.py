@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from str_app.reading import Reading as Reading
 
 __version__ = "0.1.0"
+
+# ONNX Runtime (since 1.29) reports processes and models to Microsoft and keeps a database in the home folder, unless
+# this is set before its first import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _MODULES = {
     "str_app.errors": ("ImageError", "StrAppError"),
