@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from str_app.cpu import usable_cores
 from str_app.engines import HELP as ENGINE
-from str_app.engines.options import EngineOptions
+from str_app.engines.options import MAX_THREADS, EngineOptions
 from str_app.engines.precision import HELP as PRECISION
 from str_app.engines.precision import Precision
 from str_app.errors import StrAppError
@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     threads: int = Field(
         default_factory=usable_cores,
         ge=1,
+        le=MAX_THREADS,
         description="CPU threads of the model; by default the cores this process may use (affinity, cgroup quota).",
     )
     decode_threads: int = Field(

@@ -9,6 +9,8 @@ from typing import get_args
 from str_app.engines.precision import Precision
 from str_app.errors import StrAppError
 
+MAX_THREADS = 1024  # each is started, busy or not: a slip of the hand would take all that the machine can start
+
 
 @dataclass(frozen=True)
 class EngineOptions:
@@ -16,7 +18,8 @@ class EngineOptions:
 
     Attributes:
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, …
-        threads: CPU threads, with torch a setting of the whole process; None: the engine's own choice.
+        threads: CPU threads, up to `MAX_THREADS`, with torch a setting of the whole process; None: the engine's own
+            choice.
         precision: `"int8"` of exported graphs; `"bf16"` or `"fp32"` of torch's backbone or of exported graphs. `"auto"`
             is that of the graphs where there are any; with torch bfloat16 on a CPU that has instructions for it, where
             it takes half the time, else float32.
@@ -32,7 +35,7 @@ class EngineOptions:
     def __post_init__(self) -> None:
         if not isinstance(self.device, str) or not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise StrAppError(f"device {self.device!r}: must be cpu, cuda, or cuda: and a number")
-        if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
-            raise StrAppError(f"threads {self.threads!r}: must be a whole number of at least 1")
+        if self.threads is not None and (type(self.threads) is not int or not 1 <= self.threads <= MAX_THREADS):
+            raise StrAppError(f"threads {self.threads!r}: must be a whole number from 1 to {MAX_THREADS}")
         if self.precision not in get_args(Precision):
             raise StrAppError(f"precision {self.precision!r} is none of {', '.join(get_args(Precision))}")

@@ -16,7 +16,7 @@ from tests.tiny_recognizer import tiny_recognizer
 
 WRONG = [
     *[("device", value, "must be cpu, cuda, or cuda: and a number") for value in ("cpu:0", "CPU", "foo", "", "cuda:x")],
-    *[("threads", value, "must be a whole number of at least 1") for value in (0, -1, "2", 1.5, True)],
+    *[("threads", value, "must be a whole number from 1 to 1024") for value in (0, -1, 1025, "2", 1.5, True)],
     *[("precision", value, "is none of auto, bf16, fp32, int8") for value in ("int4", "", None)],
 ]
 
