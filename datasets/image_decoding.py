@@ -61,7 +61,7 @@ def upright_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
     except OSError:
         image = _complete_jpeg(image)
     # Both steps copy even if there is nothing to do, and a large image takes 100 MB each time.
-    upright = image if image.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
+    upright = ImageOps.exif_transpose(image) if _is_turned(image) else image
     if upright.mode == "F":
         raise ValueError("floating-point pixels are not read: convert to 8 bits")
     if upright.mode == "I" or upright.mode.startswith("I;16"):
@@ -69,6 +69,13 @@ def upright_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
     if upright.has_transparency_data:
         return composite(np.asarray(upright.convert("RGBA")))
     return np.array(upright if upright.mode == "RGB" else upright.convert("RGB"), dtype=np.uint8)
+
+
+def _is_turned(image: Image.Image) -> bool:
+    try:
+        return bool(image.getexif().get(_ORIENTATION, 1) != 1)
+    except Exception:  # of various types: damaged EXIF data, beside whole pixels
+        return False
 
 
 def _complete_jpeg(image: Image.Image) -> Image.Image:

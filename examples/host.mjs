@@ -1,5 +1,5 @@
 // Reads crops with greedy.onnx in Node.js: npm install --ignore-scripts onnxruntime-node sharp (without CUDA libraries)
-// node host.mjs GREEDY.onnx CROP …    (the graph and greedy.json beside it: str-app export small --single-file)
+// node host.mjs GREEDY.onnx CROP …    (that and greedy.json: str-app export small --single-file --out small.onnx)
 // In a browser use onnxruntime-web, and a canvas instead of sharp.
 import { readFile } from "node:fs/promises";
 import ort from "onnxruntime-node";

@@ -1,6 +1,6 @@
 """Reads a crop with greedy.onnx, without this package: `pip install onnxruntime opencv-python-headless`.
 
-python host.py GREEDY.onnx CROP …    (the graph: str-app export small --single-file)
+python host.py GREEDY.onnx CROP …    (the graph: str-app export small --single-file --out small.onnx)
 """
 
 import json

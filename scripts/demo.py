@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from str_app.models.preprocessing import Preprocessing
     from str_app.reading import Reading
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,7 +49,7 @@ def main() -> None:
 
     OUTPUT.mkdir(exist_ok=True)
     picture = OUTPUT / "readings.png"
-    sheet = draw_readings(crops, readings, labels, reader.preprocessing)
+    sheet = draw_readings(crops, readings, labels)
     cv2.imwrite(str(picture), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     print(f"\n== Picture with readings and attention: {picture.relative_to(ROOT)}")
 
@@ -75,16 +74,13 @@ def main() -> None:
     print("\n== Server stopped. The same readings came over HTTP.")
 
 
-def draw_readings(
-    crops: Sequence[Pixels], readings: Sequence[Reading], labels: Sequence[str], preprocessing: Preprocessing
-) -> Pixels:
+def draw_readings(crops: Sequence[Pixels], readings: Sequence[Reading], labels: Sequence[str]) -> Pixels:
     """A sheet with one row a crop: crop, reading with confidence, and a strip of attention overlays.
 
     Args:
         crops: uint8 (H, W, 3), RGB.
         readings: with attention.
         labels: printed beside texts that differ from them; empty strings where unknown.
-        preprocessing: of the model that read.
 
     Returns:
         uint8 (height, width, 3), RGB.
@@ -109,7 +105,7 @@ def draw_readings(
         if reading.attention is not None:
             for index, char in enumerate(reading.text):
                 x = CROP_WIDTH + 260 + index * (tile[0] + 6)
-                overlay = attention_overlay(crop, reading.attention[index], preprocessing, reading.rotation)
+                overlay = attention_overlay(crop, reading.attention[index], reading.covered, reading.rotation)
                 row[8 : 8 + tile[1], x : x + tile[0]] = cv2.resize(overlay, tile, interpolation=cv2.INTER_AREA)
                 _write(row, char, (x + tile[0] // 2 - 6, 70), 0.6, (60, 60, 60))
         rows.append(row)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from str_app.datasets.opening import open_source
 from str_app.datasets.sample import DataError
-from str_app.engines.graph_folder import graph_folder, has_graphs
+from str_app.engines.graph_folder import graph_folder, has_graphs, weights_file
 from str_app.errors import StrAppError
 from str_app.evaluation.protocol import PROTOCOLS
 from str_app.evaluation.sources import evenly_spaced
@@ -62,7 +62,7 @@ class Result(NamedTuple):
 def contenders(model: str) -> list[Contender]:
     """Those that can run here."""
     found = [Contender("exported graphs", "onnx", "auto")] if has_graphs(graph_folder(model)) else []
-    if find_spec("torch") is not None and not Path(model).is_dir():
+    if find_spec("torch") is not None and not weights_file(model).is_dir():
         import torch
 
         from str_app.engines.precision import has_bf16

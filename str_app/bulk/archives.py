@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from str_app.bulk.inputs import REGIONS, Input, Item, fingerprint_of, listed_regions
 from str_app.datasets.image_decoding import IMAGE_SUFFIXES
@@ -66,17 +66,22 @@ class TarPart:
     def _members(self) -> Iterator[_Member]:
         name = ""
         try:
-            with self._open() as file, tarfile.open(fileobj=file, mode="r|") as archive:
+            # ignore_zeros: archives that were appended to each other have an end marker after each.
+            with (
+                self._open() as file,
+                tarfile.open(fileobj=file, mode="r|", tarinfo=_Header, ignore_zeros=True) as archive,
+            ):
                 for entry in archive:
-                    if entry.isfile():
+                    if (entry.islnk() or entry.issym()) and entry.name.lower().endswith(IMAGE_SUFFIXES):
+                        reason = f"a link to {entry.linkname}: links in archives are not followed"
+                        yield _Member(entry.name, ImageError("no_image", reason))
+                    elif entry.isfile():
                         name = entry.name
                         content = archive.extractfile(entry)
                         assert content is not None
                         member = _Member(name, content.read())
                         name = ""
                         yield member
-                while file.read(2**20):
-                    pass
                 if file.tail != bytes(_END):
                     # tarfile takes an archive that was cut between two members, or in a header, for a whole one.
                     raise EOFError("no end marker")
@@ -85,6 +90,17 @@ class TarPart:
 
     def _open(self) -> Any:
         return _Tailed(gzip.open(self.path) if self.path.suffix.lower().endswith("gz") else self.path.open("rb"))
+
+
+class _Header(tarfile.TarInfo):
+    """A damaged header is an error; tarfile takes it for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.InvalidHeaderError as error:  # type: ignore[attr-defined]  # missing in typeshed
+            raise tarfile.ReadError(f"damaged header ({error})") from error
 
 
 class _Tailed:
@@ -117,6 +133,6 @@ def open_tar(name: str, path: Path) -> Input:
 def _regions(name: str, encoded: bytes) -> list[Any] | ImageError | None:
     try:
         fields = json.loads(encoded)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ImageError("bad_region", f"{name} is not valid JSON")
     return listed_regions(fields.get(REGIONS) if isinstance(fields, dict) else None, name)

@@ -43,7 +43,7 @@ def listed_regions(value: Any, place: str) -> list[Any] | ImageError | None:
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.strip() else None
-        except ValueError:
+        except (ValueError, RecursionError):
             return ImageError("bad_region", f"{place}: {REGIONS!r} is not valid JSON")
     if value is not None and not isinstance(value, list):
         return ImageError("bad_region", f"{place}: {REGIONS!r} is not a list of regions")

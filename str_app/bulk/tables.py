@@ -181,7 +181,7 @@ class _Lines:
         self.is_json = path.suffix.lower() in (".jsonl", ".ndjson")
         self.delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
         self.offset, self.number = offset, number
-        self._path = path
+        self.path = path
         self._file = path.open("rb")
         self._file.seek(offset)
 
@@ -203,7 +203,7 @@ class _Lines:
         try:
             return line.decode("utf-8-sig" if self.number == 2 else "utf-8")
         except UnicodeDecodeError as error:
-            raise StrAppError(f"{self._path} line {self.number - 1}: not UTF-8: save the file as UTF-8") from error
+            raise StrAppError(f"{self.path} line {self.number - 1}: not UTF-8: save the file as UTF-8") from error
 
     def rewind(self) -> None:
         """Back to the first line."""
@@ -213,9 +213,14 @@ class _Lines:
 
 def _cells(lines: _Lines) -> Iterator[list[str]]:
     """Records of CSV, or of TSV, where a quote is a character like any other."""
-    if lines.delimiter == "\t":
-        return csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    return csv.reader(lines)
+    csv.field_size_limit(2**31 - 1)  # regions of a page
+    tabs = lines.delimiter == "\t"
+    first = lines.number
+    try:
+        # strict: without it a quote that is not closed takes the rest of the file as one field.
+        yield from csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else csv.reader(lines, strict=True)
+    except csv.Error as error:
+        raise StrAppError(f"{lines.path}, record that begins in line {first}: {error}") from None
 
 
 def _next_record(lines: _Lines, header: Sequence[str]) -> Mapping[str, Any] | None:
@@ -225,7 +230,7 @@ def _next_record(lines: _Lines, header: Sequence[str]) -> Mapping[str, Any] | No
             if line.strip():
                 try:
                     record = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     return {"error": f"not valid JSON: {error}"}
                 return record if isinstance(record, dict) else {"error": "not a JSON object"}
         return None
@@ -253,6 +258,8 @@ def _item(name: str, folder: Path, number: int, values: Mapping[str, Any], colum
     given = values.get(columns.id) if columns.id is not None else None
     identity = f"{name}#{number}" if given in (None, "") else str(given)
     if isinstance(stored, Mapping):
+        if given in (None, "") and stored.get("path"):
+            identity = str(stored["path"])
         stored = stored.get("bytes") or stored.get("path")
     image: bytes | Path | ImageError
     if isinstance(stored, bytes):

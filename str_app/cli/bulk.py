@@ -15,6 +15,7 @@ from str_app.photos import LONGEST_SIDE
 
 
 def bulk(
+    context: typer.Context,
     inputs: Annotated[
         list[Path],
         typer.Argument(
@@ -88,12 +89,15 @@ def bulk(
     from str_app.cli.lexicon_file import LexiconFile
     from str_app.decoding import parse_characters
     from str_app.engines.graph_folder import sha256_of
+    from str_app.models.presets import list_models
     from str_app.reader import Reader
 
     if photos and (rotate or lexicon is not None):
         raise typer.BadParameter("cannot be used with --rotate or --lexicon", param_hint="--photos")
-    if gpus_per_actor and not ray:
-        raise typer.BadParameter("needs --ray", param_hint="--gpus-per-actor")
+    if not ray:
+        options.refuse(context, ("ray_address", "gpus_per_actor", "memory_per_actor"), "needs --ray")
+    if not photos:
+        options.refuse(context, ("detector", "longest_side"), "needs --photos")
     for path in inputs:
         if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
             raise typer.BadParameter(f"{out} lies in the input {path}: its files would be read too", param_hint="--out")
@@ -127,15 +131,15 @@ def bulk(
     settings["lexicon"] = words and words_hash(words)
     finding: dict[str, Any] | None = None
     if photos:
-        from str_app.photos.load import load_pipeline
+        from str_app.photos.load import DETECTORS, load_pipeline
 
-        own = Path(detector).is_file()
+        own = detector not in DETECTORS
         finding = {"detector": str(Path(detector).absolute()) if own else detector, "longest_side": longest_side}
         settings["photos"] = finding | {"detector": load_pipeline(**finding).detector.name}
         if own:
             settings["photos"]["sha256"] = sha256_of(Path(detector))
     manifest = describe(opened, known, settings, shard_size)
-    if Path(model).exists():
+    if model not in list_models():
         load["model"] = str(Path(model).absolute())
     reader = ShardReader(out.absolute(), manifest_hash(manifest), known, load, choices, finding)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
+    context: typer.Context,
     data: Annotated[
         list[Path],
         typer.Option(
@@ -71,6 +72,10 @@ def evaluate(
     from str_app.evaluation.sources import open_test_sets
     from str_app.evaluation.table import as_json, markdown
 
+    if not ray:
+        options.refuse(context, ("ray_address",), "needs --ray")
+    if report is None:
+        options.refuse(context, ("mistakes",), "needs --report")
     for file in (json_file, report, plots / "coverage.svg" if plots is not None else None):
         check_writable(file)
     test_sets = open_test_sets([path.absolute() for path in data])  # actors of Ray have another working directory
@@ -103,7 +108,7 @@ def evaluate(
         from str_app.evaluation.report import render_report
 
         sources = [test_set.source for test_set in test_sets]
-        write_file(report, render_report(reader, sources, results, mistakes))
+        write_file(report, render_report(reader, sources, results, mistakes, beam))
         typer.echo(f"report: {report}", err=True)
     if plots is not None:
         from str_app.evaluation.report import confidence_plots
@@ -137,7 +142,7 @@ def write_file(path: Path, content: str) -> None:
         StrAppError: it cannot be written.
     """
     try:
-        path.write_text(content, encoding="utf-8")
+        path.write_text(content, encoding="utf-8", errors="backslashreplace")  # names may have lone surrogates
     except OSError as error:  # on a full disk, close() raises without the file name
         raise StrAppError(f"{path}: {error.strerror}") from error
 

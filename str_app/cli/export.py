@@ -62,7 +62,11 @@ def export(
     from str_app.engines.load import checkpoint_file
     from str_app.export import export_model
 
-    _refuse_unused(context, precision, bool(calibration))
+    if precision == "fp32":
+        of_int8 = ("calibration", "calibration_crops", "fonts")
+        options.refuse(context, of_int8, "has no effect with --precision fp32: only int8 is calibrated")
+    elif calibration:
+        options.refuse(context, ("fonts",), "has no effect with --calibration: no crop is drawn")
     checkpoint = checkpoint_file(model)
     validation = [open_source(path) for path in val or []]
     crops: Iterable[npt.NDArray[np.uint8]] = ()
@@ -81,19 +85,6 @@ def export(
         f"{engine.folder}: {engine.name} in {engine.precision}, {folder_bytes(engine.folder) / 1e6:.1f} MB, "
         f"temperature {engine.info.get('temperature', 1.0):.3f}"
     )
-
-
-def _refuse_unused(context: typer.Context, precision: str, reads_crops: bool) -> None:
-    """An option without effect is a mistake."""
-    unused, reason = set[str](), ""
-    if precision == "fp32":
-        unused, reason = {"calibration", "calibration_crops", "fonts"}, "--precision fp32: only int8 is calibrated"
-    elif reads_crops:
-        unused, reason = {"fonts"}, "--calibration: no crop is drawn"
-    for name in sorted(unused):
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise typer.BadParameter(f"--{name.replace('_', '-')} has no effect with {reason}")
 
 
 def _read(paths: list[Path], count: int) -> Iterator[npt.NDArray[np.uint8]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +37,7 @@ Characters = Annotated[
     str | None,
     typer.Option(metavar="LIST", help="Characters that a text may have, such as 0-9 or A-Z0-9- (a - is a range)."),
 ]
+SERVER_DECIDES = "cannot be used with --server: the server decides it"  # see `refuse`
 Server = Annotated[str | None, typer.Option(metavar="URL", help="Read with a running `str-app serve` and its model.")]
 ApiKey = Annotated[str | None, typer.Option(envvar="STR_APP_API_KEY", help="API key of that server.", show_envvar=True)]
 Detector = Annotated[str, typer.Option(help=photos.HELP)]
@@ -65,3 +66,17 @@ def choices(about: str, names: Sequence[str]) -> Any:
 
 
 Units = Annotated[list[str] | None, choices("Recurrent unit", ("LSTM", "GRU", "MGU"))]
+
+
+def refuse(context: typer.Context, names: Iterable[str], reason: str) -> None:
+    """Raise BadParameter if one of these options is on the command line: an option without effect is a mistake.
+
+    Args:
+        context: of the verb.
+        names: of its parameters.
+        reason: follows the option in the message.
+    """
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"--{name.replace('_', '-')} {reason}")

@@ -12,7 +12,7 @@ import typer
 from str_app.cli import options
 from str_app.cli.printing import json_line, note, row, write
 from str_app.cli.progress import ProgressBar
-from str_app.cli.recognize import images_in, refuse_local_options
+from str_app.cli.recognize import images_in
 from str_app.errors import ImageError, StrAppError
 from str_app.photos import LONGEST_SIDE
 
@@ -74,7 +74,7 @@ def read(
         pictures = _picture_files(picture, photos, into_folder)
     read_photo: Callable[..., PhotoReading]
     if server is not None:
-        refuse_local_options(context, LOCAL_OPTIONS)
+        options.refuse(context, LOCAL_OPTIONS, options.SERVER_DECIDES)
         from str_app.client import Client
 
         read_photo = Client(server, api_key=api_key).read_photo
@@ -143,7 +143,6 @@ def _picture_files(picture: Path, photos: Sequence[Path], into_folder: bool) -> 
     Raises:
         StrAppError: a type that cannot be written, a file that exists, or it would overwrite a photograph.
     """
-    import cv2
 
     originals = {path.resolve() for path in photos}
     targets: list[Path]
@@ -162,7 +161,7 @@ def _picture_files(picture: Path, photos: Sequence[Path], into_folder: bool) -> 
             targets.append(target)
     else:
         suffix = picture.suffix
-        if suffix and not cv2.haveImageWriter(f"x{suffix}"):
+        if suffix and not _can_write(suffix):
             raise StrAppError(f"--picture {picture}: images of the type {suffix} cannot be written; use .png or .jpg")
         targets = [picture]
     for target in targets:
@@ -178,6 +177,16 @@ def _picture_files(picture: Path, photos: Sequence[Path], into_folder: bool) -> 
     if not os.access(folder, os.W_OK):
         raise StrAppError(f"--picture {picture}: cannot be written: no permission for {folder}")
     return targets
+
+
+def _can_write(suffix: str) -> bool:
+    import cv2
+    import numpy as np
+
+    try:
+        return bool(cv2.imencode(suffix, np.zeros((1, 1, 3), np.uint8))[0])
+    except cv2.error:
+        return False
 
 
 def _draw(photo: ImageSource, reading: PhotoReading, target: Path) -> None:

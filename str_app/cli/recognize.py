@@ -94,7 +94,7 @@ def recognize(
         open_image, read, read_regions = _pixels, reader.read_crops, reader.read_regions
         choices = {"beam": beam, "lexicon": words, "characters": characters, "rotate": rotate}
     else:
-        refuse_local_options(context, LOCAL_OPTIONS)
+        options.refuse(context, LOCAL_OPTIONS, options.SERVER_DECIDES)
 
         from str_app.client import Client
 
@@ -159,14 +159,6 @@ def _seems_a_photo(opened: Any, outcome: Reading | Exception) -> bool:
     if isinstance(outcome, Exception) or not hasattr(opened, "shape") or (outcome.text and outcome.confidence >= 0.5):
         return False
     return min(opened.shape[:2]) >= PHOTO_SIDE and max(opened.shape[:2]) <= 2.5 * min(opened.shape[:2])
-
-
-def refuse_local_options(context: typer.Context, names: Sequence[str]) -> None:
-    """Raise BadParameter if one of these options is given beside --server."""
-    for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise typer.BadParameter(f"--{name.replace('_', '-')} cannot be used with --server: the server decides it")
 
 
 def _print(names: Sequence[str], outcomes: Iterable[Reading | Exception], as_json: bool) -> int:

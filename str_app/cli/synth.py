@@ -18,6 +18,7 @@ PREVIEWED_CROPS, PREVIEWED_SCENES = 120, 24
 
 
 def synth(
+    context: typer.Context,
     out: Annotated[
         Path | None,
         typer.Option(help="LMDB to write, or folder with --scenes; must not exist. Optional with --preview."),
@@ -88,6 +89,8 @@ def synth(
 
     if out is None and preview is None:
         raise typer.BadParameter("give --out PATH, or --preview IMAGE, or both", param_hint="--out")
+    if not ray:
+        options.refuse(context, ("ray_address",), "needs --ray")
     if ray and shard_size is None:
         shard_size = 200_000
     if shard_size is not None and (scenes or out is None):

@@ -15,12 +15,17 @@ from str_app.datasets.sample import Source
 from str_app.evaluation import confidence, table
 from str_app.evaluation.protocol import SetResult
 from str_app.evaluation.templates import render
-from str_app.models.preprocessing import Preprocessing
 from str_app.reader import Reader, Reading
 from str_app.reading_picture import attention_overlay
 
 
-def render_report(reader: Reader, sources: Sequence[Source], results: Sequence[SetResult], mistakes: int = 24) -> str:
+def render_report(
+    reader: Reader,
+    sources: Sequence[Source],
+    results: Sequence[SetResult],
+    mistakes: int = 24,
+    beam: int | None = None,
+) -> str:
     """The HTML page, with all images embedded.
 
     Args:
@@ -28,6 +33,7 @@ def render_report(reader: Reader, sources: Sequence[Source], results: Sequence[S
         sources: the data sets, in the order of `results`.
         results: of `evaluate_source`.
         mistakes: maximum number shown per data set, the most confident first.
+        beam: that of `evaluate_source`.
     """
     covers = [f"best {coverage} %" if coverage < 100 else "all" for coverage in confidence.COVERAGES]
     targets = [f"for {accuracy} % correct" for accuracy in confidence.ACCURACIES]
@@ -41,7 +47,7 @@ def render_report(reader: Reader, sources: Sequence[Source], results: Sequence[S
         selective_headings=["set", "n", *covers, *targets, "AURC", "ECE"],
         selective_rows=[_selective_row(result) for result in results],
         plots=confidence_plots(results).values(),
-        sets=[_mistakes(reader, *pair, mistakes) for pair in zip(sources, results, strict=True)],
+        sets=[_mistakes(reader, *pair, mistakes, beam) for pair in zip(sources, results, strict=True)],
     )
 
 
@@ -69,20 +75,20 @@ def _selective_row(result: SetResult) -> list[str]:
     return [*cells, f"{score.selective.aurc:.2f}", f"{score.ece:.1f}"]
 
 
-def _mistakes(reader: Reader, source: Source, result: SetResult, limit: int) -> dict[str, Any]:
+def _mistakes(reader: Reader, source: Source, result: SetResult, limit: int, beam: int | None) -> dict[str, Any]:
     """What the page shows of one data set."""
     wrong = sorted((sample for sample in result.predictions if not sample.correct), key=lambda s: -s.confidence)
     readable = [sample for sample in wrong if sample.readable][:limit]
     crops = [source[sample.index].image for sample in readable]
     # With a lexicon the scored reading may differ from the free reading whose attention is shown.
-    readings = reader.read_crops(crops, attention=True)
+    readings = reader.read_crops(crops, beam=beam, attention=True)
     cards = [
         {
             "sample": sample,
             "record": sample.index + 1,
             "size": f"{crop.shape[1]}×{crop.shape[0]}",
             "image": data_url(crop),
-            "heat": list(_heat(crop, reading, reader.preprocessing)),
+            "heat": list(_heat(crop, reading)),
         }
         for sample, crop, reading in zip(readable, crops, readings, strict=True)
     ]
@@ -91,13 +97,13 @@ def _mistakes(reader: Reader, source: Source, result: SetResult, limit: int) -> 
     return {"name": result.name, **counts, "unreadable": unreadable, "cards": cards}
 
 
-def _heat(crop: npt.NDArray[np.uint8], reading: Reading, preprocessing: Preprocessing) -> Iterator[tuple[str, str]]:
+def _heat(crop: npt.NDArray[np.uint8], reading: Reading) -> Iterator[tuple[str, str]]:
     """For each character and the end: the crop with its attention map, and the character with its confidence."""
     if reading.attention is None:
         return
     captions = [*(f"{char.text} {char.confidence:.2f}" for char in reading.characters), "end "]
     for weights, caption in zip(reading.attention, captions, strict=True):
-        yield data_url(attention_overlay(crop, weights, preprocessing, reading.rotation)), caption
+        yield data_url(attention_overlay(crop, weights, reading.covered, reading.rotation)), caption
 
 
 def data_url(image: npt.NDArray[np.uint8], max_height: int = 128) -> str:

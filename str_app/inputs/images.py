@@ -110,7 +110,7 @@ def read_file(path: Path, most: int = -1) -> bytes:
     except FileNotFoundError:
         raise ImageError("not_found", "no such file") from None
     except ValueError:
-        raise ImageError("not_found", "no file has a NUL character in its path") from None
+        raise ImageError("not_found", "no such file: its path has a NUL character or a lone surrogate") from None
     except OSError as error:
         raise ImageError("not_readable", f"cannot be read: {error.strerror}") from None
 

@@ -126,7 +126,7 @@ def to_photo(box: Box, region: Region, photo_size: tuple[int, int]) -> Box:
 def read_regions_file(path: Path) -> list[Any]:
     """The regions of a file: a JSON array, or one region a line as comma-separated numbers (as in IC15's files).
 
-    What follows the eighth number of a line, such as a transcription, is left out.
+    What follows the fourth or eighth number of a line, such as a transcription, is left out.
 
     Raises:
         StrAppError: it is neither, not UTF-8 or UTF-16, or has no region.
@@ -140,7 +140,7 @@ def read_regions_file(path: Path) -> list[Any]:
     if text.lstrip().startswith("["):
         try:
             found = list(json.loads(text))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StrAppError(f"{path}: not valid JSON ({error})") from None
     else:
         found = _regions_of_lines(path, text)
@@ -156,10 +156,21 @@ def _regions_of_lines(path: Path, text: str) -> list[Any]:
             continue
         fields = line.split(",")
         try:
-            found.append([float(field) for field in fields[: 8 if len(fields) >= 8 else 4]])
+            numbers = [float(field) for field in fields[: 8 if len(fields) >= 8 else 4]]
         except ValueError:
-            raise StrAppError(f"{path} line {number}: not 4 or 8 numbers with commas between them") from None
+            numbers = []
+        if len(numbers) not in (4, 8) or (len(fields) in (6, 7) and all(map(_is_number, fields))):
+            raise StrAppError(f"{path} line {number}: not 4 or 8 numbers with commas between them")
+        found.append(numbers)
     return found
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
 
 
 def as_regions(value: Any) -> list[Any]:

@@ -85,10 +85,11 @@ def reading_order(quads: Sequence[Quad]) -> list[int]:
     above = middle[:, None] < middle
     before = shares & above
     left_of = ~shares & (left[:, None] < left) & (right[:, None] < right)
-    for a, b in zip(*np.nonzero(left_of), strict=True):
-        low, high = sorted((middle[a], middle[b]))
-        between = (middle > low) & (middle < high)
-        before[a, b] = not (between & shares[a] & shares[b]).any()
+    for a in range(len(quads)):
+        to_right, same = np.flatnonzero(left_of[a]), np.flatnonzero(shares[a])
+        low, high = np.minimum(middle[a], middle[to_right]), np.maximum(middle[a], middle[to_right])
+        between = (middle[same, None] > low) & (middle[same, None] < high)
+        before[a, to_right] = ~(between & shares[np.ix_(same, to_right)]).any(axis=0)
     return _topological(before, np.lexsort((left, middle)))
 
 

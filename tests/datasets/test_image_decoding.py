@@ -142,3 +142,8 @@ def test_a_refused_jpeg_leaves_no_picture_behind() -> None:
         assert pictures() == before
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "WEBP"])
+def test_damaged_exif_data_turn_nothing(image_format: str) -> None:
+    assert decode_image(encoded(flat(200, 30, 10), image_format, exif=b"nonsense")).shape == (12, 20, 3)

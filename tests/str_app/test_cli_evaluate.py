@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from str_app.cli import app
+from str_app.cli.evaluate import write_file
 from str_app.evaluation.protocol import evaluate_source
 from str_app.evaluation.report import render_report
 from str_app.policy import DEFAULT_POLICY
@@ -51,6 +53,11 @@ def test_table_and_json(tmp_path: Path) -> None:
     rows = [(row["name"], row["subset"], row["n"], row["accuracy"]) for row in content["sets"]]
     assert rows == [("IC13", "1015", 2, 50.0), ("IC13", None, 7, 71.43), ("own", None, 7, 71.43)]
     assert (content["weighted"], content["mean"]) == (pytest.approx(66.67), pytest.approx(60.71, abs=0.01))
+
+
+def test_a_file_is_written_whatever_is_in_a_name(tmp_path: Path) -> None:
+    write_file(tmp_path / "scores.json", json.dumps(os.fsdecode(b"odd\xff"), ensure_ascii=False))
+    assert json.loads((tmp_path / "scores.json").read_text(encoding="utf-8")) == "odd\udcff"
 
 
 def test_lexicon50(tmp_path: Path) -> None:
@@ -160,3 +167,22 @@ def test_a_report_without_mistakes() -> None:
     source = PaintedSource([("ab", "ab")])
     reader = Reader(FakeEngine())
     assert "0 of 1 wrong." in render_report(reader, [source], [evaluate_source(reader, source)])
+
+
+def test_mistakes_are_read_again_as_they_were_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, reader = PaintedSource([("ab", "xy")]), Reader(FakeEngine())
+    results = [evaluate_source(reader, source, beam=1)]
+    asked = []
+    read = reader.read_crops
+    monkeypatch.setattr(reader, "read_crops", lambda crops, **options: asked.append(options) or read(crops, **options))
+    render_report(reader, [source], results, beam=1)
+    assert asked == [{"beam": 1, "attention": True}]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "needed"), [("--mistakes", 3, "--report"), ("--ray-address", "x", "--ray")]
+)
+def test_an_option_without_effect_is_wrong_usage(option: str, value: Any, needed: str) -> None:
+    result = evaluate("--data", "x", option, value)
+    assert result.exit_code == 2
+    assert f"{option} needs {needed}" in result.stderr

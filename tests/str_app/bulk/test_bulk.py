@@ -104,6 +104,40 @@ def test_a_broken_file_with_an_odd_name(tmp_path: Path) -> None:
     assert row["error"]["code"] == "not_an_image"
 
 
+def test_a_folder_with_an_odd_name(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / os.fsdecode(b"odd\xff"), WORDS[:1])
+    assert bulk(data, "--out", tmp_path / "out").exit_code == 0
+    assert bulk(data, "--out", tmp_path / "out").exit_code == 0  # the same run
+    (row,) = rows_of(tmp_path / "out")
+    assert row["text"] == "zero"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "needed"),
+    [
+        ("--ray-address", "auto", "--ray"),
+        ("--gpus-per-actor", 0.5, "--ray"),
+        ("--memory-per-actor", 5, "--ray"),
+        ("--detector", "auto", "--photos"),
+        ("--longest-side", 99, "--photos"),
+    ],
+)
+def test_an_option_without_effect_is_wrong_usage(tmp_path: Path, option: str, value: Any, needed: str) -> None:
+    result = bulk(write_folder(tmp_path / "data", WORDS), "--out", tmp_path / "out", option, value)
+    assert result.exit_code == 2
+    assert f"{option} needs {needed}" in result.stderr
+
+
+def test_a_name_of_a_model_is_not_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+    monkeypatch.setattr(Reader, "load", lambda **options: loaded.append(options["model"]) or Reader(CountedEngine()))
+    data = write_folder(tmp_path / "data", WORDS)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").mkdir()
+    assert bulk(data, "--out", tmp_path / "out").exit_code == 0
+    assert set(loaded) == {"small"}
+
+
 def test_the_output_must_be_a_folder(tmp_path: Path) -> None:
     data = write_folder(tmp_path / "data", WORDS)
     (tmp_path / "out").touch()

@@ -168,6 +168,37 @@ def test_a_tar_cut_beside_an_image(tmp_path: Path) -> None:
         assert notice.id == f"{path}/{other}"
 
 
+def test_a_damaged_header_within_a_tar_is_not_its_end(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "t.tar", {f"{k}.png": bytes([k]) * 512 for k in range(4)})
+    damaged = bytearray(path.read_bytes())
+    damaged[2 * 1024 + 3] ^= 1  # in the third header
+    path.write_bytes(damaged)
+    *good, notice = flat(items_of(path))
+    assert [item.image for item in good] == [b"\0" * 512, b"\1" * 512]
+    assert isinstance(notice.image, ImageError)
+    assert "damaged header (bad checksum)" in notice.image.message
+
+
+def test_tars_appended_to_each_other_are_read_whole(tmp_path: Path) -> None:
+    first, second = (write_tar(tmp_path / f"{name}.tar", {f"{name}.png": name.encode()}) for name in "ab")
+    both = tmp_path / "both.tar"
+    both.write_bytes(first.read_bytes() + second.read_bytes())
+    assert [item.image for item in flat(items_of(both))] == [b"a", b"b"]
+
+
+def test_links_in_a_tar_are_rows_with_errors(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+        for name, kind in (("0.png", tarfile.REGTYPE), ("1.png", tarfile.LNKTYPE), ("2.png", tarfile.SYMTYPE)):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = kind, "0.png" if kind != tarfile.REGTYPE else ""
+            archive.addfile(entry)
+    good, *links = flat(items_of(tmp_path / "t.tar"))
+    assert good.image == b""
+    for link in links:
+        assert isinstance(link.image, ImageError)
+        assert link.image.message == "a link to 0.png: links in archives are not followed"
+
+
 def test_an_empty_tar(tmp_path: Path) -> None:
     assert items_of(write_tar(tmp_path / "t.tar", {})) == [[]]
 
@@ -187,6 +218,20 @@ def test_lists(tmp_path: Path, name: str, content: str, shard_size: int) -> None
     expected = [("one", "x.png"), ("two", "y,z.png"), ("w.png", "w.png")]
     assert flat(parts) == [Item(identity, tmp_path / file) for identity, file in expected]
     assert [len(part) for part in parts] == [min(shard_size, 3 - k) for k in range(0, 3, shard_size)]
+
+
+def test_a_field_of_a_list_may_be_long(tmp_path: Path) -> None:
+    regions = [[0, 0, 4, 4]] * 20_000
+    (tmp_path / "l.csv").write_text(f'image,regions\nx.png,"{regions}"\n')
+    (item,) = flat(items_of(tmp_path / "l.csv"))
+    assert item.regions == regions
+
+
+@pytest.mark.parametrize("content", ['image\nx.png\n"y.png\nz.png\n', "image\rx.png\ry.png\r"])
+def test_a_list_that_is_no_csv_is_one_clear_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "l.csv").write_text(content, newline="")
+    with pytest.raises(StrAppError, match=r"l\.csv, record that begins in line \d: "):
+        items_of(tmp_path / "l.csv")
 
 
 def test_a_list_without_a_header(tmp_path: Path) -> None:
@@ -224,6 +269,7 @@ def test_records_that_cannot_be_used_are_rows_with_errors(tmp_path: Path) -> Non
     lines = [
         '{"image": "x.png", "regions": [[0, 0, 4, 4]]}',
         "{",
+        "[" * 100_000,
         "[1]",
         '{"photo": "x"}',
         '{"image": "x", "regions": 3}',
@@ -232,7 +278,7 @@ def test_records_that_cannot_be_used_are_rows_with_errors(tmp_path: Path) -> Non
     good, *bad = flat(items_of(tmp_path / "l.jsonl"))
     assert good.regions == [[0, 0, 4, 4]]
     codes = [item.image.code for item in bad if isinstance(item.image, ImageError)]
-    assert codes == ["no_image", "no_image", "no_image", "bad_region"]
+    assert codes == ["no_image", "no_image", "no_image", "no_image", "bad_region"]
     assert bad[0].id == f"{tmp_path / 'l.jsonl'}#2"
 
 
@@ -259,7 +305,7 @@ def test_nothing_is_read_twice(tmp_path: Path) -> None:
             open_inputs(paths, 3)
 
 
-@pytest.mark.parametrize("described", ['{"regions": [[1,2,3', '{"regions": 3}'])
+@pytest.mark.parametrize("described", ['{"regions": [[1,2,3', '{"regions": 3}', "[" * 100_000])
 def test_regions_of_a_tar_that_cannot_be_used_are_an_error(tmp_path: Path, described: str) -> None:
     write_tar(tmp_path / "a.tar", {"1.json": described.encode(), "1.png": b"x"})
     (item,) = flat(items_of(tmp_path / "a.tar"))

@@ -165,9 +165,15 @@ def test_a_file_of_regions_may_be_utf_16(tmp_path: Path) -> None:
         regions.read_regions_file(path)
 
 
-@pytest.mark.parametrize("text", ["", "[1, 2", "left\n", "1,2,x,4\n"])
+@pytest.mark.parametrize("text", ["", "[1, 2", "[" * 100_000, "left\n", "1,2,x,4\n", "0,0,60,24,58,25\n", "1,2,3\n"])
 def test_a_file_without_regions_is_named(text: str, tmp_path: Path) -> None:
     path = tmp_path / "regions.txt"
     path.write_text(text)
     with pytest.raises(StrAppError, match=r"regions\.txt"):
         regions.read_regions_file(path)
+
+
+def test_what_follows_the_numbers_of_a_line_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "regions.txt"
+    path.write_text('20,30,60,62,"EXIT"\n20,30,60,62,12\n1,2,3,4,5,6,7,8,9,10\n')
+    assert regions.read_regions_file(path) == [BOX, BOX, [1, 2, 3, 4, 5, 6, 7, 8]]

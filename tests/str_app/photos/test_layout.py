@@ -61,3 +61,8 @@ def test_upside_down_lines_keep_their_own_direction() -> None:
 def test_nothing() -> None:
     assert lines_of([]) == []
     assert reading_order([]) == []
+
+
+def test_a_crowded_page() -> None:
+    lines = [quad(20 + 210 * column, 30 * row, 200) for column in range(6) for row in range(200)]
+    assert reading_order(lines[::-1]) == list(range(1199, -1, -1))
