@@ -26,7 +26,9 @@ OF_THE_COMMAND_LINE = ("STR_APP_API_KEY", "STR_APP_NATIVE")  # of clients, and o
 class Settings(BaseSettings):
     """Settings of the server. Arguments override the environment, the environment overrides the defaults."""
 
-    model_config = SettingsConfigDict(env_prefix="STR_APP_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="STR_APP_", env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False
+    )
 
     model: str = Field(default="small", description="Name of a model, or path to a checkpoint or to exported graphs.")
     device: str = Field(default="cpu", description="Device of the model: cpu, cuda, cuda:1, …")
@@ -92,7 +94,10 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="Maximum size of a request body; above it 413.")
     max_upload_bytes: int = Field(
-        default=256 * 2**20, ge=1, description="Memory limit for the bodies of all requests together; above it 429."
+        default=256 * 2**20,
+        ge=1,
+        description="Memory limit for the bodies of all requests together; above it 429. At least 1.75 × "
+        "`max_body_bytes`.",
     )
     max_images: int = Field(default=64, ge=1, description="Maximum number of images in a request; above it 413.")
     max_regions: int = Field(default=128, ge=1, description="Maximum number of regions in a photograph; above it 413.")
@@ -128,7 +133,6 @@ class Settings(BaseSettings):
     def _largest_request_fits(self) -> Settings:
         for larger, smaller, consequence in (
             ("max_pending", "max_images", "the largest request could never be accepted"),
-            ("max_upload_bytes", "max_body_bytes", "the largest body could never be received"),
             ("max_request_pixels", "max_pixels", "the largest image could never be read"),
         ):
             high, low = getattr(self, larger), getattr(self, smaller)
@@ -136,6 +140,11 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"{larger} ({high}) is below {smaller} ({low}): {consequence}; raise {larger} or lower {smaller}"
                 )
+        if self.max_upload_bytes < self.max_body_bytes * 7 / 4:  # JSON, and what is decoded from its base64
+            raise ValueError(
+                f"max_upload_bytes ({self.max_upload_bytes}) is below 1.75 × max_body_bytes ({self.max_body_bytes}): "
+                "the largest body could never be received; raise max_upload_bytes or lower max_body_bytes"
+            )
         return self
 
     @model_validator(mode="after")

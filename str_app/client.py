@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 import urllib.parse
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout
 from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import HTTPError, MaxRetryError, NameResolutionError
+from urllib3.util import make_headers
 
 from str_app.errors import ImageError, StrAppError
 from str_app.inputs.images import read_file
@@ -43,7 +45,7 @@ class ServerError(StrAppError):
 
 
 class Client:
-    """Reads words through a server. Thread-safe.
+    """Reads words through a server. Thread-safe, and usable in forked processes.
 
     Requests that the server refuses with 429, 502 or 503, or that are lost with their connection, are sent again:
     reading has no side effects. `Retry-After` is honoured; without it waits grow from 0.1 s to 5 s. All waits have a
@@ -53,12 +55,13 @@ class Client:
     Args:
         url: of the server, e.g. `http://localhost:8000`.
         api_key: sent as a bearer token, for servers that require keys.
-        timeout_s: for one attempt.
-        patience_s: for all attempts of one request together.
+        timeout_s: how long an attempt waits for a connection, and for each piece of the answer.
+        patience_s: for all attempts of one request together, up to the first piece of the answer.
         reach_s: the same, as long as nothing has ever answered at this address: it may be mistyped.
 
     Raises:
-        StrAppError: `url` is not an HTTP address, or `api_key` has a character that no header may have.
+        StrAppError: `url` is not an HTTP address, `api_key` has a character that no header may have, or
+            `timeout_s` is not above 0.
     """
 
     def __init__(
@@ -70,23 +73,28 @@ class Client:
         patience_s: float = 120.0,
         reach_s: float = 10.0,
     ) -> None:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urllib.parse.urlsplit(url)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
             raise StrAppError(f"{url}: not the address of a server: use http://HOST:PORT")
+        if not timeout_s > 0:
+            raise StrAppError(f"timeout_s is {timeout_s}: it must be more than 0")
         self._url = url.rstrip("/")
+        self._timeout_s = timeout_s
         self._patience_s = patience_s
         self._reach_s = min(reach_s, patience_s)
         self._answered = False
-        options: dict[str, Any] = {"timeout": Timeout(timeout_s), "maxsize": 16}
         key = (api_key or "").strip()
         if not key.isprintable() or any(char > "\xff" for char in key):  # headers are Latin-1
             raise StrAppError("the API key has a character that no header may have: give it as the server has it")
-        options["headers"] = {"Authorization": f"Bearer {key}"} if key else {}
-        proxy = urllib.request.getproxies().get(parts.scheme)
-        if proxy and not urllib.request.proxy_bypass(parts.hostname):
-            self._pool: PoolManager = ProxyManager(proxy, **options)
-        else:
-            self._pool = PoolManager(**options)
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._proxy = urllib.request.getproxies().get(parts.scheme)
+        if self._proxy and urllib.request.proxy_bypass(str(parts.hostname)):
+            self._proxy = None
+        self._pool, self._process = self._new_pool(), os.getpid()
 
     def recognize(
         self, images: Sequence[str | Path | bytes], *, rotate: bool = False, characters: str | None = None
@@ -140,6 +148,15 @@ class Client:
         fields = [("image", ("photo", _content(photo)))]
         return self._post("photos", fields, {"characters": characters}, PhotoReading.from_dict)
 
+    def _new_pool(self) -> PoolManager:
+        options: dict[str, Any] = {"headers": self._headers, "maxsize": 16}
+        if not self._proxy:
+            return PoolManager(**options)
+        login = urllib.parse.unquote(urllib.parse.urlsplit(self._proxy).netloc.rpartition("@")[0])
+        return ProxyManager(
+            self._proxy, proxy_headers=make_headers(proxy_basic_auth=login) if login else None, **options
+        )
+
     def _read(
         self, route: str, fields: Sequence[tuple[str, Any]], rotate: bool, characters: str | None
     ) -> list[Reading | ImageError]:
@@ -155,8 +172,11 @@ class Client:
         query = urllib.parse.urlencode({name: value for name, value in options.items() if value is not None})
         url = f"{self._url}/v1/{route}{'?' if query else ''}{query}"
         retries = _UntilDeadline.after(self._patience_s, self._patience_s if self._answered else self._reach_s)
+        timeout = _UntilTimeout(self._timeout_s, retries.deadline)
+        if self._process != os.getpid():  # the parent's connections are still the parent's
+            self._pool, self._process = self._new_pool(), os.getpid()
         try:
-            answer = self._pool.request("POST", url, fields=fields, retries=retries, redirect=False)
+            answer = self._pool.request("POST", url, fields=fields, retries=retries, timeout=timeout, redirect=False)
             self._answered = True
         except MaxRetryError as error:
             raise ServerError(0, "not_reached", f"{self._url}: cannot be reached ({error.reason})") from None
@@ -223,6 +243,19 @@ class _UntilDeadline(Retry):
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
         wait = super().get_retry_after(response)
         return wait + random.uniform(0.0, 0.1) if wait is not None else None
+
+
+class _UntilTimeout(Timeout):
+    """urllib3's timeouts of one attempt, none of which goes beyond the deadline of all."""
+
+    def __init__(self, timeout_s: float, deadline: float) -> None:
+        left = max(deadline - time.monotonic(), 0.001)
+        super().__init__(connect=min(timeout_s, left), read=min(timeout_s, left))
+        self._timeout_s, self._deadline = timeout_s, deadline
+
+    def clone(self) -> Timeout:
+        """urllib3 asks for one at each attempt."""
+        return _UntilTimeout(self._timeout_s, self._deadline)
 
 
 def _content(image: str | Path | bytes) -> bytes:

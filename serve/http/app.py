@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from str_app.serve.errors import ProblemError
 from str_app.serve.http import problems, routes_v1, routes_v2, schema
-from str_app.serve.http.access import Access, read_keys
+from str_app.serve.http.access import PUBLIC_PATHS, Access, read_keys
 from str_app.serve.http.admission import Admission
 from str_app.serve.http.service import Service
 from str_app.serve.http.telemetry import Lifecycle, Telemetry
@@ -36,7 +36,7 @@ ROUTERS = [routes_v1.routes, routes_v2.routes]
 STATIC = Path(__file__).parent.parent / "static"
 # Browsers must revalidate, or the page of a new version would run scripts of the old one.
 REVALIDATE = {"Cache-Control": "no-cache"}
-UNAUTHORIZED = problems.documented({401: "The API key is missing or wrong."})
+UNAUTHORIZED = "The API key is missing or wrong."
 NOT_READY = problems.documented({503: "Warming up, or stopping."})
 NOT_ALIVE = problems.documented({503: "The inference thread has ended."})
 
@@ -143,11 +143,33 @@ def create_app(
     problems.install(app)
     metrics.ready.set_function(lambda: float(service.ready))
     for routes in ROUTERS:
-        app.include_router(routes(service), responses=UNAUTHORIZED if settings.api_keys_file else None)
+        app.include_router(routes(service))
     _add_operations(app, service)
     _add_pages(app)
     app.mount("/static", _Static(directory=STATIC), name="static")
+    if settings.api_keys_file:
+        _document_keys(app)
     return app
+
+
+def _document_keys(app: FastAPI) -> None:
+    """Let the OpenAPI document say which operations need a key, how it is sent, and what they answer without."""
+    problem = problems.documented({401: UNAUTHORIZED})[401]
+    undocumented = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = undocumented()
+        document["components"]["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        for path, operations in document["paths"].items():
+            for operation in operations.values() if path not in PUBLIC_PATHS else ():
+                operation["security"] = [{"bearer": []}, {"header": []}]
+                operation["responses"]["401"] = {"description": UNAUTHORIZED} if problems.is_v2(path) else problem
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend the document
 
 
 def _add_operations(app: FastAPI, service: Service) -> None:

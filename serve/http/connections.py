@@ -98,6 +98,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = self._in_body = self._before_chunks = False
         self._first_chunk = b""
         self._head_bytes = 0
+        self._unframed_bytes = 0  # of the body, since its last content: trailers and extensions of chunks
         self._unanswered = 0  # requests whose head is complete
         self._read_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -129,10 +130,16 @@ class Connection(HttpToolsProtocol):
             if self._before_chunks or not self._in_body:
                 self._first_chunk = rest
             super().data_received(piece)
+            if self._in_body:
+                self._unframed_bytes += len(piece)
+                if self._unframed_bytes > MAX_HEAD_BYTES:
+                    self.send_400_response("")
             if self._in_head:
                 self._head_bytes += len(piece)
                 if self._head_bytes > MAX_HEAD_BYTES:
                     self.send_400_response("")
+        if not self._in_head and not self._in_body:
+            self._start_read_timer()  # uvicorn has stopped its own, if only for a blank line after a request
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -142,21 +149,32 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():  # CONNECT, or an offer that came in pieces
             raise ValueError("no other protocol is spoken here")  # the parser turns it into an error of its own
-        if self.parser.get_http_version() == "1.1" and not any(name == b"host" for name, _ in self.headers):
-            raise ValueError("HTTP/1.1 requires Host")
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise ValueError("HTTP/1.1 requires one Host")
         if self._unanswered >= MAX_PIPELINED:
             raise ValueError("too many requests sent ahead")
         self._stop_read_timer()
         self._in_head, self._in_body = False, True
         self._before_chunks = (b"transfer-encoding", b"chunked") in self.headers
+        self._unframed_bytes = 0
         self._unanswered += 1
         super().on_headers_complete()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_body:  # not a trailer: uvicorn would take it for a header of the request
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._unframed_bytes = 0
+        super().on_body(body)
 
     def on_chunk_header(self) -> None:
         """Called by the parser, which does not tell the size."""
         if self._first_chunk_too_large():
             raise ValueError("the body will be too large")
         self._before_chunks = False
+        self._unframed_bytes = 0
 
     def on_message_complete(self) -> None:
         self._in_body = False

@@ -43,10 +43,15 @@ def problem_body(problem: ProblemError, request_id: str) -> dict[str, Any]:
 def problem_response(problem: ProblemError, scope: Scope) -> Response:
     """The response for a problem, in the format of the API that was called; notes the code for the metrics."""
     scope["str_app.problem"] = problem.code
-    if scope["path"].startswith("/v2/"):  # the Open Inference Protocol has its own error format
+    if is_v2(scope["path"]):
         return JSONResponse({"error": problem.detail}, problem.status, problem.headers)
     body = problem_body(problem, scope.get("str_app.request_id", ""))
     return JSONResponse(body, problem.status, problem.headers, media_type=MEDIA_TYPE)
+
+
+def is_v2(path: str) -> bool:
+    """Whether a path is one of the Open Inference Protocol, which has its own error format."""
+    return path == "/v2" or path.startswith("/v2/")
 
 
 def problem_bytes(problem: ProblemError) -> bytes:

@@ -20,7 +20,7 @@ from str_app.errors import ImageError
 from str_app.serve.errors import ProblemError
 from str_app.serve.http.service import Service
 from str_app.serve.http.tensors import binary_bytes, binary_floats, split_bytes
-from str_app.serve.http.uploads import from_base64
+from str_app.serve.http.uploads import check_values, from_base64
 from str_app.serve.inference.request_reader import RequestReader
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 INPUT = {"name": "image", "datatype": "BYTES", "shape": [-1]}
 INFER_BODY = {
     "requestBody": {
+        "description": "One input, `image`: encoded pictures, in base64 or after the JSON as binary data.",
         "required": True,
         "content": {
             "application/json": {
@@ -139,6 +140,7 @@ def _parsed(body: bytes, length: str | None, max_images: int) -> Inference:
     if length is not None and not (length.isdecimal() and len(length) < 20 and int(length) <= len(body)):
         raise _bad(f"{HEADER_LENGTH} is not a length within the body")
     end = len(body) if length is None else int(length)
+    check_values(body[:end])
     try:
         request = json.loads(body[:end])
         inputs = request["inputs"]

@@ -33,6 +33,9 @@ class Server(uvicorn.Server):
     """uvicorn that keeps serving for a while after SIGTERM, so that load balancers see readiness turn 503 first.
 
     SIGHUP reloads the weights.
+
+    Attributes:
+        failed: whether it stops because nothing can be read any more.
     """
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
@@ -41,6 +44,7 @@ class Server(uvicorn.Server):
         self._stop_at = float("inf")
         self._reload_requested = False
         self._reloading: asyncio.Task[None] | None = None
+        self.failed = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """First SIGTERM or SIGINT: drain, finish accepted requests, exit with 0. Second: exit at once."""
@@ -57,6 +61,9 @@ class Server(uvicorn.Server):
         if self._reload_requested and (self._reloading is None or self._reloading.done()):
             self._reload_requested = False
             self._reloading = asyncio.create_task(self._service.reload())
+        if not self._service.batcher.alive and not self.failed:
+            logger.critical("the inference threads have ended: stopping, so that the server is started again")
+            self.failed = self.should_exit = True
         if not self.should_exit and time.monotonic() >= self._stop_at:
             self.should_exit = True
         return await super().on_tick(counter)
@@ -121,6 +128,8 @@ def run(settings: Settings, load: Callable[[], CanvasReader] | None = None) -> N
             server.run([listener])
         except SystemExit:
             raise StrAppError("the server could not start; see its log") from None
+        if server.failed:
+            raise StrAppError("the model cannot be run any more; see the log")
         logger.info("stopped")
 
 

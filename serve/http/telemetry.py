@@ -92,8 +92,7 @@ class Telemetry:
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         """Count and log a request. Labels are route templates and known methods: clients cannot add new ones."""
-        unrouted = scope.get("str_app.route", "/static" if status < 400 else "unmatched")
-        route = str(getattr(scope.get("route"), "path", unrouted))
+        route = str(getattr(scope.get("route"), "path", scope.get("str_app.route") or _unrouted(scope, status)))
         method = scope["method"] if scope["method"] in METHODS else "other"
         requests, times, rejections = self._series(route, method, status, scope.get("str_app.problem", ""))
         requests.inc()
@@ -122,6 +121,15 @@ class Telemetry:
         metrics = self._metrics
         rejections = metrics.rejections.labels(problem) if problem else None
         return metrics.requests.labels(route, method, str(status)), metrics.request_seconds.labels(route), rejections
+
+
+def _unrouted(scope: Scope, status: int) -> str:
+    """The label of a request that no router has seen."""
+    if status == 401:
+        return "unauthorized"
+    if status >= 400:
+        return "unmatched"
+    return "preflight" if scope["method"] == "OPTIONS" else "/static"
 
 
 def request_id_of(header: str) -> str:

@@ -79,7 +79,7 @@ class ModelProcesses(CanvasReader):
                 members = [self._idle.get() for _ in self._members]
                 # Each on a thread: all answers are awaited, so that none stays in its pipe.
                 with ThreadPoolExecutor(len(members)) as pool:
-                    done = [pool.submit(member.call, "warm_up", sizes) for member in members]
+                    done = [pool.submit(member.warm_up, sizes) for member in members]
                 for member in members:
                     self._idle.put(member)
                 try:
@@ -137,6 +137,18 @@ class _ModelProcess:
             raise self._load_failure() from None
         self._description = description
         return description
+
+    def warm_up(self, sizes: Sequence[int]) -> None:
+        """See `CanvasReader`; a process that ends meanwhile is replaced once.
+
+        Raises:
+            Exception: as from `replace`. _ProcessEndedError: the replacement ended too.
+        """
+        try:
+            self.call("warm_up", sizes)
+        except _ProcessEndedError:
+            self.replace()
+            self.call("warm_up", sizes)
 
     def replace(self) -> None:
         """Start another process in its place and wait until it has loaded.

@@ -54,6 +54,7 @@ def configure_logging(log_format: str, level: str) -> None:
                 "str_app": {"level": level.upper()},
                 # No warnings: every malformed request would write one.
                 "uvicorn": {"level": "ERROR"},
+                "python_multipart": {"level": "ERROR"},
             },
         }
     )

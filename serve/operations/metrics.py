@@ -39,8 +39,10 @@ class Metrics:
         self.requests = counter("str_app_requests", "Requests answered.", ["route", "method", "code"])
         self.in_flight = gauge("str_app_requests_in_flight", "Requests being answered.")
         self.rejections = counter("str_app_rejections", "Requests rejected, by error code.", ["reason"])
-        self.images = counter("str_app_images", "Images by outcome: read, abandoned, or an error code.", ["outcome"])
-        self.queue_depth = gauge("str_app_queue_depth", "Images waiting for the model.")
+        self.images = counter(
+            "str_app_images", "Images by outcome: read, or an error code; abandoned counts views.", ["outcome"]
+        )
+        self.queue_depth = gauge("str_app_queue_depth", "Views of images waiting for the model; most images have one.")
         self.pending = gauge("str_app_pending_images", "Images accepted and not yet answered.")
         self.ready = gauge("str_app_ready", "1 when the model is warm and the server is not draining.")
         self.request_seconds = seconds("str_app_request_seconds", "Time from request to response.", ["route"])

@@ -140,4 +140,6 @@ def restrict(log_probs: Array, allowed: Mask, other_case: npt.NDArray[np.int64])
     takes_other = allowed & ~allowed[..., other_case]
     either = np.where(takes_other, np.logaddexp(log_probs, log_probs[..., other_case]), log_probs)
     restricted = np.where(allowed, either, -np.inf)
-    return restricted - np.logaddexp.reduce(restricted, axis=-1, keepdims=True)
+    restricted = restricted - np.logaddexp.reduce(restricted, axis=-1, keepdims=True)
+    # Dividing by a sum that is 1 changes the last digits, and readings must not depend on what is in the batch.
+    return np.where(allowed.all(axis=-1, keepdims=True), log_probs, restricted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,10 @@ class ImageLimits:
 
 DEFAULT_LIMITS = ImageLimits()
 MAX_PIECES = 10_000  # segments or chunks of a file; Pillow takes microseconds for each, and a file may have millions
+MAX_SCANS = 100  # of a JPEG; encoders write about ten
+MAX_RUN_LENGTH_BYTES = 2**20  # of a BMP, which Pillow decodes in Python: 0.4 s
+# A marker of a JPEG that begins a segment, or the end of the picture (not a stuffed zero, a restart, or fill bytes).
+_SEGMENT = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")
 # Of photographs that a person reads on their own machine: those of telephones with up to 64 megapixels.
 PHOTO_LIMITS = ImageLimits(max_bytes=64 * 2**20, max_pixels=80_000_000)
 
@@ -128,8 +133,12 @@ def open_image(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Im
     image_format = _format_of(encoded, limits.first_frames)
     if _has_many_pieces(encoded, image_format):
         raise ImageError(
-            "truncated", f"the {image_format} file is damaged: it has more than {MAX_PIECES:,} segments or chunks"
+            "truncated",
+            f"the {image_format} file is damaged: it has more than {MAX_PIECES:,} segments or chunks, or more than "
+            f"{MAX_SCANS} scans",
         )
+    if image_format == "BMP" and encoded[30:31] in (b"\1", b"\2") and len(encoded) > MAX_RUN_LENGTH_BYTES:
+        raise ImageError("too_many_bytes", "a run-length encoded BMP file larger than 1 MiB: save it as PNG")
     try:
         image = Image.open(io.BytesIO(encoded), formats=[image_format])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -150,11 +159,28 @@ def _has_many_pieces(encoded: bytes, image_format: str) -> bool:
         if image_format == "PNG":
             place += 12 + int.from_bytes(encoded[place : place + 4])
         elif encoded[place + 1] == 0xDA:  # the picture follows, which Pillow leaves to libjpeg
-            return False
+            return _has_many_scans(encoded, place)
         else:
             padding = encoded[place] != 0xFF or encoded[place + 1] in (0x00, 0xFF)
             place += 1 if padding else 2 + int.from_bytes(encoded[place + 2 : place + 4])
     return count > MAX_PIECES
+
+
+def _has_many_scans(jpeg: bytes, start: int) -> bool:
+    """Whether a JPEG has more than `MAX_SCANS` from `start` on, or more than `MAX_PIECES` segments between them.
+
+    Each scan may change every pixel, so the time for one is that for the whole picture, however few bytes it has.
+    """
+    scans, place = 0, start
+    for _ in range(MAX_PIECES):
+        found = _SEGMENT.search(jpeg, place)
+        if found is None or found[1] == b"\xd9":  # the end of the picture
+            return False
+        scans += found[1] == b"\xda"
+        if scans > MAX_SCANS:
+            return True
+        place = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2])
+    return True
 
 
 def _format_of(encoded: bytes, first_frames: bool) -> str:

@@ -67,11 +67,22 @@ def test_blanks_around_a_key_do_not_matter(guarded: TestClient, sent: dict) -> N
 
 def test_401_is_documented_where_keys_are_asked_for(guarded: TestClient, client: TestClient) -> None:
     def documented(client: TestClient, **options: Any) -> set[str]:
-        paths = client.get("/openapi.json", **options).json()["paths"]
-        return {path for path, verbs in paths.items() for verb in verbs.values() if "401" in verb["responses"]}
+        document = client.get("/openapi.json", **options).json()
+        operations = [(path, verb) for path, verbs in document["paths"].items() for verb in verbs.values()]
+        known = document["components"].get("securitySchemes", {}).keys()
+        asked = {
+            path for path, verb in operations if {name for way in verb.get("security", []) for name in way} & known
+        }
+        refused = {path: verb["responses"]["401"] for path, verb in operations if "401" in verb["responses"]}
+        assert asked == refused.keys()
+        assert {path for path, answer in refused.items() if "content" not in answer} <= {
+            path for path in asked if path.startswith("/v2")
+        }
+        return asked
 
     with_keys = documented(guarded, headers={"X-API-Key": KEYS["reader"]})
-    assert {"/v1/recognize", "/v1/models", "/v2", "/v2/models/{name}/infer"} <= with_keys
+    assert {"/v1/recognize", "/v1/models", "/v2", "/v2/models/{name}/infer", "/metrics"} <= with_keys
+    assert not with_keys & set(OPEN)
     assert documented(client) == set()
 
 

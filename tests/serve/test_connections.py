@@ -52,10 +52,15 @@ def problem_of(answer: bytes) -> dict:
 
 
 HEAD = b"POST /v1/recognize HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 BROKEN = {
     "no HTTP": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, "malformed_http"),
     "no host": (b"GET / HTTP/1.1\r\n\r\n", 400, "malformed_http"),
     "endless head": (b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000, 400, "malformed_http"),
+    "two hosts": (b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400, "malformed_http"),
+    "endless trailers": (CHUNKED + b"0\r\n" + b"a:b\r\n" * 30_000, 400, "malformed_http"),
+    "an endless trailer": (CHUNKED + b"0\r\na:" + b"b" * 100_000, 400, "malformed_http"),
+    "an endless extension": (CHUNKED + b"1;" + b"b" * 100_000, 400, "malformed_http"),
     "proxy": (b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "malformed_http"),
     "bad length": (HEAD + b"Content-Length: -1\r\n\r\n", 400, "malformed_http"),
     "two lengths": (HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "malformed_http"),
@@ -89,6 +94,28 @@ def test_a_head_that_trickles_in_is_cut_off(server: ServerProcess) -> None:
             except TimeoutError:
                 continue
     assert problem_of(answer)["code"] == "header_timeout"
+
+
+def test_a_trailer_is_no_header_of_the_request(server: ServerProcess) -> None:
+    head = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = talk(server, head + b"0\r\nX-Request-ID: smuggled\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"smuggled" not in answer
+
+
+def test_many_small_chunks_are_a_body(server: ServerProcess) -> None:
+    head = CHUNKED.replace(b"Host: x", b"Host: x\r\nConnection: close")
+    answer = talk(server, head + b"1;x\r\na\r\n" * 20_000 + b"0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")  # with an error for the image
+
+
+@pytest.mark.parametrize("blank", [b"\r\n", b"\n"])
+def test_a_blank_line_after_a_request_does_not_keep_its_connection(server: ServerProcess, blank: bytes) -> None:
+    with socket.create_connection(server.address, timeout=10) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer_of(connection)
+        connection.sendall(blank)
+        assert connection.recv(1) == b""
 
 
 def test_a_silent_connection_is_closed_without_a_response(server: ServerProcess) -> None:

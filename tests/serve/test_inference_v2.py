@@ -141,6 +141,15 @@ def test_refusals_have_the_error_format_of_the_protocol(client: TestClient, kind
     assert answer.json()["error"]
 
 
+def test_very_many_values_are_refused(client: TestClient) -> None:
+    answer = client.post(INFER, content=b'{"inputs": [' + b"[]," * 200_000 + b"[]]}")
+    assert (answer.status_code, list(answer.json())) == (413, ["error"])
+
+
+def test_its_root_has_errors_of_the_protocol_too(client: TestClient) -> None:
+    assert list(client.post("/v2").json()) == ["error"]
+
+
 def test_unknown_paths_are_errors_of_the_protocol(client: TestClient) -> None:
     for path in ("/v2/models/other", "/v2/models/fake/versions/2", "/v2/nowhere"):
         answer = client.get(path)

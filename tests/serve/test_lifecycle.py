@@ -137,6 +137,9 @@ def test_the_last_sighup_is_never_lost() -> None:
     begun, gate = [], asyncio.Event()
 
     class SlowService:
+        class batcher:  # noqa: N801
+            alive = True
+
         async def reload(self) -> None:
             begun.append(None)
             await gate.wait()
@@ -256,3 +259,16 @@ def test_answers_leak_neither_server_nor_version() -> None:
     with ServerProcess() as server:
         for path in ("/", "/healthz", "/nowhere"):
             assert not {"server", "x-powered-by"} & set(httpx.get(server.url + path).headers)
+
+
+def test_a_server_that_can_read_nothing_more_stops(caplog: pytest.LogCaptureFixture) -> None:
+    """So that whatever watches it starts it again."""
+
+    class Service:
+        class batcher:  # noqa: N801
+            alive = False
+
+    server = Server(uvicorn.Config("none"), Service())  # type: ignore[arg-type]
+    assert asyncio.run(server.on_tick(1))
+    assert server.failed
+    assert "the inference threads have ended" in caplog.text

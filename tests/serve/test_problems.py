@@ -27,6 +27,7 @@ REQUESTS = {
     "not JSON": ("POST", "/v1/recognize", JSON, b"{", 400, "bad_json"),
     "not UTF-8": ("POST", "/v1/recognize", JSON, b'{"\xff": 1}', 400, "bad_json"),
     "deep JSON": ("POST", "/v1/recognize", JSON, b"[" * 100_000, 400, "bad_json"),
+    "JSON of many values": ("POST", "/v1/recognize", JSON, b"[" + b"[]," * 200_000 + b"[]]", 413, "too_many_values"),
     "JSON of another shape": ("POST", "/v1/recognize", JSON, b"[1]", 422, "no_images"),
     "JSON without images": ("POST", "/v1/recognize", JSON, b'{"images": []}', 422, "no_images"),
     "JSON image without data": ("POST", "/v1/recognize", JSON, b'{"images": [{}]}', 422, "bad_image"),
@@ -68,6 +69,16 @@ def test_error_is_a_problem(client: TestClient, kind: str) -> None:
     assert problem["title"]
     assert problem["detail"]
     assert problem["request_id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("charset", ["undefined", "utf-7", "unicode_escape", "utf-16", "none such"])
+@pytest.mark.parametrize("name", ["+2AA-", "grün"])
+def test_a_form_is_utf_8_whatever_it_says(client: TestClient, charset: str, name: str) -> None:
+    body = FILE.replace(b'"a"', f'"{name}"'.encode()) + b"\r\n--x--\r\n"
+    headers = {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
+    answer = client.post("/v1/recognize", content=body, headers=headers)
+    assert answer.status_code == 200
+    assert answer.json()["results"][0]["image"] == name
 
 
 def test_an_unknown_option_is_named_with_those_that_there_are(client: TestClient) -> None:
@@ -188,7 +199,7 @@ def test_a_full_queue_refuses_before_the_body_is_read(reader: HeldReader, path: 
 def test_memory_of_all_bodies_together_is_bounded(reader: HeldReader) -> None:
     async def scenario() -> None:
         size = len(png("word"))
-        settings = Settings(max_body_bytes=size, max_upload_bytes=size + size // 2)
+        settings = Settings(max_body_bytes=size, max_upload_bytes=2 * size - 1)
         async with serving(settings, reader) as (app, client):
             reader.gate.clear()
             headers = {"content-type": "image/png"}

@@ -81,6 +81,13 @@ def test_too_many_regions(client: TestClient) -> None:
     assert (answer.status_code, answer.json()["code"]) == (413, "too_many_regions")
 
 
+def test_no_more_regions_than_fit_the_queue(reader: HeldReader) -> None:
+    with warm_client(Settings(max_pending=2, max_images=2), reader) as client:
+        answer = by_json(client, [LEFT] * 3)
+        assert (answer.status_code, answer.json()["code"]) == (413, "too_many_regions")
+        assert answer.json()["detail"] == "A request may have 2 regions; send several requests."
+
+
 def test_readings_count_against_the_queue(reader: HeldReader) -> None:
     with warm_client(Settings(max_pending=8, max_images=8), reader) as client:
         wait_until_ready(client.app)

@@ -38,9 +38,25 @@ def test_a_full_request_must_fit_the_queue() -> None:
         Settings(max_pending=10, max_images=64)
 
 
+def test_a_variable_without_a_value_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STR_APP_HOST", "")
+    assert Settings().host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("name", ["deadline_s", "keep_alive_s", "upload_timeout_s", "max_wait_ms"])
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_times_are_finite(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"STR_APP_{name.upper()}", value)
+    with pytest.raises(ValidationError, match=name):
+        Settings()
+
+
 def test_a_full_body_must_fit_the_memory() -> None:
     with pytest.raises(ValidationError, match="max_upload_bytes"):
         Settings(max_body_bytes=2**30)
+    with pytest.raises(ValidationError, match=r"max_upload_bytes \(1749\) is below 1\.75 × max_body_bytes \(1000\)"):
+        Settings(max_body_bytes=1000, max_upload_bytes=1749)  # JSON is held beside what it decodes to
+    assert Settings(max_body_bytes=1000, max_upload_bytes=1750)
 
 
 def test_the_largest_image_must_fit_a_request() -> None:

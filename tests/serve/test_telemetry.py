@@ -57,6 +57,18 @@ def test_label_values_do_not_grow_with_client_input(client: TestClient) -> None:
     assert 'route="unmatched"' in lines[0]
 
 
+def test_what_no_router_sees_has_labels_of_its_own(reader: HeldReader, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"reader {'0' * 64}")
+    preflight = {"Origin": "http://a.example", "Access-Control-Request-Method": "POST"}
+    with warm_client(Settings(api_keys_file=keys, cors_origins="*"), reader) as client:
+        assert client.options("/v1/recognize", headers=preflight).status_code == 200
+        assert client.get("/v1/models").status_code == 401
+        text = client.app.state.service.metrics.text().decode()
+    assert 'str_app_requests_total{code="200",method="OPTIONS",route="preflight"} 1.0' in text
+    assert 'str_app_requests_total{code="401",method="GET",route="unauthorized"} 1.0' in text
+
+
 def test_request_id_is_kept_or_generated(client: TestClient) -> None:
     assert client.get("/healthz", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
     made = client.get("/healthz", headers={"X-Request-ID": 'in"jected'}).headers["x-request-id"]

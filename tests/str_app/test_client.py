@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import multiprocessing
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -28,6 +31,7 @@ class Server:
     def __init__(self) -> None:
         self.answers: list[tuple[int, dict[str, str], Any] | None] = []
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        self.clients: list[Any] = []
 
     def __enter__(self) -> Server:
         outer = self
@@ -36,6 +40,7 @@ class Server:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 outer.requests.append((self.path, dict(self.headers), body))
+                outer.clients.append(self.client_address)
                 answer = outer.answers.pop(0)
                 if answer is None:
                     self.close_connection = True
@@ -249,3 +254,47 @@ def test_a_photograph(server: Server) -> None:
     server.answers = [(200, {}, {"model": "m", "detector": "d", **photo})]
     assert Client(server.url).read_photo(b"photo", characters="0-9").as_dict() == photo
     assert server.requests[0][0] == "/v1/photos?characters=0-9"
+
+
+def test_a_forked_process_has_connections_of_its_own(server: Server) -> None:
+    """On the parent's, each would read answers of the other."""
+    server.answers = [(200, {}, {"results": [READING]})] * 2
+    client = Client(server.url)
+    client.recognize([b"a"])
+    pool = client._pool
+    process = multiprocessing.get_context("fork").Process(target=client.recognize, args=([b"b"],))
+    process.start()
+    process.join(20)
+    assert process.exitcode == 0
+    assert client._pool is pool
+    assert len(set(server.clients)) == 2
+
+
+def test_no_attempt_waits_beyond_the_patience(server: Server) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))  # accepts, and never answers
+    with listener:
+        client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout_s=60, patience_s=0.5)
+        with pytest.raises(ServerError, match="timed out"):
+            client.recognize([b"a"])
+
+
+def test_a_proxy_gets_its_credentials(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", server.url.replace("http://", "http://user:p%40ss@"))
+    monkeypatch.setenv("no_proxy", "")
+    server.answers = [(200, {}, {"results": [READING]})]
+    Client("http://words.example").recognize([b"a"])
+    (_, headers, _), *_ = server.requests
+    assert {name.lower(): value for name, value in headers.items()}[
+        "proxy-authorization"
+    ] == "Basic " + base64.b64encode(b"user:p@ss").decode()
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://x:y", "ftp://x", "http://", "x"])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(StrAppError, match="not the address of a server"):
+        Client(url)
+
+
+def test_an_attempt_takes_time() -> None:
+    with pytest.raises(StrAppError, match="timeout_s is 0: it must be more than 0"):
+        Client("http://x", timeout_s=0)

@@ -116,3 +116,13 @@ def test_what_cannot_be_asked_for() -> None:
         reader.recognize(paint("a"), characters="äö")
     with pytest.raises(StrAppError, match="not both"):
         reader.recognize(paint("a"), characters="0-9", lexicon=["a"])
+
+
+def test_what_may_have_all_characters_is_bit_for_bit_as_without_any_list() -> None:
+    """Beside a crop that may not: readings do not depend on what is in the batch."""
+    charset = Charset()
+    log_probs = log_softmax(np.random.default_rng(0).normal(size=(2, charset.num_classes)).astype(np.float32))
+    allowed = np.stack([np.ones(charset.num_classes, np.bool_), mask_of("0123456789", charset)])
+    restricted = restrict(log_probs, allowed, np.array(charset.other_case))
+    assert np.array_equal(restricted[0], log_probs[0])
+    assert not np.array_equal(restricted[1], log_probs[1])

@@ -280,3 +280,24 @@ def png(width: int, height: int, depth: int = 8, colour: int = 0, body: bytes = 
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def test_a_jpeg_of_very_many_scans_is_refused() -> None:
+    """Each takes as long as the whole picture, and a dozen bytes."""
+    file = io.BytesIO()
+    Image.fromarray(np.arange(64 * 64 * 3, dtype=np.uint32).reshape(64, 64, 3).astype(np.uint8)).save(
+        file, "JPEG", progressive=True
+    )
+    whole = file.getvalue()
+    assert load_image(whole).shape == (64, 64, 3)
+    last = whole.rindex(b"\xff\xda")
+    assert load_image(whole[:-2] + whole[last:-2] * 20 + whole[-2:]).shape == (64, 64, 3)
+    assert code_of(whole[:-2] + whole[last:-2] * 200 + whole[-2:]) == "truncated"
+    assert load_image(whole + b"\xff\xda" * 1000).shape == (64, 64, 3)  # after its end, as of a second picture
+
+
+def test_a_large_run_length_encoded_bmp_is_refused() -> None:
+    header = encoded(Image.fromarray(np.zeros((8, 8), np.uint8)), "BMP")
+    bitmap = bytearray(header)
+    bitmap[30] = 1
+    assert code_of(bytes(bitmap) + bytes(2**20)) == "too_many_bytes"
