@@ -12,12 +12,8 @@ import lmdb
 import numpy as np
 import numpy.typing as npt
 
+from str_app.datasets.locks import lock_file
 from str_app.datasets.sample import DataError
-
-try:
-    import fcntl
-except ImportError:  # Windows: two writers of one resumable LMDB are not kept apart there
-    fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = "writer.lock"
 RESUME_KEY = b"resume-key"
@@ -51,7 +47,7 @@ class LmdbWriter:
     INITIAL_MAP_BYTES = 64 * 2**20
 
     def __init__(self, path: str | Path, *, overwrite: bool = False, resume: str | None = None) -> None:
-        self.path = Path(path).absolute()
+        self.path = Path(path).resolve()  # a link stays one
         self._given_path = path
         self._count = 0
         self._resume = resume
@@ -131,10 +127,10 @@ class LmdbWriter:
                     f"sample {number} of {self._given_path}: {np.shape(boxes)} boxes for {len(text)} characters"
                 )
             records["boxes"] = np.asarray(boxes, dtype="<f4").tobytes()
+        # At once, and counted after it: Ctrl-C anywhere leaves whole samples.
+        self._pending += [(f"{kind}-{number:09d}".encode(), value) for kind, value in records.items()]
         self._count = number
-        for kind, value in records.items():
-            self._pending.append((f"{kind}-{number:09d}".encode(), value))
-            self._pending_bytes += len(value) + 64
+        self._pending_bytes += sum(len(value) + 64 for value in records.values())
         if self._pending_bytes >= self.BATCH_BYTES:
             self._commit()
 
@@ -179,7 +175,7 @@ class LmdbWriter:
                     transaction.delete(RESUME_KEY)
             self._environment.sync(True)
             self._environment.close()
-            if self._lock is not None and fcntl is None:
+            if self._lock is not None and os.name == "nt":
                 self._lock.close()  # Windows renames no folder with an open file
             _publish(self.folder, self.path)
             if self._lock is not None:  # held until here: no second writer gets into the hidden folder
@@ -203,17 +199,10 @@ class LmdbWriter:
 
 
 def _lock(folder: Path) -> IO[str]:
-    """An open file that no other process can lock until it is closed or this process ends."""
-    file = (folder / LOCK_FILE).open("w")
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            raise DataError(
-                f"{folder} is being written by another process: wait for it, or choose another name"
-            ) from None
-    return file
+    try:
+        return lock_file(folder / LOCK_FILE)
+    except BlockingIOError:
+        raise DataError(f"{folder} is being written by another process: wait for it, or choose another name") from None
 
 
 def _publish(folder: Path, path: Path) -> None:

@@ -109,9 +109,11 @@ def _shares(weights: npt.NDArray[np.float64], total: int) -> npt.NDArray[np.int6
     positive = int((weights > 0).sum())
     if positive > total:
         raise DataError(f"{positive} data sets are too many to mix: at most {total}")
-    quotas = weights / weights.sum() * (total - positive)
-    # Largest remainder method, after one for each positive weight, so that rounding leaves no source out.
+    # Largest remainder method.
+    quotas = weights / weights.sum() * total
     shares = np.floor(quotas).astype(np.int64)
-    missing = total - positive - int(shares.sum())
-    shares[np.argsort(shares - quotas, kind="stable")[:missing]] += 1
-    return shares + (weights > 0)
+    shares[np.argsort(shares - quotas, kind="stable")[: total - int(shares.sum())]] += 1
+    for left_out in np.flatnonzero((weights > 0) & (shares == 0)):
+        shares[np.argmax(shares)] -= 1
+        shares[left_out] = 1
+    return shares

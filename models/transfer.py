@@ -55,7 +55,8 @@ def _section_can_grow(source: Any, target: Any) -> bool:
 def transfer_weights(source: Recognizer, target: Recognizer) -> list[str]:
     """Copy every weight of `source` that fits `target`; rows of characters that both know are copied one by one.
 
-    On a wider canvas, position embeddings beyond the source's last column start as copies of that column. A grown
+    On a wider canvas, position embeddings beyond the source's last column start as copies of that column; on one of
+    another height they are those of the nearest row above. A grown
     network (`can_grow`) starts as the source's function: additional blocks are identities (the scale of their last
     norm is 0, as in arXiv 1706.02677, section 5.1), a new feature pyramid repeats the coarse rows, and the weights
     that read the position part of a glimpse are 0.
@@ -76,7 +77,7 @@ def transfer_weights(source: Recognizer, target: Recognizer) -> list[str]:
             tensor[target_rows] = weights[name][source_rows]
             if len(target_rows) < len(tensor):
                 fresh.append(name)
-        elif name == _POSITIONS and len(tensor) % len(weights[name]) == 0:  # (H', W', A)
+        elif name == _POSITIONS and tensor.shape[2] == weights[name].shape[2]:  # (H', W', A)
             rows = torch.arange(len(tensor)) * len(weights[name]) // len(tensor)
             columns = torch.arange(tensor.shape[1]).clamp_max(weights[name].shape[1] - 1)
             tensor.copy_(weights[name][rows][:, columns])

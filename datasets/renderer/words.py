@@ -35,11 +35,13 @@ class WordList:
     Args:
         words: distinct words of printable ASCII, at most 32 characters each.
         weights: positive, as many as words; any scale.
+        left_out: words that cannot be drawn, for messages.
     """
 
-    def __init__(self, words: Sequence[str], weights: Sequence[float]) -> None:
+    def __init__(self, words: Sequence[str], weights: Sequence[float], left_out: Sequence[str] = ()) -> None:
         if not words:
             raise WordError("the word list is empty")
+        self.left_out = tuple(left_out)
         self._words = tuple(words)
         self._cumulative = _cumulative(np.asarray(weights, dtype=np.float64))
         short = [i for i, word in enumerate(words) if len(word) <= 3]
@@ -109,6 +111,7 @@ def read_words(path: str | Path) -> WordList:
     except DataError as error:
         raise WordError(f"cannot read the word list: {error}") from error
     counts: dict[str, float] = {}
+    unusable: list[str] = []
     for number, line in enumerate(lines, 1):
         parts = line.split()
         if not parts or (line.startswith("#") and len(parts) > 1):
@@ -121,10 +124,12 @@ def read_words(path: str | Path) -> WordList:
             raise WordError(f"{path} line {number}: the count {parts[1]!r} is not a number")
         if count > 0 and len(parts[0]) <= MAX_LENGTH and PRINTABLE.issuperset(parts[0]):
             counts[parts[0]] = counts.get(parts[0], 0.0) + count
+        elif count > 0:
+            unusable.append(parts[0])
     if not counts:
         raise WordError(f"{path}: no word of 1 to {MAX_LENGTH} printable ASCII characters")
     words = sorted(counts)
-    return WordList(words, [counts[word] ** FREQUENCY_EXPONENT for word in words])
+    return WordList(words, [counts[word] ** FREQUENCY_EXPONENT for word in words], unusable)
 
 
 class TextSource:

@@ -30,6 +30,9 @@ class AttentionDecoderConfig:
         positional_glimpse: append to each glimpse the attention-weighted mean of the position embeddings. Without it
             the decoder knows only from the characters read so far where in the crop it is.
         refine, gates, feature, activation: the refined gates of the cell, see `str_app.models.gates.gate.RefinedGate`.
+
+    Raises:
+        ValueError: dropout outside [0, 1).
     """
 
     name: Literal["attention"] = "attention"
@@ -42,6 +45,10 @@ class AttentionDecoderConfig:
     gates: tuple[str, ...] = ("input", "output")
     feature: FeatureMap = "linear"
     activation: Activation = "tanh"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}: it must be at least 0 and below 1")
 
     def build(self, channels: int, grid: tuple[int, int], num_classes: int) -> AttentionDecoder:
         """See `DecoderConfig`."""

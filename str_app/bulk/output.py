@@ -19,12 +19,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from str_app.datasets.locks import lock_file
 from str_app.errors import StrAppError
-
-try:
-    import fcntl
-except ImportError:  # Windows: two commands that write one folder are not kept apart there
-    fcntl = None  # type: ignore[assignment]
 
 FORMAT = "str-app-bulk/1"
 MANIFEST = "_manifest.json"  # readers of Parquet folders skip names that begin with _ or .
@@ -159,12 +155,11 @@ def locked(out: Path) -> Iterator[None]:
     if out.exists() and not out.is_dir():
         raise StrAppError(f"{out} is a file: give a folder")
     out.mkdir(parents=True, exist_ok=True)
-    with (out / LOCK).open("w") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise StrAppError(f"{out} is being written by another process: wait for it") from None
+    try:
+        lock = lock_file(out / LOCK)
+    except BlockingIOError:
+        raise StrAppError(f"{out} is being written by another process: wait for it") from None
+    with lock:
         yield
 
 

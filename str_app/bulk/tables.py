@@ -213,7 +213,7 @@ class _Lines:
 
 def _cells(lines: _Lines) -> Iterator[list[str]]:
     """Records of CSV, or of TSV, where a quote is a character like any other."""
-    csv.field_size_limit(2**31 - 1)  # regions of a page
+    usual = csv.field_size_limit(2**31 - 1)  # regions of a page
     tabs = lines.delimiter == "\t"
     first = lines.number
     try:
@@ -221,6 +221,8 @@ def _cells(lines: _Lines) -> Iterator[list[str]]:
         yield from csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else csv.reader(lines, strict=True)
     except csv.Error as error:
         raise StrAppError(f"{lines.path}, record that begins in line {first}: {error}") from None
+    finally:
+        csv.field_size_limit(usual)  # it is one for all of the process
 
 
 def _next_record(lines: _Lines, header: Sequence[str]) -> Mapping[str, Any] | None:

@@ -11,7 +11,7 @@ from str_app.cli import options
 
 
 def select(
-    source: Annotated[Path, typer.Argument(help="LMDB of labelled crops.")],
+    source: Annotated[Path, typer.Argument(help="Data set of labelled crops: an LMDB, shards, or a folder.")],
     out: Annotated[Path, typer.Option(help="LMDB to write; must not exist.")],
     model: options.Model = "small",
     sure: Annotated[
@@ -34,8 +34,8 @@ def select(
     """
     import torch
 
-    from str_app.datasets.lmdb_source import LmdbSource
     from str_app.datasets.lmdb_writer import LmdbWriter
+    from str_app.datasets.opening import open_source
     from str_app.engines.load import checkpoint_file, torch_device
     from str_app.models.checkpoint import load_checkpoint
     from str_app.training.selection import KINDS, Rule, Selected
@@ -45,7 +45,7 @@ def select(
     if threads:
         torch.set_num_threads(threads)
     checkpoint = checkpoint_file(model)
-    crops = LmdbSource(source)
+    crops = open_source(source)
     network, _ = load_checkpoint(checkpoint)
     selected = Selected()
     with LmdbWriter(out) as writer:

@@ -19,7 +19,9 @@ _GATES = ("none", "add", "mul", "add-sigmoid", "mul-sigmoid", "ur", "chrono")
 
 def study(
     name: Annotated[str, typer.Argument(help="Name of the study. Without a name, all studies are listed.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder of the report. Default: runs/study-NAME.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report. Default: runs/study-NAME, with the scale.")
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Small networks and short runs: minutes, but inconclusive.")
     ] = False,
@@ -68,7 +70,7 @@ def study(
         raise StrAppError("scipy is not installed: pip install 'str-app[train]'")
     scale: Scale = "quick" if quick else "paper" if paper_scale else "default"
     count = seeds or chosen.seeds[SCALES.index(scale)]
-    folder = out or Path("runs") / f"study-{name}"
+    folder = out or Path("runs") / (f"study-{name}" if scale == "default" else f"study-{name}-{scale}")
     if folder.exists() and not folder.is_dir():
         raise StrAppError(f"--out {folder} is a file; give a folder")
     plan = Plan(name, scale, data, tuple(length or ()), folder)

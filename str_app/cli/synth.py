@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from str_app.cli import options, pool
+from str_app.cli.printing import note
 from str_app.cli.progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def synth(
     from str_app.datasets.renderer import fonts as font_files
     from str_app.datasets.renderer import photographs as photograph_files
     from str_app.datasets.renderer.scene_writing import write_scenes
+    from str_app.datasets.renderer.words import MAX_LENGTH
     from str_app.datasets.renderer.writing import render_to_lmdb
     from str_app.errors import StrAppError
 
@@ -103,6 +105,11 @@ def synth(
     font_set = find_fonts(fonts)
     backgrounds = find_photographs(photographs)
     texts = TextSource(read_words(words) if words else frequent_words(), only_words)
+    if left_out := texts.words.left_out:
+        note(
+            f"{words}: {len(left_out)} words are left out, such as {left_out[0]!r}: only printable ASCII of up to "
+            f"{MAX_LENGTH} characters is drawn"
+        )
     typer.echo(
         f"{len(font_set)} fonts ({font_files.fingerprint(font_set)}), {len(backgrounds)} photographs "
         f"({photograph_files.fingerprint(backgrounds)}), {len(texts.words)} words, seed {seed}"

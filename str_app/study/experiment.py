@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from str_app.errors import StrAppError
 from str_app.installation import provenance
 from str_app.models.checkpoint import replace_file
 from str_app.models.gates.statistics import Record, watch_gates
@@ -286,12 +287,16 @@ def save_result(result: Path, key: dict[str, Any], run: Run) -> None:
 
 
 def load_result(result: Path, key: dict[str, Any]) -> Run | None:
-    """The finished run stored at `result`; None if there is none with this key."""
+    """The finished run stored at `result`; None if there is none.
+
+    Raises:
+        StrAppError: it is of other settings; a study never replaces what took hours.
+    """
     if not result.is_file():
         return None
     stored = json.loads(result.read_text(encoding="utf-8"))
     if stored.pop("key") != key:
-        return None
+        raise StrAppError(f"{result}: a run with other settings; choose another --out, or delete it")
     stored["curve"] = [(step, values) for step, values in stored["curve"]]
     stored["gradients"] = {layer: [tuple(p) for p in curve] for layer, curve in stored["gradients"].items()}
     return Run(**stored)

@@ -103,6 +103,7 @@ class Language:
         sizes: of the network.
         bptt: number of steps through which gradients are propagated.
         longest: longest dependency, for chrono initialisation.
+        suffix: of the name, which tells lengths of one study apart.
     """
 
     corpus: Corpus
@@ -110,11 +111,12 @@ class Language:
     sizes: LanguageSizes = field(default_factory=LanguageSizes)
     bptt: int = 70
     longest: int = 70
+    suffix: str = ""
 
     @property
     def name(self) -> str:
         """See `Experiment`."""
-        return self.corpus.name
+        return self.corpus.name + self.suffix
 
     @property
     def unit(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ class SceneText:
         out = folder / f"{variant}-{seed}"
         state = out / "last.pt"
         if state.exists() and load_settings(out / "settings.json") != settings:
-            shutil.rmtree(out)  # of the study at another scale, or on other data
+            raise StrAppError(f"{out}: a run with other settings; choose another --out, or delete it")
         try:
             train(settings, out, resume=state.exists())
         except Finished:

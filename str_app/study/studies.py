@@ -100,7 +100,10 @@ def _language(
                     f"{corpus.name}: a step of {bptt} tokens is longer than each of the {streams} streams ({longest} "
                     "tokens): give a smaller --length"
                 )
-        return [Language(corpus, training, chosen, bptt) for bptt in lengths or (window,)]
+        return [
+            Language(corpus, training, chosen, bptt, suffix="" if bptt == window else f", BPTT {bptt}")
+            for bptt in lengths or (window,)
+        ]
 
     return experiments
 

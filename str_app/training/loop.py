@@ -6,8 +6,9 @@ import itertools
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from str_app.datasets.augmentation import Augmentation
+from str_app.datasets.locks import lock_file
 from str_app.datasets.opening import open_source
 from str_app.engines.load import checkpoint_file, make_engine, torch_device
 from str_app.engines.precision import has_bf16, resolve_precision
@@ -45,6 +47,7 @@ from str_app.training.samples import (
 from str_app.training.settings import TrainSettings, save_settings
 from str_app.training.state import load_state, naming, save_state, stop_signals
 
+LOCK = ".str-app-train.lock"
 STATE = "last.pt"  # file of a run's training state, in its folder
 MAX_SKIPPED = 10  # consecutive steps without finite gradients after which a run stops
 FIRST_STATE = 30.0  # seconds of work after which the first state is written; then twice as long, up to the setting
@@ -92,7 +95,9 @@ def train(settings: TrainSettings, out: Path, *, resume: bool = False) -> None:
                 f"batch_size={settings.batch_size} is not a multiple of the {world.size} processes × "
                 f"parts={settings.parts}"
             )
-        _Run(settings, out, device, world, resume).go(stop)
+        run = _Run(settings, out, device, world, resume)
+        with run.lock or nullcontext():
+            run.go(stop)
 
 
 class _Run:
@@ -112,17 +117,17 @@ class _Run:
         # With local SGD, processes exchange nothing between two averages: each is a world of its own.
         self.local_sgd = world.size > 1 and settings.average_every > 0
         self.sync_world = World() if self.local_sgd else world
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(settings.seed % 2**63)
         self.model, self.before = _initial_model(settings, resume)
         charset, max_length = self.model.charset, self.model.architecture.max_length
         for source in self.sources:
             check_source(source, lambda text: why_unlearnable(text, charset, max_length))
         for source in self.validation:
             check_source(source, lambda text: why_unscorable(text, charset))
-        if settings.frozen_stages:
-            self.model.backbone.freeze(settings.frozen_stages)
         if self.sync_world.size > 1:
             share_batch_norms(self.model)
+        if settings.frozen_stages:  # after that: batch norms are new modules
+            self.model.backbone.freeze(settings.frozen_stages)
         self.objective = Objective(
             self.model,
             settings.label_smoothing,
@@ -137,10 +142,16 @@ class _Run:
         self.usage = SampleUsage([len(source) for source in self.sources])
         self.skipped = 0  # consecutive steps without an update
         self.pending = False  # whether the validation of this step, or the end of the run, is still to come
+        self.finished = False  # whether the best weights of this step's run are calibrated and scored
         if resume:
             self._restore(load_state(self.state_path))
+        self.lock: IO[str] | None = None
         if world.is_main:  # only now: settings that cannot be used must not replace those of a run
             out.mkdir(parents=True, exist_ok=True)
+            try:
+                self.lock = lock_file(out / LOCK)
+            except BlockingIOError:
+                raise StrAppError(f"{out}: another process trains there; choose another --out") from None
             with naming(out / "settings.json"):
                 save_settings(self.settings, out / "settings.json")
         self.wrapped: nn.Module = self.objective
@@ -192,10 +203,14 @@ class _Run:
                     logged, logged_step = time.monotonic(), self.step
                 if stopping and not last:
                     signum = stop[0] if stop else signal.SIGTERM
-                    raise Stopped(f"stopped after step {self.step}; continue with --out {self.out} --resume", signum)
+                    raise Stopped(
+                        f"stopped after step {self.step}; continue with --out {self.out} --resume, or end the run here "
+                        f"with --set steps={self.step} as well: that calibrates and scores the best weights",
+                        signum,
+                    )
             if self.world.is_main:
                 self._finish(logger)
-            self.pending = False
+            self.pending, self.finished = False, True
             self._write()
 
     def _batches(self) -> Iterator[tuple[Batch, ...]]:
@@ -230,7 +245,7 @@ class _Run:
         settings = self.settings
         self.optimizers.set_rate(schedule(self.step, settings))
         # Dropout depends on the step only, so that a resumed run needs no generator state.
-        torch.manual_seed((settings.seed * 1_000_003 + self.step) * 1009 + self.world.rank)
+        torch.manual_seed(((settings.seed * 1_000_003 + self.step) * 1009 + self.world.rank) % 2**63)
         characters = torch.stack([part.lengths.sum() for part in parts]).sum()
         ends = characters + sum(len(part.lengths) for part in parts)
         counts = self.sync_world.sum(torch.stack([ends, characters]).float())
@@ -378,6 +393,8 @@ class _Run:
                 "step": self.step,
                 "best": self.best,
                 "pending": self.pending,
+                "finished": self.finished,
+                "scored_on": self._scored_on(),
                 "before": self.before,
                 "usage": self.usage.state_dict(),
                 "objective": self.objective.state_dict(),
@@ -396,11 +413,27 @@ class _Run:
             # Older states lack these.
             self.before = state.get("before", {})
             self.pending = state.get("pending", False)
+            finished = state.get("finished", True)
+            if state.get("scored_on", self._scored_on()) != self._scored_on():
+                self.best = -1.0  # of other crops: not to be compared
             self.usage.load_state_dict(state.get("usage", {}))
         except (KeyError, RuntimeError, ValueError) as error:
             raise StrAppError(f"{self.state_path} does not match these settings: {error}") from error
-        if self.step >= self.settings.steps and not self.pending:
-            raise Finished(f"{self.out}: all {self.settings.steps} steps are done; --set steps=N continues to N")
+        steps = self.settings.steps
+        if self.step > steps and not finished:
+            raise Finished(
+                f"{self.out}: step {self.step} is past steps={steps}; --set steps={self.step} ends the run there, "
+                "--set steps=N continues to N"
+            )
+        if self.step >= steps and not self.pending:
+            if finished:
+                raise Finished(f"{self.out}: all {steps} steps are done; --set steps=N continues to N")
+            self.pending = True
+
+    def _scored_on(self) -> list[str | int]:
+        """Names and sizes of the validation sets, and the limit: accuracies of others are not comparable."""
+        sets = [part for source in self.validation for part in (source.name, len(source))]
+        return [*sets, self.settings.validation_limit]
 
     def _any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""

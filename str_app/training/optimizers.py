@@ -164,8 +164,11 @@ class Optimizers:
         """
         if not isinstance(state, list) or len(state) != len(self._members):
             raise ValueError("the state belongs to another optimizer setting")
+        decays = [group["weight_decay"] for group in self._groups()]
         for member, part in zip(self._members, state, strict=True):
             member.load_state_dict(part)
+        for group, decay in zip(self._groups(), decays, strict=True):
+            group["weight_decay"] = decay  # a setting, which may have changed, and no state
 
     def _groups(self) -> list[dict[str, Any]]:
         return [group for member in self._members for group in member.param_groups]

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from str_app.datasets.lmdb_source import LmdbSource
 from str_app.datasets.lmdb_writer import LmdbWriter
+from str_app.datasets.opening import AnySource
 from str_app.datasets.sample import Sample, UnreadableSample
 from str_app.engines.precision import has_bf16
 from str_app.models.backbones.conv_norm import fold_batch_norms
@@ -67,7 +67,7 @@ class Selected:
     kept: int = 0
 
 
-def select(network: Recognizer, source: LmdbSource, writer: LmdbWriter, rule: Rule, device: str) -> Iterator[Selected]:
+def select(network: Recognizer, source: AnySource, writer: LmdbWriter, rule: Rule, device: str) -> Iterator[Selected]:
     """Copy the crops that the rule keeps, in order and with the same image bytes; yields the counts after each chunk.
 
     Args:
@@ -93,12 +93,12 @@ def select(network: Recognizer, source: LmdbSource, writer: LmdbWriter, rule: Ru
             if score is not None:
                 selected.nats[kind] -= score.total
             if sample is not None and (kind == "hard" or (kind == "easy" and chance < rule.easy)):
-                writer.add(source.image_bytes(index), sample.text, sample.boxes)
+                writer.add(source.image_bytes(index), sample.text, sample.boxes, source.identifier(index))
                 selected.kept += 1
         yield selected
 
 
-def _sample(source: LmdbSource, index: int) -> Sample | None:
+def _sample(source: AnySource, index: int) -> Sample | None:
     try:
         return source[index]
     except UnreadableSample:

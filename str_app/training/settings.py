@@ -16,7 +16,7 @@ from str_app.engines.options import EngineOptions
 from str_app.engines.precision import Precision
 from str_app.errors import StrAppError
 from str_app.models.backbones import BACKBONES
-from str_app.models.checkpoint import load_checkpoint
+from str_app.models.checkpoint import load_checkpoint, replace_file
 from str_app.models.decoders import DECODERS
 from str_app.models.preprocessing import Preprocessing
 from str_app.models.presets import get_preset
@@ -49,9 +49,10 @@ class TrainSettings:
         batch_size: samples per step, over all processes.
         parts: number of parts in which a process's share of a batch passes through the network, while gradients add up:
             less memory, and each part has a canvas as narrow as its own crops need. Batch statistics are a part's.
-        average_every: with several processes. 0: gradients are averaged at every step, as if one process trained. N:
-            each process takes steps of its own on its share of the batch, and every N steps weights and moments are
-            averaged (local SGD, arXiv 1805.09767): nearly no time is lost, even over a slow connection.
+        average_every: with several processes. 0: gradients are averaged at every step, as if one process trained (on
+            other batches, since each sorts its own share of a group). N: each process takes steps of its own on its
+            share of the batch, and every N steps weights and moments are averaged (local SGD, arXiv 1805.09767): nearly
+            no time is lost, even over a slow connection.
         group: number of batches whose samples are sorted by width together, so that most batches need only a narrow
             canvas; 1 does not sort.
         optimizer: `muon` for filters and matrices with AdamW for the rest, or `adamw` for everything.
@@ -309,7 +310,8 @@ def _describe(hint: Any) -> str:
 
 def save_settings(settings: TrainSettings, path: Path) -> None:
     """Write the settings as JSON, to be read by people and by `--resume`."""
-    path.write_text(json.dumps(dataclasses.asdict(settings), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(dataclasses.asdict(settings), indent=1)
+    replace_file(path, (text + "\n").encode())
 
 
 def load_settings(path: Path) -> TrainSettings:

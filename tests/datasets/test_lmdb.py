@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -9,7 +10,9 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import numpy as np
@@ -345,3 +348,62 @@ def test_a_resumable_lmdb_is_locked_until_it_has_its_name(tmp_path: Path, monkey
         writer.add(encoded(picture(), "PNG"), "kept")
     assert len(refused) == 1
     assert sorted(os.listdir(tmp_path / "words.lmdb")) == ["data.mdb"]  # noqa: PTH208
+
+
+def test_ctrl_c_within_a_sample_leaves_whole_ones(tmp_path: Path) -> None:
+    """Wherever in `add` it comes; the same command goes on after it."""
+    image, boxes, interrupted = encoded(picture(), "PNG"), np.ones((1, 4), np.float32), True
+    for line in itertools.count(1):
+        path = tmp_path / f"{line}.lmdb"
+        with suppress(KeyboardInterrupt), LmdbWriter(path, resume="key") as writer:
+            writer.add(image, "a", boxes)
+            interrupted = interrupt_at(line, writer.add, image, "b", boxes)
+            raise KeyboardInterrupt
+        with LmdbWriter(path, resume="key") as writer:
+            for number in range(len(writer), 3):
+                writer.add(image, "abc"[number], boxes)
+        written = LmdbSource(path)
+        assert [written[index].text for index in range(3)] == ["a", "b", "c"]
+        assert all(written[index].boxes is not None for index in range(3))
+        if not interrupted:
+            break
+    assert line > 5
+
+
+def interrupt_at(line: int, function: Any, *arguments: Any) -> bool:
+    """Call with a KeyboardInterrupt before its line-th line; whether it has so many."""
+    count = 0
+
+    def trace(frame: Any, event: str, _: Any) -> Any:
+        nonlocal count
+        if frame.f_code is not function.__func__.__code__:
+            return None
+        if event == "line":
+            count += 1
+            if count == line:
+                raise KeyboardInterrupt
+        return trace
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function(*arguments)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(previous)
+    return False
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights there")
+def test_overwriting_a_link_replaces_what_it_leads_to(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    for path, text in ((disk / "real.lmdb", "old"), (tmp_path / "link.lmdb", "new")):
+        if text == "new":
+            path.symlink_to(disk / "real.lmdb")
+        with LmdbWriter(path, overwrite=True) as writer:
+            writer.add(b"x", text)
+    assert (tmp_path / "link.lmdb").is_symlink()
+    assert LmdbSource(disk / "real.lmdb").label(0) == "new"
+    assert sorted(each.name for each in disk.iterdir()) == ["real.lmdb"]

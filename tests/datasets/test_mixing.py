@@ -44,6 +44,21 @@ def test_shares_are_exact_in_every_block() -> None:
         assert drawn == {0: 7500, 1: 2500}
 
 
+@pytest.mark.parametrize(
+    ("weights", "counts"),
+    [
+        ([0.9, 0.1], [9000, 1000]),
+        ([0.999, 0.001], [9990, 10]),
+        ([9999, 1], [9999, 1]),
+        ([1e9, 1], [9999, 1]),
+        ([1, 1, 1], [3334, 3333, 3333]),
+        ([1, 0], [10_000, 0]),
+    ],
+)
+def test_shares_are_rounded_and_none_is_lost(weights: list[float], counts: list[int]) -> None:
+    assert list(mixture([10] * len(weights), weights).counts) == counts
+
+
 def test_default_weights_follow_the_sizes() -> None:
     stream = mixture([300, 100])
     assert list(stream.counts) == [7500, 2500]

@@ -36,6 +36,14 @@ def test_transfer_to_a_wider_canvas():
     assert torch.equal(after[:, columns:], before[:, -1:].expand(-1, columns, -1))
 
 
+@pytest.mark.parametrize(("height", "rows"), [(16, [0, 2]), (48, [0, 0, 1, 2, 2, 3]), (64, [0, 0, 1, 1, 2, 2, 3, 3])])
+def test_transfer_to_another_height(height, rows):
+    source = Recognizer(changed(TINY, fpn=True), Charset("ab"), Preprocessing(widths=(64,)))
+    target = Recognizer(changed(TINY, fpn=True), Charset("ab"), Preprocessing(height=height, widths=(64,)))
+    assert transfer_weights(source, target) == []
+    assert torch.equal(target.decoder.attention.position, source.decoder.attention.position[rows])
+
+
 @pytest.mark.parametrize(
     ("blocks", "fpn", "positional_glimpse"),
     [((2, 1, 2), False, False), ((1, 1, 1), True, False), ((1, 2, 3), True, True), ((2, 1, 1), False, True)],

@@ -54,6 +54,13 @@ def test_writes_a_whole_lmdb_and_a_preview(tmp_path: Path, fonts: Path, words: P
         assert picture.size == (8 * 190, 8 * 78)
 
 
+def test_words_that_cannot_be_drawn_are_told(tmp_path: Path, fonts: Path) -> None:
+    (tmp_path / "german.txt").write_text("Straße\nBahnhof\n" + "x" * 45 + "\n", encoding="utf-8")
+    result = synth("--out", tmp_path / "out.lmdb", "--count", 2, "--fonts", fonts, "--words", tmp_path / "german.txt")
+    assert result.exit_code == 0, result.stderr
+    assert "2 words are left out, such as 'Straße': only printable ASCII of up to 32 characters" in result.stderr
+
+
 def test_writes_scenes_and_a_preview(tmp_path: Path, fonts: Path, words: Path) -> None:
     out, sheet = tmp_path / "scenes", tmp_path / "sheet.png"
     result = synth("--scenes", "--out", out, "--count", 2, "--fonts", fonts, "--words", words, "--preview", sheet)

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from str_app.bench import gates as bench_gates
 from str_app.cli import app
 from str_app.datasets.lmdb_source import LmdbSource
+from str_app.datasets.opening import open_source
 from str_app.models.checkpoint import load_checkpoint, read_header
 from tests.str_app.fake_engine import paint
 from tests.str_app.painted_data import png, write_folder, write_lmdb
@@ -89,6 +90,15 @@ def test_select(tiny_checkpoint: Path, data: Path, tmp_path: Path) -> None:
     again = run("select", data, "--out", out, "--model", tiny_checkpoint)
     assert again.exit_code == 1
     assert "exists already" in again.stderr
+
+
+def test_select_from_a_folder(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder, out = write_folder(tmp_path / "crops", WORDS), tmp_path / "kept.lmdb"
+    result = run("select", folder, "--out", out, "--model", tiny_checkpoint, "--hopeless", "inf", "--threads", 1)
+    assert result.exit_code == 0, result.stderr
+    kept, source = LmdbSource(out), open_source(folder)
+    names = [source.identifier(index) for index in range(len(source))]
+    assert {kept.identifier(index) for index in range(len(kept))} <= set(names)
 
 
 def test_average(tiny_checkpoint: Path, data: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from typer.testing import CliRunner
 
 from str_app.cli import app
 from str_app.datasets.text_corpus import CorpusError, penn_treebank, tiny_shakespeare, wikitext_2_characters
+from str_app.errors import StrAppError
 from str_app.study import studies
 from str_app.study.experiment import Metric, Outcome, Run, Training, train_run
 from str_app.study.language import Language, LanguageSizes
@@ -214,11 +216,47 @@ def test_interrupted_at_any_step_a_run_ends_the_same(variant, tmp_path: Path, mo
     assert calls == 7  # finished runs are read, not run
 
 
-def test_runs_of_other_settings_are_run_again(tmp_path: Path) -> None:
+def test_results_of_other_settings_are_not_replaced(tmp_path: Path) -> None:
     variant = Variant("GRU", "none")
     first = train_run(Adding(8, SHORT, 4), variant, 0, tmp_path, watch=False)
-    longer = train_run(Adding(8, Training(9, 4, evaluate_every=3), 4), variant, 0, tmp_path, watch=False)
-    assert len(longer.curve) == len(first.curve) + 1
+    longer = Adding(8, Training(9, 4, evaluate_every=3), 4)
+    with pytest.raises(StrAppError, match=r"GRU-none-0\.json: a run with other settings; choose another --out"):
+        train_run(longer, variant, 0, tmp_path, watch=False)
+    assert train_run(Adding(8, SHORT, 4), variant, 0, tmp_path, watch=False) == first
+    (tmp_path / "GRU-none-0.json").unlink()
+    assert len(train_run(longer, variant, 0, tmp_path, watch=False).curve) == len(first.curve) + 1
+
+
+def test_seeds_are_runs_of_their_own(tmp_path: Path) -> None:
+    """Other initial weights, and other data."""
+    task, variant = Adding(8, SHORT, 4), Variant("GRU", "none")
+    models = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        models.append(task.build(variant))
+    assert not torch.equal(*(next(model.parameters()) for model in models))
+    with torch.no_grad():
+        losses = [task.loss(models[0], 3, seed, None)[0].item() for seed in (0, 1, 0)]
+    assert losses[0] == losses[2] != losses[1]
+    curves = [train_run(task, variant, seed, tmp_path, watch=False).curve for seed in (0, 1)]
+    assert curves[0] != curves[1]
+
+
+@pytest.mark.parametrize("setting", [{"clip_norm": 1e-3}, {"weight_decay": 10.0}, {"cosine": True}])
+def test_each_setting_of_training_has_an_effect(setting: dict[str, Any], tmp_path: Path) -> None:
+    variant, usual = Variant("GRU", "none"), Training(9, 4, learning_rate=0.01, evaluate_every=3)
+    results = [
+        train_run(Adding(8, training, 4), variant, 0, made(tmp_path / name), watch=False).curve
+        for name, training in (("usual", usual), ("changed", replace(usual, **setting)))
+    ]
+    assert results[0] != results[1]
+
+
+def test_lengths_of_one_text_are_told_apart(tmp_path: Path) -> None:
+    write_corpora(tmp_path)
+    names = [each.name for each in STUDIES["shakespeare"].experiments("quick", tmp_path, (5, 6))]
+    assert len(set(names)) == 2
+    assert all("BPTT" in name for name in names)
 
 
 def made(folder: Path) -> Path:
@@ -414,4 +452,5 @@ def test_a_recogniser_of_other_settings_is_not_continued(tmp_path: Path, monkeyp
     (folder / "LSTM-none-0.json").unlink()  # killed before it was written
     assert longer.run(Variant("LSTM", "none"), 0, folder, watch=False).curve == whole.curve
     (folder / "LSTM-none-0.json").unlink()
-    assert [step for step, _ in study.run(Variant("LSTM", "none"), 0, folder, watch=False).curve][-1] == 20
+    with pytest.raises(StrAppError, match="LSTM-none-0: a run with other settings; choose another --out"):
+        study.run(Variant("LSTM", "none"), 0, folder, watch=False)

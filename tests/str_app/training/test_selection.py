@@ -87,6 +87,7 @@ def test_what_is_kept_is_kept_byte_for_byte(
     for place, index in enumerate((0, 4)):
         assert kept.image_bytes(place) == source.image_bytes(index)
         assert kept.label(place) == source.label(index)
+        assert kept.identifier(place) == source.identifier(index)  # lexicons and subset lists refer to it
         assert (kept[place].boxes is None) == (source[index].boxes is None)
 
 

@@ -1,0 +1,213 @@
+"""Each setting of a run does what it says."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from str_app.datasets.augmentation import Augmentation
+from str_app.datasets.lmdb_writer import LmdbWriter
+from str_app.datasets.sample import Sample
+from str_app.errors import StrAppError
+from str_app.models.charset import Charset
+from str_app.models.preprocessing import Preprocessing
+from str_app.models.recognizer import Recognizer
+from str_app.training import loop
+from str_app.training.loop import Finished, Stopped, train
+from str_app.training.objective import attention_outside_boxes
+from str_app.training.optimizers import Optimizers
+from str_app.training.samples import Prepared, TrainingSamples
+from str_app.training.settings import TrainSettings, load_settings, save_settings
+from str_app.training.state import load_state
+from tests.str_app.training.test_training import stop_at
+from tests.str_app.training.tiny_run import TINY, encoded, settings_for, weights
+from tests.tiny_recognizer import changed
+
+WIDE = changed(TINY, hidden_size=40)  # has matrices that Muon takes
+EFFECTS: list[dict[str, Any]] = [
+    {"label_smoothing": 0.3},
+    {"clip_norm": 1e-4},
+    {"ema_decay": 0.0},
+    {"ctc_weight_end": 9.0},
+    {"attention_weight_end": 9.0},
+    {"learning_rate": 1e-2},
+    {"matrix_learning_rate": 0.5},
+    {"weight_decay": 5.0},
+    {"augmentation": "strong"},
+    {"seed": 1},
+]
+
+
+@pytest.mark.parametrize("setting", EFFECTS, ids=lambda setting: next(iter(setting)))
+def test_changes_what_is_learnt(data: Path, tmp_path: Path, setting: dict[str, Any]) -> None:
+    usual = settings_for(data, architecture=WIDE, optimizer="muon", validation=())
+    for name, settings in (("usual", usual), ("again", usual), ("changed", dataclasses.replace(usual, **setting))):
+        train(settings, tmp_path / name)
+    first, again, other = (weights(tmp_path / name) for name in ("usual", "again", "changed"))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_weights_choose_the_data(data: Path, tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "other.lmdb") as writer:
+        writer.add(encoded(7), "ba")
+    both = settings_for(data, train=(str(data), str(tmp_path / "other.lmdb")), validation=(), weights=(0.0, 1.0))
+    train(both, tmp_path / "both")
+    train(dataclasses.replace(both, weights=(1.0, 0.0)), tmp_path / "other")
+    seen = [load_state(tmp_path / name / "last.pt")["usage"] for name in ("both", "other")]
+    assert str(seen[0]) != str(seen[1])
+
+
+def test_so_many_validation_crops_are_read(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = []
+    evaluate = loop.evaluate_source
+    monkeypatch.setattr(
+        loop, "evaluate_source", lambda *given, **named: limits.append(named["limit"]) or evaluate(*given, **named)
+    )
+    train(settings_for(data, validation_limit=5), tmp_path / "run")
+    assert set(limits) == {5}
+
+
+def test_the_state_is_written_as_often_as_asked(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int] = []
+    save_state = loop.save_state
+    monkeypatch.setattr(
+        loop, "save_state", lambda path, state: written.append(state["step"]) or save_state(path, state)
+    )
+    train(settings_for(data, checkpoint_minutes=0.0), tmp_path / "run")
+    assert written == [0, 1, 2, 3, 4, 5, 6, 6]
+
+
+def test_more_unusable_samples_may_be_allowed(data: Path, tmp_path: Path) -> None:
+    half = settings_for(data, charset="a", validation=(), steps=50, batch_size=24)
+    with pytest.raises(StrAppError, match=r"more than unusable_limit=0\.05"):
+        train(half, tmp_path / "run")
+    train(dataclasses.replace(half, unusable_limit=0.6), tmp_path / "allowed")
+
+
+def test_no_decay_on_biases_norms_and_positions() -> None:
+    model = Recognizer(WIDE, Charset("ab"), Preprocessing(widths=(64,)))
+    optimizers = Optimizers(model, dataclasses.replace(TrainSettings(), weight_decay=0.5, optimizer="adamw"))
+    decayed = {id(p) for group in optimizers._groups() if group["weight_decay"] for p in group["params"]}
+    names = {name for name, parameter in model.named_parameters() if id(parameter) in decayed}
+    assert "decoder.cell.weight_ih" in names
+    assert "decoder.attention.position" not in names
+    assert not {name for name in names if name.endswith("bias")}
+    assert {parameter.dim() for name, parameter in model.named_parameters() if name in names} <= {2, 4}
+
+
+def test_the_attention_loss_is_of_what_lies_outside_the_box() -> None:
+    attention = torch.tensor([[[0.7, 0.1, 0.1, 0.1]]])  # 2 rows of 2 columns, 16 × 4 pixels each
+    box = torch.tensor([[[0.0, 0.0, 3.0, 15.0]]])
+    inside = attention_outside_boxes(attention, box, (2, 2), 32, 4)
+    assert inside.item() == pytest.approx(-np.log(0.7), rel=1e-5)
+    below = attention_outside_boxes(attention, box + torch.tensor([0.0, 16.0, 0.0, 16.0]), (2, 2), 32, 4)
+    assert below.item() == pytest.approx(-np.log(0.1), rel=1e-5)
+
+
+def prepared(sample: Sample) -> Prepared:
+    source: Any = type("One", (), {"name": "one", "__len__": lambda _: 1, "__getitem__": lambda _, index: sample})()
+    samples = TrainingSamples([source], (), Charset("ab"), Preprocessing(widths=(64,)), 9, Augmentation("none"), 0)
+    found = samples.prepare((0, 0), 0)
+    assert isinstance(found, Prepared)
+    return found
+
+
+@pytest.mark.parametrize("scale", [1, 10])
+def test_boxes_are_in_pixels_of_the_canvas(scale: int) -> None:
+    image = np.full((64 * scale, 96 * scale, 3), 128, np.uint8)
+    found = prepared(Sample(image, "a", np.array([[10, 20, 30, 60]], np.float32) * scale))
+    x = found.width / 96
+    assert found.boxes == pytest.approx(np.array([[10 * x, 10, 30 * x, 30]]), rel=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(40_000, 30), (30, 40_000), (3000, 4000)])
+def test_large_crops_are_shrunk_before_they_are_augmented(shape: tuple[int, int], monkeypatch: Any) -> None:
+    sizes = []
+    monkeypatch.setattr(Augmentation, "__call__", lambda self, sample, key: sizes.append(sample.image.shape) or sample)
+    prepared(Sample(np.zeros((*shape, 3), np.uint8), "a"))
+    ((height, width, _),) = sizes
+    assert height <= 128
+    assert width <= 256
+
+
+def test_an_empty_part_of_a_batch_is_no_error(data: Path, tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "some.lmdb") as writer:
+        for k in range(24):
+            writer.add(encoded(40 + k), "?" if k % 8 == 0 else "ab")
+    train(settings_for(tmp_path / "some.lmdb", parts=8, unusable_limit=1.0, validation=()), tmp_path / "run")
+
+
+def test_a_best_of_other_validation_is_not_kept(data: Path, tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "other.lmdb") as writer:
+        writer.add(encoded(7), "ba")
+    settings = settings_for(data)
+    train(settings, tmp_path / "run")
+    state = torch.load(tmp_path / "run/last.pt", weights_only=True)
+    torch.save({**state, "best": 99.0}, tmp_path / "run/last.pt")
+    longer = dataclasses.replace(settings, steps=8)
+    train(longer, tmp_path / "run", resume=True)
+    assert load_state(tmp_path / "run/last.pt")["best"] == 99.0
+    other = dataclasses.replace(longer, steps=10, validation=(str(tmp_path / "other.lmdb"),))
+    train(other, tmp_path / "run", resume=True)
+    assert load_state(tmp_path / "run/last.pt")["best"] < 99.0
+
+
+def test_weight_decay_may_change_in_a_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_for(data, architecture=WIDE, optimizer="muon", validation=())
+    for name, decay in (("usual", 0.01), ("more", 9.0)):
+        with monkeypatch.context() as patch:
+            stop_at(patch, 3)
+            with pytest.raises(Stopped):
+                train(settings, tmp_path / name)
+        train(dataclasses.replace(settings, weight_decay=decay), tmp_path / name, resume=True)
+    usual, more = (weights(tmp_path / name)["decoder.cell.weight_hh"] for name in ("usual", "more"))
+    assert not torch.equal(usual, more)
+
+
+def test_a_run_can_be_ended_where_it_stopped(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_for(data, steps=9)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5)
+        with pytest.raises(Stopped, match="end the run here with --set steps=5 as well"):
+            train(settings, tmp_path / "run")
+    with pytest.raises(Finished, match="step 5 is past steps=4; --set steps=5 ends the run there"):
+        train(dataclasses.replace(settings, steps=4), tmp_path / "run", resume=True)
+    scored = []
+    monkeypatch.setattr(loop, "calibrate_and_score", lambda best, *rest: scored.append(best) or [])
+    train(dataclasses.replace(settings, steps=5), tmp_path / "run", resume=True)
+    assert scored == [tmp_path / "run/best.safetensors"]
+    with pytest.raises(Finished, match="all 5 steps are done"):
+        train(dataclasses.replace(settings, steps=5), tmp_path / "run", resume=True)
+
+
+def test_two_runs_do_not_share_a_folder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_for(data)
+    go = loop._Run.go
+
+    def and_another(self: Any, stop: Any) -> None:
+        with pytest.raises(StrAppError, match=r"run: another process trains there; choose another --out"):
+            loop._Run(settings, tmp_path / "run", torch.device("cpu"), self.world, False)
+        go(self, stop)
+
+    monkeypatch.setattr(loop._Run, "go", and_another)
+    train(settings, tmp_path / "run")
+
+
+def test_a_large_seed(data: Path, tmp_path: Path) -> None:
+    train(settings_for(data, seed=202611301234567, steps=1, validation=()), tmp_path / "run")
+
+
+def test_settings_are_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "settings.json"
+    save_settings(TrainSettings(steps=3), file)
+    monkeypatch.setattr("os.fsync", lambda number: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        save_settings(TrainSettings(steps=4), file)
+    assert load_settings(file).steps == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
