@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def test_weight_decay_may_change_in_a_run(data: Path, tmp_path: Path, monkeypatc
 def test_a_run_can_be_ended_where_it_stopped(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_for(data, steps=9)
     with monkeypatch.context() as patch:
-        stop_at(patch, 5)
+        stop_at(patch, 5, signal.SIGINT)
         with pytest.raises(Stopped, match="end the run here with --set steps=5 as well"):
             train(settings, tmp_path / "run")
     with pytest.raises(Finished, match="step 5 is past steps=4; --set steps=5 ends the run there"):
