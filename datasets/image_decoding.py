@@ -9,15 +9,25 @@ from random import Random
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from str_app.datasets.sample import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # of the files that are looked for in folders
 _ORIENTATION = 0x0112
+_TURNS = {  # orientation → what makes it upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _TRUNCATED = "image file is truncated"
 _END_OF_IMAGE = b"\xff\xd9"
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # others are part of a scan's data
+# A marker of a JPEG that a segment follows, or the end of the picture. Others are part of a scan's data, or alone.
+_SEGMENT = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")
 # Any of it goes unnoticed in up to 16 % of the cut files; the last has the markers between parts of a scan.
 _PATTERNS = [Random(seed).randbytes(64).replace(b"\xff", b"\x7f") for seed in range(8)]
 _ADDED = (b"", *_PATTERNS, b"".join(b"\xff%c%b" % (marker, _PATTERNS[0]) for marker in range(0xD0, 0xD8)))
@@ -61,7 +71,9 @@ def upright_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
     except OSError:
         image = _complete_jpeg(image)
     # Both steps copy even if there is nothing to do, and a large image takes 100 MB each time.
-    upright = ImageOps.exif_transpose(image) if _is_turned(image) else image
+    # Not `ImageOps.exif_transpose`, which writes the EXIF data anew and fails where they are damaged.
+    turn = _turn(image)
+    upright = image if turn is None else image.transpose(turn)
     if upright.mode == "F":
         raise ValueError("floating-point pixels are not read: convert to 8 bits")
     if upright.mode == "I" or upright.mode.startswith("I;16"):
@@ -71,11 +83,12 @@ def upright_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.array(upright if upright.mode == "RGB" else upright.convert("RGB"), dtype=np.uint8)
 
 
-def _is_turned(image: Image.Image) -> bool:
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What the EXIF orientation asks for; None where there is none, or the EXIF data are damaged."""
     try:
-        return bool(image.getexif().get(_ORIENTATION, 1) != 1)
-    except Exception:  # of various types: damaged EXIF data, beside whole pixels
-        return False
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # of various types
+        return None
 
 
 def _complete_jpeg(image: Image.Image) -> Image.Image:
@@ -106,24 +119,26 @@ def _complete_jpeg(image: Image.Image) -> Image.Image:
     return result
 
 
+def jpeg_segments(jpeg: bytes, start: int = 2) -> Iterator[tuple[int, int]]:
+    """Marker, and place of the two bytes of its length, of each segment from `start` on, as libjpeg finds them."""
+    place = start
+    while (found := _SEGMENT.search(jpeg, place)) is not None and found[1] != b"\xd9":
+        yield found[1][0], found.end()
+        place = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2])
+
+
 def _has_all_scans(jpeg: bytes) -> bool:
     """Whether scans of all components, with all frequencies and bits, have begun."""
     missing: set[tuple[int, int]] | None = None  # component, frequency
-    position = 2
-    while True:
-        found = _MARKER.search(jpeg, position)
-        if found is None or found.start() + 4 > len(jpeg):
-            return missing is not None and not missing
-        position = found.start()
-        marker = jpeg[position + 1]
-        segment = jpeg[position + 4 : position + 2 + int.from_bytes(jpeg[position + 2 : position + 4])]
+    for marker, place in jpeg_segments(jpeg):
+        segment = jpeg[place + 2 : place + int.from_bytes(jpeg[place : place + 2])]
         if marker in (0xC0, 0xC1, 0xC2) and len(segment) >= 6:
             missing = {(component, k) for component in segment[6::3] for k in range(64)}
         elif marker == 0xDA and missing is not None and len(segment) >= 4:
             first, last, bits = segment[-3:]
             if bits & 15 == 0:
                 missing -= {(component, k) for component in segment[1:-3:2] for k in range(first, last + 1)}
-        position += 4 + len(segment)
+    return missing is not None and not missing
 
 
 def grey_to_rgb(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

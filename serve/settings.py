@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -146,6 +147,13 @@ class Settings(BaseSettings):
                 f"max_upload_bytes ({self.max_upload_bytes}) is below 1.75 × max_body_bytes ({self.max_body_bytes}): "
                 "the largest body could never be received; raise max_upload_bytes or lower max_body_bytes"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _keys_are_not_lost(self) -> Settings:
+        given = [value for name, value in os.environ.items() if name.upper() == "STR_APP_API_KEYS_FILE"]
+        if self.api_keys_file is None and "" in given:  # as of a variable in a Compose file that is not set
+            raise ValueError("STR_APP_API_KEYS_FILE is empty: name the file of keys, or unset it to serve without keys")
         return self
 
     @model_validator(mode="after")

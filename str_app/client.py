@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -16,7 +18,6 @@ from typing import Any, TypeVar
 from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout
 from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import HTTPError, MaxRetryError, NameResolutionError
-from urllib3.util import make_headers
 
 from str_app.errors import ImageError, StrAppError
 from str_app.inputs.images import read_file
@@ -60,8 +61,8 @@ class Client:
         reach_s: the same, as long as nothing has ever answered at this address: it may be mistyped.
 
     Raises:
-        StrAppError: `url` is not an HTTP address, `api_key` has a character that no header may have, or
-            `timeout_s` is not above 0.
+        StrAppError: `url` is not an HTTP address, `api_key` has a character that no header may have,
+            `timeout_s` is not above 0, or the environment's proxy cannot be used.
     """
 
     def __init__(
@@ -152,10 +153,18 @@ class Client:
         options: dict[str, Any] = {"headers": self._headers, "maxsize": 16}
         if not self._proxy:
             return PoolManager(**options)
-        login = urllib.parse.unquote(urllib.parse.urlsplit(self._proxy).netloc.rpartition("@")[0])
-        return ProxyManager(
-            self._proxy, proxy_headers=make_headers(proxy_basic_auth=login) if login else None, **options
-        )
+        proxy = self._proxy if "://" in self._proxy else f"http://{self._proxy}"
+        scheme, _, rest = proxy.partition("://")
+        login, at, place = rest.rpartition("@")
+        login = urllib.parse.unquote(login)
+        if at:
+            encoded = base64.b64encode((login if ":" in login else f"{login}:").encode()).decode()
+            options["proxy_headers"] = {"Proxy-Authorization": f"Basic {encoded}"}
+        address = f"{scheme}://{place}"
+        try:
+            return ProxyManager(address, **options)
+        except (HTTPError, ValueError) as error:
+            raise StrAppError(f"the proxy {address} cannot be used: {error}") from None
 
     def _read(
         self, route: str, fields: Sequence[tuple[str, Any]], rotate: bool, characters: str | None
@@ -171,8 +180,9 @@ class Client:
     ) -> Answer:
         query = urllib.parse.urlencode({name: value for name, value in options.items() if value is not None})
         url = f"{self._url}/v1/{route}{'?' if query else ''}{query}"
-        retries = _UntilDeadline.after(self._patience_s, self._patience_s if self._answered else self._reach_s)
-        timeout = _UntilTimeout(self._timeout_s, retries.deadline)
+        patience = _Patience.of(self._patience_s, self._patience_s if self._answered else self._reach_s)
+        retries = _UntilDeadline.with_patience(patience)
+        timeout = _UntilTimeout(self._timeout_s, patience)
         if self._process != os.getpid():  # the parent's connections are still the parent's
             self._pool, self._process = self._new_pool(), os.getpid()
         try:
@@ -199,15 +209,32 @@ def _results(answer: dict[str, Any]) -> list[Reading | ImageError]:
     ]
 
 
+@dataclass
+class _Patience:
+    """Until when one request is tried, by the clock of `time.monotonic`.
+
+    Attributes:
+        end: whatever happens.
+        reach_end: as long as nothing has answered.
+    """
+
+    end: float
+    reach_end: float
+
+    @classmethod
+    def of(cls, patience_s: float, reach_s: float) -> _Patience:
+        now = time.monotonic()
+        return cls(now + patience_s, now + reach_s)
+
+
 class _UntilDeadline(Retry):
     """urllib3's retries, limited by time instead of by number."""
 
     RETRY_AFTER_STATUS_CODES = frozenset()  # no others than `RETRIED`
-    deadline = 0.0
-    reach_deadline = 0.0  # until when connections that fail are tried again
+    patience: _Patience
 
     @classmethod
-    def after(cls, patience_s: float, reach_s: float) -> _UntilDeadline:
+    def with_patience(cls, patience: _Patience) -> _UntilDeadline:
         retries = cls(
             total=None,
             other=0,  # e.g. a certificate: waiting does not mend it
@@ -218,8 +245,7 @@ class _UntilDeadline(Retry):
             backoff_max=5.0,
             raise_on_status=False,
         )
-        retries.deadline = time.monotonic() + patience_s
-        retries.reach_deadline = time.monotonic() + reach_s
+        retries.patience = patience
         return retries
 
     def increment(
@@ -232,11 +258,11 @@ class _UntilDeadline(Retry):
         _stacktrace: TracebackType | None = None,
     ) -> _UntilDeadline:
         retries = super().increment(method, url, response, error, _pool, _stacktrace)
-        retries.deadline = self.deadline
-        # An answer shows that the server is there: from now on it is waited for.
-        retries.reach_deadline = self.deadline if response else self.reach_deadline
+        retries.patience = self.patience
+        if response:  # it shows that the server is there: from now on it is waited for
+            self.patience.reach_end = self.patience.end
         wait = (response and retries.get_retry_after(response)) or retries.get_backoff_time()
-        if isinstance(error, NameResolutionError) or time.monotonic() + wait > retries.reach_deadline:
+        if isinstance(error, NameResolutionError) or time.monotonic() + wait > self.patience.reach_end:
             raise MaxRetryError(_pool, url, error)  # type: ignore[arg-type]  # as urllib3 itself does
         return retries
 
@@ -246,16 +272,17 @@ class _UntilDeadline(Retry):
 
 
 class _UntilTimeout(Timeout):
-    """urllib3's timeouts of one attempt, none of which goes beyond the deadline of all."""
+    """urllib3's timeouts of one attempt, none of which goes beyond the patience with all."""
 
-    def __init__(self, timeout_s: float, deadline: float) -> None:
-        left = max(deadline - time.monotonic(), 0.001)
-        super().__init__(connect=min(timeout_s, left), read=min(timeout_s, left))
-        self._timeout_s, self._deadline = timeout_s, deadline
+    def __init__(self, timeout_s: float, patience: _Patience) -> None:
+        now = time.monotonic()
+        left, reach = (max(end - now, 0.001) for end in (patience.end, patience.reach_end))
+        super().__init__(connect=min(timeout_s, reach), read=min(timeout_s, left), total=left)
+        self._timeout_s, self._patience = timeout_s, patience
 
     def clone(self) -> Timeout:
         """urllib3 asks for one at each attempt."""
-        return _UntilTimeout(self._timeout_s, self._deadline)
+        return _UntilTimeout(self._timeout_s, self._patience)
 
 
 def _content(image: str | Path | bytes) -> bytes:

@@ -28,8 +28,9 @@ class CTCHead(nn.Module):
             targets: int64 (B, T), characters first, 0 from the end token on.
             lengths: int64 (B,), characters of each label. A label that is too long for its columns contributes 0.
         """
+        logits = self.classifier(features.mean(dim=2).permute(2, 0, 1))  # (W', B, V)
         if not len(features):
-            return features.sum()  # 0, with a gradient
-        log_probs = self.classifier(features.mean(dim=2).permute(2, 0, 1)).log_softmax(-1)  # (W', B, V)
+            return torch.as_tensor(logits.sum())  # 0, with a gradient for every weight
+        log_probs = logits.log_softmax(-1)
         losses = F.ctc_loss(log_probs, targets, columns, lengths, blank=0, reduction="none", zero_infinity=True)
         return losses.sum() / torch.clamp(lengths.sum(), min=1)

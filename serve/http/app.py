@@ -163,10 +163,11 @@ def _document_keys(app: FastAPI) -> None:
         document["components"]["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            "basic": {"type": "http", "scheme": "basic"},
         }
         for path, operations in document["paths"].items():
             for operation in operations.values() if path not in PUBLIC_PATHS else ():
-                operation["security"] = [{"bearer": []}, {"header": []}]
+                operation["security"] = [{"bearer": []}, {"header": []}, {"basic": []}]
                 operation["responses"]["401"] = {"description": UNAUTHORIZED} if problems.is_v2(path) else problem
         return document
 

@@ -52,6 +52,7 @@ class _DrainedTransport:
             self._transport.close()
             return
         self.draining = True
+        self.write = lambda data: None  # of an application that does not know yet
         self._transport.write_eof()
         self._transport.resume_reading()
         asyncio.get_running_loop().call_later(self._timeout_s, self._transport.close)
@@ -70,8 +71,8 @@ class Connection(HttpToolsProtocol):
     of a body whose request has been answered; and how long a client may leave an answer in the socket. The body of a
     request in progress is limited by the application, idling between requests by uvicorn's `timeout_keep_alive`.
 
-    Only uvicorn's protocol methods and parser callbacks are overridden. Of its state, `transport`, `parser`, `headers`
-    and `loop` are used.
+    Only uvicorn's protocol methods and parser callbacks are overridden. Of its state, `transport`, `parser`, `headers`,
+    `timeout_keep_alive` and `loop` are used.
 
     Args:
         header_timeout_s: for a head, and for what a client still sends when its answer is complete.
@@ -139,10 +140,13 @@ class Connection(HttpToolsProtocol):
                 if self._head_bytes > MAX_HEAD_BYTES:
                     self.send_400_response("")
         if not self._in_head and not self._in_body:
-            self._start_read_timer()  # uvicorn has stopped its own, if only for a blank line after a request
+            # uvicorn has stopped its own timer, if only for a blank line after a request.
+            self._start_read_timer(self.timeout_keep_alive)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        if not self._in_head:
+            self._stop_read_timer()
         self._in_head, self._head_bytes = True, 0
         self._start_read_timer()
 
@@ -207,11 +211,11 @@ class Connection(HttpToolsProtocol):
         size = CHUNK_SIZE.match(self._first_chunk) if self._before_chunks else None
         return size is not None and int(size[0], 16) > self._max_body_bytes
 
-    def _start_read_timer(self) -> None:
+    def _start_read_timer(self, seconds: float | None = None) -> None:
         # A timer that runs is left alone: heads that trickle in are what it is for. While a request is being answered
         # uvicorn may have stopped reading, and the client waits for the server.
         if self._read_timer is None and not self._unanswered:
-            self._read_timer = self.loop.call_later(self._header_timeout_s, self._on_read_timeout)
+            self._read_timer = self.loop.call_later(seconds or self._header_timeout_s, self._on_read_timeout)
 
     def _stop_read_timer(self) -> None:
         if self._read_timer:

@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
             self._reload_requested = False
             self._reloading = asyncio.create_task(self._service.reload())
         if not self._service.batcher.alive and not self.failed:
-            logger.critical("the inference threads have ended: stopping, so that the server is started again")
+            logger.critical("an inference thread has ended: stopping, so that the server is started again")
             self.failed = self.should_exit = True
         if not self.should_exit and time.monotonic() >= self._stop_at:
             self.should_exit = True

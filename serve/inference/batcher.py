@@ -102,7 +102,8 @@ class Batcher:
         self._changed = threading.Condition()
         self._closed = False
         self._warm = threading.Event()
-        self._seconds_per_image = 0.01
+        self._seconds_per_view = 0.01
+        self._views_per_image = 1.0
         self._reader: CanvasReader | None = None
         self._workers, self._cores_each = split_cores(threads)
         self._all_warm = threading.Barrier(self._workers)
@@ -159,7 +160,7 @@ class Batcher:
         """
         if not self.ready:
             raise ProblemError(503, "warming_up", "The model is not ready yet; try again in 1 s.", {"Retry-After": "1"})
-        queue_s = self._pending * self._seconds_per_image
+        queue_s = self._pending * self._views_per_image * self._seconds_per_view
         if self._pending + images > self._max_pending or queue_s > self._longest_queue_s:
             wait = max(1, ceil(queue_s))
             raise ProblemError(
@@ -194,6 +195,7 @@ class Batcher:
             long = any(canvas.span for canvas in job.views)
             step = 1 / (MAX_LONG if long else self._buckets[-1])
             waited = any(canvas.one_look for canvas in job.views)  # variants
+            self._views_per_image += 0.01 * (len(job.views) - (0.0 if waited else self._views_per_image))
             first = max(0.0 if waited else self._turn + 1.0, job.share.next_turn)
             job.share.next_turn = first + step * len(job.views)
             self._queue += [
@@ -294,7 +296,7 @@ class Batcher:
                     self._read([view])
             return
         seconds = time.perf_counter() - start
-        self._seconds_per_image += 0.1 * (seconds / len(batch) / self._workers - self._seconds_per_image)
+        self._seconds_per_view += 0.1 * (seconds / len(batch) / self._workers - self._seconds_per_view)
         self._metrics.batch_size.observe(len(batch))
         self._metrics.inference_seconds.observe(seconds)
         for view in batch:

@@ -220,7 +220,7 @@ def _cells(lines: _Lines) -> Iterator[list[str]]:
         # strict: without it a quote that is not closed takes the rest of the file as one field.
         yield from csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else csv.reader(lines, strict=True)
     except csv.Error as error:
-        raise StrAppError(f"{lines.path}, record that begins in line {first}: {error}") from None
+        raise StrAppError(f"{lines.path} lines {first} to {lines.number - 1}: {error}") from None
     finally:
         csv.field_size_limit(usual)  # it is one for all of the process
 

@@ -16,6 +16,7 @@ from str_app.photos import LONGEST_SIDE
 
 
 def evaluate_photos(
+    context: typer.Context,
     data: Annotated[
         Path,
         typer.Option(
@@ -53,6 +54,8 @@ def evaluate_photos(
     from str_app.photos.photo_reader import PhotoReader
     from str_app.reader import Reader
 
+    if report is None:
+        options.refuse(context, ("worst",), "needs --report")
     for file in (json_file, report):
         check_writable(file)
     photos = open_photos(data)

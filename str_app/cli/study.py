@@ -20,7 +20,7 @@ _GATES = ("none", "add", "mul", "add-sigmoid", "mul-sigmoid", "ur", "chrono")
 def study(
     name: Annotated[str, typer.Argument(help="Name of the study. Without a name, all studies are listed.")] = "",
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the report. Default: runs/study-NAME, with the scale.")
+        Path | None, typer.Option(help="Folder of the report. Default: runs/study-NAME, or runs/study-NAME-quick.")
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Small networks and short runs: minutes, but inconclusive.")

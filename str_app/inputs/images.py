@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from str_app.datasets.image_decoding import composite, grey_to_rgb, upright_rgb
+from str_app.datasets.image_decoding import composite, grey_to_rgb, jpeg_segments, upright_rgb
 from str_app.errors import ImageError
 
 ImageSource = str | Path | bytes | npt.NDArray[np.uint8] | Image.Image
@@ -57,8 +56,6 @@ DEFAULT_LIMITS = ImageLimits()
 MAX_PIECES = 10_000  # segments or chunks of a file; Pillow takes microseconds for each, and a file may have millions
 MAX_SCANS = 100  # of a JPEG; encoders write about ten
 MAX_RUN_LENGTH_BYTES = 2**20  # of a BMP, which Pillow decodes in Python: 0.4 s
-# A marker of a JPEG that begins a segment, or the end of the picture (not a stuffed zero, a restart, or fill bytes).
-_SEGMENT = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")
 # Of photographs that a person reads on their own machine: those of telephones with up to 64 megapixels.
 PHOTO_LIMITS = ImageLimits(max_bytes=64 * 2**20, max_pixels=80_000_000)
 
@@ -137,7 +134,8 @@ def open_image(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Im
             f"the {image_format} file is damaged: it has more than {MAX_PIECES:,} segments or chunks, or more than "
             f"{MAX_SCANS} scans",
         )
-    if image_format == "BMP" and encoded[30:31] in (b"\1", b"\2") and len(encoded) > MAX_RUN_LENGTH_BYTES:
+    run_lengths = encoded[14:18] != b"\x0c\0\0\0" and encoded[30:34] in (b"\1\0\0\0", b"\2\0\0\0")
+    if image_format == "BMP" and run_lengths and len(encoded) > MAX_RUN_LENGTH_BYTES:
         raise ImageError("too_many_bytes", "a run-length encoded BMP file larger than 1 MiB: save it as PNG")
     try:
         image = Image.open(io.BytesIO(encoded), formats=[image_format])
@@ -158,6 +156,8 @@ def _has_many_pieces(encoded: bytes, image_format: str) -> bool:
         count += 1
         if image_format == "PNG":
             place += 12 + int.from_bytes(encoded[place : place + 4])
+        elif encoded[place] == 0xFF and encoded[place + 1] in (0x01, *range(0xD0, 0xD9)):
+            place += 2  # markers without a segment
         elif encoded[place + 1] == 0xDA:  # the picture follows, which Pillow leaves to libjpeg
             return _has_many_scans(encoded, place)
         else:
@@ -171,16 +171,12 @@ def _has_many_scans(jpeg: bytes, start: int) -> bool:
 
     Each scan may change every pixel, so the time for one is that for the whole picture, however few bytes it has.
     """
-    scans, place = 0, start
-    for _ in range(MAX_PIECES):
-        found = _SEGMENT.search(jpeg, place)
-        if found is None or found[1] == b"\xd9":  # the end of the picture
-            return False
-        scans += found[1] == b"\xda"
-        if scans > MAX_SCANS:
+    scans = 0
+    for count, (marker, _) in enumerate(jpeg_segments(jpeg, start)):
+        scans += marker == 0xDA
+        if scans > MAX_SCANS or count > MAX_PIECES:
             return True
-        place = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2])
-    return True
+    return False
 
 
 def _format_of(encoded: bytes, first_frames: bool) -> str:

@@ -305,12 +305,16 @@ def load_result(result: Path, key: dict[str, Any]) -> Run | None:
 def _restore(
     path: Path, key: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, run: Run
 ) -> tuple[int, Carry]:
-    """Step and carry to continue from; 0 and None if there is no state with this key."""
+    """Step and carry to continue from; 0 and None if there is no state.
+
+    Raises:
+        StrAppError: it is of other settings.
+    """
     if not path.is_file():
         return 0, None
     state = load_state(path)
     if state["key"] != json.dumps(key):
-        return 0, None
+        raise StrAppError(f"{path}: an unfinished run with other settings; choose another --out, or delete it")
     model.load_state_dict(state["module"])
     optimizer.load_state_dict(state["optimizer"])
     run.curve, run.seconds = [(step, values) for step, values in state["curve"]], state["seconds"]

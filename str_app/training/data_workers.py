@@ -7,12 +7,15 @@ import signal
 import cv2
 import torch
 
+from str_app.datasets.processes import end_with_parent
+
 
 def start_worker(worker: int) -> None:
     """The `worker_init_fn` of a run's DataLoader."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+    end_with_parent()  # at once: a run that is started again needs the lock, which is inherited
     # Ctrl-C and service managers signal the whole process group. The main process decides when to stop, and a worker
-    # killed by the same signal would raise an error there. Workers end with their parent anyway.
+    # killed by the same signal would raise an error there.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

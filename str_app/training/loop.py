@@ -421,7 +421,7 @@ class _Run:
             raise StrAppError(f"{self.state_path} does not match these settings: {error}") from error
         steps = self.settings.steps
         if self.step > steps and not finished:
-            raise Finished(
+            raise StrAppError(
                 f"{self.out}: step {self.step} is past steps={steps}; --set steps={self.step} ends the run there, "
                 "--set steps=N continues to N"
             )

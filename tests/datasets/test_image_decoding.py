@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import struct
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from str_app.datasets.image_decoding import decode_image
 from str_app.datasets.sample import DataError
@@ -147,3 +148,17 @@ def test_a_refused_jpeg_leaves_no_picture_behind() -> None:
 @pytest.mark.parametrize("image_format", ["PNG", "WEBP"])
 def test_damaged_exif_data_turn_nothing(image_format: str) -> None:
     assert decode_image(encoded(flat(200, 30, 10), image_format, exif=b"nonsense")).shape == (12, 20, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_whatever_else_is_in_the_exif_data(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif[0x010F] = "maker"
+    good = encoded(picture(), "PNG", exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(good))))
+    assert np.array_equal(decode_image(good), expected)
+    block = bytearray(exif.tobytes())
+    place = block.index(struct.pack(">HH", 0x010F, 2)) + 2
+    block[place : place + 2] = struct.pack(">H", 12)  # "maker" as floating-point numbers
+    assert np.array_equal(decode_image(encoded(picture(), "PNG", exif=bytes(block))), expected)

@@ -20,7 +20,9 @@ from tests.serve.server_process import ServerProcess
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
-    with ServerProcess(STR_APP_HEADER_TIMEOUT_S="0.3", STR_APP_UPLOAD_TIMEOUT_S="0.4") as server:
+    with ServerProcess(
+        STR_APP_HEADER_TIMEOUT_S="0.3", STR_APP_UPLOAD_TIMEOUT_S="0.4", STR_APP_KEEP_ALIVE_S="2"
+    ) as server:
         yield server
 
 
@@ -116,6 +118,23 @@ def test_a_blank_line_after_a_request_does_not_keep_its_connection(server: Serve
         answer_of(connection)
         connection.sendall(blank)
         assert connection.recv(1) == b""
+
+
+def test_after_a_blank_line_a_connection_idles_as_long_as_without(server: ServerProcess) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection(server.address, timeout=10) as connection:
+        for _ in range(2):
+            connection.sendall(request)
+            assert answer_of(connection).startswith(b"HTTP/1.1 200 ")
+            connection.sendall(b"\r\n")
+            time.sleep(0.6)  # longer than a head may take
+
+
+def test_the_application_answers_no_request_that_was_refused(server: ServerProcess) -> None:
+    sent = b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+    for _ in range(3):
+        assert talk(server, sent).count(b"HTTP/1.1 ") == 1
+    assert not [line for line in server.logs if line["level"] == "error"]
 
 
 def test_a_silent_connection_is_closed_without_a_response(server: ServerProcess) -> None:

@@ -271,4 +271,4 @@ def test_a_server_that_can_read_nothing_more_stops(caplog: pytest.LogCaptureFixt
     server = Server(uvicorn.Config("none"), Service())  # type: ignore[arg-type]
     assert asyncio.run(server.on_tick(1))
     assert server.failed
-    assert "the inference threads have ended" in caplog.text
+    assert "an inference thread has ended" in caplog.text

@@ -43,6 +43,12 @@ def test_a_variable_without_a_value_is_not_set(monkeypatch: pytest.MonkeyPatch) 
     assert Settings().host == "127.0.0.1"
 
 
+def test_an_empty_name_of_the_file_of_keys_does_not_open_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STR_APP_API_KEYS_FILE", "")
+    with pytest.raises(ValidationError, match="STR_APP_API_KEYS_FILE is empty"):
+        Settings()
+
+
 @pytest.mark.parametrize("name", ["deadline_s", "keep_alive_s", "upload_timeout_s", "max_wait_ms"])
 @pytest.mark.parametrize("value", ["inf", "nan"])
 def test_times_are_finite(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

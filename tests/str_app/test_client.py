@@ -8,6 +8,7 @@ import multiprocessing
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -274,19 +275,33 @@ def test_no_attempt_waits_beyond_the_patience(server: Server) -> None:
     listener = socket.create_server(("127.0.0.1", 0))  # accepts, and never answers
     with listener:
         client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout_s=60, patience_s=0.5)
+        started = time.monotonic()
         with pytest.raises(ServerError, match="timed out"):
             client.recognize([b"a"])
+        assert time.monotonic() - started < 30
 
 
-def test_a_proxy_gets_its_credentials(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", server.url.replace("http://", "http://user:p%40ss@"))
+@pytest.mark.parametrize(
+    ("login", "sent"), [("user:p%40ss@", "user:p@ss"), ("user@", "user:"), ("u:pä@", "u:pä"), ("", None)]
+)
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_a_proxy_gets_its_credentials(
+    server: Server, monkeypatch: pytest.MonkeyPatch, scheme: str, login: str, sent: str | None
+) -> None:
+    monkeypatch.setenv("http_proxy", scheme + login + server.url.removeprefix("http://"))
     monkeypatch.setenv("no_proxy", "")
     server.answers = [(200, {}, {"results": [READING]})]
     Client("http://words.example").recognize([b"a"])
     (_, headers, _), *_ = server.requests
-    assert {name.lower(): value for name, value in headers.items()}[
-        "proxy-authorization"
-    ] == "Basic " + base64.b64encode(b"user:p@ss").decode()
+    expected = sent and "Basic " + base64.b64encode(sent.encode()).decode()
+    assert {name.lower(): value for name, value in headers.items()}.get("proxy-authorization") == expected
+
+
+def test_a_proxy_that_cannot_be_used_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "socks5://user:secret@proxy:1080")
+    with pytest.raises(StrAppError, match=r"the proxy socks5://proxy:1080 cannot be used") as caught:
+        Client("http://words.example")
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "http://x:y", "ftp://x", "http://", "x"])

@@ -94,7 +94,7 @@ def train_detector(
     if resume != (out / STATE).is_file():
         raise StrAppError(f"{out} holds {'no' if resume else 'a'} run: {'leave out' if resume else 'add'} --resume")
     photos = [photo for folder in folders for photo in open_photos(folder)]
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(settings.seed % 2**63)
     model = WordDetector().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = averaged_copy(model, settings.ema_decay)
     if settings.optimizer not in ("muon", "adamw"):
@@ -108,7 +108,7 @@ def train_detector(
         optimizers.load_state_dict(state["optimizers"])
         step = int(state["step"])
     out.mkdir(parents=True, exist_ok=True)
-    (out / SETTINGS).write_text(json.dumps(dataclasses.asdict(settings), indent=1) + "\n")
+    replace_file(out / SETTINGS, (json.dumps(dataclasses.asdict(settings), indent=1) + "\n").encode())
     say(f"{model.num_parameters / 1e6:.2f}M parameters, {len(photos)} pictures, step {step} of {settings.steps}")
 
     def write() -> None:

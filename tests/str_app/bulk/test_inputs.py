@@ -230,7 +230,7 @@ def test_a_field_of_a_list_may_be_long(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ['image\nx.png\n"y.png\nz.png\n', "image\rx.png\ry.png\r"])
 def test_a_list_that_is_no_csv_is_one_clear_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "l.csv").write_text(content, newline="")
-    with pytest.raises(StrAppError, match=r"l\.csv, record that begins in line \d: "):
+    with pytest.raises(StrAppError, match=r"l\.csv lines \d to \d: "):
         items_of(tmp_path / "l.csv")
 
 

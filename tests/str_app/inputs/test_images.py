@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -296,8 +297,28 @@ def test_a_jpeg_of_very_many_scans_is_refused() -> None:
     assert load_image(whole + b"\xff\xda" * 1000).shape == (64, 64, 3)  # after its end, as of a second picture
 
 
+def test_scans_cannot_be_hidden() -> None:
+    """Behind markers that no segment follows; and looking for them takes no longer than reading the file."""
+    file = io.BytesIO()
+    Image.fromarray(np.arange(64 * 64 * 3, dtype=np.uint32).reshape(64, 64, 3).astype(np.uint8)).save(
+        file, "JPEG", progressive=True
+    )
+    whole = file.getvalue()
+    last = whole.rindex(b"\xff\xda")
+    many = whole[last:-2] * 200
+    for alone in (b"\xff\x02\xfe\xfe", b"\xff\xd0\xfe\xfe", b"\xff\x01\xfe\xfe"):
+        assert code_of(whole[:-2] + alone + many + whole[-2:]) == "truncated"
+    first = whole.index(b"\xff\xda")
+    assert code_of(whole[:first] + b"\xff\xd0" + whole[first:-2] + many + whole[-2:]) == "truncated"
+    with suppress(ImageError):
+        load_image(whole[:-2] + b"\xff" * 2_000_000 + b"\x00")
+
+
 def test_a_large_run_length_encoded_bmp_is_refused() -> None:
     header = encoded(Image.fromarray(np.zeros((8, 8), np.uint8)), "BMP")
     bitmap = bytearray(header)
     bitmap[30] = 1
     assert code_of(bytes(bitmap) + bytes(2**20)) == "too_many_bytes"
+    side = 700
+    old = b"BM" + struct.pack("<IHHI", 26 + 3 * side * side, 0, 0, 26) + struct.pack("<IHHHH", 12, side, side, 1, 24)
+    assert load_image(old + b"\1\0\0" * side * side).shape == (side, side, 3)  # of OS/2, whose pixels begin there

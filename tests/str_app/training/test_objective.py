@@ -27,3 +27,13 @@ def test_helpers_that_are_switched_off_cost_nothing(ctc: bool, attention: bool) 
     assert {name.partition(".")[0] for name, _ in objective.named_parameters()} == (
         {"model", "ctc"} if ctc else {"model"}
     )
+
+
+def test_an_empty_batch_has_a_gradient_for_every_weight() -> None:
+    """Or processes that train together would wait for the one that has none."""
+    objective = Objective(Recognizer(TINY, Charset("ab"), Preprocessing(widths=(64,))), 0.0)
+    empty = torch.zeros(0, dtype=torch.int64)
+    sums = objective(torch.zeros(0, 32, 64, 3, dtype=torch.uint8), empty, empty[:, None], empty, torch.zeros(0, 1, 4))
+    assert sums.tolist() == [0, 0, 0]
+    sums.sum().backward()
+    assert all(parameter.grad is not None for parameter in objective.ctc.parameters())  # type: ignore[union-attr]
