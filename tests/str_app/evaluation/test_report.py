@@ -9,7 +9,6 @@ import numpy as np
 
 from str_app.evaluation.protocol import Prediction, SetResult
 from str_app.evaluation.report import _heat, confidence_plots
-from str_app.models.preprocessing import Preprocessing
 from str_app.reading import Character, Reading
 
 
@@ -18,8 +17,8 @@ def test_attention_is_laid_over_the_crop_as_it_was_read() -> None:
     attention = np.zeros((2, 4, 16), np.float32)
     attention[:, :, 1] = 1.0  # near the beginning of the turned crop
     character = Character("a", 0.9, (0.0, 0.0, 1.0, 1.0))
-    reading = Reading("a", 0.9, (character,), attention, rotation=90)
-    picture, _ = next(iter(_heat(crop, reading, Preprocessing())))
+    reading = Reading("a", 0.9, (character,), attention, covered=0.9, rotation=90)
+    picture, _ = next(iter(_heat(crop, reading)))
     shown = cv2.imdecode(np.frombuffer(base64.b64decode(picture.split(",")[1]), np.uint8), cv2.IMREAD_COLOR)
     assert shown is not None
     assert shown.shape[1] > shown.shape[0]
