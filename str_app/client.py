@@ -57,7 +57,7 @@ class Client:
         url: of the server, e.g. `http://localhost:8000`.
         api_key: sent as a bearer token, for servers that require keys.
         timeout_s: how long an attempt waits for a connection, and for each piece of the answer.
-        patience_s: for all attempts of one request together, up to the first piece of the answer.
+        patience_s: for all attempts of one request together, up to the first piece of the answer; 0: one attempt.
         reach_s: the same, as long as nothing has ever answered at this address: it may be mistyped.
 
     Raises:
@@ -182,7 +182,8 @@ class Client:
         url = f"{self._url}/v1/{route}{'?' if query else ''}{query}"
         patience = _Patience.of(self._patience_s, self._patience_s if self._answered else self._reach_s)
         retries = _UntilDeadline.with_patience(patience)
-        timeout = _UntilTimeout(self._timeout_s, patience)
+        # Without patience there is one attempt, which takes the time that one may take.
+        timeout = _UntilTimeout(self._timeout_s, patience) if self._patience_s > 0 else Timeout(self._timeout_s)
         if self._process != os.getpid():  # the parent's connections are still the parent's
             self._pool, self._process = self._new_pool(), os.getpid()
         try:
@@ -276,8 +277,8 @@ class _UntilTimeout(Timeout):
 
     def __init__(self, timeout_s: float, patience: _Patience) -> None:
         now = time.monotonic()
-        left, reach = (max(end - now, 0.001) for end in (patience.end, patience.reach_end))
-        super().__init__(connect=min(timeout_s, reach), read=min(timeout_s, left), total=left)
+        left, reach = max(patience.end - now, 0.001), max(patience.reach_end - now, 1.0)
+        super().__init__(connect=min(timeout_s, reach, left), read=min(timeout_s, left), total=left)
         self._timeout_s, self._patience = timeout_s, patience
 
     def clone(self) -> Timeout:

@@ -33,6 +33,7 @@ class Server:
         self.answers: list[tuple[int, dict[str, str], Any] | None] = []
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self.clients: list[Any] = []
+        self.delay_s = 0.0
 
     def __enter__(self) -> Server:
         outer = self
@@ -43,6 +44,7 @@ class Server:
                 outer.requests.append((self.path, dict(self.headers), body))
                 outer.clients.append(self.client_address)
                 answer = outer.answers.pop(0)
+                threading.Event().wait(outer.delay_s)
                 if answer is None:
                     self.close_connection = True
                     return
@@ -313,3 +315,13 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 def test_an_attempt_takes_time() -> None:
     with pytest.raises(StrAppError, match="timeout_s is 0: it must be more than 0"):
         Client("http://x", timeout_s=0)
+
+
+def test_without_patience_one_attempt_may_take_its_time(server: Server) -> None:
+    server.answers = [(503, {}, {}), (200, {}, {"results": [READING]})]
+    client = Client(server.url, patience_s=0)
+    with pytest.raises(ServerError):
+        client.recognize([b"a"])
+    server.delay_s = 0.3
+    assert client.recognize([b"a"])[0].text == "EXIT"  # type: ignore[union-attr]
+    assert len(server.requests) == 2
