@@ -67,8 +67,8 @@ class Settings(BaseSettings):
     max_pending: int = Field(
         default=512,
         ge=1,
-        description="Limit of images accepted and not yet answered, over all clients; above it, or where they take "
-        "80 % of `deadline_s`, requests get 429.",
+        description="Limit of images accepted and not yet answered, over all clients; above it requests get 429. "
+        "Fewer for a machine that cannot read so many before `deadline_s`.",
     )
     deadline_s: float = Field(
         default=10.0, gt=0, description="Seconds from the end of the upload to the reading; later requests get 504."

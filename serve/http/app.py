@@ -89,7 +89,6 @@ def create_app(
         max_batch=settings.max_batch,
         max_pending=settings.max_pending,
         max_wait_s=settings.max_wait_ms / 1e3,
-        deadline_s=settings.deadline_s,
         threads=settings.threads,
         metrics=metrics,
     )

@@ -98,6 +98,7 @@ class Connection(HttpToolsProtocol):
         self._max_body_bytes = max_body_bytes
         self._in_head = self._in_body = self._before_chunks = False
         self._first_chunk = b""
+        self._has_asked = False  # a request has begun
         self._head_bytes = 0
         self._unframed_bytes = 0  # of the body, since its last content: trailers and extensions of chunks
         self._unanswered = 0  # requests whose head is complete
@@ -145,8 +146,9 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        if not self._in_head:
+        if not self._in_head and self._has_asked:  # idling has a limit of its own
             self._stop_read_timer()
+        self._has_asked = True
         self._in_head, self._head_bytes = True, 0
         self._start_read_timer()
 

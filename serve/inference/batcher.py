@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import ceil, inf
+from math import ceil
 from typing import TYPE_CHECKING
 
 from str_app.buckets import bucket_sizes
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("str_app.serve")
 # The canvas width with most images goes first, unless an image has waited this long.
 MAX_OVERTAKEN_S = 0.25
-# A slow machine cannot read `max_pending` images before their deadline: it refuses what would come too late.
-SHARE_OF_DEADLINE = 0.8
 # Views of long lines in a batch: a view takes up to 0.1 s, and all others wait for the batch.
 MAX_LONG = 4
 
@@ -71,7 +69,6 @@ class Batcher:
         max_batch: most images in a batch.
         max_pending: most images admitted at the same time.
         max_wait_s: how long an idle thread waits to fill a batch.
-        deadline_s: of a request; none is admitted behind images that take nearly as long.
         metrics: where queue, batches and times are recorded.
 
     Attributes:
@@ -85,7 +82,6 @@ class Batcher:
         max_batch: int,
         max_pending: int,
         max_wait_s: float = 0.0,
-        deadline_s: float = inf,
         threads: int = 1,
         metrics: Metrics,
     ) -> None:
@@ -94,7 +90,6 @@ class Batcher:
         self._buckets = bucket_sizes(max_batch)
         self._max_pending = max_pending
         self._max_wait_s = max_wait_s
-        self._longest_queue_s = SHARE_OF_DEADLINE * deadline_s
         self._metrics = metrics
         self._pending = 0  # used on the event loop only
         self._queue: list[_QueuedView] = []  # by turn, then in the order in which they came
@@ -102,8 +97,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._closed = False
         self._warm = threading.Event()
-        self._seconds_per_view = 0.01
-        self._views_per_image = 1.0
+        self._seconds_per_image = 0.01
         self._reader: CanvasReader | None = None
         self._workers, self._cores_each = split_cores(threads)
         self._all_warm = threading.Barrier(self._workers)
@@ -160,14 +154,12 @@ class Batcher:
         """
         if not self.ready:
             raise ProblemError(503, "warming_up", "The model is not ready yet; try again in 1 s.", {"Retry-After": "1"})
-        queue_s = self._pending * self._views_per_image * self._seconds_per_view
-        if self._pending + images > self._max_pending or queue_s > self._longest_queue_s:
-            wait = max(1, ceil(queue_s))
+        if self._pending + images > self._max_pending:
+            wait = max(1, ceil(self._pending * self._seconds_per_image))
             raise ProblemError(
                 429,
                 "overloaded",
-                f"{self._pending} images are being read and the limit is {self._max_pending}, or what is read within "
-                f"the deadline; try again in {wait} s.",
+                f"{self._pending} images are being read and the limit is {self._max_pending}; try again in {wait} s.",
                 {"Retry-After": str(wait)},
             )
 
@@ -195,7 +187,6 @@ class Batcher:
             long = any(canvas.span for canvas in job.views)
             step = 1 / (MAX_LONG if long else self._buckets[-1])
             waited = any(canvas.one_look for canvas in job.views)  # variants
-            self._views_per_image += 0.01 * (len(job.views) - (0.0 if waited else self._views_per_image))
             first = max(0.0 if waited else self._turn + 1.0, job.share.next_turn)
             job.share.next_turn = first + step * len(job.views)
             self._queue += [
@@ -296,7 +287,7 @@ class Batcher:
                     self._read([view])
             return
         seconds = time.perf_counter() - start
-        self._seconds_per_view += 0.1 * (seconds / len(batch) / self._workers - self._seconds_per_view)
+        self._seconds_per_image += 0.1 * (seconds / len(batch) / self._workers - self._seconds_per_image)
         self._metrics.batch_size.observe(len(batch))
         self._metrics.inference_seconds.observe(seconds)
         for view in batch:

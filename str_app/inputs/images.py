@@ -54,6 +54,7 @@ class ImageLimits:
 
 DEFAULT_LIMITS = ImageLimits()
 MAX_PIECES = 10_000  # segments or chunks of a file; Pillow takes microseconds for each, and a file may have millions
+_ALONE = (0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE))  # markers after which Pillow reads no segment
 MAX_SCANS = 100  # of a JPEG; encoders write about ten
 MAX_RUN_LENGTH_BYTES = 2**20  # of a BMP, which Pillow decodes in Python: 0.4 s
 # Of photographs that a person reads on their own machine: those of telephones with up to 64 megapixels.
@@ -156,9 +157,9 @@ def _has_many_pieces(encoded: bytes, image_format: str) -> bool:
         count += 1
         if image_format == "PNG":
             place += 12 + int.from_bytes(encoded[place : place + 4])
-        elif encoded[place] == 0xFF and encoded[place + 1] in (0x01, *range(0xD0, 0xD9)):
-            place += 2  # markers without a segment
-        elif encoded[place + 1] == 0xDA:  # the picture follows, which Pillow leaves to libjpeg
+        elif encoded[place] == 0xFF and encoded[place + 1] in _ALONE:
+            place += 2
+        elif encoded[place : place + 2] == b"\xff\xda":  # the picture follows, which Pillow leaves to libjpeg
             return _has_many_scans(encoded, place)
         else:
             padding = encoded[place] != 0xFF or encoded[place + 1] in (0x00, 0xFF)

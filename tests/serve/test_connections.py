@@ -377,3 +377,16 @@ def test_an_idle_connection_is_closed_after_the_time_that_is_set() -> None:
         mine.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert answer_of(mine).startswith(b"HTTP/1.1 200 ")
         assert mine.recv(1) == b""
+
+
+def test_a_head_after_idling_has_the_time_of_a_head(server: ServerProcess) -> None:
+    """Not what is left of the time to idle."""
+    with socket.create_connection(server.address, timeout=10) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer_of(connection)
+        connection.sendall(b"\r\n")
+        time.sleep(0.2)
+        began = time.monotonic()
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost:")
+        assert problem_of(connection.recv(65536))["code"] == "header_timeout"
+        assert time.monotonic() - began < 1.5  # of 0.3; idling ends after 2

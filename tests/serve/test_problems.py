@@ -196,27 +196,6 @@ def test_a_full_queue_refuses_before_the_body_is_read(reader: HeldReader, path: 
     asyncio.run(scenario())
 
 
-def test_what_would_be_read_too_late_is_refused_at_once(reader: HeldReader) -> None:
-    async def scenario() -> None:
-        async with serving(Settings(deadline_s=10.0), reader) as (app, client):
-            reader.gate.clear()
-            held = [asyncio.create_task(client.post("/v1/recognize", files=parts("word"))) for _ in range(2)]
-            batcher = app.state.service.batcher
-            async with asyncio.timeout(30):
-                while batcher._pending != 2:
-                    await asyncio.sleep(0)
-            batcher._seconds_per_view = 4.1  # two take longer than 80 % of the deadline
-            refused = await client.post("/v1/recognize", files=parts("word"))
-            assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
-            assert refused.headers["retry-after"] == "9"
-            reader.gate.set()
-            assert [answer.status_code for answer in await asyncio.gather(*held)] == [200, 200]
-            batcher._seconds_per_view = 100.0
-            assert (await client.post("/v1/recognize", files=parts("word"))).status_code == 200  # nothing is before it
-
-    asyncio.run(scenario())
-
-
 def test_memory_of_all_bodies_together_is_bounded(reader: HeldReader) -> None:
     async def scenario() -> None:
         size = len(png("word"))

@@ -76,6 +76,8 @@ def test_files_of_a_million_pieces_are_refused_at_once() -> None:
     for many in (
         jpeg[:2] + b"\xff\xfe\x00\x02" * 20_000 + jpeg[2:],
         jpeg[:2] + b"\xff" * 50_000 + jpeg[2:],
+        jpeg[:2] + (b"\xff\xc8\xff\xff" + b"\xff\xfe\x00\x02" * 16_000) * 3 + jpeg[2:],
+        jpeg[:2] + b"\xff\xfe\x00\x02\x00\xda\xff\xd9" + b"\xff\xfe\x00\x02" * 20_000 + jpeg[2:],
         png[:33] + chunk * 20_000 + png[33:],
     ):
         assert code_of(many) == "truncated"

@@ -454,3 +454,22 @@ def test_a_recogniser_of_other_settings_is_not_continued(tmp_path: Path, monkeyp
     (folder / "LSTM-none-0.json").unlink()
     with pytest.raises(StrAppError, match="LSTM-none-0: a run with other settings; choose another --out"):
         study.run(Variant("LSTM", "none"), 0, folder, watch=False)
+
+
+def test_an_unfinished_run_of_other_settings_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variant, task = Variant("GRU", "none"), Adding(8, SHORT, 4)
+    loss = Adding.loss
+
+    def stopped(self, model, step, seed, carry):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(self, model, step, seed, carry)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Adding, "loss", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train_run(task, variant, 0, tmp_path, watch=False)
+    state = (tmp_path / "GRU-none-0.pt").read_bytes()
+    with pytest.raises(StrAppError, match=r"GRU-none-0\.pt: an unfinished run with other settings"):
+        train_run(Adding(8, Training(9, 4, evaluate_every=3), 4), variant, 0, tmp_path, watch=False)
+    assert (tmp_path / "GRU-none-0.pt").read_bytes() == state

@@ -177,8 +177,9 @@ def test_a_run_can_be_ended_where_it_stopped(data: Path, tmp_path: Path, monkeyp
         stop_at(patch, 5, signal.SIGINT)
         with pytest.raises(Stopped, match="end the run here with --set steps=5 as well"):
             train(settings, tmp_path / "run")
-    with pytest.raises(StrAppError, match="step 5 is past steps=4; --set steps=5 ends the run there"):
+    with pytest.raises(StrAppError, match="step 5 is past steps=4; --set steps=5 ends the run there") as caught:
         train(dataclasses.replace(settings, steps=4), tmp_path / "run", resume=True)
+    assert not isinstance(caught.value, Finished)  # which ends a command with success
     scored = []
     monkeypatch.setattr(loop, "calibrate_and_score", lambda best, *rest: scored.append(best) or [])
     train(dataclasses.replace(settings, steps=5), tmp_path / "run", resume=True)
