@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import json
 from pathlib import Path
+from typing import Any
 
 from str_app.datasets.sample import DataError
 
@@ -78,3 +80,15 @@ def is_header(cells: list[str]) -> bool:
     """Whether two cells are column names of a list of labels, in either order."""
     first, second = (cell.strip().lower() for cell in cells)
     return (first in IMAGE_NAMES and second in TEXT_NAMES) or (first in TEXT_NAMES and second in IMAGE_NAMES)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of JSON that a stranger may have written.
+
+    Raises:
+        ValueError: not JSON, or nested deeper than Python's stack.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error

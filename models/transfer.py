@@ -56,10 +56,9 @@ def transfer_weights(source: Recognizer, target: Recognizer) -> list[str]:
     """Copy every weight of `source` that fits `target`; rows of characters that both know are copied one by one.
 
     On a wider canvas, position embeddings beyond the source's last column start as copies of that column; on one of
-    another height they are those of the nearest row above. A grown
-    network (`can_grow`) starts as the source's function: additional blocks are identities (the scale of their last
-    norm is 0, as in arXiv 1706.02677, section 5.1), a new feature pyramid repeats the coarse rows, and the weights
-    that read the position part of a glimpse are 0.
+    another height they are those of the nearest row above. A grown network (`can_grow`) starts as the source's
+    function: additional blocks are identities (the scale of their last norm is 0, as in arXiv 1706.02677, section 5.1),
+    a new feature pyramid repeats the coarse rows, and the weights that read the position part of a glimpse are 0.
 
     Returns:
         Names of the target's tensors that kept their fresh values, entirely (new, or of another shape) or in part

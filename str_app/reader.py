@@ -91,8 +91,8 @@ class Reader(CanvasReader):
             CheckpointError: damaged weights.
         """
         from str_app.decoding.word_prior import WordPrior
+        from str_app.engines.graph_folder import lasting_name
         from str_app.engines.load import EngineOptions, load_engine
-        from str_app.models.presets import list_models
 
         if not blank:
             policy = replace(policy, blank=False)
@@ -102,7 +102,7 @@ class Reader(CanvasReader):
         reader = cls(loaded, batch_size, WordPrior.released() if prior else None, policy)
         reader._load_again = partial(
             cls.load,
-            str(model) if str(model) in list_models() else Path(model).absolute(),
+            lasting_name(model),
             device=device,
             threads=threads,
             batch_size=batch_size,

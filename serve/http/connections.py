@@ -99,8 +99,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = self._in_body = self._before_chunks = False
         self._first_chunk = b""
         self._has_asked = False  # a request has begun
-        self._head_bytes = 0
-        self._unframed_bytes = 0  # of the body, since its last content: trailers and extensions of chunks
+        self._head_bytes = 0  # of a head; in a body, of trailers and extensions of chunks since its last content
         self._unanswered = 0  # requests whose head is complete
         self._read_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -132,11 +131,7 @@ class Connection(HttpToolsProtocol):
             if self._before_chunks or not self._in_body:
                 self._first_chunk = rest
             super().data_received(piece)
-            if self._in_body:
-                self._unframed_bytes += len(piece)
-                if self._unframed_bytes > MAX_HEAD_BYTES:
-                    self.send_400_response("")
-            if self._in_head:
+            if self._in_head or self._in_body:
                 self._head_bytes += len(piece)
                 if self._head_bytes > MAX_HEAD_BYTES:
                     self.send_400_response("")
@@ -163,7 +158,7 @@ class Connection(HttpToolsProtocol):
         self._stop_read_timer()
         self._in_head, self._in_body = False, True
         self._before_chunks = (b"transfer-encoding", b"chunked") in self.headers
-        self._unframed_bytes = 0
+        self._head_bytes = 0
         self._unanswered += 1
         super().on_headers_complete()
 
@@ -172,7 +167,7 @@ class Connection(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_body(self, body: bytes) -> None:
-        self._unframed_bytes = 0
+        self._head_bytes = 0
         super().on_body(body)
 
     def on_chunk_header(self) -> None:
@@ -180,7 +175,7 @@ class Connection(HttpToolsProtocol):
         if self._first_chunk_too_large():
             raise ValueError("the body will be too large")
         self._before_chunks = False
-        self._unframed_bytes = 0
+        self._head_bytes = 0
 
     def on_message_complete(self) -> None:
         self._in_body = False

@@ -140,9 +140,10 @@ def _parsed(body: bytes, length: str | None, max_images: int) -> Inference:
     if length is not None and not (length.isdecimal() and len(length) < 20 and int(length) <= len(body)):
         raise _bad(f"{HEADER_LENGTH} is not a length within the body")
     end = len(body) if length is None else int(length)
-    check_values(body[:end])
+    document = body[:end]
+    check_values(document)
     try:
-        request = json.loads(body[:end])
+        request = json.loads(document)
         inputs = request["inputs"]
         (tensor,) = inputs
         name, datatype, shape = tensor["name"], tensor["datatype"], tensor["shape"]

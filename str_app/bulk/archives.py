@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import json
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple, Self
 
 from str_app.bulk.inputs import REGIONS, Input, Item, fingerprint_of, listed_regions
 from str_app.datasets.image_decoding import IMAGE_SUFFIXES
+from str_app.datasets.text_files import parse_json
 from str_app.errors import ImageError
 
 _TYPICAL_SAMPLE = 8192  # bytes of a word crop with its headers, to estimate how many are in an archive
@@ -132,7 +132,7 @@ def open_tar(name: str, path: Path) -> Input:
 
 def _regions(name: str, encoded: bytes) -> list[Any] | ImageError | None:
     try:
-        fields = json.loads(encoded)
-    except (ValueError, RecursionError):
+        fields = parse_json(encoded)
+    except ValueError:
         return ImageError("bad_region", f"{name} is not valid JSON")
     return listed_regions(fields.get(REGIONS) if isinstance(fields, dict) else None, name)

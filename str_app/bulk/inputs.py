@@ -6,7 +6,6 @@ A part is a small picklable object: another process, or another machine that see
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from str_app.datasets.image_decoding import IMAGE_SUFFIXES
 from str_app.datasets.lmdb_source import LmdbSource
 from str_app.datasets.sample import UnreadableSample
+from str_app.datasets.text_files import parse_json
 from str_app.errors import ImageError, StrAppError
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -42,8 +42,8 @@ def listed_regions(value: Any, place: str) -> list[Any] | ImageError | None:
     """The regions of an item, given as a list or as JSON; None if there are none, or why they cannot be used."""
     if isinstance(value, str):
         try:
-            value = json.loads(value) if value.strip() else None
-        except (ValueError, RecursionError):
+            value = parse_json(value) if value.strip() else None
+        except ValueError:
             return ImageError("bad_region", f"{place}: {REGIONS!r} is not valid JSON")
     if value is not None and not isinstance(value, list):
         return ImageError("bad_region", f"{place}: {REGIONS!r} is not a list of regions")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from str_app.bulk.inputs import REGIONS, Columns, Input, Item, Part, fingerprint_of, listed_regions, ranges
 from str_app.datasets.folder import image_path
 from str_app.datasets.image_decoding import IMAGE_SUFFIXES
-from str_app.datasets.text_files import IMAGE_NAMES
+from str_app.datasets.text_files import IMAGE_NAMES, parse_json
 from str_app.errors import ImageError, StrAppError
 
 ID_NAMES = ("id", "__key__")
@@ -231,8 +230,8 @@ def _next_record(lines: _Lines, header: Sequence[str]) -> Mapping[str, Any] | No
         for line in lines:
             if line.strip():
                 try:
-                    record = json.loads(line)
-                except (ValueError, RecursionError) as error:
+                    record = parse_json(line)
+                except ValueError as error:
                     return {"error": f"not valid JSON: {error}"}
                 return record if isinstance(record, dict) else {"error": "not a JSON object"}
         return None

@@ -88,8 +88,7 @@ def bulk(
     from str_app.bulk.work import ShardReader, identity
     from str_app.cli.lexicon_file import LexiconFile
     from str_app.decoding import parse_characters
-    from str_app.engines.graph_folder import sha256_of
-    from str_app.models.presets import list_models
+    from str_app.engines.graph_folder import lasting_name, sha256_of
     from str_app.reader import Reader
 
     if photos and (rotate or lexicon is not None):
@@ -139,8 +138,7 @@ def bulk(
         if own:
             settings["photos"]["sha256"] = sha256_of(Path(detector))
     manifest = describe(opened, known, settings, shard_size)
-    if model not in list_models():
-        load["model"] = str(Path(model).absolute())
+    load["model"] = lasting_name(model)
     reader = ShardReader(out.absolute(), manifest_hash(manifest), known, load, choices, finding)
 
     memory = memory_per_actor * 2**20

@@ -143,7 +143,6 @@ def _picture_files(picture: Path, photos: Sequence[Path], into_folder: bool) -> 
     Raises:
         StrAppError: a type that cannot be written, a file that exists, or it would overwrite a photograph.
     """
-
     originals = {path.resolve() for path in photos}
     targets: list[Path]
     if into_folder or picture.is_dir():

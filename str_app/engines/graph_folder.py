@@ -25,6 +25,11 @@ def weights_file(model: str | Path) -> Path:
     return weights_path(str(model)) if str(model) in list_models() else Path(model)
 
 
+def lasting_name(model: str | Path) -> str:
+    """A name of `list_models()` as it is, and a path from the root on: what another process can load as well."""
+    return str(model) if str(model) in list_models() else str(Path(model).absolute())
+
+
 def sha256_of(file: Path) -> str:
     """By which graphs know the checkpoint that they were exported from."""
     return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from str_app.datasets.sample import DataError
-from str_app.datasets.text_files import read_text
+from str_app.datasets.text_files import parse_json, read_text
 from str_app.errors import ImageError, StrAppError
 from str_app.inputs.images import DEFAULT_LIMITS, ImageLimits, check_size
 from str_app.reading import Box
@@ -131,16 +131,14 @@ def read_regions_file(path: Path) -> list[Any]:
     Raises:
         StrAppError: it is neither, not UTF-8 or UTF-16, or has no region.
     """
-    import json
-
     try:
         text = read_text(path)
     except DataError as error:
         raise StrAppError(str(error)) from None
     if text.lstrip().startswith("["):
         try:
-            found = list(json.loads(text))
-        except (ValueError, RecursionError) as error:
+            found = list(parse_json(text))
+        except ValueError as error:
             raise StrAppError(f"{path}: not valid JSON ({error})") from None
     else:
         found = _regions_of_lines(path, text)

@@ -413,8 +413,8 @@ class _Run:
             # Older states lack these.
             self.before = state.get("before", {})
             self.pending = state.get("pending", False)
-            finished = state.get("finished", True)
-            if state.get("scored_on", self._scored_on()) != self._scored_on():
+            finished, scored_on = state.get("finished", True), self._scored_on()
+            if state.get("scored_on", scored_on) != scored_on:
                 self.best = -1.0  # of other crops: not to be compared
             self.usage.load_state_dict(state.get("usage", {}))
         except (KeyError, RuntimeError, ValueError) as error:

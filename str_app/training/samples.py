@@ -116,18 +116,17 @@ class TrainingSamples(Dataset["list[Batch]"]):
         if size == (width, height):
             return sample
         image = np.asarray(cv2.resize(sample.image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        x, y = size[0] / width, size[1] / height
-        boxes = None if sample.boxes is None else sample.boxes * np.array([x, y, x, y], dtype=np.float32)
-        return sample._replace(image=image, boxes=boxes)
+        return sample._replace(image=image, boxes=_scaled(sample.boxes, size[0] / width, size[1] / height))
 
     def _prepare(self, sample: Sample) -> Prepared:
         canvas, covered = self.preprocessing(sample.image)
-        boxes = sample.boxes
-        if boxes is not None:
-            height, width = sample.image.shape[:2]
-            x, y = covered / width, self.preprocessing.height / height
-            boxes = boxes * np.array([x, y, x, y], dtype=np.float32)
+        height, width = sample.image.shape[:2]
+        boxes = _scaled(sample.boxes, covered / width, self.preprocessing.height / height)
         return Prepared(canvas, covered, self.charset.encode(sample.text), boxes)
+
+
+def _scaled(boxes: npt.NDArray[np.float32] | None, x: float, y: float) -> npt.NDArray[np.float32] | None:
+    return None if boxes is None else boxes * np.array([x, y, x, y], dtype=np.float32)
 
 
 def why_unlearnable(text: str, charset: Charset, max_length: int) -> str:

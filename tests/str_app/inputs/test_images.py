@@ -285,13 +285,14 @@ def png(width: int, height: int, depth: int = 8, colour: int = 0, body: bytes = 
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
+def progressive_jpeg() -> bytes:
+    pixels = np.arange(64 * 64 * 3, dtype=np.uint32).reshape(64, 64, 3).astype(np.uint8)
+    return encoded(Image.fromarray(pixels), "JPEG", progressive=True)
+
+
 def test_a_jpeg_of_very_many_scans_is_refused() -> None:
     """Each takes as long as the whole picture, and a dozen bytes."""
-    file = io.BytesIO()
-    Image.fromarray(np.arange(64 * 64 * 3, dtype=np.uint32).reshape(64, 64, 3).astype(np.uint8)).save(
-        file, "JPEG", progressive=True
-    )
-    whole = file.getvalue()
+    whole = progressive_jpeg()
     assert load_image(whole).shape == (64, 64, 3)
     last = whole.rindex(b"\xff\xda")
     assert load_image(whole[:-2] + whole[last:-2] * 20 + whole[-2:]).shape == (64, 64, 3)
@@ -301,11 +302,7 @@ def test_a_jpeg_of_very_many_scans_is_refused() -> None:
 
 def test_scans_cannot_be_hidden() -> None:
     """Behind markers that no segment follows; and looking for them takes no longer than reading the file."""
-    file = io.BytesIO()
-    Image.fromarray(np.arange(64 * 64 * 3, dtype=np.uint32).reshape(64, 64, 3).astype(np.uint8)).save(
-        file, "JPEG", progressive=True
-    )
-    whole = file.getvalue()
+    whole = progressive_jpeg()
     last = whole.rindex(b"\xff\xda")
     many = whole[last:-2] * 200
     for alone in (b"\xff\x02\xfe\xfe", b"\xff\xd0\xfe\xfe", b"\xff\x01\xfe\xfe"):
