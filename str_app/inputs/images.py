@@ -129,7 +129,9 @@ def open_image(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Im
     if len(encoded) > limits.max_bytes:
         raise ImageError("too_many_bytes", f"larger than {limits.max_bytes / 2**20:g} MiB")
     image_format = _format_of(encoded, limits.first_frames)
-    if _has_many_pieces(encoded, image_format):
+    if (image_format == "PNG" and _has_many_chunks(encoded)) or (
+        image_format == "JPEG" and _has_many_segments(encoded)
+    ):
         raise ImageError(
             "truncated",
             f"the {image_format} file is damaged: it has more than {MAX_PIECES:,} segments or chunks, or more than "
@@ -148,23 +150,32 @@ def open_image(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Im
     return image
 
 
-def _has_many_pieces(encoded: bytes, image_format: str) -> bool:
-    """Whether the head of a JPEG has more segments, or a PNG more chunks, than `MAX_PIECES`."""
-    if image_format not in ("JPEG", "PNG"):
-        return False
-    count, place = 0, 8 if image_format == "PNG" else 2
-    while place + 4 <= len(encoded) and count <= MAX_PIECES:
-        count += 1
-        if image_format == "PNG":
-            place += 12 + int.from_bytes(encoded[place : place + 4])
-        elif encoded[place] == 0xFF and encoded[place + 1] in _ALONE:
+def _has_many_chunks(png: bytes) -> bool:
+    """Whether a PNG has more chunks than `MAX_PIECES`."""
+    place = 8
+    for _ in range(MAX_PIECES + 1):
+        if place + 4 > len(png):
+            return False
+        place += 12 + int.from_bytes(png[place : place + 4])
+    return True
+
+
+def _has_many_segments(jpeg: bytes) -> bool:
+    """Whether a JPEG has more segments than `MAX_PIECES` before its picture, or its picture too many scans."""
+    place = 2
+    for _ in range(MAX_PIECES + 1):
+        if place + 4 > len(jpeg):
+            return False
+        first, second = jpeg[place : place + 2]
+        if first != 0xFF or second in (0x00, 0xFF):  # padding
+            place += 1
+        elif second in _ALONE:
             place += 2
-        elif encoded[place : place + 2] == b"\xff\xda":  # the picture follows, which Pillow leaves to libjpeg
-            return _has_many_scans(encoded, place)
+        elif second == 0xDA:  # the picture follows, which Pillow leaves to libjpeg
+            return _has_many_scans(jpeg, place)
         else:
-            padding = encoded[place] != 0xFF or encoded[place + 1] in (0x00, 0xFF)
-            place += 1 if padding else 2 + int.from_bytes(encoded[place + 2 : place + 4])
-    return count > MAX_PIECES
+            place += 2 + int.from_bytes(jpeg[place + 2 : place + 4])
+    return True
 
 
 def _has_many_scans(jpeg: bytes, start: int) -> bool:

@@ -16,7 +16,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from str_app.datasets.augmentation import Augmentation
-from str_app.datasets.locks import lock_file
 from str_app.datasets.opening import open_source
 from str_app.engines.load import checkpoint_file, make_engine, torch_device
 from str_app.engines.precision import has_bf16, resolve_precision
@@ -45,9 +44,8 @@ from str_app.training.samples import (
     why_unscorable,
 )
 from str_app.training.settings import TrainSettings, save_settings
-from str_app.training.state import load_state, naming, save_state, stop_signals
+from str_app.training.state import load_state, lock_run, naming, save_state, stop_signals
 
-LOCK = ".str-app-train.lock"
 STATE = "last.pt"  # file of a run's training state, in its folder
 MAX_SKIPPED = 10  # consecutive steps without finite gradients after which a run stops
 FIRST_STATE = 30.0  # seconds of work after which the first state is written; then twice as long, up to the setting
@@ -148,10 +146,7 @@ class _Run:
         self.lock: IO[str] | None = None
         if world.is_main:  # only now: settings that cannot be used must not replace those of a run
             out.mkdir(parents=True, exist_ok=True)
-            try:
-                self.lock = lock_file(out / LOCK)
-            except BlockingIOError:
-                raise StrAppError(f"{out}: another process trains there; choose another --out") from None
+            self.lock = lock_run(out)
             with naming(out / "settings.json"):
                 save_settings(self.settings, out / "settings.json")
         self.wrapped: nn.Module = self.objective

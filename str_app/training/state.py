@@ -7,12 +7,27 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
+from str_app.datasets.locks import lock_file
 from str_app.errors import StrAppError
 from str_app.models.checkpoint import replace_file
+
+LOCK = ".str-app-train.lock"
+
+
+def lock_run(folder: Path) -> IO[str]:
+    """Keep other processes from training in the folder, which exists, until the returned file is closed.
+
+    Raises:
+        StrAppError: another process trains there.
+    """
+    try:
+        return lock_file(folder / LOCK)
+    except BlockingIOError:
+        raise StrAppError(f"{folder}: another process trains there; choose another --out") from None
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from str_app.training.detection.objective import Losses, detector_losses
 from str_app.training.detection.samples import DetectorBatch, SceneCrops, collate
 from str_app.training.optimizers import Optimizers
 from str_app.training.schedules import constant
-from str_app.training.state import load_state, save_state, stop_signals
+from str_app.training.state import load_state, lock_run, save_state, stop_signals
 
 STATE, WEIGHTS, SETTINGS = "last.pt", "last.safetensors", "settings.json"
 
@@ -87,7 +87,7 @@ def train_detector(
         0 at the last step, or the number of the signal that stopped the run.
 
     Raises:
-        StrAppError: a run that exists already or does not, or a loss that is NaN or infinite.
+        StrAppError: a run that exists already, does not or is going on, or a loss that is NaN or infinite.
     """
     if settings.side % 32:
         raise StrAppError(f"side={settings.side} is not a multiple of 32")
@@ -108,6 +108,7 @@ def train_detector(
         optimizers.load_state_dict(state["optimizers"])
         step = int(state["step"])
     out.mkdir(parents=True, exist_ok=True)
+    lock = lock_run(out)
     replace_file(out / SETTINGS, (json.dumps(dataclasses.asdict(settings), indent=1) + "\n").encode())
     say(f"{model.num_parameters / 1e6:.2f}M parameters, {len(photos)} pictures, step {step} of {settings.steps}")
 
@@ -126,7 +127,7 @@ def train_detector(
     written = logged = time.monotonic()
     logged_step = step
     bf16 = has_bf16(torch.device("cpu"))
-    with stop_signals() as stop:
+    with lock, stop_signals() as stop:
         for batch in _batches(photos, settings, step):
             optimizers.set_rate(constant(step, settings.steps, settings.warmup_steps, settings.cooling))
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 from pathlib import Path
@@ -21,6 +22,7 @@ from str_app.training.detection import loop
 from str_app.training.detection.loop import DetectorSettings, load_detector, train_detector
 from str_app.training.detection.objective import detector_losses
 from str_app.training.detection.samples import SceneCrops, collate
+from str_app.training.state import lock_run
 
 TINY = DetectorSettings(steps=4, batch_size=2, side=64, workers=0, log_every=1, warmup_steps=1)
 
@@ -115,6 +117,15 @@ class _Entered:
         return self.stop
 
     def __exit__(self, *error: object) -> None:
+        pass
+
+
+def test_two_runs_do_not_share_a_folder(scenes: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with lock_run(tmp_path / "run"), pytest.raises(StrAppError, match=r"run: another process trains there"):
+        train_detector(tmp_path / "run", [scenes], TINY)
+    assert train_detector(tmp_path / "run", [scenes], dataclasses.replace(TINY, steps=1)) == 0
+    with lock_run(tmp_path / "run"):  # the run that ended has let go
         pass
 
 
