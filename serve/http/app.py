@@ -88,6 +88,7 @@ def create_app(
         load or (lambda: load_reader(settings)),
         max_batch=settings.max_batch,
         max_pending=settings.max_pending,
+        max_queue_s=settings.deadline_s / 2,
         max_wait_s=settings.max_wait_ms / 1e3,
         threads=settings.threads,
         metrics=metrics,

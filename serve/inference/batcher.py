@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 from typing import TYPE_CHECKING
 
 from str_app.buckets import bucket_sizes
@@ -68,6 +68,7 @@ class Batcher:
         threads: cores for the model.
         max_batch: most images in a batch.
         max_pending: most images admitted at the same time.
+        max_queue_s: no more are admitted while a new request would have to wait for longer, by measured speed.
         max_wait_s: how long an idle thread waits to fill a batch.
         metrics: where queue, batches and times are recorded.
 
@@ -81,6 +82,7 @@ class Batcher:
         *,
         max_batch: int,
         max_pending: int,
+        max_queue_s: float = inf,
         max_wait_s: float = 0.0,
         threads: int = 1,
         metrics: Metrics,
@@ -89,15 +91,17 @@ class Batcher:
         self._load = load
         self._buckets = bucket_sizes(max_batch)
         self._max_pending = max_pending
+        self._max_queue_s = max_queue_s
         self._max_wait_s = max_wait_s
         self._metrics = metrics
         self._pending = 0  # used on the event loop only
         self._queue: list[_QueuedView] = []  # by turn, then in the order in which they came
         self._turn = 0  # the latest that has been read
+        self._ahead = 0  # queued views that would be read before those of a new request
         self._changed = threading.Condition()
         self._closed = False
         self._warm = threading.Event()
-        self._seconds_per_image = 0.01
+        self._seconds_per_view = 0.01
         self._reader: CanvasReader | None = None
         self._workers, self._cores_each = split_cores(threads)
         self._all_warm = threading.Barrier(self._workers)
@@ -154,12 +158,14 @@ class Batcher:
         """
         if not self.ready:
             raise ProblemError(503, "warming_up", "The model is not ready yet; try again in 1 s.", {"Retry-After": "1"})
-        if self._pending + images > self._max_pending:
-            wait = max(1, ceil(self._pending * self._seconds_per_image))
+        full = self._pending + images > self._max_pending
+        if full or self._ahead * self._seconds_per_view > self._max_queue_s:
+            why = f"the limit is {self._max_pending}" if full else "more would not be read in time"
+            wait = max(1, ceil(self._pending * self._seconds_per_view))
             raise ProblemError(
                 429,
                 "overloaded",
-                f"{self._pending} images are being read and the limit is {self._max_pending}; try again in {wait} s.",
+                f"{self._pending} images are being read and {why}; try again in {wait} s.",
                 {"Retry-After": str(wait)},
             )
 
@@ -194,6 +200,7 @@ class Batcher:
                 for index, (canvas, result) in enumerate(zip(job.views, job.results, strict=False))
             ]
             self._queue.sort(key=lambda view: view.turn)
+            self._count_ahead()
             self._changed.notify(len(job.views))
 
     def _usage(self) -> Usage:
@@ -250,6 +257,7 @@ class Batcher:
             taken = set(map(id, batch))
             self._turn = max([self._turn, *(view.turn for view in batch)])
             self._queue = [view for view in self._queue if id(view) not in taken]
+            self._count_ahead()
         return batch
 
     def _candidates(self) -> list[_QueuedView]:
@@ -274,6 +282,9 @@ class Batcher:
             self._metrics.images.labels("abandoned").inc(len(self._queue) - len(remaining))
             self._queue = remaining
 
+    def _count_ahead(self) -> None:
+        self._ahead = sum(view.turn <= self._turn + 1 for view in self._queue)
+
     def _read(self, batch: list[_QueuedView]) -> None:
         start = time.perf_counter()
         try:
@@ -287,7 +298,8 @@ class Batcher:
                     self._read([view])
             return
         seconds = time.perf_counter() - start
-        self._seconds_per_image += 0.1 * (seconds / len(batch) / self._workers - self._seconds_per_image)
+        if self._queue:  # in smaller batches, when nothing waits, a view takes longer
+            self._seconds_per_view += 0.1 * (seconds / len(batch) / self._workers - self._seconds_per_view)
         self._metrics.batch_size.observe(len(batch))
         self._metrics.inference_seconds.observe(seconds)
         for view in batch:

@@ -154,6 +154,31 @@ def test_late_reading_is_a_504_and_what_was_not_started_is_not_computed(reader: 
     assert reader.batches[-1] == ["next"]
 
 
+def test_a_request_that_would_not_be_read_in_time_is_refused(reader: HeldReader) -> None:
+    async def scenario() -> None:
+        async with serving(Settings(deadline_s=60.0, max_batch=2, threads=1), reader) as (app, client):
+            waiting = app.state.service.batcher
+            assert waiting._max_queue_s == 30.0
+            reader.gate.clear()
+            running = asyncio.create_task(client.post("/v1/recognize", files=parts("running")))
+            await entered(reader)
+            many = asyncio.create_task(client.post("/v1/recognize", files=parts(*["many"] * 7)))
+            await queued(app, 7)
+            waiting._seconds_per_view = 12.0  # before a new request come two of the seven, which take turns with it
+            word = asyncio.create_task(client.post("/v1/recognize", files=parts("word")))
+            await queued(app, 8)
+            refused = await client.post("/v1/recognize", files=parts("late"))
+            assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+            assert "9 images are being read and more would not be read in time" in refused.json()["detail"]
+            assert refused.headers["retry-after"] == "108"
+            reader.gate.set()
+            assert {(await request).status_code for request in (running, many, word)} == {200}
+            assert waiting._seconds_per_view < 12.0, "measured while others were waiting"
+            assert (await client.post("/v1/recognize", files=parts("next"))).status_code == 200
+
+    asyncio.run(scenario())
+
+
 def test_a_request_with_many_views_delays_only_itself(reader: HeldReader) -> None:
     line = encoded(Image.fromarray(paint("a" * 160)), "PNG")  # ten views each
 
