@@ -49,8 +49,14 @@ class _RefinedCell(nn.RNNCellBase):
             init_uniform_(self)
 
     def _step(self, input: Tensor, state: State | None) -> State:
+        if input.dim() not in (1, 2):
+            raise ValueError(f"{type(self).__name__}: expected input of 1 or 2 dimensions, got {tuple(input.shape)}")
+        expected = (*input.shape[:-1], self.hidden_size)
         if state is None:
-            state = (input.new_zeros(*input.shape[:-1], self.hidden_size),) * len(self.unit.states)
+            state = (input.new_zeros(expected),) * len(self.unit.states)
+        for name, tensor in zip(self.unit.states, state, strict=True):
+            if tuple(tensor.shape) != expected:  # it would be broadcast
+                raise RuntimeError(f"{name}: expected {expected}, got {tuple(tensor.shape)}")
         gate = self.gate.recorded_as("cell")
         projected = F.linear(input, self.weight_ih, self.bias_ih)
         feature = gate.map_feature(input, self.weight_feature)

@@ -100,8 +100,10 @@ class _RefinedLayer(nn.RNNBase):
     def _runs_torch_kernel(self) -> bool:
         if self.gate.refine != "none" or self.gate.watched:
             return False
-        # torch.compile cannot save what oneDNN's LSTM passes to its backward pass.
-        return self.mode == "GRU" or (self.mode == "LSTM" and not torch.compiler.is_dynamo_compiling())
+        # torch.compile cannot save what oneDNN's LSTM passes to its backward pass. The loop has no projection.
+        return self.mode == "GRU" or (
+            self.mode == "LSTM" and (self.proj_size > 0 or not torch.compiler.is_dynamo_compiling())
+        )
 
     def _suffixes(self, layer: int) -> list[str]:
         return [f"l{layer}", f"l{layer}_reverse"] if self.bidirectional else [f"l{layer}"]
@@ -119,7 +121,14 @@ class _RefinedLayer(nn.RNNBase):
         output, state = run(input, initial)
         return output, (state if two_states else state[0])
 
+    def _check_width(self, input: Tensor) -> None:
+        if input.shape[-1] != self.input_size:
+            raise RuntimeError(
+                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {input.size(-1)}"
+            )
+
     def _run_packed(self, input: PackedSequence, hx: State | None) -> tuple[PackedSequence, State]:
+        self._check_width(input.data)
         state = self._initial_state(int(input.batch_sizes[0]), input.data, hx)
         if hx is not None and input.sorted_indices is not None:
             state = tuple(s.index_select(1, input.sorted_indices) for s in state)
@@ -132,10 +141,7 @@ class _RefinedLayer(nn.RNNBase):
         name = type(self).__name__
         if input.dim() not in (2, 3):
             raise ValueError(f"{name}: expected input of 2 or 3 dimensions, got {tuple(input.shape)}")
-        if input.shape[-1] != self.input_size:
-            raise RuntimeError(
-                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {input.size(-1)}"
-            )
+        self._check_width(input)
         unbatched = input.dim() == 2
         if unbatched:
             input = input.unsqueeze(1)

@@ -60,7 +60,10 @@ def run_recurrence(
         initial = tuple(state.to(dtype) for state in initial)
         inputs = (projected, weight_hh, bias_hh, feature)
         joins = [_join(unit, gate, name) for name in unit.gates]
-        run_steps = find_steps(len(data), *inputs, *initial, uniform=UNIFORM in joins) if fused else None
+        if fused and _fits(unit, gate, initial[0].shape[1], *inputs):  # else the loop raises torch's error
+            run_steps = find_steps(len(data), *inputs, *initial, uniform=UNIFORM in joins)
+        else:
+            run_steps = None
         if run_steps is None:
             return plain_loop(unit, gate, projected, feature, sizes, initial, weight_hh, bias_hh, reverse)
         needs_backward = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*inputs, *initial))
@@ -68,6 +71,25 @@ def run_recurrence(
             unit.name.lower(), *inputs, sizes, reverse, joins, needs_backward, run_steps, *initial
         )
         return output, tuple(last)
+
+
+def _fits(
+    unit: Unit,
+    gate: RefinedGate,
+    hidden: int,
+    projected: Tensor,
+    weight_hh: Tensor,
+    bias_hh: Tensor | None,
+    feature: Tensor | None,
+) -> bool:
+    """Whether the shapes are those of the equations: kernels would not notice."""
+    rows = len(unit.blocks_of(gate)) * hidden
+    return (
+        weight_hh.shape == (rows, hidden)
+        and projected.shape[1] == rows
+        and (bias_hh is None or bias_hh.shape == (rows,))
+        and (feature is None or feature.shape == (len(projected), hidden))
+    )
 
 
 def _join(unit: Unit, gate: RefinedGate, name: str) -> int:

@@ -154,7 +154,8 @@ class _RecordingGate(RefinedGate):
 
     def record_state(self, before: Tensor, after: Tensor) -> None:
         last_state, step = self.position
-        step = step + 1 if self.is_layer or before is last_state else 0
+        # A state that went through operations, such as a dropout, since the last step comes from it all the same.
+        step = step + 1 if self.is_layer or before is last_state or before.grad_fn is not None else 0
         self.position[:] = [after, step]
         if after.requires_grad:
             norms = self.record.gradient_norms.setdefault(step, [])
@@ -165,13 +166,16 @@ class _RecordingGate(RefinedGate):
 def watch_gates(module: nn.Module) -> Iterator[dict[str, Record]]:
     """Record gates and gradients of every refined-gate cell and layer in `module`, also of those with `refine="none"`.
 
+    The steps of a cell are counted from a state of None, or one that no operation has made, such as zeros.
+
     Yields:
         Name → record, filled while the module runs. Names are those of `module.named_modules()`: `"decoder.cell"` for a
         cell; `"rnn.l0"`, `"rnn.l0_reverse"` … for each layer and direction of a layer module.
 
     Raises:
         ValueError: `module` contains no such cell or layer. To watch an `nn.LSTM` or `nn.GRU`, load its weights into a
-            `RefinedLSTM` or `RefinedGRU` with `refine="none"`.
+            `RefinedLSTM` or `RefinedGRU` with `refine="none"`. Or it contains one with `proj_size`, which the plain
+            loop has not.
     """
     watched = [(name, part) for name, part in module.named_modules() if isinstance(part, _WATCHABLE)]
     if not watched:
@@ -179,6 +183,9 @@ def watch_gates(module: nn.Module) -> Iterator[dict[str, Record]]:
             f"no refined-gate cell or layer in {type(module).__name__}: load an nn.LSTM's or nn.GRU's weights into "
             "RefinedLSTM or RefinedGRU with refine='none' to watch them"
         )
+    for name, part in watched:
+        if getattr(part, "proj_size", 0):
+            raise ValueError(f"{name or type(part).__name__}: layers with proj_size cannot be watched")
     records: dict[str, Record] = {}
     gates = {name: part.gate for name, part in watched}
     try:

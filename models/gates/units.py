@@ -68,13 +68,17 @@ class Unit:
         unknown = options.keys() - GateOptions.__annotations__.keys()
         if unknown:
             raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
-        activation = options.get("activation") or self.default_activation
-        if squash := options.get("squash"):
+        activation, squash = options.get("activation"), options.get("squash")
+        if squash is not None:
             warnings.warn("squash is deprecated: use activation", DeprecationWarning, stacklevel=3)
             activation = squash
-        refine, gates = options.get("refine") or self.default_refine, options.get("gates")
-        gates = self.default_gates if gates is None else tuple(gates)
-        return RefinedGate(refine, gates, options.get("feature", RefinedGate.feature), activation)
+        refine, gates = options.get("refine"), options.get("gates")
+        return RefinedGate(
+            self.default_refine if refine is None else refine,
+            self.default_gates if gates is None else tuple(gates),
+            options.get("feature", RefinedGate.feature),
+            self.default_activation if activation is None else activation,
+        )
 
     def blocks_of(self, gate: RefinedGate) -> tuple[str, ...]:
         """The blocks of the stacked weights with this gate: uniform-refine gates need a `"refine"` block.

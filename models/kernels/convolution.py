@@ -121,6 +121,8 @@ class Convolution(nn.Conv2d):
     def _library(self, x: Tensor) -> Library | None:
         if is_traced() or torch.is_autocast_enabled(x.device.type):
             return None
+        if x.dim() != 4 or self.weight.shape != (self.out_channels, x.shape[1], 3, 3):
+            return None  # torch takes it, or raises
         if not self.is_compilable or not is_suitable(x.shape[2]) or not x.numel():
             return None
         return library_for(x, self.weight, self.bias)

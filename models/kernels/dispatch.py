@@ -34,7 +34,8 @@ def can_take(device: str, dtypes: Sequence[torch.dtype], tensors: Sequence[Tenso
     """Whether a kernel may access the memory of these tensors directly.
 
     True for plain tensors and parameters on `device` that share one of `dtypes`, outside `torch_operations_only` and
-    dispatch modes and torch.func transforms. None entries are ignored; the first tensor must not be None.
+    dispatch modes and torch.func transforms. None entries are ignored; the first tensor must not be None. A tensor that
+    torch negates lazily, such as the imaginary part of a conjugate, has other values in memory.
     """
     present = [tensor for tensor in tensors if tensor is not None]
     dtype = present[0].dtype
@@ -43,7 +44,10 @@ def can_take(device: str, dtypes: Sequence[torch.dtype], tensors: Sequence[Tenso
     if torch._C._are_functorch_transforms_active():
         return False
     return all(
-        type(tensor) in (Tensor, nn.Parameter) and tensor.dtype == dtype and tensor.device.type == device
+        type(tensor) in (Tensor, nn.Parameter)
+        and tensor.dtype == dtype
+        and tensor.device.type == device
+        and not tensor.is_neg()
         for tensor in present
     )
 

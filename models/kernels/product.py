@@ -13,7 +13,14 @@ from str_app.models.kernels.library import Library, address, library_for
 
 
 def product(library: Library, a: Tensor, b: Tensor, bias: Tensor | None = None, tanh: bool = False) -> Tensor:
-    """a (M, K) · b (K, N) + bias (N,), any strides, one dtype; followed by tanh if `tanh`."""
+    """a (M, K) · b (K, N) + bias (N,), any strides, one dtype; followed by tanh if `tanh`.
+
+    Raises:
+        RuntimeError: the shapes do not fit.
+    """
+    if a.shape[1] != b.shape[0] or (bias is not None and bias.shape != b.shape[1:]):
+        shapes = " and ".join(str(tuple(x.shape)) for x in (a, b, bias) if x is not None)
+        raise RuntimeError(f"matrices of the shapes {shapes} cannot be multiplied and added")
     result = a.new_empty(a.shape[0], b.shape[1])
     sizes = map(ctypes.c_int64, (*result.shape, a.shape[1]))
     left, right = ((address(x), *map(ctypes.c_int64, x.stride())) for x in (a, b))

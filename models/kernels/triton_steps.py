@@ -379,4 +379,5 @@ def run_steps(
     assert weight_hh is not None
     of_gates = dict(zip(_GATES[unit], joins, strict=True))
     launcher = _Launcher(of_gates, sizes, reverse == (direction == "forward"), weight_hh)
-    _FUNCTIONS[function](launcher, *arrays)
+    with torch.cuda.device_of(weight_hh):  # Triton launches on the current device
+        _FUNCTIONS[function](launcher, *arrays)

@@ -73,7 +73,7 @@ def study(
     folder = out or Path("runs") / (f"study-{name}" if scale == "default" else f"study-{name}-{scale}")
     if folder.exists() and not folder.is_dir():
         raise StrAppError(f"--out {folder} is a file; give a folder")
-    plan = Plan(name, scale, data, tuple(length or ()), folder)
+    plan = Plan(name, scale, data, tuple(dict.fromkeys(length or ())), folder)
     variants = all_variants(units, kinds)
     if not variants:
         raise typer.BadParameter(f"{', '.join(kinds)}: only for --unit MGU", param_hint="--gates")
@@ -95,4 +95,4 @@ def _offered(given: Sequence[Any] | None, offered: tuple[Any, ...], option: str)
     for value in given or []:
         if value not in offered:
             raise typer.BadParameter(f"{value!r} is not one of {', '.join(offered)}", param_hint=option)
-    return tuple(given) if given else offered
+    return tuple(dict.fromkeys(given)) if given else offered  # repeated, its seeds would count twice

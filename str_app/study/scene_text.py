@@ -9,12 +9,14 @@ from typing import Any
 from str_app.datasets.augmentation import Augmentation
 from str_app.datasets.opening import open_source
 from str_app.errors import StrAppError
+from str_app.models.charset import PRINTABLE_94, Charset
 from str_app.models.checkpoint import load_checkpoint
 from str_app.models.decoders.attention_decoder import AttentionDecoderConfig
 from str_app.models.gates.statistics import watch_gates
+from str_app.models.recognizer import Recognizer
 from str_app.study.experiment import Metric, Run, load_result, run_key, save_result, summarize
 from str_app.study.variants import Variant, count_parameters
-from str_app.training.loop import Finished, Stopped, train
+from str_app.training.loop import Diverged, Finished, Stopped, train
 from str_app.training.objective import Objective
 from str_app.training.run_logger import read_metrics
 from str_app.training.samples import TrainingSamples
@@ -48,6 +50,8 @@ class SceneText:
         assert isinstance(decoder, AttentionDecoderConfig)
         architecture = replace(self.training.architecture, decoder=replace(decoder, refine=refine))
         settings = replace(self.training, architecture=architecture, seed=seed, threads=1)
+        network = Recognizer(architecture, Charset(settings.charset or PRINTABLE_94), settings.preprocessing)
+        run = Run(self.name, str(variant), seed, count_parameters(network), decoder.hidden_size)
         out = folder / f"{variant}-{seed}"
         state = out / "last.pt"
         if state.exists() and load_settings(out / "settings.json") != settings:
@@ -58,13 +62,15 @@ class SceneText:
             pass  # killed before the result was written
         except Stopped:
             raise KeyboardInterrupt from None
+        except Diverged as error:
+            run.diverged_at = error.step
+            save_result(result, key, run)
+            return run
         model, _ = load_checkpoint(out / "last.safetensors")
-        run = Run(self.name, str(variant), seed, count_parameters(model), decoder.hidden_size)
         for values in read_metrics(out):
             if "accuracy" in values:
                 run.curve.append((values["step"], {self.metric.name: values["accuracy"]}))
-            elif "samples_per_second" in values:
-                run.seconds += settings.log_every * settings.batch_size / values["samples_per_second"]
+            run.seconds += values.get("cpu_seconds", 0.0)
         if watch:
             batch = TrainingSamples(
                 [open_source(Path(path)) for path in settings.train],

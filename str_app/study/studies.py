@@ -62,11 +62,12 @@ _COPY: Sizes = {
 
 
 def _synthetic(sizes: Sizes, *tasks: Callable[[int, Training, int], Experiment]) -> Experiments:
-    """Each task at each length."""
+    """Each task at each length; aⁿbⁿ may be the same at two of them."""
 
     def experiments(scale: Scale, data: Path, lengths: Sequence[int]) -> list[Experiment]:
         own, training, hidden = sizes[scale]
-        return [task(length, training, hidden) for task in tasks for length in lengths or own]
+        made = [task(length, training, hidden) for task in tasks for length in lengths or own]
+        return list({experiment.name: experiment for experiment in made}.values())
 
     return experiments
 

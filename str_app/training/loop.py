@@ -51,6 +51,18 @@ MAX_SKIPPED = 10  # consecutive steps without finite gradients after which a run
 FIRST_STATE = 30.0  # seconds of work after which the first state is written; then twice as long, up to the setting
 
 
+class Diverged(StrAppError):  # noqa: N818 - as Stopped
+    """The loss or the weights became NaN or infinite.
+
+    Attributes:
+        step: at which that was found.
+    """
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
+
+
 class Stopped(StrAppError):  # noqa: N818 - not an error: the run was asked to stop and can be continued
     """A signal ended the run after its state had been written."""
 
@@ -169,6 +181,7 @@ class _Run:
             elif self.step == 0:
                 self._write()
             logged = written = time.monotonic()
+            cpu_logged = time.process_time()
             patience = FIRST_STATE
             for parts in self._batches():
                 losses += self._update([part.to(self.device) for part in parts], logger)
@@ -182,11 +195,12 @@ class _Run:
                         continue
                     self.world.average_([*self.objective.state_dict().values(), *self.optimizers.tensors()])
                 if self.step % settings.log_every == 0 or last:
-                    now = time.monotonic()
+                    now, cpu_now = time.monotonic(), time.process_time()
                     self._check_usage()
-                    self._log(logger, losses, (self.step - logged_step) * settings.batch_size / (now - logged))
+                    rate = (self.step - logged_step) * settings.batch_size / (now - logged)
+                    self._log(logger, losses, rate, cpu_now - cpu_logged)
                     losses.zero_()
-                    logged, logged_step = now, self.step
+                    logged, cpu_logged, logged_step = now, cpu_now, self.step
                 self.pending = last or (bool(self.validation) and self.step % settings.validate_every == 0)
                 stopping = self._any(bool(stop))
                 at_risk = min(patience, 60 * settings.checkpoint_minutes)
@@ -195,7 +209,7 @@ class _Run:
                     written, patience = time.monotonic(), 2 * patience
                 if last or (self.pending and not stopping):
                     self._validate(logger)
-                    logged, logged_step = time.monotonic(), self.step
+                    logged, cpu_logged, logged_step = time.monotonic(), time.process_time(), self.step
                 if stopping and not last:
                     signum = stop[0] if stop else signal.SIGTERM
                     raise Stopped(
@@ -275,9 +289,10 @@ class _Run:
         self.skipped += 1
         logger.say(f"step {self.step + 1} skipped: loss or gradients are NaN or infinite ({self.skipped} in a row)")
         if self.skipped == MAX_SKIPPED:
-            raise StrAppError(
+            raise Diverged(
                 f"loss is NaN or infinite at step {self.step + 1}: {MAX_SKIPPED} steps in a row were skipped. "
-                f"{self._kept()}; resume with a lower learning_rate"
+                f"{self._kept()}; resume with a lower learning_rate",
+                self.step + 1,
             )
 
     def _check_usage(self) -> None:
@@ -291,7 +306,7 @@ class _Run:
                 f"the last: {self.usage.last_reason or 'in another process'}"
             )
 
-    def _log(self, logger: RunLogger, losses: Tensor, rate: float) -> None:
+    def _log(self, logger: RunLogger, losses: Tensor, rate: float, cpu_seconds: float) -> None:
         characters, ctc, attention, ends, count = losses.tolist()
         if not ends:  # no step of the interval had a usable sample or finite gradients
             return
@@ -301,6 +316,7 @@ class _Run:
             "loss/attention": attention / max(count, 1),
             "learning_rate": self.settings.learning_rate * schedule(self.step - 1, self.settings),
             "samples_per_second": rate,
+            "cpu_seconds": cpu_seconds,
             "unusable": float(len(self.usage.unusable)),
         }
         parts = (f"loss {values['loss/characters']:.3f}", f"ctc {values['loss/ctc']:.3f}", f"{rate:.0f} crops/s")
@@ -365,13 +381,14 @@ class _Run:
         return model
 
     def _check_finite(self) -> None:
-        """Raise StrAppError rather than overwrite good weights with NaN or infinite ones."""
+        """Raise Diverged rather than overwrite good weights with NaN or infinite ones."""
         for module in (self.objective, self.averaged):
             for name, tensor in module.state_dict().items():
                 if not tensor.isfinite().all():
-                    raise StrAppError(
+                    raise Diverged(
                         f"weights are NaN or infinite at step {self.step}: {name}. {self._kept()}; resume with a lower "
-                        "learning_rate"
+                        "learning_rate",
+                        self.step,
                     )
 
     def _kept(self) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 from str_app.models.gates.cells import RefinedGRUCell, RefinedLSTMCell, RefinedMGUCell
 from str_app.models.gates.initialization import init_chrono_, init_uniform_
 from str_app.models.gates.layers import RefinedGRU, RefinedLSTM, RefinedMGU
+from str_app.models.gates.statistics import watch_gates
 
 LAYERS = (RefinedLSTM, RefinedGRU, RefinedMGU)
 CELLS = (RefinedLSTMCell, RefinedGRUCell, RefinedMGUCell)
@@ -185,6 +186,8 @@ def test_the_default_mgu_keeps_its_state_bounded():
         (RefinedMGU, {"feature": "identity"}, "feature='linear'"),
         (RefinedLSTMCell, {"activation": "relu"}, "layernorm"),
         (RefinedLSTM, {"proj_size": 2}, "refined counterpart"),
+        (RefinedLSTM, {"refine": False}, "refine"),
+        (RefinedGRUCell, {"activation": ""}, "activation"),
     ],
 )
 def test_wrong_choices_say_what_to_choose(kind, options, words):
@@ -204,6 +207,32 @@ def test_wrong_input_and_state_are_named(kind):
         layer(torch.randn(2, 2, 3), (wrong, wrong) if kind is RefinedLSTM else wrong)
     with pytest.raises(RuntimeError, match="larger than 0"):
         layer(torch.randn(0, 2, 3))
+
+
+@pytest.mark.parametrize("refine", ["none", "add", "ur"])
+@pytest.mark.parametrize("kind", CELLS)
+def test_a_cell_broadcasts_nothing(kind, refine):
+    cell = kind(3, 4, refine=refine)
+
+    def call(input_shape, *state_shape):
+        state = torch.zeros(state_shape)
+        return cell(torch.randn(input_shape), (state, state) if kind is RefinedLSTMCell else state)
+
+    with pytest.raises((ValueError, RuntimeError), match=r"3D|\(5, 2, 3\)"):
+        cell(torch.randn(5, 2, 3))
+    for input_shape, state_shape in [((2, 3), (1, 4)), ((2, 3), (4,)), ((3,), (2, 4)), ((2, 3), (2, 1))]:
+        with pytest.raises((ValueError, RuntimeError)):
+            call(input_shape, *state_shape)
+    call((2, 3), 2, 4)
+    call((3,), 4)
+
+
+def test_a_vanilla_layer_with_projection_compiles_and_is_not_watched():
+    layer = RefinedLSTM(3, 4, proj_size=2, refine="none")
+    x = torch.randn(5, 2, 3)
+    torch.testing.assert_close(torch.compile(layer, backend="eager")(x)[0], layer(x)[0])
+    with pytest.raises(ValueError, match="RefinedLSTM: layers with proj_size"), watch_gates(layer):
+        pass
 
 
 @pytest.mark.parametrize("kind", [*LAYERS, *CELLS])

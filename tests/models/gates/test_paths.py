@@ -215,6 +215,29 @@ def test_autocast_keeps_the_recurrence_in_full_precision(path, kind, device):
     assert all(p.grad.dtype == torch.float32 for p in layer.parameters())
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_shapes_that_do_not_fit_are_refused(path, kind):
+    """Kernels read memory without looking at shapes."""
+    layer = kind(5, 7)
+    for width in (4, 6):
+        packed = pack_padded_sequence(torch.randn(10, 3, width), torch.tensor([10, 6, 6]))
+        with pytest.raises(RuntimeError, match=f"Expected 5, got {width}"):
+            layer(packed)
+    x, state = torch.randn(10, 3, 5), layer.state_dict()
+    names = ["weight_ih_l0", "weight_hh_l0", "bias_hh_l0", "weight_feature_l0"]
+    for name, shape in [(name, (*state[name].shape[:-1], state[name].shape[-1] + 2)) for name in names]:
+        with pytest.raises(RuntimeError):
+            torch.func.functional_call(layer, {name: torch.randn(shape)}, (x,))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_an_input_that_torch_negates_lazily(path, kind):
+    layer = kind(5, 7)
+    x = torch.randn(10, 3, 5, dtype=torch.complex64).conj().imag
+    assert x.is_neg()
+    torch.testing.assert_close(layer(x)[0], layer(x.clone())[0])
+
+
 @pytest.mark.parametrize("layout", ["time_first", "batch_first", "unbatched", "packed"])
 @pytest.mark.parametrize(("kind", "theirs"), [(RefinedLSTM, nn.LSTM), (RefinedGRU, nn.GRU)])
 @pytest.mark.parametrize(("layers", "bidirectional", "bias"), [(1, False, True), (2, True, True), (1, True, False)])

@@ -101,6 +101,22 @@ def test_steps_of_a_cell_are_counted_from_its_first_state():
     }
 
 
+def test_a_state_may_pass_through_operations_between_two_steps():
+    cell = RefinedGRUCell(3, 4)
+    with watch_gates(cell) as records:
+        for _ in range(2):
+            h = None
+            for _ in range(4):
+                h = cell(torch.randn(2, 3), h) * 0.9
+            h.sum().backward()
+    assert [step for step, _ in records["cell"].gradient_curve()] == [0, 1, 2, 3]
+    assert all(len(norms) == 2 for norms in records["cell"].gradient_norms.values())
+    with watch_gates(cell) as records:
+        for _ in range(2):
+            cell(torch.randn(2, 3), h.detach()).sum().backward()  # a sequence of its own
+    assert [step for step, _ in records["cell"].gradient_curve()] == [0]
+
+
 def test_a_wholly_open_gate_is_not_above_one():
     layer = bias(RefinedLSTM(3, 4, refine="none"), forget=99)
     with watch_gates(layer) as records:

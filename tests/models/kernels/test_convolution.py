@@ -106,6 +106,13 @@ def test_torch_runs_what_they_do_not_support(calls):
     assert calls == []
 
 
+@pytest.mark.parametrize("channels", [4, 6])
+def test_channels_that_do_not_fit_are_refused(calls, channels):
+    with pytest.raises(RuntimeError, match=f"{channels} channels"):
+        filters(5, 7)(torch.randn(2, channels, 8, 9))
+    assert calls == []
+
+
 @pytest.mark.parametrize("height", [1, 2, 5, 8])
 def test_heights_that_fill_tiles(height):
     assert is_suitable(height) == (height in (2, 8))

@@ -1,10 +1,19 @@
 """Matrix products by the compiled functions."""
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from str_app.models.kernels.product import product
+
+
+def test_shapes_that_do_not_fit(native_library):
+    a = torch.randn(3, 4)
+    with pytest.raises(RuntimeError, match=r"\(3, 4\) and \(5, 2\)"):
+        product(native_library, a, torch.randn(5, 2))
+    with pytest.raises(RuntimeError, match=r"\(4, 2\) and \(3,\)"):
+        product(native_library, a, torch.randn(4, 2), torch.randn(3))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -30,6 +30,8 @@ from str_app.study.scene_text import SceneText
 from str_app.study.studies import STUDIES
 from str_app.study.synthetic import Adding, CopyMemory, EqualNumbers, MarkedCount
 from str_app.study.variants import GATES, Variant, all_variants, count_parameters, equal_size
+from str_app.training.loop import Diverged
+from str_app.training.objective import Objective
 from tests.str_app.painted_data import write_folder
 from tests.tiny_recognizer import tiny_config
 
@@ -424,6 +426,32 @@ def test_wrong_usage(arguments, message) -> None:
     result = CliRunner().invoke(app, ["study", *arguments])
     assert result.exit_code == 2
     assert message in " ".join(result.output.replace("│", " ").split())
+
+
+def test_what_is_named_twice_is_run_once(tmp_path: Path) -> None:
+    arguments = ["study", "counting", "--quick", "--seeds", "2", "--workers", "1", "--out", str(tmp_path)]
+    arguments += "--unit LSTM --unit LSTM --gates none --gates none --length 5 --length 6 --length 5".split()
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    experiments = json.loads((tmp_path / "report.json").read_text())["experiments"]
+    assert len({each["experiment"] for each in experiments}) == len(experiments) == 3  # aⁿbⁿ is the same at 5 and 6
+    assert all([run["seed"] for run in each["runs"]] == [0, 1] for each in experiments)
+
+
+def test_a_recogniser_that_diverges_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "REDUCED", tiny_config())
+    for part in ("train", "validation"):
+        whole_folder(tmp_path / f"{part}/painted")
+    (study,) = STUDIES["scene-text"].experiments("quick", tmp_path, ())
+    assert isinstance(study, SceneText)
+    folder = made(tmp_path / "runs")
+    whole = study.run(Variant("LSTM", "mul"), 1, folder, watch=False)
+    assert 0 < whole.seconds < 600
+    monkeypatch.setattr(Objective, "forward", lambda *parts: (_ for _ in ()).throw(Diverged("NaN", 11)))
+    run = study.run(Variant("LSTM", "mul"), 0, folder, watch=True)
+    assert (run.diverged_at, run.curve, run.parameters) == (11, [], whole.parameters)
+    monkeypatch.undo()
+    assert study.run(Variant("LSTM", "mul"), 0, folder, watch=True) == run
 
 
 def test_without_a_name_the_studies_are_listed() -> None:
