@@ -28,14 +28,12 @@ class _DrainedTransport:
 
     Args:
         transport: what it wraps.
-        is_receiving: whether a request is incomplete.
-        timeout_s: from `close` to the end.
+        rest_s: how long the client may take for the rest of an incomplete request; 0 if none is.
     """
 
-    def __init__(self, transport: asyncio.Transport, is_receiving: Callable[[], bool], timeout_s: float) -> None:
+    def __init__(self, transport: asyncio.Transport, rest_s: Callable[[], float]) -> None:
         self._transport = transport
-        self._is_receiving = is_receiving
-        self._timeout_s = timeout_s
+        self._rest_s = rest_s
         self._drained_bytes = 0
         self.draining = False
         self.write = transport.write  # called most, so without __getattr__
@@ -48,14 +46,15 @@ class _DrainedTransport:
 
     def close(self) -> None:
         """The answer ends here; called again, close at once."""
-        if self.is_closing() or not self._is_receiving():
+        rest_s = self._rest_s()
+        if self.is_closing() or not rest_s:
             self._transport.close()
             return
         self.draining = True
         self.write = lambda data: None  # of an application that does not know yet
         self._transport.write_eof()
         self._transport.resume_reading()
-        asyncio.get_running_loop().call_later(self._timeout_s, self._transport.close)
+        asyncio.get_running_loop().call_later(rest_s, self._transport.close)
 
     def drain(self, data: bytes) -> None:
         """Discard what arrives after `close`."""
@@ -68,15 +67,17 @@ class Connection(HttpToolsProtocol):
     """Closes connections whose client is too slow, and answers malformed HTTP with `application/problem+json`.
 
     Three things are limited: the head of a request, from its first byte or from the opening of the connection; the rest
-    of a body whose request has been answered; and how long a client may leave an answer in the socket. The body of a
-    request in progress is limited by the application, idling between requests by uvicorn's `timeout_keep_alive`.
+    of a body whose request has been answered, as that of an accepted one is; and how long a client may leave an answer
+    in the socket. The body of a request in progress is limited by the application, idling between requests by uvicorn's
+    `timeout_keep_alive`.
 
     Only uvicorn's protocol methods and parser callbacks are overridden. Of its state, `transport`, `parser`, `headers`,
     `timeout_keep_alive` and `loop` are used.
 
     Args:
-        header_timeout_s: for a head, and for what a client still sends when its answer is complete.
-        write_timeout_s: for a client to take what does not fit into the socket's buffer.
+        header_timeout_s: for a head.
+        body_timeout_s: for the rest of a body when the answer is complete, and for a client to take what does not fit
+            into the socket's buffer.
         max_body_bytes: above it a chunk is refused by its declared size; the application counts what arrives.
         metrics: where rejections are counted.
         arguments, keywords: uvicorn's.
@@ -86,14 +87,14 @@ class Connection(HttpToolsProtocol):
         self,
         *arguments: Any,
         header_timeout_s: float,
-        write_timeout_s: float,
+        body_timeout_s: float,
         max_body_bytes: int,
         metrics: Metrics,
         **keywords: Any,
     ) -> None:
         super().__init__(*arguments, **keywords)
         self._header_timeout_s = header_timeout_s
-        self._write_timeout_s = write_timeout_s
+        self._body_timeout_s = body_timeout_s
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._in_head = self._in_body = self._before_chunks = False
@@ -106,7 +107,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._undrained = transport
-        self._drained = _DrainedTransport(transport, lambda: self._in_head or self._in_body, self._header_timeout_s)
+        self._drained = _DrainedTransport(transport, self._rest_s)
         super().connection_made(cast(asyncio.Transport, self._drained))
         self._start_read_timer()
 
@@ -191,7 +192,7 @@ class Connection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._write_timer = self.loop.call_later(self._write_timeout_s, self.transport.abort)
+        self._write_timer = self.loop.call_later(self._body_timeout_s, self.transport.abort)
 
     def resume_writing(self) -> None:
         self._stop_write_timer()
@@ -208,11 +209,15 @@ class Connection(HttpToolsProtocol):
         size = CHUNK_SIZE.match(self._first_chunk) if self._before_chunks else None
         return size is not None and int(size[0], 16) > self._max_body_bytes
 
+    def _rest_s(self) -> float:
+        return self._body_timeout_s if self._in_body else self._header_timeout_s if self._in_head else 0.0
+
     def _start_read_timer(self, seconds: float | None = None) -> None:
         # A timer that runs is left alone: heads that trickle in are what it is for. While a request is being answered
         # uvicorn may have stopped reading, and the client waits for the server.
         if self._read_timer is None and not self._unanswered:
-            self._read_timer = self.loop.call_later(seconds or self._header_timeout_s, self._on_read_timeout)
+            seconds = seconds or self._rest_s() or self._header_timeout_s
+            self._read_timer = self.loop.call_later(seconds, self._on_read_timeout)
 
     def _stop_read_timer(self) -> None:
         if self._read_timer:

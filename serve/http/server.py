@@ -108,7 +108,7 @@ def run(settings: Settings, load: Callable[[], CanvasReader] | None = None) -> N
             http=partial(  # type: ignore[arg-type]
                 Connection,
                 header_timeout_s=settings.header_timeout_s,
-                write_timeout_s=settings.upload_timeout_s,
+                body_timeout_s=settings.upload_timeout_s,
                 max_body_bytes=settings.max_body_bytes,
                 metrics=service.metrics,
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -123,6 +124,7 @@ class Service:
                     str(error) or type(error).__name__,
                 )
                 return
+        gc.collect()  # errors in cycles with the frames of their tracebacks hold the old reader
         self.metrics.reloads.labels("done").inc()
         self.metrics.model.info({"name": self.batcher.reader.name})
         logger.info("reloaded %s", self.batcher.reader.name)

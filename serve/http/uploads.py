@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ T = TypeVar("T")
 Reserve = Callable[[int], None]
 MULTIPART, JSON = "multipart/form-data", "application/json"
 MAX_NAME_LENGTH = 255
+COLLECTED_BYTES = 64 * 2**20
 MAX_JSON_VALUES = 200_000  # 20 ms; regions and images have some thousands
 URL_SAFE_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 
@@ -34,11 +36,16 @@ class Upload(NamedTuple):
 
 
 class UploadMemory:
-    """Limits the total size of the request bodies in memory."""
+    """Limits the total size of the request bodies in memory.
+
+    What has become garbage in a cycle, such as an error and the frames of its traceback, counts no more. So garbage is
+    collected after every `COLLECTED_BYTES` of bodies: Python itself counts objects, not bytes.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.reserved = 0
+        self._uncollected = 0
 
     @contextmanager
     def for_request(self) -> Iterator[Reserve]:
@@ -61,6 +68,10 @@ class UploadMemory:
             yield reserve
         finally:
             self.reserved -= total
+            self._uncollected += total
+            if self._uncollected > COLLECTED_BYTES:
+                self._uncollected = 0
+                gc.collect()  # 2 ms: what lives as long as the server is frozen
 
 
 class Body:

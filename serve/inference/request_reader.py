@@ -227,7 +227,7 @@ class RequestReader:
         try:
             results = await job.wait()
         except ImageError as error:
-            return error
+            return error.with_traceback(None)  # its frames hold the reader, which a reload replaces
         self._record("decode", job.decode_s)
         return _Crop(job.views, results)
 

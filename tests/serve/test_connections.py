@@ -252,6 +252,19 @@ def test_a_refusal_reaches_a_client_that_is_still_sending(server: ServerProcess,
                 pass
 
 
+def test_a_refusal_reaches_a_client_that_takes_as_long_as_an_accepted_one_may() -> None:
+    with (
+        ServerProcess(STR_APP_HEADER_TIMEOUT_S="0.3", STR_APP_UPLOAD_TIMEOUT_S="30") as patient,
+        socket.create_connection(patient.address, timeout=30) as connection,
+    ):
+        head = HEAD.replace(b"/v1/recognize", b"/nowhere")
+        connection.sendall(head + b"Connection: close\r\nContent-Length: 6000000\r\n\r\n")
+        for _ in range(6):
+            time.sleep(0.2)
+            connection.sendall(bytes(1_000_000))
+        assert problem_of(connection.recv(65536))["code"] == "not_found"
+
+
 def test_a_refusal_reaches_a_client_that_sends_much_before_it_looks() -> None:
     size = 128 * 2**20
     with (
@@ -310,7 +323,7 @@ def test_a_raw_body_in_chunks_is_read(server: ServerProcess) -> None:
 @pytest.fixture
 def full() -> Iterator[ServerProcess]:
     """With room for one image, which is being read."""
-    settings = {"STR_APP_MAX_PENDING": "1", "STR_APP_MAX_IMAGES": "1", "STR_APP_HEADER_TIMEOUT_S": "0.3"}
+    settings = {"STR_APP_MAX_PENDING": "1", "STR_APP_MAX_IMAGES": "1", "STR_APP_UPLOAD_TIMEOUT_S": "1"}
     with ServerProcess(**settings) as server, socket.create_connection(server.address, timeout=10) as accepted:
         accepted.sendall(post_of(png("first")))
         server.wait_until_one_is_being_read()
@@ -341,7 +354,7 @@ def test_refusals_of_a_full_queue_keep_the_connection_open(full: ServerProcess) 
         assert answer_of(connection).startswith(b"HTTP/1.1 429 ")
         connection.sendall(request[-2 * len(health) :] + health)
         assert answer_of(connection).startswith(b"HTTP/1.1 200 ")
-        time.sleep(0.5)  # longer than a head may take
+        time.sleep(0.6)  # longer than a body may take
         connection.sendall(health)
         assert answer_of(connection).startswith(b"HTTP/1.1 200 ")
     assert full.shows(
