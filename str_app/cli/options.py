@@ -44,7 +44,9 @@ Detector = Annotated[str, typer.Option(help=photos.HELP)]
 LongestSide = Annotated[
     int,
     typer.Option(
-        min=64, metavar="PIXELS", help="Larger photographs are shrunk to it to find the words, not to read them."
+        min=photos.LEAST_LONGEST_SIDE,
+        metavar="PIXELS",
+        help="Larger photographs are shrunk to it to find the words, not to read them.",
     ),
 ]
 

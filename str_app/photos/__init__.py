@@ -7,3 +7,4 @@ HELP = (
 # Larger photographs are shrunk to it to find the words. With 960 the detector takes half as long, and 0.6 points less
 # of composed scenes is found and read; see docs/how-to/photographs.md.
 LONGEST_SIDE = 1280
+LEAST_LONGEST_SIDE = 64  # words of a smaller picture would have letters of a few pixels

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from numbers import Integral
 from pathlib import Path
 
+from str_app.engines.options import EngineOptions
 from str_app.errors import StrAppError
-from str_app.photos import LONGEST_SIDE
+from str_app.photos import LEAST_LONGEST_SIDE, LONGEST_SIDE
 from str_app.photos.detector import Detector
 from str_app.photos.photo_reader import PhotoPipeline
 from str_app.photos.separator import GapNetwork
@@ -20,12 +22,18 @@ def load_pipeline(
 
     Args:
         detector: a name of `DETECTORS`, or the file of a word detector of ours.
-        threads: CPU threads; all usable cores if None.
+        threads: CPU threads, see `EngineOptions`; all usable cores if None.
         longest_side: larger photographs are shrunk to it to find the words, which are then cut from the whole picture.
+            At least `LEAST_LONGEST_SIDE`.
 
     Raises:
-        StrAppError: no such detector, or one that is not installed.
+        StrAppError: no such detector, one that is not installed, or a value that an option cannot have.
     """
+    EngineOptions(threads=threads)  # checks the number before anything starts so many
+    side: object = longest_side  # for mypy no int is an Integral
+    if not isinstance(side, Integral) or isinstance(side, bool) or side < LEAST_LONGEST_SIDE:
+        raise StrAppError(f"longest_side {side!r}: must be a whole number of pixels, at least {LEAST_LONGEST_SIDE}")
+    longest_side = int(side)
     if detector in DETECTORS:
         loaded = DETECTORS[detector](threads, longest_side)
     elif Path(detector).is_file():
