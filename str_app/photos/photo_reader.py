@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -197,13 +197,17 @@ class PhotoReader:
 
         Args:
             photo: a path, encoded bytes, a PIL image, or a uint8 array.
-            limits: a larger photograph is refused.
+            limits: a photograph beyond them is refused. Its words may always be as small and as long as
+                `PHOTO_LIMITS` says.
             options: of `Reader.read_crops`, such as `characters`.
 
         Raises:
             ImageError: the photograph cannot be read.
         """
-        steps = self.pipeline.steps(load_image(photo, limits), limits, self.reader.policy)
+        if isinstance(options.get("lexicon"), Iterator):
+            options["lexicon"] = list(options["lexicon"])  # crops are read in up to three rounds
+        of_words = replace(limits, min_side=PHOTO_LIMITS.min_side, max_aspect=PHOTO_LIMITS.max_aspect)
+        steps = self.pipeline.steps(load_image(photo, limits), of_words, self.reader.policy)
         try:
             crops = next(steps)
             while True:

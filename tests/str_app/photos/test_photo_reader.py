@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from str_app.errors import ImageError
+from str_app.inputs.images import ImageLimits
 from str_app.photos.photo_reader import PhotoPipeline, PhotoPolicy, PhotoReader
 from str_app.photos.reading import PhotoReading
 from str_app.policy import SearchPolicy, TurnWeights
@@ -156,6 +157,20 @@ def test_a_photograph_may_have_more_pixels_than_a_crop() -> None:
         Reader(FakeEngine()).recognize([encoded.getvalue()])
     reading = photo_reader([]).read(encoded.getvalue())
     assert (reading.width, reading.height) == (8000, 6000)
+
+
+@pytest.mark.parametrize("limits", [ImageLimits(min_side=200), ImageLimits(max_aspect=3.0)])
+def test_the_shape_that_a_photograph_must_have_is_not_that_of_its_words(limits: ImageLimits) -> None:
+    photo, quads = photo_of({(20, 10): "Mind", (80, 10): "gap", (24, 60): "lengthy-word"})
+    assert photo_reader(quads).read(photo, limits=limits).text == "Mind gap\nlengthy-word"
+
+
+@pytest.mark.parametrize("of", [list, iter])
+def test_a_lexicon_may_be_an_iterator(of: Callable[[list[str]], Iterable[str]]) -> None:
+    """Text on its head is read in a second round."""
+    photo, quads = photo_of({(20, 10): "Mind", (80, 10): "gap"}, probability=0.6)
+    reading = photo_reader(quads).read(photo, lexicon=of(["mind", "gap", "other"]))
+    assert reading.text == "mind gap"
 
 
 def test_exif_turns_are_applied_first() -> None:
