@@ -11,7 +11,9 @@ import typer
 
 from str_app.cli import options
 from str_app.cli.evaluate import check_writable, write_file
+from str_app.cli.printing import note
 from str_app.cli.progress import ProgressBar
+from str_app.errors import ImageError
 from str_app.photos import LONGEST_SIDE
 
 
@@ -45,6 +47,7 @@ def evaluate_photos(
     """Score finding and reading of words in labelled photographs, by the rules of ICDAR 2015.
 
     Prints a Markdown table: precision, recall and their harmonic mean, for words found and for words found and read.
+    Photographs that cannot be read are listed on standard error, and their words count as missed.
 
     Example: str-app evaluate-photos --data photos --report worst.html
     """
@@ -66,8 +69,13 @@ def evaluate_photos(
     with ProgressBar(data.name, len(photos), "photographs") as progress:
         for photo in photos:
             started = time.perf_counter()
-            reading = photo_reader.read(photo.path)
-            scores.append(PhotoScore(photo.path, reading, photo.words, time.perf_counter() - started))
+            try:
+                reading = photo_reader.read(photo.path)
+            except ImageError as error:
+                note(f"str-app evaluate-photos: {error}; its words count as missed")
+                scores.append(PhotoScore.unreadable(photo.path, photo.words))
+            else:
+                scores.append(PhotoScore(photo.path, reading, photo.words, time.perf_counter() - started))
             progress.advance()
     results = as_json(reader.name, pipeline.detector.name, scores, threshold)
     typer.echo(markdown(results))

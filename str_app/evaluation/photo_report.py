@@ -41,6 +41,7 @@ def render_report(results: Mapping[str, Any], photos: Sequence[PhotoScore], thre
         n=len(photos),
         rows=table_rows(results),
         curve=[_curve_row(point["threshold"], point["end_to_end"]) for point in results["curve"]],
+        unreadable=[photo.path.name for photo in photos if not photo.readable],
         cards=[_card(photo, threshold) for photo in shown],
     )
 
@@ -60,7 +61,7 @@ def _card(photo: PhotoScore, threshold: float) -> dict[str, Any]:
     ]
     return {
         "name": photo.path.name,
-        "image": data_url(_picture(photo, labels), HEIGHT),
+        "image": data_url(_picture(photo, labels), HEIGHT) if photo.readable else None,
         "missed": [photo.words[index].text for index in labels],
         "misread": misread,
         "extra": [photo.reading.words[index].text for index in counted if index not in found],

@@ -65,12 +65,19 @@ class PhotoScore:
         reading: what was read.
         words: its labels.
         seconds: that reading took.
+        readable: False if the photograph could not be read: all its words are missed.
     """
 
     path: Path
     reading: PhotoReading
     words: Sequence[LabelledWord]
     seconds: float = 0.0
+    readable: bool = True
+
+    @classmethod
+    def unreadable(cls, path: Path, words: Sequence[LabelledWord]) -> PhotoScore:
+        """Of a photograph that could not be read."""
+        return cls(path, PhotoReading(0, 0, (), ()), words, readable=False)
 
     @cached_property
     def _comparison(self) -> _Comparison:
@@ -141,12 +148,13 @@ def as_json(model: str, detector: str, photos: Sequence[PhotoScore], threshold: 
             for name, score in tasks.items()
         }
 
-    seconds = sorted(photo.seconds for photo in photos)
+    seconds = sorted(photo.seconds for photo in photos if photo.readable) or [0.0]
     return {
         "model": model,
         "made": provenance(),
         "detector": detector,
         "photographs": len(photos),
+        "unreadable": sum(not photo.readable for photo in photos),
         "seconds": {"median": round(float(np.median(seconds)), 3), "max": round(seconds[-1], 3)},
         **scores(threshold),
         "curve": [scores(at) for at in THRESHOLDS],
@@ -168,10 +176,11 @@ def markdown(results: Mapping[str, Any]) -> str:
     heading = ["words", "precision", "recall", "H", "right", "returned", "labelled"]
     rows = [heading, ["---"] * len(heading), *table_rows(results)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    seconds = results["seconds"]
+    seconds, unreadable = results["seconds"], results["unreadable"]
+    missed = f", {unreadable} of which could not be read (their words count as missed)" if unreadable else ""
     return (
-        f"{table}\n\n{results['photographs']} photographs, words of at least {results['threshold']:g} confidence; "
-        f"{seconds['median']:.2f} s a photograph (median), {seconds['max']:.2f} s (longest)"
+        f"{table}\n\n{results['photographs']} photographs{missed}, words of at least {results['threshold']:g} "
+        f"confidence; {seconds['median']:.2f} s a photograph (median), {seconds['max']:.2f} s (longest)"
     )
 
 

@@ -249,6 +249,34 @@ def test_scores(photo: Path, tmp_path: Path) -> None:
     assert "then as the" in page
 
 
+def test_an_unreadable_photograph_is_scored_as_missed(photo: Path, tmp_path: Path) -> None:
+    words = [{"quad": np.ravel(quad).tolist(), "text": text} for quad, text in zip(QUADS, WORDS.values(), strict=True)]
+    photo.with_name("broken.png").write_bytes(photo.read_bytes()[:200])
+    names = ("broken.png", photo.name)
+    lines = [json.dumps({"image": name, "words": words}) for name in names]
+    (photo.parent / "labels.jsonl").write_text("\n".join(lines))
+    files = ("--json", tmp_path / "s.json", "--report", tmp_path / "r.html")
+    result = run("evaluate-photos", "--data", photo.parent, *files)
+    assert result.exit_code == 0, result.stderr
+    assert "| found and read | 100.0 | 50.0 | 66.7 | 4 | 4 | 8 |" in result.stdout
+    assert "2 photographs, 1 of which could not be read (their words count as missed)" in result.stdout
+    assert "broken.png: the PNG file is damaged or cut short; its words count as missed" in result.stderr
+    scores = json.loads((tmp_path / "s.json").read_text())
+    assert (scores["photographs"], scores["unreadable"]) == (2, 1)
+    page = (tmp_path / "r.html").read_text()
+    assert "their words count as missed: 1 (broken.png)" in page
+    assert "<h3>broken.png</h3>\n<p>The photograph could not be read.</p>" in page
+    assert "Mind, the, gap, A&amp;B" in page
+
+
+def test_photographs_none_of_which_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "labels.jsonl").write_text('{"image": "broken.png", "words": []}')
+    result = run("evaluate-photos", "--data", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    assert "| found | 0.0 | 0.0 | 0.0 | 0 | 0 | 0 |" in result.stdout
+
+
 def test_what_is_missing_is_named(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*arguments: Any) -> None:
         raise StrAppError("the detector needs rapidocr: pip install 'str-app[photo]'")
