@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from str_app.datasets.image_decoding import IMAGE_SUFFIXES
 from str_app.datasets.sample import DataError
-from str_app.datasets.text_files import read_lines
+from str_app.datasets.text_files import parse_json, read_lines
 
 DONT_CARE = ("###", "#", "*")  # transcriptions of what nobody can read: ICDAR's, Total-Text's, and that of some copies
+_FARTHEST = 1e6  # coordinates beyond it, infinite ones and NaN are no pixels of a photograph
 _TOTAL_TEXT = re.compile(
     r"x: \[\[([\d\s.,-]+)\]\], y: \[\[([\d\s.,-]+)\]\], ornt: .*, transcriptions: \[u?(['\"])(.*)\3\]"
 )
@@ -44,8 +45,9 @@ def open_photos(folder: str | Path) -> list[LabelledPhoto]:
     """The labelled photographs of a folder, sorted by name.
 
     Either `labels.jsonl`, a line for each photograph: `{"image": "images/1.jpg", "words": [{"quad": [x0, y0, …],
-    "text": "EXIT"}, …]}`; or a text file beside each photograph, or anywhere below the folder: `gt_img_1.txt` as in
-    ICDAR 2015, `poly_gt_img1.txt` as in Total-Text. The texts `###`, `#` and `*` mean that a word is to be ignored.
+    "text": "EXIT"}, …]}`, the quad also as points `[[x0, y0], …]`; or a text file beside each photograph, or anywhere
+    below the folder: `gt_img_1.txt` as in ICDAR 2015, `poly_gt_img1.txt` as in Total-Text. The texts `###`, `#` and
+    `*`, and `null` in `labels.jsonl`, mean that a word is to be ignored.
 
     Raises:
         DataError: no labels, a line that is none, or a photograph that is missing.
@@ -72,14 +74,37 @@ def _from_jsonl(folder: Path) -> Iterator[LabelledPhoto]:
         if not line.strip():
             continue
         try:
-            entry = json.loads(line)
-            words = tuple(_word(word["quad"], str(word["text"])) for word in entry["words"])
-            path = folder / str(entry["image"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{labels} line {number}: not a photograph's labels ({error!r})") from None
+            entry = parse_json(line)
+        except ValueError as error:
+            raise DataError(f"{labels} line {number}: not JSON ({error})") from None
+        if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
+            raise DataError(f'{labels} line {number}: not an object with an "image", which is the path of a file')
+        if not isinstance(entry.get("words"), list):
+            raise DataError(f'{labels} line {number}: no list of "words"')
+        words = []
+        for place, word in enumerate(entry["words"], 1):
+            try:
+                words.append(_word_of(word))
+            except ValueError as error:
+                raise DataError(f"{labels} line {number}: word {place}: {error}") from None
+        path = folder / entry["image"]
         if not path.is_file():
             raise DataError(f"{labels} line {number}: {path}: no such file")
-        yield LabelledPhoto(path, words)
+        yield LabelledPhoto(path, tuple(words))
+
+
+def _word_of(fields: Any) -> LabelledWord:
+    """A word of `labels.jsonl`."""
+    if not isinstance(fields, dict) or not {"quad", "text"} <= fields.keys():
+        raise ValueError('not an object with "quad" and "text"')
+    quad, text = fields["quad"], fields["text"]
+    if text is not None and not isinstance(text, str):
+        raise ValueError(f"its text is {text!r:.40}: put quotes around it, or give null for a word to be ignored")
+    if isinstance(quad, list) and all(isinstance(point, list) and len(point) == 2 for point in quad):
+        quad = [number for point in quad for number in point]
+    if not isinstance(quad, list) or any(type(number) not in (int, float) for number in quad):
+        raise ValueError("its quad is neither a list of numbers [x0, y0, …] nor one of points [[x0, y0], …]")
+    return _word(quad, text)
 
 
 def _from_text_files(folder: Path) -> Iterator[LabelledPhoto]:
@@ -125,8 +150,13 @@ def _parse_total_text(line: str) -> LabelledWord:
     return _word([number for pair in zip(xs, ys, strict=True) for number in pair], match[4])
 
 
-def _word(numbers: Any, text: str) -> LabelledWord:
-    values = [float(number) for number in numbers]
+def _word(numbers: Iterable[str | float], text: str | None) -> LabelledWord:
+    try:
+        values = [float(number) for number in numbers]
+    except OverflowError:
+        values = [math.inf]
+    if not all(abs(value) <= _FARTHEST for value in values):
+        raise ValueError("its coordinates are no pixels of a photograph")
     if len(values) < 6 or len(values) % 2:
         raise ValueError(f"{len(values)} numbers are not the corners of a polygon")
     polygon = tuple(zip(values[::2], values[1::2], strict=True))

@@ -37,6 +37,15 @@ def test_own_layout(tmp_path: Path) -> None:
     assert photos[0].words[0].polygon == CORNERS
 
 
+def test_points_and_null(tmp_path: Path) -> None:
+    """The quads of `str-app read --json`, and words that nobody can read."""
+    pictures(tmp_path, "a.jpg")
+    words = [{"quad": list(map(list, CORNERS)), "text": "None"}, {"quad": QUAD, "text": None}]
+    write(tmp_path / "labels.jsonl", json.dumps({"image": "a.jpg", "words": words}))
+    (photo,) = open_photos(tmp_path)
+    assert [(word.polygon, word.text) for word in photo.words] == [(CORNERS, "None"), (CORNERS, None)]
+
+
 def test_icdar_2015(tmp_path: Path) -> None:
     pictures(tmp_path / "ch4_test_images", "img_1.jpg")
     write(tmp_path / "gt" / "gt_img_1.txt", "\ufeff10,20,60,20,60,40,10,40,A, B\r\n10,20,60,20,60,40,10,40,###\r\n")
@@ -64,6 +73,36 @@ def test_total_text(tmp_path: Path) -> None:
         ("labels.jsonl", "{", "labels.jsonl line 1"),
         ("labels.jsonl", '{"image": "none.jpg", "words": []}', "no such file"),
         ("labels.jsonl", '{"image": "a.jpg", "words": [{"quad": [1, 2], "text": "x"}]}', "line 1"),
+        ("labels.jsonl", "[" * 100_000, "line 1: not JSON"),
+        ("labels.jsonl", "[]", 'line 1: not an object with an "image"'),
+        ("labels.jsonl", '{"image": null, "words": []}', 'line 1: not an object with an "image"'),
+        ("labels.jsonl", '{"image": "a.jpg", "words": {}}', 'line 1: no list of "words"'),
+        *[
+            (
+                "labels.jsonl",
+                f'{{"image": "a.jpg", "words": [{{"quad": {quad}, "text": "x"}}]}}',
+                f"line 1: word 1: {why}",
+            )
+            for quad, why in (
+                ("[1, 2, 3, 4, 5, NaN]", "its coordinates are no pixels"),
+                ("[1, 2, 3, 4, 5, -Infinity]", "its coordinates are no pixels"),
+                (f"[1, 2, 3, 4, 5, 1{400 * '0'}]", "its coordinates are no pixels"),
+                ("[[1, 2], [3, 4], [5]]", "its quad is neither"),
+                ('["1", 2, 3, 4, 5, 6]', "its quad is neither"),
+                ("null", "its quad is neither"),
+                ("[[1, 2], [3, 4]]", "4 numbers are not the corners"),
+            )
+        ],
+        *[
+            ("labels.jsonl", f'{{"image": "a.jpg", "words": [{{"quad": {QUAD}, "text": {text}}}]}}', "its text is")
+            for text in ("7", "true", '["a"]', "NaN")
+        ],
+        (
+            "labels.jsonl",
+            f'{{"image": "a.jpg", "words": [{{"quad": {QUAD}}}]}}',
+            'not an object with "quad" and "text"',
+        ),
+        ("gt_a.txt", "1,2,3,4,5,6,7,nan,word", "line 1: its coordinates are no pixels"),
         ("gt_a.txt", "1,2,3,4,5,6,7,8", "line 1: not eight numbers"),
         ("gt_a.txt", "1,2,3,4,5,6,7,x,word", "line 1"),
         ("poly_gt_a.txt", "x: [[1 2 3]], y: [[1 2]], ornt: [u'h'], transcriptions: [u'a']", "3 x coordinates and 2 y"),
