@@ -11,10 +11,13 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+import numpy as np
 from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout
 from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import HTTPError, MaxRetryError, NameResolutionError
@@ -132,12 +135,12 @@ class Client:
 
         Raises:
             ServerError: as for `recognize`, or the photograph cannot be decoded.
-            ImageError: `photo` is a file that cannot be read.
+            ImageError: `photo` is a file that cannot be read, or a region has something else than numbers.
             StrAppError: `regions` is not a list of regions, or `photo` neither a file nor its content.
         """
-        listed = json.dumps(as_regions(regions), default=lambda array: array.tolist())
-        fields = [("regions", listed), ("image", ("photo", _content(photo)))]
-        return self._read("regions", fields, rotate, characters)
+        listed = as_regions(regions)
+        fields = [("regions", _json_of(listed)), ("image", ("photo", _content(photo)))]
+        return self._read("regions", fields, rotate, characters) if listed else []
 
     def read_photo(self, photo: str | Path | bytes, *, characters: str | None = None) -> PhotoReading:
         """Find and read all words of one photograph; see `str_app.photos.photo_reader.PhotoReader`.
@@ -302,6 +305,27 @@ def _content_or_error(image: str | Path | bytes) -> bytes | ImageError:
         return _content(image)
     except ImageError as error:
         return error
+
+
+def _json_of(regions: Sequence[Any]) -> str:
+    """A JSON array of regions, which may be NumPy's arrays, and have numbers of any type."""
+    listed = []
+    for number, region in enumerate(regions, 1):
+        try:
+            listed.append(json.dumps(region, default=_plain))
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            problem = "give 4 numbers, 8 numbers or 4 pairs of numbers"
+            raise ImageError("bad_region", f"region {number} of {len(regions)}: {problem}") from None
+    return f"[{', '.join(listed)}]"
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and arrays that JSON does not know, as it knows them. Raises TypeError for anything else."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Real | Decimal):
+        return float(value)
+    raise TypeError
 
 
 def _refusal(url: str, answer: BaseHTTPResponse) -> ServerError:

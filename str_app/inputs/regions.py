@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from decimal import Decimal
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def parse_region(value: Any) -> Region:
     """
     try:
         # NumPy takes texts and truth values for numbers.
-        if not all(isinstance(each, Real) and not isinstance(each, bool | np.bool_) for each in _flat(value)):
+        if not all(isinstance(each, Real | Decimal) and not isinstance(each, bool | np.bool_) for each in _flat(value)):
             raise TypeError
         numbers = np.array(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
@@ -180,7 +181,7 @@ def as_regions(value: Any) -> list[Any]:
     if isinstance(value, str | bytes | Mapping | Set) or not isinstance(value, Iterable):
         raise StrAppError(f"regions is a {type(value).__name__}: give a list of regions, such as [[x0, y0, x1, y1]]")
     regions = list(value)
-    if regions and all(isinstance(each, Real) for each in regions):
+    if regions and all(isinstance(each, Real | Decimal) for each in regions):
         raise StrAppError("regions is a list of numbers: give a list of regions, such as [[x0, y0, x1, y1]]")
     return regions
 

@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from decimal import Decimal
+from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -134,6 +136,29 @@ def test_regions_of_a_detector_s_array(server: Server) -> None:
     for regions in (np.array([[1.5, 2, 3, 4]]), [np.array([1.5, 2, 3, 4])]):
         Client(server.url).recognize_regions(b"photo", regions)  # type: ignore[arg-type]
         assert b"[[1.5, 2.0, 3.0, 4.0]]" in server.requests[-1][2]
+
+
+def test_regions_of_other_numbers(server: Server) -> None:
+    server.answers = [(200, {}, {"model": "m", "results": [READING]})]
+    numbers = [np.float32(1.5), Decimal("2.5"), Fraction(7, 2), 4]
+    Client(server.url).recognize_regions(b"photo", [numbers])
+    assert b"[[1.5, 2.5, 3.5, 4]]" in server.requests[-1][2]
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, 1j, Fraction(10) ** 400, np.array([object()])])
+def test_a_region_without_numbers_is_named(server: Server, value: Any) -> None:
+    with pytest.raises(ImageError, match=r"^region 2 of 2: give 4 numbers, 8 numbers or 4 pairs of numbers") as caught:
+        Client(server.url).recognize_regions(b"photo", [[0, 0, 9, 9], [0, 0, 9, value]])
+    assert caught.value.code == "bad_region"
+    assert server.requests == []
+
+
+def test_no_regions_have_no_readings(server: Server, tmp_path: Path) -> None:
+    """As with a `Reader`; the server would refuse them."""
+    assert Client(server.url).recognize_regions(b"photo", []) == []
+    with pytest.raises(ImageError, match=r"none\.png: no such file"):
+        Client(server.url).recognize_regions(tmp_path / "none.png", [])
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("images", ["word.png", Path("word.png"), b"a file", {b"a file"}])

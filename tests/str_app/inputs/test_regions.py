@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -74,6 +78,12 @@ def test_turned_words_are_set_upright() -> None:
     (reading,) = Reader(FakeEngine()).recognize_regions(picture, [box], rotate=True)
     assert (reading.text, reading.rotation) == ("down", 180)
     assert reading.characters[0].box[0] > reading.characters[3].box[0]
+
+
+@pytest.mark.parametrize("number", [Decimal, Fraction, np.float32])
+def test_numbers_of_any_type(number: Callable[[int], Any]) -> None:
+    ((marked, _),) = regions.crops_of_regions(photo(), [[number(edge) for edge in BOX]])
+    assert marked == regions.parse_region(BOX)
 
 
 def test_a_box_is_cut_off_at_the_edges() -> None:
