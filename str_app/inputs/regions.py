@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import takewhile
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from str_app.datasets.sample import DataError
-from str_app.datasets.text_files import parse_json, read_text
+from str_app.datasets.text_files import parse_json, read_lines
 from str_app.errors import ImageError, StrAppError
 from str_app.inputs.images import DEFAULT_LIMITS, ImageLimits, check_size
 from str_app.reading import Box
@@ -127,40 +128,39 @@ def to_photo(box: Box, region: Region, photo_size: tuple[int, int]) -> Box:
 def read_regions_file(path: Path) -> list[Any]:
     """The regions of a file: a JSON array, or one region a line as comma-separated numbers (as in IC15's files).
 
-    What follows the fourth or eighth number of a line, such as a transcription, is left out.
+    A line has 8 numbers if its first eight fields all are numbers, else 4. What follows them, such as a transcription,
+    is left out.
 
     Raises:
         StrAppError: it is neither, not UTF-8 or UTF-16, or has no region.
     """
     try:
-        text = read_text(path)
+        lines = read_lines(path)
     except DataError as error:
         raise StrAppError(str(error)) from None
+    text = "\n".join(lines)
     if text.lstrip().startswith("["):
         try:
             found = list(parse_json(text))
         except ValueError as error:
             raise StrAppError(f"{path}: not valid JSON ({error})") from None
     else:
-        found = _regions_of_lines(path, text)
+        found = _regions_of_lines(path, lines)
     if not found:
         raise StrAppError(f"{path}: no region in this file: give a JSON array, or 4 or 8 numbers a line")
     return found
 
 
-def _regions_of_lines(path: Path, text: str) -> list[Any]:
+def _regions_of_lines(path: Path, lines: Iterable[str]) -> list[Any]:
     found: list[Any] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         fields = line.split(",")
-        try:
-            numbers = [float(field) for field in fields[: 8 if len(fields) >= 8 else 4]]
-        except ValueError:
-            numbers = []
-        if len(numbers) not in (4, 8) or (len(fields) in (6, 7) and all(map(_is_number, fields))):
+        leading = list(takewhile(_is_number, fields[:8]))
+        if len(leading) < 4 or (len(leading) == len(fields) and len(fields) in (6, 7)):
             raise StrAppError(f"{path} line {number}: not 4 or 8 numbers with commas between them")
-        found.append(numbers)
+        found.append([float(field) for field in leading[: 8 if len(leading) == 8 else 4]])
     return found
 
 

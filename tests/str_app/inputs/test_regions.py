@@ -187,3 +187,5 @@ def test_what_follows_the_numbers_of_a_line_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "regions.txt"
     path.write_text('20,30,60,62,"EXIT"\n20,30,60,62,12\n1,2,3,4,5,6,7,8,9,10\n')
     assert regions.read_regions_file(path) == [BOX, BOX, [1, 2, 3, 4, 5, 6, 7, 8]]
+    path.write_text('20,30,60,62,"a,b,c,d"\n20,30,60,62,1,2,3,four\n20,30,60,62,a\u2028b\x0cc\n', encoding="utf-8")
+    assert regions.read_regions_file(path) == [BOX, BOX, BOX]
