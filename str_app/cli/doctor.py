@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from str_app.cli.printing import write_document
+
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON object.")] = False,
@@ -20,7 +22,7 @@ def doctor(
 
     findings = inspect_installation()
     if as_json:
-        typer.echo(json.dumps(findings, ensure_ascii=False, indent=2))
+        write_document(json.dumps(findings, ensure_ascii=False, indent=2))
     else:
         for section, values in findings.items():
             typer.echo(_section(section, values))

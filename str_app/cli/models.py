@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from str_app.cli.printing import write_document
+
 
 def models(
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
@@ -18,7 +20,7 @@ def models(
 
     described = describe_models()
     if as_json:
-        typer.echo(json.dumps(described, ensure_ascii=False, indent=2))
+        write_document(json.dumps(described, ensure_ascii=False, indent=2))
         return
     typer.echo("| model | parameters | weights | graphs | accuracy |\n|---|---|---|---|---|")
     for entry in described:

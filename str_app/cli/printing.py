@@ -1,9 +1,10 @@
-"""Lines that any file name leaves whole: rows and JSON on standard output, notes on standard error."""
+"""Lines that any file name leaves whole: rows and documents on standard output, notes on standard error."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +26,7 @@ def json_line(fields: Mapping[str, Any]) -> str:
     return re.sub("[\ud800-\udfff]", "\ufffd", json.dumps(fields, ensure_ascii=False))
 
 
-def write(text: str, newline: bool = True) -> None:
+def write(text: str | bytes, newline: bool = True) -> None:
     """Print on standard output. Raises StrAppError where it cannot be written, as on a full disk."""
     try:
         typer.echo(text, nl=newline)
@@ -33,6 +34,16 @@ def write(text: str, newline: bool = True) -> None:
         raise
     except OSError as error:
         raise StrAppError(f"standard output: {error.strerror}") from None
+
+
+def write_document(text: str, newline: bool = True) -> None:
+    """Print JSON, hOCR or ALTO as UTF-8, which they are by definition, whatever encoding standard output has for rows.
+
+    Raises:
+        StrAppError: see `write`.
+    """
+    takes_bytes = hasattr(sys.stdout, "buffer")  # `io.StringIO` in its place does not
+    write(text.encode("utf-8", "replace") if takes_bytes else text, newline)
 
 
 def note(text: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from str_app.cli import options
-from str_app.cli.printing import json_line, note, row, write
+from str_app.cli.printing import json_line, note, row, write, write_document
 from str_app.cli.progress import ProgressBar
 from str_app.cli.recognize import images_in
 from str_app.errors import ImageError, StrAppError
@@ -117,9 +117,9 @@ def _print(path: Path, reading: PhotoReading, as_json: bool, as_hocr: bool, as_a
     from str_app.photos.formats import to_alto, to_hocr
 
     if as_json:
-        write(json_line({"image": str(path), **reading.as_dict()}))
+        write_document(json_line({"image": str(path), **reading.as_dict()}))
     elif as_hocr or as_alto:
-        write((to_hocr if as_hocr else to_alto)(reading, path.name), newline=False)
+        write_document((to_hocr if as_hocr else to_alto)(reading, path.name), newline=False)
     elif as_text:
         write(reading.text)
     else:

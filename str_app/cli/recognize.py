@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from str_app.cli import options
-from str_app.cli.printing import json_line, note, row, write
+from str_app.cli.printing import json_line, note, row, write, write_document
 from str_app.errors import ImageError, StrAppError
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _print(names: Sequence[str], outcomes: Iterable[Reading | Exception], as_jso
             message = str(outcome)
             note(f"str-app recognize: {message if message.startswith(name) else f'{name}: {message}'}")
         elif as_json:
-            write(json_line({"image": name, **outcome.as_dict()}))
+            write_document(json_line({"image": name, **outcome.as_dict()}))
         else:
             write(row(name, outcome.text, f"{outcome.confidence:.4f}"))
     return failed

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 
 import str_app
 from str_app.cli import app, build_app, explain, main
-from str_app.cli.printing import json_line, row
+from str_app.cli.printing import json_line, row, write_document
 from str_app.errors import StrAppError
 
 VERBS = [
@@ -162,6 +163,37 @@ def test_no_file_name_breaks_a_row_or_a_json_line() -> None:
     )
     line = json_line({"image": os.fsdecode(b"caf\xe9 \xc3\xa9\n.png")})
     assert json.loads(line.encode()) == {"image": "caf\ufffd \u00e9\n.png"}
+
+
+def test_json_is_utf_8_whatever_the_terminal_s_encoding(tmp_path: Path) -> None:
+    name = tmp_path / "caf\u00e9 \u732b.jpg"
+    shutil.copy(ROOT / "samples/images/01.jpg", name)
+    shown = {}
+    for form in ([], ["--json"]):
+        command = [sys.executable, "-m", "str_app", "recognize", *form, str(name)]
+        environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        shown[bool(form)] = done.stdout
+    assert json.loads(shown[True].decode("utf-8"))["image"] == str(name)
+    assert b"/caf\xe9 \\u732b.jpg\t" in shown[False]
+
+
+def test_documents_may_be_printed_into_a_text_buffer() -> None:
+    with redirect_stdout(io.StringIO()) as shown:
+        write_document('{"text": "caf\u00e9"}')
+    assert shown.getvalue() == '{"text": "caf\u00e9"}\n'
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_closed_pipe_ends_the_command_quietly(form: list[str]) -> None:
+    """`str-app recognize … | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "str_app", "recognize", *form, "samples/images/01.jpg"]
+    shown = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writing)
+    assert (shown.returncode, shown.stderr) == (1, "")
 
 
 def test_no_file_name_commands_the_terminal(tmp_path: Path) -> None:

@@ -203,6 +203,15 @@ def test_file_names_in_any_script(photo: Path) -> None:
     assert (strange.parent / "marked" / "caf\u00e9 \u732b.png").is_file()
 
 
+@pytest.mark.parametrize("form", ["--json", "--hocr", "--alto"])
+def test_documents_are_utf_8_whatever_the_terminal_s_encoding(photo: Path, form: str) -> None:
+    strange = photo.rename(photo.with_name("caf\u00e9.png"))
+    result = CliRunner(charset="latin-1").invoke(app, ["read", str(strange), form])
+    assert result.exit_code == 0
+    assert "caf\u00e9.png" in result.stdout_bytes.decode("utf-8")
+    assert b"caf\xe9.png" in CliRunner(charset="latin-1").invoke(app, ["read", str(strange)]).stdout_bytes
+
+
 def test_any_file_name_makes_one_row_and_valid_json(photo: Path) -> None:
     strange = photo.rename(photo.with_name(os.fsdecode(b"caf\xe9\n.png")))
     assert json.loads(run("read", strange, "--json").stdout_bytes.decode("utf-8"))["image"].endswith("caf\ufffd\n.png")
