@@ -331,7 +331,7 @@ def _checked(crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         raise ImageError("unsupported_array", f"a crop is a {what}: give uint8 arrays (height, width, 3) in RGB")
     if 0 in crop.shape:
         raise ImageError("too_small", f"a crop has no pixels: its shape is {crop.shape}")
-    return crop
+    return np.asarray(crop)  # not masked, nor of another subclass, whose functions mean something else
 
 
 def _as_list(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:

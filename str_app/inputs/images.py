@@ -234,6 +234,7 @@ def _from_pil(image: Image.Image, limits: ImageLimits, image_format: str) -> npt
 
 
 def _from_array(array: npt.NDArray[Any], limits: ImageLimits) -> npt.NDArray[np.uint8]:
+    array = np.asarray(array)  # not a matrix, nor masked: their indices and functions mean something else
     if array.dtype != np.uint8:
         raise ImageError(
             "unsupported_array", f"a {array.dtype} array is not read: give uint8 values from 0 to 255, RGB or grey"

@@ -283,6 +283,12 @@ def test_regions_may_be_an_array_or_come_from_a_generator(reader: Reader) -> Non
     assert reader.recognize_regions(paint("cat"), iter(boxes)) == of_array  # type: ignore[arg-type]
 
 
+def test_a_crop_may_be_a_masked_array(reader: Reader) -> None:
+    """Variants of it, as of what can hardly be read, came out as numbers of 64 bits."""
+    crop = paint("left", 0.3)
+    assert reader.read_crops([np.ma.masked_array(crop, mask=True)]) == reader.read_crops([crop])
+
+
 def test_wrong_arguments(reader: Reader) -> None:
     with pytest.raises(ValueError, match="batch_size is 0"):
         Reader(FakeEngine(), batch_size=0)

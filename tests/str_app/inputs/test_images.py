@@ -242,6 +242,18 @@ def test_arrays() -> None:
     assert code_of(None, name="word 7") == "unsupported_type"
 
 
+def test_arrays_of_other_classes() -> None:
+    """A strided matrix crashed the interpreter in `np.repeat`."""
+    colour = np.stack([drawing()] * 3, axis=2)
+    transparent = np.dstack([colour, np.full((32, 100), 255, np.uint8)])
+    masked = np.ma.masked_less(drawing(), 10)
+    rows = np.asmatrix(np.repeat(drawing(), 2, axis=0))[::2]
+    for array in (rows, masked, np.ma.masked_array(colour), np.ma.masked_array(transparent), colour.view(np.recarray)):
+        image = load_image(array)
+        assert type(image) is np.ndarray
+        assert_dark_stroke_on_light(image)
+
+
 def test_pil_images() -> None:
     assert_dark_stroke_on_light(load_image(Image.fromarray(drawing())))
     assert code_of(Image.new("F", (40, 40))) == "unsupported_format"
