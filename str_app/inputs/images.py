@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,13 +142,27 @@ def open_image(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Im
     if image_format == "BMP" and run_lengths and len(encoded) > MAX_RUN_LENGTH_BYTES:
         raise ImageError("too_many_bytes", "a run-length encoded BMP file larger than 1 MiB: save it as PNG")
     try:
-        image = Image.open(io.BytesIO(encoded), formats=[image_format])
+        image = _header_of(encoded, image_format, limits)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError("too_many_pixels", f"more than {limits.max_pixels:,} pixels: shrink it") from None
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # from there on Pillow refuses
+        if limits.max_pixels > most:
+            problem = f"more than {most:,} pixels, Pillow's own limit: shrink it, or set PIL.Image.MAX_IMAGE_PIXELS"
+        else:
+            problem = f"more than {limits.max_pixels:,} pixels: shrink it"
+        raise ImageError("too_many_pixels", problem) from None
     except Exception as error:  # a decoder may raise anything on bytes made to break it
         raise ImageError("truncated", f"the {image_format} file is damaged or cut short") from error
     check_size(image.width, image.height, limits)
     return image
+
+
+def _header_of(encoded: bytes, image_format: str, limits: ImageLimits) -> Image.Image:
+    """Pillow's image, without its warning of many pixels where `limits` allow them."""
+    if Image.MAX_IMAGE_PIXELS is None or limits.max_pixels <= Image.MAX_IMAGE_PIXELS:
+        return Image.open(io.BytesIO(encoded), formats=[image_format])
+    with warnings.catch_warnings():  # concerns all threads, hence not where limits are as usual
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(io.BytesIO(encoded), formats=[image_format])
 
 
 def _has_many_chunks(png: bytes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -223,6 +224,24 @@ def test_limits_can_be_set(tmp_path: Path) -> None:
     assert code_of(path, limits=ImageLimits(max_pixels=3199)) == "too_many_pixels"
     assert code_of(path, limits=ImageLimits(max_side=99)) == "too_large_side"
     assert code_of(path, limits=ImageLimits(max_aspect=3)) == "extreme_aspect"
+
+
+def test_the_limits_given_count_and_not_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = encoded(Image.fromarray(drawing()))  # 3,200 pixels
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)  # above it Pillow warns, above twice as many it refuses
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_dark_stroke_on_light(load_image(picture, ImageLimits(max_pixels=3200)))
+        for most in (1500, 2500):
+            with pytest.raises(ImageError, match=rf"more than {most:,} pixels: shrink it"):
+                load_image(picture, ImageLimits(max_pixels=most))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    for most, problem in ((1500, "more than 1,500 pixels: shrink it"), (3200, "more than 2,000 pixels, Pillow's own")):
+        with pytest.raises(ImageError, match=problem) as caught:
+            load_image(picture, ImageLimits(max_pixels=most))
+        assert caught.value.code == "too_many_pixels"
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert_dark_stroke_on_light(load_image(picture))
 
 
 def test_arrays() -> None:
