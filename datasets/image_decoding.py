@@ -78,6 +78,8 @@ def upright_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
         raise ValueError("floating-point pixels are not read: convert to 8 bits")
     if upright.mode == "I" or upright.mode.startswith("I;16"):
         return grey_to_rgb(_eight_bits(upright))
+    if upright.mode == "La":  # premultiplied, which Pillow converts to LA alone
+        upright = upright.convert("LA")
     if upright.has_transparency_data:
         return composite(np.asarray(upright.convert("RGBA")))
     return np.array(upright if upright.mode == "RGB" else upright.convert("RGB"), dtype=np.uint8)

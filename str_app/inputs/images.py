@@ -89,12 +89,12 @@ def load_image(
         if isinstance(source, np.ndarray):
             return _from_array(source, limits)
         if isinstance(source, Image.Image):
-            return _from_pil(source, limits, source.format or "PIL")
+            return _from_pil(source, limits)
         if isinstance(source, str | Path):
             source = read_file(Path(source), limits.max_bytes + 1)
         if isinstance(source, bytes):
             with open_image(source, limits) as image:
-                return _from_pil(image, limits, image.format or "image")
+                return _from_pil(image, limits)
     except ImageError as error:
         if name is None:
             raise
@@ -238,14 +238,25 @@ def check_size(width: int, height: int, limits: ImageLimits = DEFAULT_LIMITS) ->
         )
 
 
-def _from_pil(image: Image.Image, limits: ImageLimits, image_format: str) -> npt.NDArray[np.uint8]:
+def _from_pil(image: Image.Image, limits: ImageLimits) -> npt.NDArray[np.uint8]:
     check_size(image.width, image.height, limits)
     if image.mode == "F":
         raise ImageError("unsupported_format", "floating-point images are not read: convert to 8 bits")
     try:
         return upright_rgb(image)
     except Exception as error:  # a decoder may raise anything on bytes made to break it
-        raise ImageError("truncated", f"the {image_format} file is damaged or cut short") from error
+        if _is_closed(image, error):
+            raise ImageError("not_readable", "the PIL image is closed: give it before, or give its file") from error
+        if image.format is None:  # it comes from no file
+            problem = f"a PIL image of mode {image.mode} cannot be converted to RGB ({error})"
+            raise ImageError("unsupported_format", problem) from error
+        raise ImageError("truncated", f"the {image.format} file is damaged or cut short") from error
+
+
+def _is_closed(image: Image.Image, error: Exception) -> bool:
+    """Whether `error` of loading an image is that it, or its file, was closed; Pillow says so in various ways."""
+    without_file = getattr(image, "fp", image) is None  # of an image that came from one
+    return "closed" in str(error) or (without_file and isinstance(error, AssertionError | AttributeError))
 
 
 def _from_array(array: npt.NDArray[Any], limits: ImageLimits) -> npt.NDArray[np.uint8]:

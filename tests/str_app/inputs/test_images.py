@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from str_app.errors import ImageError
+from str_app.inputs import images
 from str_app.inputs.images import ImageLimits, load_image
 
 BAR = (slice(4, 20), slice(30, 50))  # where `drawing` has its stroke
@@ -276,6 +277,47 @@ def test_arrays_of_other_classes() -> None:
 def test_pil_images() -> None:
     assert_dark_stroke_on_light(load_image(Image.fromarray(drawing())))
     assert code_of(Image.new("F", (40, 40))) == "unsupported_format"
+
+
+@pytest.mark.parametrize("mode", ["LA", "La", "RGBA", "RGBa", "PA", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16B"])
+def test_pil_images_of_other_modes(mode: str) -> None:
+    assert load_image(Image.new(mode, (100, 32))).shape == (32, 100, 3)
+
+
+def test_a_pil_image_that_came_from_no_file_is_not_called_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(image: Image.Image) -> np.ndarray:
+        raise ValueError("conversion from HSL to RGB not supported")
+
+    monkeypatch.setattr(images, "upright_rgb", refuse)
+    with pytest.raises(ImageError, match=r"^a PIL image of mode L cannot be converted to RGB \(conversion from HSL"):
+        load_image(Image.fromarray(drawing()))
+
+
+def test_premultiplied_grey_is_as_dark_as_before() -> None:
+    transparent = Image.merge("LA", [Image.fromarray(drawing()), Image.fromarray(255 - drawing())])
+    assert np.array_equal(load_image(transparent.convert("La")), load_image(transparent))
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG"])
+def test_a_closed_pil_image_is_called_closed(image_format: str, tmp_path: Path) -> None:
+    path = tmp_path / "word"
+    path.write_bytes(encoded(Image.fromarray(drawing()), image_format))
+    with Image.open(path) as left:
+        pass
+    with path.open("rb") as file:
+        without_file = Image.open(file)
+    new = Image.new("RGB", (100, 32))
+    new.close()
+    for closed in (left, without_file, new):
+        with pytest.raises(ImageError, match=r"^word 7: the PIL image is closed: give it before") as caught:
+            load_image(closed, name="word 7")
+        assert caught.value.code == "not_readable"
+    with Image.open(path) as loaded:
+        loaded.load()
+    assert_dark_stroke_on_light(load_image(loaded))
+    cut = Image.open(io.BytesIO(path.read_bytes()[:-30]))
+    with pytest.raises(ImageError, match=f"the {image_format} file is damaged or cut short"):
+        load_image(cut)
 
 
 def test_an_error_crosses_process_boundaries() -> None:
