@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ class Reading:
             docs/explanation/confidence.md.
         characters: one entry per character of `text`.
         attention: float32 (len(text) + 1, H', W') over the canvas, the end token's map last; None unless requested.
+            Readings that differ in it alone are equal.
         covered: share of the canvas's width that the crop covers, from the left; the rest is padding.
         rotation: degrees by which the image was turned counter-clockwise for this reading; 0 unless turns were tried.
     """
@@ -44,7 +45,7 @@ class Reading:
     text: str
     confidence: float
     characters: tuple[Character, ...]
-    attention: npt.NDArray[np.float32] | None = None
+    attention: npt.NDArray[np.float32] | None = field(default=None, compare=False)
     covered: float = 1.0
     rotation: int = 0
 

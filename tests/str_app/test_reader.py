@@ -132,6 +132,14 @@ def test_attention_comes_when_asked(reader: Reader) -> None:
     assert reader.recognize(paint("Map"))[0].attention is None
 
 
+def test_readings_with_attention_are_compared_without_it(reader: Reader) -> None:
+    with_attention, again = (reader.recognize(paint("cat"), attention=True)[0] for _ in range(2))
+    (without,) = reader.recognize(paint("cat"))
+    assert with_attention == again == without
+    assert len({with_attention, again, without}) == 1
+    assert with_attention != reader.recognize(paint("cab"), attention=True)[0]
+
+
 def test_beam_and_lexicon(reader: Reader) -> None:
     crops = [paint("cat", 0.6), paint("dog", 0.6)]
     greedy = reader.recognize(crops)
