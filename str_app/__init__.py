@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -40,14 +41,21 @@ _MODULES = {
     "str_app.reading": ("Character", "Reading"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
-__all__ = [*_HOMES]
+_NEEDS_TORCH = ("str_app.models.gates.cells", "str_app.models.gates.layers")
+# `from str_app import *` works without torch, which only some of the names need.
+__all__ = [name for name in _HOMES if _HOMES[name] not in _NEEDS_TORCH or importlib.util.find_spec("torch")]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'str_app' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ModuleNotFoundError(f"{name} needs torch: pip install 'str-app[torch]'", name=error.name) from error
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *__all__])

@@ -62,6 +62,14 @@ def test_reader(environment: dict[str, str]) -> None:
     assert "['BREAKFAST']" in shown
 
 
+def test_public_names(environment: dict[str, str]) -> None:
+    shown = run(environment, "-c", "import str_app; from str_app import *; print(Reader, dir(str_app))")
+    assert "<class 'str_app.reader.Reader'>" in shown
+    assert "RefinedLSTM" not in shown
+    code = "try: from str_app import RefinedLSTM\nexcept ModuleNotFoundError as error: print(error, error.name)"
+    assert run(environment, "-c", code) == "RefinedLSTM needs torch: pip install 'str-app[torch]' torch\n"
+
+
 @pytest.mark.parametrize(
     ("verb", "shown"),
     [

@@ -136,6 +136,7 @@ def test_other_packages_of_these_names_hide_nothing(tmp_path: Path) -> None:
 def test_public_names_come_on_first_use() -> None:
     code = "import sys, str_app; print('torch' in sys.modules); from str_app import RefinedLSTM, Reader; print(Reader)"
     assert run(code=code).stdout.splitlines() == ["False", "<class 'str_app.reader.Reader'>"]
+    assert {"Reader", "RefinedLSTM", "RefinedMGUCell"} <= set(str_app.__all__) <= set(dir(str_app))
     for name in str_app.__all__:
         assert getattr(str_app, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'Writer'"):
