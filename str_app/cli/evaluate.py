@@ -93,6 +93,9 @@ def evaluate(
         engine=engine,
         precision=precision,
     )
+    if lexicon50:
+        for test_set in test_sets:
+            test_set.check_lexicons(reader)
     compared = PROTOCOLS[protocol] if protocol else protocol_of(reader.charset)
     cluster = None
     if ray:

@@ -9,6 +9,9 @@ from pathlib import Path
 from str_app.datasets.lexicon import LEXICON, find_subsets, read_lexicons, read_subset
 from str_app.datasets.opening import find_sources, open_source
 from str_app.datasets.sample import DataError, Source
+from str_app.decoding import Trie
+from str_app.errors import StrAppError
+from str_app.reader import Reader
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class TestSet:
         source: images and labels.
         subsets: name → indices, from `subset_NAME.txt` files in the data set's folder.
         lexicons: index → the 50 words of `lexicon50.tsv`; empty if the set has none.
+        lexicon_file: where they come from; None if the set has none.
     """
 
     __test__ = False  # pytest would collect it by its name
@@ -26,6 +30,15 @@ class TestSet:
     source: Source
     subsets: Mapping[str, frozenset[int]]
     lexicons: Mapping[int, Sequence[str]]
+    lexicon_file: Path | None = None
+
+    def check_lexicons(self, reader: Reader) -> None:
+        """Raise StrAppError, with file and image, for a word that the reader cannot read."""
+        for index, words in self.lexicons.items():
+            try:
+                Trie(words, reader.charset, reader.engine.max_length)
+            except ValueError as error:
+                raise StrAppError(f"{self.lexicon_file}: {self.source.identifier(index)}: {error}") from None
 
 
 def evenly_spaced(size: int, limit: int) -> list[int]:
@@ -59,6 +72,8 @@ def open_test_set(path: Path) -> TestSet:
         return [index_of[name] for name in names]
 
     subsets = {name: frozenset(indices(file, read_subset(file))) for name, file in subset_files.items()}
-    words = read_lexicons(lexicon_file) if lexicon_file.is_file() else {}
+    if not lexicon_file.is_file():
+        return TestSet(source, subsets, {})
+    words = read_lexicons(lexicon_file)
     lexicons = dict(zip(indices(lexicon_file, list(words)), words.values(), strict=True))
-    return TestSet(source, subsets, lexicons)
+    return TestSet(source, subsets, lexicons, lexicon_file)

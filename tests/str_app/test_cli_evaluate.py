@@ -60,6 +60,16 @@ def test_a_file_is_written_whatever_is_in_a_name(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "scores.json").read_text(encoding="utf-8")) == "odd\udcff"
 
 
+def test_a_lexicon_word_that_cannot_be_read_is_named_with_its_image(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "IC13")
+    (folder / "lexicon50.tsv").write_text("images/1.png\topen\nimages/3.png\topen,caf\u00e9\n", encoding="utf-8")
+    result = evaluate("--data", folder, "--lexicon50")
+    assert result.exit_code == 1
+    assert "lexicon50.tsv: images/3.png: lexicon word 'caf\u00e9': the model's charset has no" in result.stderr
+    assert "IC13: 7 crops" not in result.stderr, "said before anything is read"
+    assert evaluate("--data", folder).exit_code == 0
+
+
 def test_lexicon50(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "IIIT5K")
     (folder / "lexicon50.tsv").write_text("images/3.png\topen,shut\n")
