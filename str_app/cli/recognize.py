@@ -185,8 +185,13 @@ def _pixels(source: Source) -> Pixels:
 def _encoded(source: Source) -> bytes:
     import cv2
 
+    from str_app.inputs.images import read_file
+
     if isinstance(source, Path):
-        return source.read_bytes()
+        try:
+            return read_file(source)
+        except ImageError as error:
+            raise ImageError(error.code, f"{source}: {error.message}") from None
     return bytes(cv2.imencode(".png", source()[:, :, ::-1])[1])
 
 

@@ -254,6 +254,20 @@ def test_a_server_reads_the_same(crops: Path, tmp_path: Path, monkeypatch: pytes
     assert "\tbeta\t" in recognize(crops / "beta.png", "--regions", marked, "--server", "http://there").stdout
 
 
+@pytest.mark.parametrize("where", [(), ("--server", "http://there")])
+@pytest.mark.parametrize("regions", [False, True])
+def test_a_missing_file_is_named_alike(
+    crops: Path, tmp_path: Path, where: tuple[str, ...], regions: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("str_app.client.Client", Remote)
+    marked = tmp_path / "regions.txt"
+    marked.write_text("0,0,40,32")
+    missing = crops / "missing.jpg"
+    result = recognize(missing, *(("--regions", marked) if regions else ()), *where)
+    assert result.exit_code == 1
+    assert f"str-app recognize: {missing}: no such file\n" in result.stderr
+
+
 def test_what_the_server_decides_is_not_an_option(crops: Path) -> None:
     result = recognize(crops, "--server", "http://there", "--beam", 4)
     assert result.exit_code == 2
