@@ -104,17 +104,18 @@ class CanvasPipeline(CanvasReader):
         policy: thresholds of the search.
 
     Raises:
-        ValueError: `max_batch` below 1.
+        ValueError: `max_batch` is not a whole number, or below 1.
     """
 
     def __init__(
         self, engine: Engine, max_batch: int = 32, prior: Prior | None = None, policy: SearchPolicy = DEFAULT_POLICY
     ) -> None:
-        if max_batch < 1:
-            raise ValueError(f"batch_size is {max_batch}: it must be at least 1")
+        size: object = max_batch  # for mypy no int is an Integral
+        if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"batch_size is {max_batch!r}: it must be a whole number, at least 1")
         super().__init__(Description(engine.name, engine.charset, engine.preprocessing, engine.info, policy))
         self.engine = engine
-        self.max_batch = max_batch
+        self.max_batch = int(size)
         self.prior = prior
         self._scorer = Scorer(engine)
 

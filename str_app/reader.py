@@ -351,6 +351,9 @@ def _as_lexicons(lexicons: Iterable[Iterable[str]], crops: int) -> list[Iterable
     listed = lexicons if isinstance(lexicons, str) else list(lexicons)
     if any(isinstance(words, str) for words in listed):
         raise StrAppError("lexicons has a text in place of a lexicon: give a list of words for each crop")
+    for number, words in enumerate(listed, 1):
+        if not isinstance(words, Iterable):
+            raise StrAppError(f"the lexicon of crop {number} is a {type(words).__name__}: give a list of words")
     if len(listed) != crops:
         raise StrAppError(f"{len(listed)} lexicons for {crops} crops: give one a crop")
     return [list(words) for words in listed]

@@ -230,6 +230,8 @@ def test_a_bad_image_is_named(reader: Reader, tmp_path: Path) -> None:
         ({"lexicons": ["cat"]}, "lexicons has a text"),
         ({"lexicons": "c"}, "lexicons has a text"),
         ({"lexicons": [["cat"], ["dog"]]}, "2 lexicons for 1 crops"),
+        ({"lexicons": [None]}, "the lexicon of crop 1 is a NoneType: give a list of words"),
+        ({"lexicons": [["cat"], 7]}, "the lexicon of crop 2 is a int: give a list of words"),
         ({"lexicons": [["cat"]], "lexicon": ["cat"]}, "either a lexicon or lexicons"),
         ({"characters": ["0", "9"]}, "characters is a list: give one text"),
         ({"characters": 9}, "characters is a int"),
@@ -246,6 +248,20 @@ def test_options_of_another_kind_are_refused(reader: Reader, options: dict[str, 
 def test_a_beam_is_a_whole_number(reader: Reader, beam: Any) -> None:
     with pytest.raises(ValueError, match=r"beam is .* must be a whole number"):
         reader.recognize(paint("cat"), beam=beam)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, "2", None, True, np.int64(0)])
+def test_a_batch_size_is_a_whole_number(batch_size: Any) -> None:
+    with pytest.raises(ValueError, match=r"batch_size is .*: it must be a whole number, at least 1"):
+        Reader(FakeEngine(), batch_size)
+
+
+@pytest.mark.parametrize("number", [np.int64(2), np.uint8(2)])
+def test_whole_numbers_may_be_numpys(number: Any) -> None:
+    reader = Reader(FakeEngine(), batch_size=number)
+    readings = reader.recognize([paint(word, 0.6) for word in ("one", "two", "three")], beam=number)
+    assert readings == Reader(FakeEngine()).recognize([paint(word, 0.6) for word in ("one", "two", "three")], beam=2)
+    assert type(reader.batch_size) is int
 
 
 @pytest.mark.parametrize(
