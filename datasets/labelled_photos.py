@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 from str_app.datasets.image_decoding import IMAGE_SUFFIXES
 from str_app.datasets.sample import DataError
-from str_app.datasets.text_files import read_lines
+from str_app.datasets.text_files import parse_json, read_lines
 
 DONT_CARE = ("###", "#", "*")  # transcriptions of what nobody can read: ICDAR's, Total-Text's, and that of some copies
 _TOTAL_TEXT = re.compile(
@@ -72,7 +71,7 @@ def _from_jsonl(folder: Path) -> Iterator[LabelledPhoto]:
         if not line.strip():
             continue
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
             words = tuple(_word(word["quad"], str(word["text"])) for word in entry["words"])
             path = folder / str(entry["image"])
         except (ValueError, KeyError, TypeError) as error:

@@ -20,6 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from str_app.datasets.locks import lock_file
+from str_app.datasets.sample import DataError
+from str_app.datasets.text_files import read_json_object
 from str_app.errors import StrAppError
 
 FORMAT = "str-app-bulk/1"
@@ -210,10 +212,10 @@ def remove_partial(out: Path) -> None:
 
 def _read_manifest(file: Path) -> dict[str, Any] | None:
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        stored = read_json_object(file)
+    except DataError:
         return None
-    return stored if isinstance(stored, dict) and stored.get("format") == FORMAT else None
+    return stored if stored.get("format") == FORMAT else None
 
 
 def differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from str_app.datasets.text_files import parse_json
 from str_app.models.checkpoint import replace_file
 from str_app.training.state import naming
 
@@ -28,8 +29,8 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
     path = out / METRICS
     logged = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        with contextlib.suppress(json.JSONDecodeError):
-            logged.append(json.loads(line))
+        with contextlib.suppress(ValueError):
+            logged.append(parse_json(line))
     return logged
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from str_app.datasets.sample import DataError
+from str_app.datasets.text_files import read_json_object
 from str_app.engines.load import checkpoint_file
 from str_app.engines.options import EngineOptions
 from str_app.engines.precision import Precision
@@ -320,14 +322,17 @@ def load_settings(path: Path) -> TrainSettings:
     Raises:
         StrAppError: the file is missing or damaged.
     """
+    if not path.is_file():
+        raise StrAppError(f"{path}: not found, so there is no run to resume; leave out --resume to start one")
     try:
-        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json_object(path)
+    except DataError as error:
+        raise StrAppError(f"{error}; start a new run") from None
+    try:
         architecture = RecognizerConfig.from_dict(stored.pop("architecture"))
         preprocessing = Preprocessing.from_dict(stored.pop("preprocessing"))
         hints = typing.get_type_hints(TrainSettings)
         values = {key: _convert(hints[key], value) for key, value in stored.items()}
         return TrainSettings(architecture=architecture, preprocessing=preprocessing, **values)
-    except FileNotFoundError:
-        raise StrAppError(f"{path}: not found, so there is no run to resume; leave out --resume to start one") from None
     except (ValueError, KeyError, TypeError) as error:
         raise StrAppError(f"{path}: damaged settings ({error}); start a new run") from None

@@ -102,6 +102,9 @@ def test_damaged_run_folders(tmp_path):
     path = tmp_path / "settings.json"
     with pytest.raises(StrAppError, match=r"settings\.json: not found, so there is no run to resume"):
         load_settings(path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(StrAppError, match=r"settings\.json: not valid JSON \(.*\); start a new run"):
+        load_settings(path)
     path.write_text("{}")
     with pytest.raises(StrAppError, match=r"settings\.json: damaged settings"):
         load_settings(path)
