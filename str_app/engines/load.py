@@ -36,9 +36,8 @@ def load_engine(model: str | Path, engine: str = "auto", options: EngineOptions 
         options: how it shall run.
 
     Raises:
-        StrAppError: no such engine or model, a preset without released weights, a device that is not there, or an
-            engine that is not installed.
-        CheckpointError, GraphError: the files cannot be used.
+        StrAppError: no such engine or model, a preset without released weights, a device that is not there, an engine
+            that is not installed, or files that cannot be used.
     """
     if engine not in ENGINES:
         raise StrAppError(f"engine {engine!r} is none of {', '.join(ENGINES)}")
@@ -116,13 +115,16 @@ def _load_torch(model: str | Path, options: EngineOptions) -> Engine:
         import torch
     except ModuleNotFoundError as error:
         raise StrAppError(f"{model}: the engine torch needs {error.name}: pip install 'str-app[torch]'") from error
-    from str_app.models.checkpoint import load_checkpoint
+    from str_app.models.checkpoint import CheckpointError, load_checkpoint
 
     device = torch_device(options.device)
     resolve_precision(options.precision, prefer_bf16=False)  # refuse before loading what torch does not have
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    network, info = load_checkpoint(path)
+    try:
+        network, info = load_checkpoint(path)
+    except CheckpointError as error:
+        raise StrAppError(str(error)) from error
     info = {"name": path.stem, **info}
     return make_engine(network, info, str(device), precision=options.precision)
 
