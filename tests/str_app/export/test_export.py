@@ -444,7 +444,7 @@ class TestCommand:
         assert "exists already: pass --overwrite" in self.run(copied, code=1)
         (tmp_path / "file").touch()
         shown = self.run(copied, "--out", tmp_path / "file/x", code=1)
-        assert f"{tmp_path}/file/x cannot be written (" in shown
+        assert f"{tmp_path}/file/x: cannot be written: " in shown
         assert "choose another --out" in shown
         assert "nowhere: no such file" in self.run(copied, "--out", tmp_path / "x", "--val", "nowhere", code=1)
         (tmp_path / "damaged.safetensors").write_bytes(b"damaged")
@@ -460,7 +460,7 @@ class TestCommand:
     @pytest.mark.usefixtures("nothing_is_drawn")
     def test_a_folder_that_cannot_be_written(self, checkpoint: Path, tmp_path: Path) -> None:
         (tmp_path / "locked").mkdir(0o500)
-        assert "cannot be written (Permission denied)" in self.run(
+        assert "cannot be written: Permission denied" in self.run(
             checkpoint, "--out", tmp_path / "locked/x.onnx", code=1
         )
 
@@ -473,7 +473,7 @@ class TestCommand:
 
         monkeypatch.setattr("tempfile.mkdtemp", refuse)
         shown = self.run(checkpoint, "--out", tmp_path / "x.onnx", code=1)
-        assert "x.onnx cannot be written (Read-only file system): choose another --out" in shown
+        assert "x.onnx: cannot be written: Read-only file system; choose another --out" in shown
 
     @pytest.mark.parametrize("option", ["--calibration", "--calibration-crops", "--fonts"])
     def test_options_without_effect(self, checkpoint: Path, tmp_path: Path, option: str) -> None:
