@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-HEIGHT = 32  # pixels, to which a line is scaled
-STRIDE = 2  # pixels of the scaled line's width for one column of the output
+from str_app.models.detectors.gap_columns import STRIDE
 
 
 class WordGapNetwork(nn.Module):

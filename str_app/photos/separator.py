@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from str_app.engines.onnx_session import open_session
+from str_app.models.detectors.gap_columns import HEIGHT, STRIDE
 from str_app.photos.words import WordBox
 
 FILE = Path(__file__).parents[1] / "models" / "weights" / "word_gaps.onnx"
-HEIGHT, STRIDE = 32, 2  # see `str_app.models.detectors.word_gaps`
 MAX_WIDTH = 4096  # pixels of the scaled line: more than 128 heights are no line
 
 
