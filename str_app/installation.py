@@ -32,6 +32,7 @@ TORCH = {"torch": "torch", "torchvision": "torchvision"}
 OPTIONAL = ("onnx", "triton")
 # Newest first: tells processors apart whose name does not.
 INSTRUCTIONS = {"amx_int8": "AMX", "avx512_bf16": "AVX-512 bf16", "avx512f": "AVX-512", "avx2": "AVX2"}
+CPUINFO = Path("/proc/cpuinfo")
 DEVELOPMENT = {"dev", "service-tests"}  # extras for work on the project itself, not reported
 
 
@@ -106,12 +107,12 @@ def _processor(torch_version: str | None) -> dict[str, Any]:
     return processor
 
 
-def _cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
+def _cpu_flags() -> set[str]:
     """Feature flags of the first processor; empty where there is no /proc."""
-    return set((_cpu_field("flags|Features", cpuinfo) or "").split())
+    return set((_cpu_field("flags|Features", CPUINFO) or "").split())
 
 
-def _cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
+def _cpu_name(cpuinfo: Path = CPUINFO) -> str | None:
     """Model name of the first processor; None where /proc has none."""
     name = _cpu_field("model name", cpuinfo)
     return None if name is None else re.sub(r"\(R\)|\(TM\)| Processor", "", name).strip()

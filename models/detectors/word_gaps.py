@@ -13,13 +13,11 @@ class WordGapNetwork(nn.Module):
 
     Convolutions take the height down to one; dilated ones see the spacing of some four heights to either side, and the
     line's mean tells how it is spaced on the whole, for S A L E is one word.
-
-    Args:
-        channels: of the context layers.
     """
 
-    def __init__(self, channels: int = 64) -> None:
+    def __init__(self) -> None:
         super().__init__()
+        channels = 64  # of the context layers
 
         def conv(inputs: int, outputs: int, stride: tuple[int, int]) -> nn.Sequential:
             layers = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()

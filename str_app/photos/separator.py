@@ -43,15 +43,14 @@ class GapNetwork:
     """Our network of words and gaps, as exported to ONNX.
 
     Args:
-        file: the network.
         threads: CPU threads; all usable cores if None.
         policy: thresholds.
     """
 
-    def __init__(self, file: Path = FILE, threads: int | None = None, policy: GapPolicy = DEFAULT_GAPS) -> None:
-        self._session = open_session(file, threads, arena=False)
+    def __init__(self, threads: int | None = None, policy: GapPolicy = DEFAULT_GAPS) -> None:
+        self._session = open_session(FILE, threads, arena=False)
         self.policy = policy
-        self._arguments = (file, threads, policy)
+        self._arguments = (threads, policy)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A session cannot be pickled: another process opens the file itself.

@@ -143,9 +143,9 @@ def test_settings_that_cannot_be(scenes: Path, tmp_path: Path) -> None:
 def test_the_exported_file_answers_as_the_network(scenes: Path, tmp_path: Path) -> None:
     train_detector(tmp_path / "run", [scenes], TINY, say=lambda line: None)
     weights, file = tmp_path / "run" / loop.WEIGHTS, tmp_path / "detector.onnx"
-    export_detector(weights, file, name="tiny")
+    export_detector(weights, file)
     detector = WordDetector(file, threads=1)
-    assert (detector.name, detector.unit) == ("tiny", "word")
+    assert (detector.name, detector.unit) == ("words-small", "word")
     pictures = np.random.default_rng(0).integers(0, 256, (1, 96, 160, 3)).astype(np.uint8)
     scores, edges = detector._session.run(None, {"pictures": pictures})
     with torch.no_grad():
