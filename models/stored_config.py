@@ -21,7 +21,7 @@ UNUSED = {"mixers": (0, 0)}
 
 PREPROCESSING = {"spread": "widen_below"}
 
-SETTINGS = {
+FORMER_KEYS = {
     **{f"architecture.{former}": f"architecture.{name}" for former, name in ARCHITECTURE.items()},
     **{f"preprocessing.{former}": f"preprocessing.{name}" for former, name in PREPROCESSING.items()},
 }

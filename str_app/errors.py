@@ -24,6 +24,10 @@ class ImageError(StrAppError):
         self.code = code
         self.message = message
 
+    def as_dict(self) -> dict[str, str]:
+        """As in JSON answers and rows."""
+        return {"code": self.code, "message": self.message}
+
     def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
         # Exception's own __reduce__ passes only the message, which breaks pickling to another process.
         return type(self), (self.code, self.message)

@@ -23,7 +23,7 @@ from str_app.models.decoders import DECODERS
 from str_app.models.preprocessing import Preprocessing
 from str_app.models.presets import get_preset
 from str_app.models.recognizer import RecognizerConfig, section_config
-from str_app.models.stored_config import SETTINGS as FORMER_KEYS
+from str_app.models.stored_config import FORMER_KEYS
 from str_app.models.transfer import can_grow
 
 REGISTRIES: dict[str, Any] = {"backbone": BACKBONES, "decoder": DECODERS}
