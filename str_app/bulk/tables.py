@@ -139,8 +139,8 @@ def open_list(name: str, path: Path, shard_size: int, columns: Columns) -> Input
             elif first and not _is_image(path.parent, first[0]):
                 line, mark = lines.delimiter.join(first), _SEPARATORS[lines.delimiter]
                 raise StrAppError(
-                    f"{name}: its first line, {line!r}, neither names a column of images nor begins with one: name the "
-                    f"column with --image-column; fields end at a {mark}"
+                    f"{name}: the first line, {line!r}, is neither a header with an image column nor starts with an "
+                    f"image path; name the column with --image-column (fields end at a {mark})"
                 )
             else:
                 header, columns = ("image", *(f"column {k}" for k in range(2, len(first) + 1))), Columns("image")

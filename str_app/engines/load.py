@@ -40,7 +40,7 @@ def load_engine(model: str | Path, engine: str = "auto", options: EngineOptions 
             that is not installed, or files that cannot be used.
     """
     if engine not in ENGINES:
-        raise StrAppError(f"engine {engine!r} is none of {', '.join(ENGINES)}")
+        raise StrAppError(f"engine {engine!r} is not one of {', '.join(ENGINES)}")
     return ENGINES[engine](model, options or EngineOptions())
 
 
@@ -55,7 +55,7 @@ def _load_auto(model: str | Path, options: EngineOptions) -> Engine:
     if options.precision == "int8":
         checkpoint_file(model)  # tells better what is wrong with the model itself
         if options.device != "cpu":
-            raise StrAppError(f"int8 is of exported graphs, which run on the CPU, not on {options.device!r}")
+            raise StrAppError(f"int8 works only with exported graphs, which run on the CPU, not on {options.device!r}")
         raise StrAppError(
             f"{model}: no exported graphs in int8; make them with `str-app export {model}`, or use --precision auto"
         )

@@ -38,4 +38,4 @@ class EngineOptions:
         if self.threads is not None and (type(self.threads) is not int or not 1 <= self.threads <= MAX_THREADS):
             raise StrAppError(f"threads {self.threads!r}: must be a whole number from 1 to {MAX_THREADS}")
         if self.precision not in get_args(Precision):
-            raise StrAppError(f"precision {self.precision!r} is none of {', '.join(get_args(Precision))}")
+            raise StrAppError(f"precision {self.precision!r} is not one of {', '.join(get_args(Precision))}")

@@ -160,7 +160,7 @@ class TrainSettings:
         if self.weights and len(self.weights) != len(self.train):
             raise StrAppError(f"{len(self.weights)} weights for {len(self.train)} training sets: give one per set")
         if self.weights and not (all(0 <= weight < math.inf for weight in self.weights) and any(self.weights)):
-            raise StrAppError(f"weights={list(self.weights)}: numbers from 0 on, at least one of them above 0")
+            raise StrAppError(f"weights={list(self.weights)}: must all be at least 0, and not all 0")
 
 
 LEAST = {

@@ -42,7 +42,7 @@ def test_fonts_without_the_glyphs_are_an_error_of_ours(tmp_path: Path) -> None:
     write_font(tmp_path / "poor.ttf", without=string.ascii_lowercase)
     poor = find_fonts(tmp_path, cache=tmp_path / "cache.json")
     source = ProbeSource(poor, WORDS, Probe(length=(5, 5)), 20)  # some of them in small letters
-    with pytest.raises(FontError, match="no font has all the glyphs of '.*': install more fonts"):
+    with pytest.raises(FontError, match=r"no font has all the glyphs of '.*': install more fonts"):
         list(map(source.__getitem__, range(20)))
 
 

@@ -185,7 +185,7 @@ class TestChoice:
             ("onnx", EngineOptions(precision="bf16"), "is in int8, not in bf16"),
             ("onnx", EngineOptions(device="cuda"), "exported graphs run on the CPU, not on 'cuda': use --device cpu"),
             ("auto", EngineOptions(precision="int8", device="cuda"), "which run on the CPU, not on 'cuda'"),
-            ("torch", EngineOptions(precision="int8"), "torch has no precision int8.*use auto, bf16 or fp32"),
+            ("torch", EngineOptions(precision="int8"), "torch cannot run int8.*use auto, bf16 or fp32"),
         ],
     )
     def test_what_an_engine_cannot_do(
@@ -305,7 +305,7 @@ class TestDamage:
         ("metadata", "message"),
         [
             ("no JSON", "its metadata is not JSON"),
-            ("[]", "its metadata is no JSON object"),
+            ("[]", "its metadata is not a JSON object"),
             ('{"format": "str-app-onnx/9"}', "format 'str-app-onnx/9', this version reads 'str-app-onnx/1'"),
         ],
     )
