@@ -239,8 +239,9 @@ def test_graphs_that_are_damaged_at_a_reload_change_nothing(tmp_path: Path, capl
 def test_a_process_that_ends_while_it_warms_up_is_replaced(remote: ModelProcesses, ended: int) -> None:
     canvases = crops(remote, 2)
     expected = [reading.text for reading in remote.read_canvases(canvases)]
-    os.kill(pids(remote)[ended], signal.SIGKILL)
-    time.sleep(0.2)  # until its pipe is broken
+    killed = remote._members[ended]._process
+    killed.kill()
+    killed.join(20)  # its pipe is broken
     remote._warm = False
     remote.warm_up([1])
     assert len(set(pids(remote))) == 2
