@@ -65,10 +65,6 @@ class Mixture:
         self._block: _Block | None = None
         self._rounds: dict[int, _Round] = {}
 
-    def __len__(self) -> int:
-        """Samples of all sources together; the stream itself is infinite."""
-        return sum(self._sizes)
-
     def locate(self, position: int) -> tuple[int, int]:
         """Index of the source, and index in it, of the sample at `position` ≥ 0."""
         if position < 0:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from str_app.datasets.lmdb_source import LmdbSource
 from str_app.datasets.sample import DataError, Sample
+from str_app.datasets.text_files import read_json_object
 
 PATTERN = "shard-*.lmdb"
 DESCRIPTION = "shards.json"  # written before the first shard: what all of them are
@@ -24,6 +25,23 @@ def has_shards(folder: Path) -> bool:
     return next(folder.glob(PATTERN), None) is not None
 
 
+def read_description(folder: Path) -> dict[str, Any]:
+    """What all shards of a folder are.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = folder / DESCRIPTION
+    advice = "remove the folder and draw the crops again with `str-app synth`"
+    try:
+        description = read_json_object(path)
+    except DataError as error:
+        raise DataError(f"{error}; {advice}") from None
+    if not isinstance(description.get("count"), int):
+        raise DataError(f"{path}: no number of crops; {advice}")
+    return description
+
+
 class ShardedSource:
     """Random access to the samples of all shards, in the order of their names. Safe to pickle and to fork.
 
@@ -33,7 +51,7 @@ class ShardedSource:
         path: the folder.
 
     Raises:
-        DataError: no shards in it, fewer crops than they shall have, or a damaged one.
+        DataError: no shards in it, fewer crops than they shall have, or a damaged file.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -42,10 +60,12 @@ class ShardedSource:
         if not self.shards:
             raise DataError(f"{self.path}: no {PATTERN} in this folder")
         self._ends = list(accumulate(len(shard) for shard in self.shards))
-        description = self.path / DESCRIPTION
-        wanted = json.loads(description.read_text(encoding="utf-8"))["count"] if description.is_file() else len(self)
+        described = (self.path / DESCRIPTION).is_file()
+        wanted = read_description(self.path)["count"] if described else len(self)
         if len(self) != wanted:
-            raise DataError(f"{path}: {len(self)} of {wanted} crops: the command that draws them has not finished yet")
+            raise DataError(
+                f"{path}: {len(self)} of {wanted} crops: the `str-app synth` run that writes it has not finished"
+            )
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ from str_app.datasets.sample import DataError
 from str_app.datasets.text_files import read_lines
 
 
-class CorpusError(ValueError):
+class CorpusError(DataError):
     """A corpus whose file is missing or not text."""
 
 

@@ -92,3 +92,19 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError as error:
         raise ValueError(str(error)) from error
+
+
+def read_json_object(path: str | Path) -> dict[str, Any]:
+    """The object in a JSON file, which may be damaged.
+
+    Raises:
+        DataError: see `read_text`; or not JSON; or another value than an object.
+    """
+    text = read_text(path)
+    try:
+        value = parse_json(text)
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: not a JSON object")
+    return value

@@ -89,10 +89,6 @@ class Charset:
         """Characters of `text` that are not in the charset."""
         return {char for char in text if char not in self._index}
 
-    def filter(self, text: str) -> str:
-        """`text` without the characters that are not in the charset."""
-        return "".join(char for char in text if char in self._index)
-
 
 def _swapped(char: str) -> str:
     """The letter in the other case if that is reversible, else the letter itself (ß → SS is not)."""

@@ -113,7 +113,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
             f"{path}: a safetensors file, but no str-app checkpoint (its metadata lacks 'str_app')"
         ) from None
     if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: 'str_app' in its metadata is no JSON object; copy or train it again")
+        raise CheckpointError(f"{path}: 'str_app' in its metadata is not a JSON object; copy or train it again")
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path}: format {header.get('format')!r}, this version reads {FORMAT!r}")
     for section, current in (("architecture", current_architecture), ("preprocessing", current_preprocessing)):

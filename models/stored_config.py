@@ -21,7 +21,7 @@ UNUSED = {"mixers": (0, 0)}
 
 PREPROCESSING = {"spread": "widen_below"}
 
-SETTINGS = {
+FORMER_KEYS = {
     **{f"architecture.{former}": f"architecture.{name}" for former, name in ARCHITECTURE.items()},
     **{f"preprocessing.{former}": f"preprocessing.{name}" for former, name in PREPROCESSING.items()},
 }
@@ -50,15 +50,15 @@ def checked_info(stored: Any) -> dict[str, Any]:
     """The facts about weights that are stored with them: an object, and in it what reading depends on is usable.
 
     Raises:
-        ValueError: no object, a temperature that is no number above 0, or a name that is no text.
+        ValueError: not an object, a temperature that is not a number above 0, or a name that is not a string.
     """
     if not isinstance(stored, dict):
-        raise ValueError(f"{stored!r} is no object")
+        raise ValueError(f"{stored!r} is not a JSON object")
     temperature, name = stored.get("temperature", 1.0), stored.get("name", "")
     if type(temperature) not in (int, float) or not 0 < temperature < math.inf:
         raise ValueError(f"temperature is {temperature!r}, and must be a number above 0")
     if not isinstance(name, str):
-        raise ValueError(f"name is {name!r}, and must be a text")
+        raise ValueError(f"name is {name!r}, and must be a string")
     return stored
 
 

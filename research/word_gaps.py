@@ -28,7 +28,8 @@ from str_app.datasets.renderer import (
     frequent_words,
     make_style,
 )
-from str_app.models.detectors.word_gaps import HEIGHT, STRIDE, WordGapNetwork
+from str_app.models.detectors.gap_columns import HEIGHT, STRIDE
+from str_app.models.detectors.word_gaps import WordGapNetwork
 from str_app.photos.photo_reader import quad_around
 from str_app.photos.separator import DEFAULT_GAPS, scale, words_of
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import socket
+import re
 import subprocess
 import sys
 import time
@@ -53,16 +53,12 @@ def main() -> None:
     cv2.imwrite(str(picture), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     print(f"\n== Picture with readings and attention: {picture.relative_to(ROOT)}")
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    print(f"\n== Server: str-app serve --port {port}, then POST {url}/v1/recognize")
-    command = [sys.executable, "-m", "str_app", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "str_app", "serve", "--host", "127.0.0.1", "--port", "0"]
     log = OUTPUT / "server.log"
     with log.open("w") as output, subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output) as server:
         try:
-            wait_until_ready(url, server, log)
+            url = wait_until_ready(server, log)
+            print(f"\n== Server: str-app serve --port 0, then POST {url}/v1/recognize")
             answer = post_images(f"{url}/v1/recognize", paths)
             for result in answer["results"]:
                 print(json.dumps(result, ensure_ascii=False))
@@ -118,16 +114,19 @@ def _write(image: Pixels, text: str, origin: tuple[int, int], size: float, colou
     cv2.putText(image, shown, origin, FONT, size, colour, 1, cv2.LINE_AA)
 
 
-def wait_until_ready(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_ready(server: subprocess.Popen[bytes], log: Path) -> str:
+    """The server's URL: it chooses a free port."""
     deadline = time.monotonic() + STARTUP_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
             sys.exit(f"the server stopped at once:\n{log.read_text()[-2000:]}")
-        try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
+        if address := re.search(r"listening on (http://[\d.:]+)", log.read_text()):
+            try:
+                with urllib.request.urlopen(f"{address[1]}/readyz", timeout=2):
+                    return address[1]
+            except (urllib.error.URLError, OSError):
+                pass
+        time.sleep(0.2)
     sys.exit(f"the server was not ready after {STARTUP_SECONDS} s:\n{log.read_text()[-2000:]}")
 
 

@@ -153,7 +153,7 @@ def training_settings() -> str:
         plain = field.default not in (dataclasses.MISSING, "", ())
         default = f"`{field.default}`" if plain else ""
         other = f"`{FINE_TUNING[field.name]}`" if field.name in FINE_TUNING else ""
-        text = cell(re.sub(r"`([^`]*)`", r"`\1`", explained[field.name]))
+        text = cell(explained[field.name])
         lines.append(f"| `{field.name}` | {default} | {other} | {text} |")
     return "\n".join(lines)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
 import platform
@@ -13,10 +12,13 @@ from datetime import UTC, datetime
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from str_app.cpu import usable_cores
 from str_app.datasets.torchvision_import import import_torchvision
+
+if TYPE_CHECKING:
+    from str_app.engines.onnx_engine import OnnxEngine
 
 # Distribution → module.
 REQUIRED = {
@@ -32,6 +34,7 @@ TORCH = {"torch": "torch", "torchvision": "torchvision"}
 OPTIONAL = ("onnx", "triton")
 # Newest first: tells processors apart whose name does not.
 INSTRUCTIONS = {"amx_int8": "AMX", "avx512_bf16": "AVX-512 bf16", "avx512f": "AVX-512", "avx2": "AVX2"}
+CPUINFO = Path("/proc/cpuinfo")
 DEVELOPMENT = {"dev", "service-tests"}  # extras for work on the project itself, not reported
 
 
@@ -57,11 +60,11 @@ def inspect_installation() -> dict[str, Any]:
         findings["kernels"] = _kernels()
     if versions["safetensors"] is not None and versions["onnxruntime"] is not None:
         findings["weights"] = _weights(problems)
-        findings["graphs"] = _graphs(findings["weights"], problems)
+        findings["graphs"], engines = _graphs(findings["weights"], problems)
         if not findings["weights"]["small"] and not findings["graphs"]["small"]:
             problems.append("neither weights nor exported graphs of `small` are there: install the package again")
         elif not problems:
-            findings["reads"] = _reads()
+            findings["reads"] = _reads(engines.get("small"))
     return findings | {"missing": _missing_extras(), "problems": problems}
 
 
@@ -106,12 +109,12 @@ def _processor(torch_version: str | None) -> dict[str, Any]:
     return processor
 
 
-def _cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
+def _cpu_flags() -> set[str]:
     """Feature flags of the first processor; empty where there is no /proc."""
-    return set((_cpu_field("flags|Features", cpuinfo) or "").split())
+    return set((_cpu_field("flags|Features", CPUINFO) or "").split())
 
 
-def _cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
+def _cpu_name(cpuinfo: Path = CPUINFO) -> str | None:
     """Model name of the first processor; None where /proc has none."""
     name = _cpu_field("model name", cpuinfo)
     return None if name is None else re.sub(r"\(R\)|\(TM\)| Processor", "", name).strip()
@@ -147,6 +150,7 @@ def _kernels() -> dict[str, Any]:
 
 def _weights(problems: list[str]) -> dict[str, Any]:
     """File, bytes and SHA-256 of each preset's weights; None for a preset without. Damaged files are problems."""
+    from str_app.engines.graph_folder import sha256_of
     from str_app.models.checkpoint import read_header
     from str_app.models.presets import list_models, weights_path
 
@@ -156,8 +160,7 @@ def _weights(problems: list[str]) -> dict[str, Any]:
         if not path.is_file():
             weights[name] = None
             continue
-        content = path.read_bytes()
-        weights[name] = {"path": str(path), "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        weights[name] = {"path": str(path), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
         try:
             read_header(path)
         except ValueError as error:
@@ -165,22 +168,24 @@ def _weights(problems: list[str]) -> dict[str, Any]:
     return weights
 
 
-def _graphs(weights: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+def _graphs(weights: dict[str, Any], problems: list[str]) -> tuple[dict[str, Any], dict[str, OnnxEngine]]:
     """Folder, bytes, precision of each preset's exported graphs, and the SHA-256 of the weights that they come from.
 
-    None for a preset without. Damaged graphs, and graphs of other weights than those beside them, are problems.
+    None for a preset without. Damaged graphs, and graphs of other weights than those beside them, are problems. Also
+    returned are the engines of those that can be loaded.
     """
     from str_app.engines.graph_folder import GraphError, folder_bytes, graph_folder, has_graphs
     from str_app.engines.onnx_engine import OnnxEngine
 
     graphs: dict[str, Any] = {}
+    engines: dict[str, OnnxEngine] = {}
     for name in weights:
         folder = graph_folder(name)
         graphs[name] = None
         if not has_graphs(folder):
             continue
         try:
-            engine = OnnxEngine(folder, 1)
+            engine = engines[name] = OnnxEngine(folder, 1)
         except GraphError as error:
             problems.append(str(error))
             continue
@@ -192,16 +197,15 @@ def _graphs(weights: dict[str, Any], problems: list[str]) -> dict[str, Any]:
         }
         if weights[name] is not None and weights[name]["sha256"] != engine.source_sha256:
             problems.append(f"{folder} was exported from other weights: run `str-app export {name} --overwrite`")
-    return graphs
+    return graphs, engines
 
 
-def _reads() -> dict[str, Any]:
-    """What `small` is read with by default."""
+def _reads(graphs: OnnxEngine | None) -> dict[str, Any]:
+    """What `small` is read with by default: its exported graphs, if there are any, as `load_engine` chooses."""
     from str_app.engines.load import load_engine
-    from str_app.engines.onnx_engine import OnnxEngine
 
-    engine: Any = load_engine("small")
-    name = "onnx" if isinstance(engine, OnnxEngine) else "torch"
+    engine: Any = graphs or load_engine("small")
+    name = "onnx" if graphs else "torch"
     return {"model": "small", "engine": name, "precision": engine.precision, "threads": usable_cores()}
 
 

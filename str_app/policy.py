@@ -1,4 +1,4 @@
-"""Every threshold of reading, each with where it was measured."""
+"""The thresholds of views and search, each with where it was measured."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TurnWeights(NamedTuple):
 
 @dataclass(frozen=True)
 class SearchPolicy:
-    """How hard a crop is looked at. A `Reader` passes one to views and decoding; nothing else holds a threshold.
+    """How hard a crop is looked at. A `Reader` passes one to views and decoding.
 
     All were chosen on validation crops (official training splits) or on renderings, never on benchmarks; the sections
     named are those of docs/log/reading.md.

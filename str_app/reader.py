@@ -87,8 +87,7 @@ class Reader(CanvasReader):
             policy: thresholds of views and search.
 
         Raises:
-            StrAppError: unknown name, no weights, or no such device.
-            CheckpointError: damaged weights.
+            StrAppError: unknown name, no or damaged weights, or no such device.
         """
         from str_app.decoding.word_prior import WordPrior
         from str_app.engines.graph_folder import lasting_name

@@ -133,4 +133,4 @@ def _write(path: Path, lines: list[str]) -> None:
     try:
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
     except OSError as error:
-        raise DataError(f"cannot write {path.name}: {error.strerror}") from error
+        raise DataError(f"cannot write {path.name}: {error.strerror or error}") from error

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from str_app.datasets.converters.record import Record, Records, Skipped, existing_file, labelled_file
-from str_app.datasets.text_files import IMAGE_NAMES, TEXT_NAMES, is_header, read_lines
+from str_app.datasets.text_files import IMAGE_NAMES, TEXT_NAMES, is_header, parse_json, read_lines
 
 LISTS = ("labels.tsv", "labels.csv", "labels.jsonl", "metadata.csv", "metadata.jsonl", "gt.txt")
 TRDG_LIST = "labels.txt"  # TextRecognitionDataGenerator; used where none of the others exists
@@ -118,7 +117,7 @@ def _json_lines(path: Path, lines: list[str]) -> Labelled:
             continue
         location = f"{path.name} line {number}"
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             yield Skipped(location, "not JSON")
             continue

@@ -234,7 +234,11 @@ def _replace(path: Path, text: str) -> None:
 
 
 def scan_font(path: str) -> dict[str, Any] | None:
-    """Family, glyphs and shapes of a font file, or None if it is not a usable Latin font."""
+    """Family, glyphs and shapes of a font file, or None if it is not a usable Latin font.
+
+    Raises:
+        OSError: the system could not read it now.
+    """
     from fontTools.ttLib import TTFont
 
     try:
@@ -243,7 +247,10 @@ def scan_font(path: str) -> dict[str, Any] | None:
             names = font["name"]
             family = names.getDebugName(16) or names.getDebugName(1) or Path(path).stem
         drawn = _draw_all(path, [char for char in PRINTABLE if ord(char) in mapped])
-    except Exception:  # the font libraries may raise anything on a damaged file
+    except Exception as error:  # the font libraries may raise anything on a damaged file
+        # Of the system, such as too many open files, not of the font: None would be cached.
+        if isinstance(error, OSError) and error.errno and not isinstance(error, PermissionError):
+            raise
         return None
     _drop_placeholders(drawn)
     if not set(string.ascii_uppercase) <= set(drawn):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from str_app.datasets.renderer.fonts import FontSet
+from str_app.datasets.renderer.fonts import FontError, FontSet
 from str_app.datasets.renderer.words import WordList
 from str_app.datasets.sample import Sample
 
@@ -92,12 +92,16 @@ class ProbeSource:
         return str(index)
 
     def __getitem__(self, index: int) -> Sample:
-        """Crop `index`, without boxes."""
+        """Crop `index`, without boxes.
+
+        Raises:
+            FontError: no font has all the glyphs of its text.
+        """
         rng = self._generator(index)
         text = self._text(rng)
         capable = [font for font in self._fonts if font.glyphs.issuperset(text)]
         if not capable:
-            raise ValueError(f"no font has all the glyphs of {text!r}: install more fonts")
+            raise FontError(f"no font has all the glyphs of {text!r}: install more fonts")
         ink = _draw(capable[int(rng.integers(len(capable)))].path, text, self._probe)
         dark_on_light = rng.random() < 0.5
         half = self._probe.contrast / 2 * (1 if dark_on_light else -1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from str_app.datasets.renderer.scene import ILLEGIBLE, Scene
+from str_app.datasets.renderer.scene import Scene
 from str_app.datasets.sample import Sample
 
 CELL = (190, 78)  # pixels
@@ -17,8 +17,8 @@ SCENE_CELL = (480, 360)
 SCENE_COLUMNS = 3
 
 
-def contact_sheet(samples: Sequence[Sample], boxes: bool = False) -> Image.Image:
-    """Samples in rows of eight, each above its label; `boxes` draws the boxes of the characters."""
+def contact_sheet(samples: Sequence[Sample]) -> Image.Image:
+    """Samples in rows of eight, each above its label."""
     rows = -(-len(samples) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * CELL[0], max(1, rows) * CELL[1]), "white")
     draw = ImageDraw.Draw(sheet)
@@ -27,25 +27,16 @@ def contact_sheet(samples: Sequence[Sample], boxes: bool = False) -> Image.Image
         height, width = sample.image.shape[:2]
         size = (int(np.clip(round(width * PICTURE_HEIGHT / height), 4, CELL[0] - 4)), PICTURE_HEIGHT)
         sheet.paste(Image.fromarray(sample.image).resize(size, Image.Resampling.BICUBIC), (x, y))
-        if boxes and sample.boxes is not None:
-            scale = np.array([size[0] / width, size[1] / height] * 2)
-            for k, box in enumerate(sample.boxes * scale):
-                draw.rectangle([(x + box[0], y + box[1]), (x + box[2], y + box[3])], outline=("lime", "red")[k % 2])
         draw.text((x, y + PICTURE_HEIGHT + 2), sample.text, fill="black")
     return sheet
 
 
-def scene_sheet(scenes: Sequence[Scene], quads: bool = False) -> Image.Image:
-    """Scenes in rows of three; `quads` draws those of the words, blue where a word is illegible."""
+def scene_sheet(scenes: Sequence[Scene]) -> Image.Image:
+    """Scenes in rows of three."""
     rows = -(-len(scenes) // SCENE_COLUMNS)
     sheet = Image.new("RGB", (SCENE_COLUMNS * SCENE_CELL[0], max(1, rows) * SCENE_CELL[1]), "white")
     for i, scene in enumerate(scenes):
         picture = Image.fromarray(scene.image)
-        if quads:
-            draw = ImageDraw.Draw(picture)
-            for word in scene.words:
-                colour = "blue" if word.text == ILLEGIBLE else "red"
-                draw.polygon([(float(x), float(y)) for x, y in word.quad], outline=colour, width=2)
         picture.thumbnail((SCENE_CELL[0] - 4, SCENE_CELL[1] - 4))
         sheet.paste(picture, (i % SCENE_COLUMNS * SCENE_CELL[0], i // SCENE_COLUMNS * SCENE_CELL[1]))
     return sheet

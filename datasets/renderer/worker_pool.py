@@ -51,7 +51,7 @@ def draw_all(
         while drawn:
             yield drawn.popleft().result()
     except BrokenProcessPool:
-        raise DataError("a process that draws was killed, probably for lack of memory: use fewer --workers") from None
+        raise DataError("a rendering process was killed, probably out of memory: use fewer --workers") from None
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,7 +19,7 @@ class CTCHead(nn.Module):
         self.classifier = nn.Linear(channels, num_classes)
 
     def forward(self, features: Tensor, columns: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
-        """CTC loss, mean per character.
+        """CTC loss, summed over the batch.
 
         Args:
             features: (B, C, H', W').
@@ -30,7 +29,6 @@ class CTCHead(nn.Module):
         """
         logits = self.classifier(features.mean(dim=2).permute(2, 0, 1))  # (W', B, V)
         if not len(features):
-            return torch.as_tensor(logits.sum())  # 0, with a gradient for every weight
+            return logits.sum()  # 0, with a gradient for every weight
         log_probs = logits.log_softmax(-1)
-        losses = F.ctc_loss(log_probs, targets, columns, lengths, blank=0, reduction="none", zero_infinity=True)
-        return losses.sum() / torch.clamp(lengths.sum(), min=1)
+        return F.ctc_loss(log_probs, targets, columns, lengths, blank=0, reduction="sum", zero_infinity=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-HEIGHT = 32  # pixels, to which a line is scaled
-STRIDE = 2  # pixels of the scaled line's width for one column of the output
+from str_app.models.detectors.gap_columns import STRIDE
 
 
 class WordGapNetwork(nn.Module):
@@ -14,13 +13,11 @@ class WordGapNetwork(nn.Module):
 
     Convolutions take the height down to one; dilated ones see the spacing of some four heights to either side, and the
     line's mean tells how it is spaced on the whole, for S A L E is one word.
-
-    Args:
-        channels: of the context layers.
     """
 
-    def __init__(self, channels: int = 64) -> None:
+    def __init__(self) -> None:
         super().__init__()
+        channels = 64  # of the context layers
 
         def conv(inputs: int, outputs: int, stride: tuple[int, int]) -> nn.Sequential:
             layers = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()

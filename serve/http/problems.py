@@ -28,6 +28,11 @@ def body_too_large(limit: int) -> ProblemError:
     )
 
 
+def too_many_images(limit: int) -> ProblemError:
+    """The 413 for a request of more images."""
+    return ProblemError(413, "too_many_images", f"A request may have {limit} images; send several requests.")
+
+
 def problem_body(problem: ProblemError, request_id: str) -> dict[str, Any]:
     """The members of RFC 9457 and two extensions, `code` and `request_id`."""
     return {

@@ -218,5 +218,5 @@ def _allowed(characters: str | None, reader: RequestReader) -> str | None:
 
 def _result(reading: Reading | ImageError, attention: bool) -> dict[str, Any]:
     if isinstance(reading, ImageError):
-        return {"error": {"code": reading.code, "message": reading.message}}
+        return {"error": reading.as_dict()}
     return (reading if attention else replace(reading, attention=None)).as_dict()

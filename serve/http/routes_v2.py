@@ -18,9 +18,10 @@ from fastapi.responses import JSONResponse
 from str_app import __version__
 from str_app.errors import ImageError
 from str_app.serve.errors import ProblemError
+from str_app.serve.http.problems import too_many_images
 from str_app.serve.http.service import Service
 from str_app.serve.http.tensors import binary_bytes, binary_floats, split_bytes
-from str_app.serve.http.uploads import check_values, from_base64
+from str_app.serve.http.uploads import from_base64, parse_json
 from str_app.serve.inference.request_reader import RequestReader
 
 if TYPE_CHECKING:
@@ -140,16 +141,14 @@ def _parsed(body: bytes, length: str | None, max_images: int) -> Inference:
     if length is not None and not (length.isdecimal() and len(length) < 20 and int(length) <= len(body)):
         raise _bad(f"{HEADER_LENGTH} is not a length within the body")
     end = len(body) if length is None else int(length)
-    document = body[:end]
-    check_values(document)
     try:
-        request = json.loads(document)
+        request = parse_json(body[:end])
         inputs = request["inputs"]
         (tensor,) = inputs
         name, datatype, shape = tensor["name"], tensor["datatype"], tensor["shape"]
         size = (tensor.get("parameters") or {}).get("binary_data_size")
         identifier = request.get("id")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise _bad("send JSON with exactly one input: name, shape, datatype and data") from None
     try:
         outputs = _outputs(request)
@@ -167,9 +166,7 @@ def _parsed(body: bytes, length: str | None, max_images: int) -> Inference:
     for side in shape:
         count *= side
         if count > max_images:  # at once: the product of many sides takes long
-            raise ProblemError(
-                413, "too_many_images", f"A request may have {max_images} images; send several requests."
-            )
+            raise too_many_images(max_images)
     images: list[bytes | ImageError]
     if size is not None:
         if type(size) is not int or size != len(body) - end:

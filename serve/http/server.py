@@ -81,7 +81,7 @@ def run(settings: Settings, load: Callable[[], CanvasReader] | None = None) -> N
     """
     configure_logging(settings.log_format, settings.log_level)
     for name, setting in misspelt_variables(os.environ):
-        logger.warning("%s is no setting: did you mean %s?", name, setting)
+        logger.warning("%s is not a setting: did you mean %s?", name, setting)
     # Bind and load before uvicorn starts, so that failures become one line and an exit code.
     listener = _listen(settings.host, settings.port)
     with listener:

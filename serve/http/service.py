@@ -84,7 +84,7 @@ class Service:
             raise ProblemError(
                 429,
                 "overloaded",
-                f"{photos} photographs are being read, as many as may be; try again in 1 s.",
+                f"The limit of {photos} photographs at a time is reached; try again in 1 s.",
                 {"Retry-After": "1"},
             )
         self.photos_pending += count

@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from str_app.errors import ImageError
 from str_app.serve.errors import ProblemError
-from str_app.serve.http.problems import body_too_large
+from str_app.serve.http.problems import body_too_large, too_many_images
 from str_app.serve.settings import Settings
 
 T = TypeVar("T")
@@ -110,7 +110,7 @@ class Body:
             if not isinstance(items, list) or not items:
                 raise _no_images('Send {"images": [{"name": …, "data": "<base64>"}, …]}.')
             if len(items) > self._settings.max_images:
-                raise self._too_many_images()
+                raise too_many_images(self._settings.max_images)
             return [await self._from_json(item, f"images[{index}]") for index, item in enumerate(items)]
         return [Upload("body", await self.raw())]
 
@@ -149,7 +149,9 @@ class Body:
         if len(uploads) > 1:
             raise ProblemError(413, "too_many_images", "Send one photograph per request.")
         text = form.get("regions")
-        return uploads[0], {"regions": await self._parsed(text, "The field 'regions'")} if isinstance(text, str) else {}
+        if not isinstance(text, str):
+            return uploads[0], {}
+        return uploads[0], {"regions": await self._parsed(text.encode(), "The field 'regions'")}
 
     async def form(self) -> FormData:
         """A multipart form with its files in memory."""
@@ -170,7 +172,7 @@ class Body:
             return form
         except MultiPartException as error:
             if error.message.startswith("Too many files"):
-                raise self._too_many_images() from None
+                raise too_many_images(self._settings.max_images) from None
             raise ProblemError(400, "bad_multipart", f"The multipart body cannot be read: {error.message}") from None
 
     async def json(self) -> Any:
@@ -230,13 +232,11 @@ class Body:
         name = name[:MAX_NAME_LENGTH].encode("utf-8", "replace").decode()
         return Upload(name, await self._run_in_thread(lambda: from_base64(data)))
 
-    async def _parsed(self, text: str | bytes, what: str = "The body") -> Any:
+    async def _parsed(self, body: bytes, what: str = "The body") -> Any:
         def parse() -> Any:
             try:
-                if isinstance(text, bytes):  # a field of a form is short
-                    check_values(text)
-                return json.loads(text)
-            except (ValueError, RecursionError):
+                return parse_json(body)
+            except ValueError:
                 raise ProblemError(400, "bad_json", f"{what} is not valid JSON.") from None
 
         return await self._run_in_thread(parse)
@@ -269,11 +269,6 @@ class Body:
             self._reserve(len(chunk))
             yield chunk
 
-    def _too_many_images(self) -> ProblemError:
-        return ProblemError(
-            413, "too_many_images", f"A request may have {self._settings.max_images} images; send several requests."
-        )
-
 
 class _Form(MultiPartParser):
     """Starlette's parser, which leaves out a part whose end did not arrive.
@@ -294,14 +289,21 @@ class _Form(MultiPartParser):
         super().on_part_end()
 
 
-def check_values(body: bytes) -> None:
-    """Refuse JSON of very many values: parsing holds the interpreter lock, and its objects take 30 times the memory.
+def parse_json(body: bytes) -> Any:
+    """The value of JSON; very many values are refused, since parsing holds the interpreter lock.
+
+    The objects take 30 times the memory of the text.
 
     Raises:
         ProblemError: 413.
+        ValueError: not JSON, or nested deeper than Python's stack.
     """
     if body.count(b",") + body.count(b"[") + body.count(b"{") > MAX_JSON_VALUES:
         raise ProblemError(413, "too_many_values", f"The JSON has more than {MAX_JSON_VALUES:,} values.")
+    try:
+        return json.loads(body)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
 
 
 def from_base64(text: str) -> bytes | ImageError:

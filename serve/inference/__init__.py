@@ -1,1 +1,1 @@
-"""From encoded images to readings: decoding, batching, model processes. Knows nothing of HTTP."""
+"""From encoded images to readings: decoding, batching, model processes."""

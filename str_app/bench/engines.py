@@ -93,8 +93,10 @@ def measure(
     Raises:
         Exception: from a contender's process.
     """
-    processes = [_Process(contender, model, data, count) for contender in rivals]
+    processes: list[_Process] = []
     try:
+        for contender in rivals:
+            processes.append(_Process(contender, model, data, count))
         for _ in range(turns):
             for process in processes:
                 process.take_turn()

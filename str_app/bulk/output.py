@@ -20,7 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from str_app.datasets.locks import lock_file
-from str_app.errors import StrAppError
+from str_app.datasets.sample import DataError
+from str_app.datasets.text_files import read_json_object
+from str_app.errors import StrAppError, writing
 
 FORMAT = "str-app-bulk/1"
 MANIFEST = "_manifest.json"  # readers of Parquet folders skip names that begin with _ or .
@@ -80,7 +82,7 @@ class ShardWriter:
                 f"{self._file}: {killed} processes were killed while they wrote it: out of memory (fewer --workers), "
                 "or an image that crashes its decoder"
             )
-        with self._named_errors():
+        with writing(self._file):
             self._writer = pq.ParquetWriter(self._partial, SCHEMA, compression="zstd")
         return self
 
@@ -102,7 +104,7 @@ class ShardWriter:
                     self._writer.close()
                 return
             self._flush()
-            with self._named_errors():
+            with writing(self._file):
                 self._writer.add_key_value_metadata({_HASH: self._run, _ERRORS: json.dumps(self.errors)})
                 self._writer.close()
                 sync(self._partial)
@@ -113,18 +115,9 @@ class ShardWriter:
 
     def _flush(self) -> None:
         if self._rows:
-            with self._named_errors():
+            with writing(self._file):
                 self._writer.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
             self._rows.clear()
-
-    @contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        """Errors of the disk, with the file."""
-        try:
-            yield
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise StrAppError(f"{self._file}: cannot be written: {reason}") from error
 
 
 def _as_utf8(text: str) -> str:
@@ -210,10 +203,10 @@ def remove_partial(out: Path) -> None:
 
 def _read_manifest(file: Path) -> dict[str, Any] | None:
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        stored = read_json_object(file)
+    except DataError:
         return None
-    return stored if isinstance(stored, dict) and stored.get("format") == FORMAT else None
+    return stored if stored.get("format") == FORMAT else None
 
 
 def differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from str_app.datasets.renderer import Renderer
 from str_app.datasets.renderer.writing import render_to_lmdb
-from str_app.datasets.shards import DESCRIPTION, shard_path
+from str_app.datasets.shards import DESCRIPTION, read_description, shard_path
 from str_app.errors import StrAppError
 from str_app.models.checkpoint import replace_file
 
@@ -64,11 +64,12 @@ def render_shards(
 
     Raises:
         StrAppError: `out` has shards of another data set.
+        DataError: its description of them is damaged.
     """
     wanted = {"identity": Renderer(*renderer).identity, "count": count, "start": start, "shard_size": shard_size}
     description = out / DESCRIPTION
     if description.is_file():
-        stored = json.loads(description.read_text(encoding="utf-8"))
+        stored = read_description(out)
         if stored != wanted:
             changed = ", ".join(key for key in wanted if stored.get(key) != wanted[key])
             raise StrAppError(f"{out} has shards of another data set ({changed}): choose another --out or remove it")

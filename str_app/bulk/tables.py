@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from str_app.bulk.inputs import REGIONS, Columns, Input, Item, Part, fingerprint
 from str_app.datasets.folder import image_path
 from str_app.datasets.image_decoding import IMAGE_SUFFIXES
 from str_app.datasets.text_files import IMAGE_NAMES, parse_json
+from str_app.engines.graph_folder import sha256_of
 from str_app.errors import ImageError, StrAppError
 
 ID_NAMES = ("id", "__key__")
@@ -125,10 +125,7 @@ def open_list(name: str, path: Path, shard_size: int, columns: Columns) -> Input
     Raises:
         StrAppError: no column of images.
     """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
+    content = sha256_of(path)
     with _Lines(path, 0, 1) as lines:
         header: tuple[str, ...] = ()
         if not lines.is_json:
@@ -142,8 +139,8 @@ def open_list(name: str, path: Path, shard_size: int, columns: Columns) -> Input
             elif first and not _is_image(path.parent, first[0]):
                 line, mark = lines.delimiter.join(first), _SEPARATORS[lines.delimiter]
                 raise StrAppError(
-                    f"{name}: its first line, {line!r}, neither names a column of images nor begins with one: name the "
-                    f"column with --image-column; fields end at a {mark}"
+                    f"{name}: the first line, {line!r}, is neither a header with an image column nor starts with an "
+                    f"image path; name the column with --image-column (fields end at a {mark})"
                 )
             else:
                 header, columns = ("image", *(f"column {k}" for k in range(2, len(first) + 1))), Columns("image")
@@ -163,7 +160,7 @@ def open_list(name: str, path: Path, shard_size: int, columns: Columns) -> Input
         ListPart(name, path, *marks[start // shard_size], stop - start, columns, header)
         for start, stop in ranges(count, shard_size)
     ]
-    return Input(name, "list", fingerprint_of([digest.hexdigest(), columns]), parts)
+    return Input(name, "list", fingerprint_of([content, columns]), parts)
 
 
 def _is_image(folder: Path, cell: str) -> bool:

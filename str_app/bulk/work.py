@@ -139,7 +139,7 @@ class ShardReader:
         try:
             reading = self.photo_reader.read(_readable(item.image), **self.options)
         except ImageError as error:
-            return [{"id": item.id, "error": {"code": error.code, "message": error.message}}]
+            return [{"id": item.id, "error": error.as_dict()}]
         if not reading.words:
             return [{"id": item.id, "text": "", "confidence": 0.0, "characters": [], "boxes": []}]
         return [
@@ -156,7 +156,7 @@ class ShardReader:
         crops = [pending.crop for pending in waiting if not isinstance(pending.crop, ImageError)]
         readings = iter(self.reader.read_crops(crops, **self.options))
         return [
-            pending.row | {"error": {"code": pending.crop.code, "message": pending.crop.message}}
+            pending.row | {"error": pending.crop.as_dict()}
             if isinstance(pending.crop, ImageError)
             else pending.row | columns_of(next(readings), pending.transform)
             for pending in waiting

@@ -11,7 +11,7 @@ import typer
 
 from str_app.cli import options, pool
 from str_app.cli.progress import ProgressBar
-from str_app.errors import StrAppError
+from str_app.errors import StrAppError, writing
 
 if TYPE_CHECKING:
     from str_app.evaluation.protocol import Pool, Protocol, SetResult
@@ -130,10 +130,8 @@ def check_writable(path: Path | None) -> None:
         return
     if path.is_dir() or str(path) == "-":
         raise StrAppError(f"{path}: give the name of a file")
-    try:
+    with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StrAppError(f"{path.parent}: {error.strerror}") from None
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise StrAppError(f"{path}: cannot be written")
 
@@ -144,10 +142,8 @@ def write_file(path: Path, content: str) -> None:
     Raises:
         StrAppError: it cannot be written.
     """
-    try:
+    with writing(path):
         path.write_text(content, encoding="utf-8", errors="backslashreplace")  # names may have lone surrogates
-    except OSError as error:  # on a full disk, close() raises without the file name
-        raise StrAppError(f"{path}: {error.strerror}") from error
 
 
 def _run(

@@ -22,14 +22,14 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: 
 BatchSize = Annotated[int, typer.Option(min=1, help="Maximum number of crops per forward pass.")]
 Beam = Annotated[
     int | None,
-    typer.Option(min=1, help="Beam width of the search where a reading is uncertain; 1: greedy only [default: 8]."),
+    typer.Option(min=1, help="Beam width used when a reading is uncertain; 1 decodes greedily [default: 8]."),
 ]
 Prior = Annotated[bool, typer.Option(help="Prefer known words and numbers where the image is ambiguous.")]
 Engine = Annotated[str, typer.Option(help=engines.HELP)]
 Blank = Annotated[bool, typer.Option(help="Return an empty text where the image shows none.")]
 Variants = Annotated[
     bool,
-    typer.Option(help="Read crops that can hardly be read again in nine variants: better, and up to 5 times as slow."),
+    typer.Option(help="Retry hard-to-read crops in nine variants: more accurate, up to 5 times slower."),
 ]
 Precision = Annotated[precision.Precision, typer.Option(help=precision.HELP)]
 
@@ -46,7 +46,7 @@ LongestSide = Annotated[
     typer.Option(
         min=photos.LEAST_LONGEST_SIDE,
         metavar="PIXELS",
-        help="Larger photographs are shrunk to it to find the words, not to read them.",
+        help="Shrink larger photographs to this for detection; words are still read at full resolution.",
     ),
 ]
 

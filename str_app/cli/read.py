@@ -13,7 +13,7 @@ from str_app.cli import options
 from str_app.cli.printing import json_line, note, row, write, write_document
 from str_app.cli.progress import ProgressBar
 from str_app.cli.recognize import images_in
-from str_app.errors import ImageError, StrAppError
+from str_app.errors import ImageError, StrAppError, writing
 from str_app.photos import LONGEST_SIDE
 
 if TYPE_CHECKING:
@@ -169,10 +169,8 @@ def _picture_files(picture: Path, photos: Sequence[Path], into_folder: bool) -> 
         if target.exists():
             raise StrAppError(f"--picture {picture}: exists already: give another name, or delete it")
     folder = picture if into_folder or picture.is_dir() else picture.parent
-    try:  # before anything is read
+    with writing(f"--picture {picture}"):  # before anything is read
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StrAppError(f"--picture {picture}: cannot be written: {error.strerror}") from None
     if not os.access(folder, os.W_OK):
         raise StrAppError(f"--picture {picture}: cannot be written: no permission for {folder}")
     return targets
@@ -196,9 +194,7 @@ def _draw(photo: ImageSource, reading: PhotoReading, target: Path) -> None:
     from str_app.photos.picture import draw
 
     encoded = cv2.imencode(target.suffix or ".png", draw(load_image(photo, PHOTO_LIMITS), reading)[:, :, ::-1])[1]
-    try:
+    with writing(f"--picture {target}"):
         file = target.resolve()  # a link stays one
         file.parent.stat()  # not made anew: it was there before reading
         replace_file(file, encoded.tobytes())
-    except OSError as error:
-        raise StrAppError(f"--picture {target}: cannot be written: {error.strerror}") from None

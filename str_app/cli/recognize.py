@@ -129,7 +129,9 @@ def recognize(
             if _seems_a_photo(item, outcome)
         ]
     if photos:
-        count = f"{len(photos)} images seem to be photographs" if len(photos) > 1 else f"{photos[0]} seems a photograph"
+        count = (
+            f"{len(photos)} images look like photographs" if len(photos) > 1 else f"{photos[0]} looks like a photograph"
+        )
         note(f"str-app recognize: {count}, not crops of one word: `str-app read {photos[0]}` finds the words")
     if failed:
         raise StrAppError(f"{failed} of {len(named)} images could not be read")

@@ -47,13 +47,12 @@ class Scorer:
     """What decoding knows of a network: an engine whose scores are calibrated log-probabilities.
 
     Args:
-        engine: runs the network.
-        temperature: divides its logits; by default that of the engine's `info`, or 1 (arXiv 1706.04599).
+        engine: runs the network. Its logits are divided by the temperature of its `info`, or 1 (arXiv 1706.04599).
     """
 
-    def __init__(self, engine: Engine, temperature: float | None = None) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.temperature = float(engine.info.get("temperature", 1.0)) if temperature is None else temperature
+        self.temperature = float(engine.info.get("temperature", 1.0))
         self._other_case = np.array(engine.charset.other_case)
 
     @property

@@ -32,7 +32,8 @@ def lasting_name(model: str | Path) -> str:
 
 def sha256_of(file: Path) -> str:
     """By which graphs know the checkpoint that they were exported from."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def graph_folder(model: str | Path) -> Path:

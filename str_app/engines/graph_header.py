@@ -49,7 +49,7 @@ class GraphHeader:
         except json.JSONDecodeError as error:
             raise GraphError(f"{file}: its metadata is not JSON ({error}); export the model again") from None
         if not isinstance(values, dict):
-            raise GraphError(f"{file}: its metadata is no JSON object; export the model again")
+            raise GraphError(f"{file}: its metadata is not a JSON object; export the model again")
         if values.get("format") != FORMAT:
             raise GraphError(
                 f"{file}: format {values.get('format')!r}, this version reads {FORMAT!r}; export the model again"
@@ -76,19 +76,19 @@ class GraphHeader:
 
 def _charset(value: Any) -> Charset:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not a string")
     return Charset(value)
 
 
 def _preprocessing(value: Any) -> Preprocessing:
     if not isinstance(value, dict):
-        raise TypeError(f"{value!r} is no object")
+        raise TypeError(f"{value!r} is not a JSON object")
     return Preprocessing.from_dict(value)
 
 
 def _count(value: Any) -> int:
     if type(value) is not int or value < 1:
-        raise ValueError(f"{value!r} is no whole number of at least 1")
+        raise ValueError(f"{value!r} is not an integer of at least 1")
     return value
 
 

@@ -36,12 +36,11 @@ def load_engine(model: str | Path, engine: str = "auto", options: EngineOptions 
         options: how it shall run.
 
     Raises:
-        StrAppError: no such engine or model, a preset without released weights, a device that is not there, or an
-            engine that is not installed.
-        CheckpointError, GraphError: the files cannot be used.
+        StrAppError: no such engine or model, a preset without released weights, a device that is not there, an engine
+            that is not installed, or files that cannot be used.
     """
     if engine not in ENGINES:
-        raise StrAppError(f"engine {engine!r} is none of {', '.join(ENGINES)}")
+        raise StrAppError(f"engine {engine!r} is not one of {', '.join(ENGINES)}")
     return ENGINES[engine](model, options or EngineOptions())
 
 
@@ -56,7 +55,7 @@ def _load_auto(model: str | Path, options: EngineOptions) -> Engine:
     if options.precision == "int8":
         checkpoint_file(model)  # tells better what is wrong with the model itself
         if options.device != "cpu":
-            raise StrAppError(f"int8 is of exported graphs, which run on the CPU, not on {options.device!r}")
+            raise StrAppError(f"int8 works only with exported graphs, which run on the CPU, not on {options.device!r}")
         raise StrAppError(
             f"{model}: no exported graphs in int8; make them with `str-app export {model}`, or use --precision auto"
         )
@@ -116,13 +115,16 @@ def _load_torch(model: str | Path, options: EngineOptions) -> Engine:
         import torch
     except ModuleNotFoundError as error:
         raise StrAppError(f"{model}: the engine torch needs {error.name}: pip install 'str-app[torch]'") from error
-    from str_app.models.checkpoint import load_checkpoint
+    from str_app.models.checkpoint import CheckpointError, load_checkpoint
 
     device = torch_device(options.device)
     resolve_precision(options.precision, prefer_bf16=False)  # refuse before loading what torch does not have
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    network, info = load_checkpoint(path)
+    try:
+        network, info = load_checkpoint(path)
+    except CheckpointError as error:
+        raise StrAppError(str(error)) from error
     info = {"name": path.stem, **info}
     return make_engine(network, info, str(device), precision=options.precision)
 

@@ -42,8 +42,8 @@ class OnnxEngine:
     """Exported graphs behind the boundary of `str_app.engines.base.Engine`.
 
     Pickles by the path of its folder. Readings are the same, to the bit, whatever is in a batch and however many
-    threads compute it. It runs one model for life: once its folder has other graphs, unpickling and a new number of
-    threads raise GraphError.
+    threads compute it. An engine keeps the model it loaded: once the folder's graphs change, unpickling it or asking
+    for another thread count raises GraphError.
 
     Args:
         folder: as `str-app export` writes it: `encoder.onnx` and `step.onnx`.
@@ -134,7 +134,7 @@ class OnnxEngine:
             if count not in self._sessions:
                 files = self.folder / ENCODER, self.folder / STEP
                 sessions = _session(files[0], count), _session(files[1], count)
-                # Not the sessions' content, which ONNX Runtime does not tell, but that of the files right after.
+                # ONNX Runtime does not say what a session loaded, so hash the files right after.
                 content = tuple(map(sha256_of, files))
                 self._content = self._content or content
                 if content != self._content:

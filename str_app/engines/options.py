@@ -20,9 +20,9 @@ class EngineOptions:
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, …
         threads: CPU threads, up to `MAX_THREADS`, with torch a setting of the whole process; None: the engine's own
             choice.
-        precision: `"int8"` of exported graphs; `"bf16"` or `"fp32"` of torch's backbone or of exported graphs. `"auto"`
-            is that of the graphs where there are any; with torch bfloat16 on a CPU that has instructions for it, where
-            it takes half the time, else float32.
+        precision: `"int8"` or `"fp32"` of exported graphs, `"bf16"` or `"fp32"` of torch's backbone. `"auto"` is that
+            of the graphs where there are any; with torch bfloat16 on a CPU that has instructions for it, where it takes
+            half the time, else float32.
 
     Raises:
         StrAppError: a value that no engine takes.
@@ -38,4 +38,4 @@ class EngineOptions:
         if self.threads is not None and (type(self.threads) is not int or not 1 <= self.threads <= MAX_THREADS):
             raise StrAppError(f"threads {self.threads!r}: must be a whole number from 1 to {MAX_THREADS}")
         if self.precision not in get_args(Precision):
-            raise StrAppError(f"precision {self.precision!r} is none of {', '.join(get_args(Precision))}")
+            raise StrAppError(f"precision {self.precision!r} is not one of {', '.join(get_args(Precision))}")

@@ -23,7 +23,7 @@ def resolve_precision(precision: Precision, prefer_bf16: bool) -> Literal["bf16"
         StrAppError: int8, which torch's backbone does not have.
     """
     if precision == "int8":
-        raise StrAppError("torch has no precision int8, only exported graphs have: use auto, bf16 or fp32 with it")
+        raise StrAppError("torch cannot run int8, only exported graphs can: use auto, bf16 or fp32")
     if precision == "auto":
         return "bf16" if prefer_bf16 else "fp32"
     return precision

@@ -45,39 +45,39 @@ def edit_distance(first: str, second: str) -> int:
     return row[-1]
 
 
-def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson score interval of a proportion (1927), 95 % by default; (0, 1) without trials.
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Wilson score interval of a proportion (1927), 95 %; (0, 1) without trials.
 
     >>> [round(bound, 4) for bound in wilson_interval(80, 100)]
     [0.7112, 0.8666]
     """
     if trials == 0:
         return 0.0, 1.0
-    share = successes / trials
+    share, z = successes / trials, 1.959964
     half_width = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
     centre = share + z * z / (2 * trials)
     return max(0.0, (centre - half_width) / scale), min(1.0, (centre + half_width) / scale)
 
 
-def expected_calibration_error(confidences: Sequence[float], correct: Sequence[bool], bins: int = 15) -> float:
-    """Mean difference between confidence and accuracy over bins of equal width, weighted by their sizes.
+def expected_calibration_error(confidences: Sequence[float], correct: Sequence[bool]) -> float:
+    """Mean difference between confidence and accuracy over 15 bins of equal width, weighted by their sizes.
 
     Naeini et al., 2015; a bin holds the confidences in (low, high], the first also 0.
     """
-    confidence = np.asarray(confidences, dtype=np.float64)
+    bins, confidence = 15, np.asarray(confidences, dtype=np.float64)
     index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     # Size × |mean confidence − accuracy| of each bin.
     gaps = np.bincount(index, confidence - np.asarray(correct, dtype=np.float64))
     return float(np.abs(gaps).sum() / max(1, len(confidence)))
 
 
-def rounded(values: Mapping[str, Any], digits: int = 2, **exceptions: int) -> dict[str, Any]:
-    """`values` for JSON: floats, also those in tuples, to `digits` decimals or those of `exceptions`."""
+def rounded(values: Mapping[str, Any], **exceptions: int) -> dict[str, Any]:
+    """`values` for JSON: floats, also those in tuples, to two decimals or those of `exceptions`."""
 
     def rounded_value(value: Any, places: int) -> Any:
         if isinstance(value, tuple):
             return [rounded_value(item, places) for item in value]
         return round(value, places) if isinstance(value, float) else value
 
-    return {key: rounded_value(value, exceptions.get(key, digits)) for key, value in values.items()}
+    return {key: rounded_value(value, exceptions.get(key, 2)) for key, value in values.items()}

@@ -17,13 +17,12 @@ from str_app.photos.word_detector import FORMAT, METADATA_KEY
 from str_app.training.detection.loop import load_detector
 
 
-def export_detector(weights: Path, out: Path, name: str = "words-small") -> None:
+def export_detector(weights: Path, out: Path) -> None:
     """Write the graph in float32: uint8 (B, H, W, 3) RGB in, scores and edges out; see `ExportedDetector`.
 
     Args:
         weights: what training wrote.
         out: the file.
-        name: of the detector, for people.
     """
     detector, facts = load_detector(weights)
     module = ExportedDetector(fold_batch_norms(detector).float())
@@ -37,5 +36,5 @@ def export_detector(weights: Path, out: Path, name: str = "words-small") -> None
     graph = export_module(module, {"pictures": pictures}, [dims], ("scores", "edges"))
     entry = graph.metadata_props.add()
     entry.key = METADATA_KEY
-    entry.value = json.dumps({"format": FORMAT, "name": name, "training": facts})
+    entry.value = json.dumps({"format": FORMAT, "name": "words-small", "training": facts})
     replace_file(out, graph.SerializeToString())

@@ -19,7 +19,7 @@ from str_app.datasets.sample import Source
 from str_app.decoding.word_prior import WordPrior
 from str_app.engines.graph_folder import ENCODER, FORMAT, GREEDY, METADATA_KEY, STEP, sha256_of
 from str_app.engines.onnx_engine import OnnxEngine
-from str_app.errors import StrAppError
+from str_app.errors import StrAppError, writing
 from str_app.evaluation.protocol import evaluate_source
 from str_app.export.graphs import make_graphs
 from str_app.export.greedy_graph import make_greedy_graph
@@ -110,11 +110,9 @@ def _folder_beside(out: Path) -> Iterator[Path]:
     """
     # Parents that are missing are made, and stay only if something is in them.
     missing = [folder for folder in out.parents if not folder.exists()]
-    try:
+    with writing(out, "; choose another --out"):
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.")
-    except OSError as error:
-        raise StrAppError(f"{out} cannot be written ({error.strerror}): choose another --out") from error
     try:
         with temporary as folder:
             yield Path(folder)

@@ -69,7 +69,7 @@ def parse_region(value: Any) -> Region:
         shape = f", not an array of shape {numbers.shape}" if numbers.shape else ""
         raise _bad(f"give 4 numbers, 8 numbers or 4 pairs of numbers{shape}")
     if not np.isfinite(numbers).all() or np.abs(numbers).max() > 1e6:
-        raise _bad("its coordinates are no pixels of a photograph")
+        raise _bad("its coordinates cannot be pixels of a photograph")
     if numbers.shape == (4,):
         x0, y0, x1, y1 = (float(number) for number in numbers)
         if x1 <= x0 or y1 <= y0:
@@ -82,7 +82,7 @@ def parse_region(value: Any) -> Region:
     if (turns < 0).all():
         points = points[[0, 3, 2, 1]]
     elif not (turns > 0).all():
-        raise _bad("its four corners make no convex quadrilateral; give them in order around the word")
+        raise _bad("its four corners do not form a convex quadrilateral; give them in order around the word")
     return Region(tuple((float(x), float(y)) for x, y in points))
 
 

@@ -41,7 +41,7 @@ def load_pipeline(
 
         loaded = WordDetector(detector, threads, longest_side)
     else:
-        raise StrAppError(f"detector {detector!r} is none of {', '.join(DETECTORS)}, nor a file")
+        raise StrAppError(f"detector {detector!r} is not one of {', '.join(DETECTORS)}, nor a file")
     return PhotoPipeline(loaded, GapNetwork(threads=threads) if loaded.unit == "line" else None)
 
 

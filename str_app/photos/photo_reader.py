@@ -182,7 +182,7 @@ class PhotoReader:
 
         Args:
             model: see `Reader.load`.
-            detector: a name of `str_app.photos.load.DETECTORS`, or `"auto"`.
+            detector: see `str_app.photos.load.load_pipeline`.
             options: of `Reader.load`; `threads` is also the detector's.
 
         Raises:

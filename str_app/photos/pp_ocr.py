@@ -40,16 +40,16 @@ class PpOcrDetector:
     name = "pp-ocrv6-small"
     unit: Literal["word", "line"] = "line"
 
-    def __init__(self, threads: int | None = None, longest_side: int = LONGEST_SIDE, file: Path | None = None) -> None:
-        path = file or _installed_file()
+    def __init__(self, threads: int | None = None, longest_side: int = LONGEST_SIDE) -> None:
+        path = _installed_file()
         network = path.read_bytes()
-        if file is None and hashlib.sha256(network).hexdigest() != SHA256:
+        if hashlib.sha256(network).hexdigest() != SHA256:
             raise StrAppError(f"{path} is not the file that this version was tested with: pip install 'str-app[photo]'")
         self._session = open_session(without_denormals(network), threads, arena=False)  # 2.6 times as fast
         self._input = self._session.get_inputs()[0].name
         self.longest_side = longest_side
         self.policy = MapPolicy()
-        self._arguments = (threads, longest_side, file)
+        self._arguments = (threads, longest_side)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A session cannot be pickled: another process opens the file itself.

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from str_app.engines.onnx_session import open_session
+from str_app.models.detectors.gap_columns import HEIGHT, STRIDE
 from str_app.photos.words import WordBox
 
 FILE = Path(__file__).parents[1] / "models" / "weights" / "word_gaps.onnx"
-HEIGHT, STRIDE = 32, 2  # see `str_app.models.detectors.word_gaps`
 MAX_WIDTH = 4096  # pixels of the scaled line: more than 128 heights are no line
 
 
@@ -43,15 +43,14 @@ class GapNetwork:
     """Our network of words and gaps, as exported to ONNX.
 
     Args:
-        file: the network.
         threads: CPU threads; all usable cores if None.
         policy: thresholds.
     """
 
-    def __init__(self, file: Path = FILE, threads: int | None = None, policy: GapPolicy = DEFAULT_GAPS) -> None:
-        self._session = open_session(file, threads, arena=False)
+    def __init__(self, threads: int | None = None, policy: GapPolicy = DEFAULT_GAPS) -> None:
+        self._session = open_session(FILE, threads, arena=False)
         self.policy = policy
-        self._arguments = (file, threads, policy)
+        self._arguments = (threads, policy)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A session cannot be pickled: another process opens the file itself.

@@ -14,6 +14,8 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from str_app.datasets.sample import DataError
+from str_app.datasets.text_files import read_json_object
 from str_app.errors import StrAppError
 from str_app.installation import provenance
 from str_app.models.checkpoint import replace_file
@@ -290,12 +292,15 @@ def load_result(result: Path, key: dict[str, Any]) -> Run | None:
     """The finished run stored at `result`; None if there is none.
 
     Raises:
-        StrAppError: it is of other settings; a study never replaces what took hours.
+        StrAppError: it is damaged, or of other settings; a study never replaces what took hours.
     """
     if not result.is_file():
         return None
-    stored = json.loads(result.read_text(encoding="utf-8"))
-    if stored.pop("key") != key:
+    try:
+        stored = read_json_object(result)
+    except DataError as error:
+        raise StrAppError(f"{error}; delete it to repeat this run") from None
+    if stored.pop("key", None) != key:
         raise StrAppError(f"{result}: a run with other settings; choose another --out, or delete it")
     stored["curve"] = [(step, values) for step, values in stored["curve"]]
     stored["gradients"] = {layer: [tuple(p) for p in curve] for layer, curve in stored["gradients"].items()}

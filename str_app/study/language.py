@@ -192,9 +192,10 @@ def _perplexity(nats: float) -> float:
         return math.inf
 
 
-def _mean_loss(model: nn.Module, ids: Tensor, streams: int = 10, window: int = 200) -> float:
+def _mean_loss(model: nn.Module, ids: Tensor) -> float:
     """Mean −ln p of all tokens except the first of each stream."""
-    tokens, carry, total, count = _streams(ids, streams), None, 0.0, 0
+    window = 200
+    tokens, carry, total, count = _streams(ids, 10), None, 0.0, 0
     for first in range(0, len(tokens) - 1, window):
         part = tokens[first : first + window + 1]
         logits, carry = model(part[:-1], carry)

@@ -51,9 +51,9 @@ class Variant:
         """Keyword arguments of the unit's layer."""
         return _OPTIONS[self.gates]
 
-    def layer(self, input_size: int, hidden_size: int, longest: int, layers: int = 1) -> nn.Module:
-        """The recurrent layers, batch second; `longest` is the longest dependency, for chrono initialisation."""
-        module = LAYERS[self.unit](input_size, hidden_size, layers, **self.options)
+    def layer(self, input_size: int, hidden_size: int, longest: int) -> nn.Module:
+        """A recurrent layer, batch second; `longest` is the longest dependency, for chrono initialisation."""
+        module = LAYERS[self.unit](input_size, hidden_size, **self.options)
         return init_chrono_(module, longest) if self.gates == "chrono" else module
 
 

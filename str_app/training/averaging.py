@@ -71,7 +71,7 @@ def average_checkpoints(paths: Sequence[Path], shares: Sequence[float]) -> tuple
         for name, tensor in model.state_dict().items():
             if name in mean:
                 tensor.copy_(mean[name])
-    # Where the files lie on this machine is nobody's business who gets the weights.
+    # Whoever gets the weights need not learn where the files were.
     parts = [f"{share / sum(shares):.3g} {Path(*path.parts[-2:])}" for path, share in zip(paths, shares, strict=True)]
     info = {key: value for key, value in info.items() if key not in ("temperature", "metrics")}
     return model, {**info, "training": {**info.get("training", {}), "averaged": parts}}

@@ -21,7 +21,7 @@ from str_app.models.preprocessing import Preprocessing
 TEMPERATURES = np.geomspace(0.5, 4.0, 141)  # steps of 1.5 %
 
 
-def fit_temperature(engine: Engine, sources: Sequence[Source], *, limit: int = 2000, batch_size: int = 64) -> float:
+def fit_temperature(engine: Engine, sources: Sequence[Source]) -> float:
     """The temperature that calibrates the confidences of greedy readings (temperature scaling, arXiv 1706.04599).
 
     Minimises the negative log-likelihood of a reading being correct, under the protocol of the model's charset, where
@@ -29,9 +29,7 @@ def fit_temperature(engine: Engine, sources: Sequence[Source], *, limit: int = 2
 
     Args:
         engine: runs the network; its greedy readings do not depend on the temperature.
-        sources: labelled crops that were not trained on.
-        limit: maximum number of crops from each source, evenly spaced.
-        batch_size: crops per forward pass.
+        sources: labelled crops that were not trained on; at most 2000 of each count, evenly spaced.
 
     Raises:
         StrAppError: no readable labelled crop.
@@ -41,8 +39,8 @@ def fit_temperature(engine: Engine, sources: Sequence[Source], *, limit: int = 2
     correct: list[bool] = []
     protocol = protocol_of(engine.charset)
     for source in sources:
-        crops = _load(source, evenly_spaced(len(source), limit), engine.preprocessing, protocol)
-        for indices in batches_by_width([crop.canvas.shape[1] for crop in crops], batch_size):
+        crops = _load(source, evenly_spaced(len(source), 2000), engine.preprocessing, protocol)
+        for indices in batches_by_width([crop.canvas.shape[1] for crop in crops], 64):
             batch = [crops[index] for index in indices]
             covered = np.array([crop.covered for crop in batch], dtype=np.int64)
             logits, attention = engine.decode_greedy(*engine.encode(np.stack([crop.canvas for crop in batch]), covered))

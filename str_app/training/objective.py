@@ -46,7 +46,7 @@ class Objective(nn.Module):
             ctc = attention_loss = torch.zeros_like(characters)
             if self.ctc is not None:
                 columns = torch.div(widths + stride - 1, stride, rounding_mode="floor")
-                ctc = self.ctc(features.float(), columns, targets, lengths) * lengths.sum()
+                ctc = self.ctc(features.float(), columns, targets, lengths)
             if self.attention:
                 grid = (self.model.grid[0], features.shape[3])
                 attention_loss = attention_outside_boxes(

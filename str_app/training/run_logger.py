@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from str_app.datasets.text_files import parse_json
 from str_app.models.checkpoint import replace_file
 from str_app.training.state import naming
 
@@ -28,9 +29,32 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
     path = out / METRICS
     logged = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        with contextlib.suppress(json.JSONDecodeError):
-            logged.append(json.loads(line))
+        with contextlib.suppress(ValueError):
+            logged.append(parse_json(line))
     return logged
+
+
+def open_metrics(out: Path, step: int, revalidate: bool = False) -> TextIO:
+    """The metrics of the run in `out`, which goes on after `step`, to append to; those of later steps are removed.
+
+    Args:
+        out: the run's folder.
+        step: of the state from which the run continues; 0 for a new run.
+        revalidate: also remove the validation metrics of `step`.
+
+    Raises:
+        StrAppError: the file cannot be written.
+    """
+
+    def is_kept(values: dict[str, Any]) -> bool:
+        repeated = revalidate and values["step"] == step and "accuracy" in values
+        return values["step"] <= step and not repeated
+
+    path = out / METRICS
+    kept = "".join(json.dumps(values) + "\n" for values in read_metrics(out) if is_kept(values))
+    with naming(path):
+        replace_file(path, kept.encode())  # atomic: a kill at this moment loses nothing
+        return path.open("a", encoding="utf-8")
 
 
 @dataclass
@@ -63,7 +87,7 @@ class RunLogger:
     def __enter__(self) -> RunLogger:
         if self.quiet:
             return self
-        self._lines = self._stack.enter_context(self._open_lines())
+        self._lines = self._stack.enter_context(open_metrics(self.out, self.first_step, self.revalidate))
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -85,17 +109,6 @@ class RunLogger:
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
-
-    def _open_lines(self) -> TextIO:
-        def is_kept(values: dict[str, Any]) -> bool:
-            repeated = self.revalidate and values["step"] == self.first_step and "accuracy" in values
-            return values["step"] <= self.first_step and not repeated
-
-        path = self.out / METRICS
-        kept = "".join(json.dumps(values) + "\n" for values in read_metrics(self.out) if is_kept(values))
-        with naming(path):
-            replace_file(path, kept.encode())  # atomic: a kill at this moment loses nothing
-            return path.open("a", encoding="utf-8")
 
     def advance(self, step: int) -> None:
         """Report that `step` steps are done."""

@@ -149,20 +149,21 @@ def why_unscorable(text: str, charset: Charset) -> str:
     return f"{min(missing)!r} of {text!r} is not in the charset" if missing else ""
 
 
-def check_source(source: Source, problem_of: Callable[[str], str], samples: int = 1000) -> None:
+def check_source(source: Source, problem_of: Callable[[str], str]) -> None:
     """Check, before a run starts, that `source` has usable labels and an image that can be decoded.
+
+    1000 samples are checked, evenly spaced.
 
     Args:
         source: training or validation data.
         problem_of: why a label is unusable; an empty text if it is usable.
-        samples: maximum number of samples to check, evenly spaced.
 
     Raises:
         StrAppError: none of the samples checked has a usable label, or none of the usable ones a readable image.
     """
     if not len(source):
         raise StrAppError(f"{source.name}: the data set is empty")
-    checked = evenly_spaced(len(source), samples)
+    checked = evenly_spaced(len(source), 1000)
     usable, reason = [], ""
     for index in checked:
         try:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from str_app.datasets.sample import DataError
+from str_app.datasets.text_files import read_json_object
 from str_app.engines.load import checkpoint_file
 from str_app.engines.options import EngineOptions
 from str_app.engines.precision import Precision
@@ -21,7 +23,7 @@ from str_app.models.decoders import DECODERS
 from str_app.models.preprocessing import Preprocessing
 from str_app.models.presets import get_preset
 from str_app.models.recognizer import RecognizerConfig, section_config
-from str_app.models.stored_config import SETTINGS as FORMER_KEYS
+from str_app.models.stored_config import FORMER_KEYS
 from str_app.models.transfer import can_grow
 
 REGISTRIES: dict[str, Any] = {"backbone": BACKBONES, "decoder": DECODERS}
@@ -158,7 +160,7 @@ class TrainSettings:
         if self.weights and len(self.weights) != len(self.train):
             raise StrAppError(f"{len(self.weights)} weights for {len(self.train)} training sets: give one per set")
         if self.weights and not (all(0 <= weight < math.inf for weight in self.weights) and any(self.weights)):
-            raise StrAppError(f"weights={list(self.weights)}: numbers from 0 on, at least one of them above 0")
+            raise StrAppError(f"weights={list(self.weights)}: must all be at least 0, and not all 0")
 
 
 LEAST = {
@@ -320,14 +322,17 @@ def load_settings(path: Path) -> TrainSettings:
     Raises:
         StrAppError: the file is missing or damaged.
     """
+    if not path.is_file():
+        raise StrAppError(f"{path}: not found, so there is no run to resume; leave out --resume to start one")
     try:
-        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json_object(path)
+    except DataError as error:
+        raise StrAppError(f"{error}; start a new run") from None
+    try:
         architecture = RecognizerConfig.from_dict(stored.pop("architecture"))
         preprocessing = Preprocessing.from_dict(stored.pop("preprocessing"))
         hints = typing.get_type_hints(TrainSettings)
         values = {key: _convert(hints[key], value) for key, value in stored.items()}
         return TrainSettings(architecture=architecture, preprocessing=preprocessing, **values)
-    except FileNotFoundError:
-        raise StrAppError(f"{path}: not found, so there is no run to resume; leave out --resume to start one") from None
     except (ValueError, KeyError, TypeError) as error:
         raise StrAppError(f"{path}: damaged settings ({error}); start a new run") from None

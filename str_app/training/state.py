@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
 from str_app.datasets.locks import lock_file
-from str_app.errors import StrAppError
+from str_app.errors import StrAppError, writing
 from str_app.models.checkpoint import replace_file
 
 LOCK = ".str-app-train.lock"
@@ -30,14 +30,9 @@ def lock_run(folder: Path) -> IO[str]:
         raise StrAppError(f"{folder}: another process trains there; choose another --out") from None
 
 
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Turn an OSError while writing `path`, such as a full disk, into a StrAppError that names the file."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StrAppError(f"{path}: {reason}; the previous version of the file, if any, is kept") from error
+def naming(path: Path) -> AbstractContextManager[None]:
+    """See `writing`; for files of a run."""
+    return writing(path, "; the previous version of the file, if any, is kept")
 
 
 @contextmanager

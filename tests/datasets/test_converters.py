@@ -175,7 +175,7 @@ def test_utf_16(tmp_path: Path) -> None:
 def test_json_lines(tmp_path: Path) -> None:
     write_images(tmp_path, "a.png", "b.png")
     rows = [{"image": "a.png", "text": "tab\there"}, {"file_name": "b.png", "label": "日本"}, {"image": "c.png"}]
-    lines = [*(json.dumps(row) for row in rows), "[1]", "{cut", ""]
+    lines = [*(json.dumps(row) for row in rows), "[1]", "{cut", "[" * 100_000, ""]
     (tmp_path / "train.jsonl").write_text("\n".join(lines))
     records, skipped = read("folder", tmp_path, "train")
     assert texts(records) == {"a.png": "tab\there", "b.png": "日本"}
@@ -183,6 +183,7 @@ def test_json_lines(tmp_path: Path) -> None:
         Skipped("train.jsonl line 3", "no image or no text in the object"),
         Skipped("train.jsonl line 4", "not a JSON object"),
         Skipped("train.jsonl line 5", "not JSON"),
+        Skipped("train.jsonl line 6", "not JSON"),
     ]
 
 

@@ -71,6 +71,7 @@ def test_total_text(tmp_path: Path) -> None:
     ("name", "text", "message"),
     [
         ("labels.jsonl", "{", "labels.jsonl line 1"),
+        ("labels.jsonl", "[" * 100_000, "labels.jsonl line 1"),
         ("labels.jsonl", '{"image": "none.jpg", "words": []}', "no such file"),
         ("labels.jsonl", '{"image": "a.jpg", "words": [{"quad": [1, 2], "text": "x"}]}', "line 1"),
         ("labels.jsonl", "[" * 100_000, "line 1: not JSON"),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import string
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from str_app.datasets.renderer import FontSet, WordList, find_fonts
+from str_app.datasets.renderer.fonts import FontError
 from str_app.datasets.renderer.probes import MARGIN, Probe, ProbeSource
 from tests.datasets.renderer_fonts import write_font
 
@@ -32,6 +36,14 @@ def test_the_same_seed_draws_the_same_bytes_in_any_order(fonts: FontSet) -> None
     assert [one.label(k) for k in range(6)] != [
         ProbeSource(fonts, WORDS, Probe(), 6, seed=4).label(k) for k in range(6)
     ]
+
+
+def test_fonts_without_the_glyphs_are_an_error_of_ours(tmp_path: Path) -> None:
+    write_font(tmp_path / "poor.ttf", without=string.ascii_lowercase)
+    poor = find_fonts(tmp_path, cache=tmp_path / "cache.json")
+    source = ProbeSource(poor, WORDS, Probe(length=(5, 5)), 20)  # some of them in small letters
+    with pytest.raises(FontError, match=r"no font has all the glyphs of '.*': install more fonts"):
+        list(map(source.__getitem__, range(20)))
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 26, 40])

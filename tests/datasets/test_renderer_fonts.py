@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import string
 from pathlib import Path
@@ -38,6 +39,19 @@ def test_a_damaged_cache_is_written_anew(tmp_path: Path, content: str) -> None:
     write_font(tmp_path / "fonts" / "a.ttf")
     (tmp_path / "cache.json").write_text(content)
     assert len(find_fonts(tmp_path / "fonts", cache=tmp_path / "cache.json")) == 1
+
+
+def test_a_fault_of_the_system_does_not_make_a_font_unusable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    write_font(tmp_path / "fonts" / "a.ttf")
+    (tmp_path / "fonts" / "damaged.ttf").write_bytes(b"damaged")
+    with monkeypatch.context() as patch:
+        patch.setattr("fontTools.ttLib.TTFont", fail)
+        with pytest.raises(OSError, match="Too many open files"):
+            find_fonts(tmp_path / "fonts", cache=tmp_path / "cache.json")
+    assert len(find_fonts(tmp_path / "fonts", cache=tmp_path / "cache.json").fonts) == 1
 
 
 def test_a_font_without_the_glyph_is_never_chosen(tmp_path: Path) -> None:

@@ -205,9 +205,9 @@ def test_a_folder_that_exists_is_kept(tmp_path: Path, fonts: FontSet) -> None:
 
 
 def test_a_sheet_of_scenes(scenes: list[Scene]) -> None:
-    sheet = np.asarray(scene_sheet(scenes[:4], quads=True))
+    sheet = np.asarray(scene_sheet(scenes[:4]))
     assert sheet.shape == (720, 1440, 3)
-    assert (sheet == (255, 0, 0)).all(axis=2).any()
+    assert (sheet[:300, :400] != 255).any()
 
 
 def test_an_interrupted_folder_of_scenes_leaves_nothing(tmp_path: Path, fonts: FontSet) -> None:

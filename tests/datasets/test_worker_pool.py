@@ -27,5 +27,5 @@ def test_order_is_that_of_the_jobs() -> None:
 
 
 def test_a_killed_process_is_an_error() -> None:
-    with pytest.raises(DataError, match="was killed, probably for lack of memory: use fewer --workers"):
+    with pytest.raises(DataError, match="was killed, probably out of memory: use fewer --workers"):
         list(draw_all(doubler, range(100), workers=2))

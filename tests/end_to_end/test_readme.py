@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -149,24 +148,22 @@ def test_read_in_python(folder, monkeypatch, capsys):
 def test_serve(folder):
     start, *requests = [command for command in commands("str-app") + commands("Serve") if is_run(command)]
     _, answer = blocks("text")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     assert "--port 8000" in start
-    home = environment(folder / "home")
-    log = folder / "server.log"
-    with (
-        log.open("w") as output,
-        subprocess.Popen(
-            start.replace("8000", str(port)).split(), cwd=folder, env=home, stdout=output, stderr=output
-        ) as server,
-    ):
+    command, home = start.replace("8000", "0").split(), environment(folder / "home")
+    with subprocess.Popen(command, cwd=folder, env=home, stderr=subprocess.PIPE, text=True) as server:
         try:
+            log = ""
+            while not (address := re.search(r"listening on http://[\d.]+:(\d+)", log)):
+                line = server.stderr.readline()
+                assert line, f"the server ended: {log}"
+                log += line
+            port = address[1]
             shell(f"curl -sS --fail --retry 120 --retry-delay 1 --retry-all-errors localhost:{port}/readyz", folder)
             answers = [shell(command.replace(":8000", f":{port}"), folder) for command in requests]
         finally:
             server.terminate()
-    assert server.returncode == 0, log.read_text()
+            log += server.communicate()[1]
+    assert server.returncode == 0, log
     assert answers[0].startswith(answer.split("[…]")[0])
     assert all('"results"' in answer and '"error"' not in answer for answer in answers)
 

@@ -24,7 +24,6 @@ def test_any_characters_in_any_order(chars):
 @pytest.mark.parametrize("characters", ["^-a]", "a-z", r"\d.*", "[]", "+-^$|?(){}"])
 def test_metacharacters_mean_themselves(characters):
     charset = Charset(characters)
-    assert charset.filter("xyz" + characters + "7") == "".join(c for c in "xyz" + characters + "7" if c in characters)
     assert charset.missing("q" + characters) == {"q"} - set(characters)
 
 

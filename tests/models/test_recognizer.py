@@ -113,6 +113,16 @@ def test_ctc_ignores_labels_that_do_not_fit():
     assert 0 < one_cut < fitting
 
 
+def test_the_ctc_loss_of_a_batch_is_the_sum_of_its_crops():
+    torch.manual_seed(0)
+    head = CTCHead(6, 5)
+    features = torch.randn(2, 6, 1, 8)
+    columns, targets = torch.tensor([8, 7]), torch.tensor([[1, 2, 3, 0], [4, 2, 0, 0]])
+    lengths = torch.tensor([3, 2])
+    alone = [head(*(part[k : k + 1] for part in (features, columns, targets, lengths))) for k in range(2)]
+    torch.testing.assert_close(head(features, columns, targets, lengths), alone[0] + alone[1])
+
+
 def test_a_positional_glimpse_holds_the_mean_position():
     model = tiny_recognizer(positional_glimpse=True)
     channels, size = model.backbone.out_channels, model.decoder.attention.position.shape[-1]

@@ -19,7 +19,6 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from str_app.errors import StrAppError
-from str_app.models.checkpoint import CheckpointError
 from str_app.serve.http.app import create_app
 from str_app.serve.http.server import Server, _listen, run
 from str_app.serve.settings import Settings
@@ -77,7 +76,7 @@ def test_weights_that_cannot_be_loaded_are_an_error_before_anything_is_served(tm
     # The command line makes one line and exit code 1 of these.
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(b"\x02\x00\x00\x00\x00\x00\x00\x00{}junk")
-    with pytest.raises(CheckpointError, match=r"damaged\.safetensors"):
+    with pytest.raises(StrAppError, match=r"damaged\.safetensors"):
         run(Settings(port=0, model=str(damaged)))
     with pytest.raises(StrAppError, match="neither one of"):
         run(Settings(port=0, model=str(tmp_path / "nowhere")))
@@ -162,7 +161,7 @@ def test_weights_that_cannot_be_reloaded_change_nothing(reader: HeldReader, capl
     def load() -> HeldReader:
         for outcome in outcomes:
             return outcome
-        raise CheckpointError("model.safetensors: cut short")
+        raise StrAppError("model.safetensors: cut short")
 
     async def scenario() -> None:
         async with serving(Settings(), load) as (app, client):

@@ -23,7 +23,7 @@ import torch
 from str_app.engines.graph_folder import STEP, graph_folder
 from str_app.errors import StrAppError
 from str_app.models.charset import Charset
-from str_app.models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from str_app.models.checkpoint import load_checkpoint, save_checkpoint
 from str_app.models.preprocessing import Preprocessing
 from str_app.models.recognizer import Recognizer
 from str_app.pipeline import CanvasReader
@@ -174,7 +174,7 @@ def test_signals_to_the_process_group_do_not_end_the_processes(remote: ModelProc
 
 def test_errors_from_loading_weights_are_raised_here(tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
-    with pytest.raises(CheckpointError, match=r"bad\.safetensors"):
+    with pytest.raises(StrAppError, match=r"bad\.safetensors"):
         ModelProcesses(Settings(model=str(tmp_path / "bad.safetensors")), 2, 1)
     with pytest.raises(StrAppError, match="neither one of"):
         ModelProcesses(Settings(model="huge"), 1, 1)
@@ -239,8 +239,9 @@ def test_graphs_that_are_damaged_at_a_reload_change_nothing(tmp_path: Path, capl
 def test_a_process_that_ends_while_it_warms_up_is_replaced(remote: ModelProcesses, ended: int) -> None:
     canvases = crops(remote, 2)
     expected = [reading.text for reading in remote.read_canvases(canvases)]
-    os.kill(pids(remote)[ended], signal.SIGKILL)
-    time.sleep(0.2)  # until its pipe is broken
+    killed = remote._members[ended]._process
+    killed.kill()
+    killed.join(20)  # its pipe is broken
     remote._warm = False
     remote.warm_up([1])
     assert len(set(pids(remote))) == 2

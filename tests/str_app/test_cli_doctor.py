@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from str_app.cli import app
 from str_app.cpu import usable_cores
+from str_app.engines.onnx_engine import OnnxEngine
 from str_app.installation import _cpu_name, provenance
 from str_app.models import presets
 from str_app.models.checkpoint import replace_info
@@ -100,6 +101,19 @@ def test_results_say_where_they_come_from(tmp_path: Path) -> None:
     cpuinfo.write_text("processor\t: 0\nmodel name\t: Intel(R) Xeon(R) Processor\nflags\t\t: fma avx2\n")
     assert _cpu_name(cpuinfo) == "Intel Xeon"
     assert _cpu_name(tmp_path / "none") is None
+
+
+def test_graphs_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+
+    class Counted(OnnxEngine):
+        def __init__(self, folder: Path, threads: int | None = None) -> None:
+            loaded.append(folder)
+            super().__init__(folder, threads)
+
+    monkeypatch.setattr("str_app.engines.onnx_engine.OnnxEngine", Counted)
+    assert json.loads(doctor("--json"))["reads"]["engine"] == "onnx"
+    assert len(loaded) == 1
 
 
 def test_graphs_of_other_weights_are_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

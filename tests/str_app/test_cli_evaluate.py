@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from str_app.cli import app
 from str_app.cli.evaluate import write_file
+from str_app.errors import StrAppError
 from str_app.evaluation.protocol import evaluate_source
 from str_app.evaluation.report import render_report
 from str_app.policy import DEFAULT_POLICY
@@ -68,6 +69,15 @@ def test_a_lexicon_word_that_cannot_be_read_is_named_with_its_image(tmp_path: Pa
     assert "lexicon50.tsv: images/3.png: lexicon word 'caf\u00e9': the model's charset has no" in result.stderr
     assert "IC13: 7 crops" not in result.stderr, "said before anything is read"
     assert evaluate("--data", folder).exit_code == 0
+
+
+def test_an_error_without_a_number_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError("unplugged")
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(StrAppError, match=r"scores\.json: cannot be written: unplugged"):
+        write_file(tmp_path / "scores.json", "{}")
 
 
 def test_lexicon50(tmp_path: Path) -> None:
@@ -132,7 +142,7 @@ def test_protocols(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_clear_line(tmp_path: Path, option: str) -> None:
     result = evaluate("--data", write_folder(tmp_path / "own"), option, "/dev/full")
     assert result.exit_code == 1
-    assert "str-app evaluate: /dev/full: No space left on device" in result.stderr
+    assert "str-app evaluate: /dev/full: cannot be written: No space left on device" in result.stderr
     assert "71.43" in result.stdout  # the table is out before anything is written
 
 

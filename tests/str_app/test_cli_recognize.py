@@ -279,7 +279,7 @@ def test_a_photograph_is_pointed_to_read(crops: Path) -> None:
     (crops / "street.png").write_bytes(png(photo))
     result = recognize(crops)
     assert result.exit_code == 0
-    assert "street.png seems a photograph" in result.stderr
+    assert "street.png looks like a photograph" in result.stderr
     assert "`str-app read" in result.stderr
     (crops / "street.png").unlink()
     (crops / "large.png").write_bytes(png(paint("sure", 0.99, scale=20)))

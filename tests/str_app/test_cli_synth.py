@@ -153,7 +153,7 @@ def test_missing_shards_are_drawn_and_others_are_refused(tmp_path: Path, fonts: 
     middle = out / "shard-000001.lmdb"
     content = (middle / "data.mdb").read_bytes()
     shutil.rmtree(middle)
-    with pytest.raises(DataError, match="20 of 30 crops: the command that draws them has not finished"):
+    with pytest.raises(DataError, match="20 of 30 crops: the `str-app synth` run that writes it has not finished"):
         open_source(out)
     assert synth(*arguments).exit_code == 0
     assert (middle / "data.mdb").read_bytes() == content
@@ -162,6 +162,11 @@ def test_missing_shards_are_drawn_and_others_are_refused(tmp_path: Path, fonts: 
     refused = synth(*arguments, "--seed", 1)
     assert refused.exit_code == 1
     assert "shards of another data set (identity)" in refused.stderr
+    for damaged, problem in (("{", "not valid JSON"), ("[]", "not a JSON object"), ("{}", "no number of crops")):
+        (out / "shards.json").write_text(damaged)
+        with pytest.raises(DataError, match=rf"shards\.json: {problem}.*; remove the folder and draw"):
+            open_source(out)
+        assert f"shards.json: {problem}" in synth(*arguments).stderr
     (tmp_path / "mine").mkdir()
     assert "has no shards.json" in synth("--out", tmp_path / "mine", *arguments[2:]).stderr
     assert synth("--scenes", *arguments).exit_code == 2

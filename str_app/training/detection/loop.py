@@ -26,10 +26,12 @@ from str_app.training.data_workers import start_worker
 from str_app.training.detection.objective import Losses, detector_losses
 from str_app.training.detection.samples import DetectorBatch, SceneCrops, collate
 from str_app.training.optimizers import Optimizers
+from str_app.training.run_logger import METRICS, open_metrics
 from str_app.training.schedules import constant
-from str_app.training.state import load_state, lock_run, save_state, stop_signals
+from str_app.training.state import load_state, lock_run, naming, save_state, stop_signals
 
 STATE, WEIGHTS, SETTINGS = "last.pt", "last.safetensors", "settings.json"
+FORMAT = "str-app-detector/1"  # of the weights
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def train_detector(
     written = logged = time.monotonic()
     logged_step = step
     bf16 = has_bf16(torch.device("cpu"))
-    with lock, stop_signals() as stop:
+    with lock, open_metrics(out, step) as metrics, stop_signals() as stop:
         for batch in _batches(photos, settings, step):
             optimizers.set_rate(constant(step, settings.steps, settings.warmup_steps, settings.cooling))
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -148,8 +150,9 @@ def train_detector(
                 parts = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
                 rate = (step - logged_step) * settings.batch_size / (now - logged)
                 say(f"step {step}  {parts}  {rate:.1f} crops/s")
-                with (out / "metrics.jsonl").open("a") as file:
-                    file.write(json.dumps({"step": step, **values}) + "\n")
+                with naming(out / METRICS):
+                    metrics.write(json.dumps({"step": step, **values}) + "\n")
+                    metrics.flush()
                 sums.zero_()
                 logged, logged_step = now, step
             if stop or step == settings.steps or now - written > 60 * settings.checkpoint_minutes:
@@ -163,7 +166,7 @@ def train_detector(
 def save_detector(path: Path, model: nn.Module, training: dict[str, Any]) -> None:
     """Write the weights with their settings, replacing `path` atomically."""
     assert isinstance(model, WordDetector)
-    header = {"format": "str-app-detector/1", "config": dataclasses.asdict(model.config), "training": training}
+    header = {"format": FORMAT, "config": dataclasses.asdict(model.config), "training": training}
     tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     replace_file(path, safetensors.torch.save(tensors, metadata={"str_app": json.dumps(header)}))
 
@@ -177,6 +180,8 @@ def load_detector(path: Path) -> tuple[WordDetector, dict[str, Any]]:
     try:
         with safetensors.safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {})["str_app"])
+        if header["format"] != FORMAT:
+            raise ValueError(f"format {header['format']!r}; this version reads {FORMAT!r}")
         config: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in header["config"].items()}
         model = WordDetector(WordDetectorConfig(**config))
         model.load_state_dict(safetensors.torch.load_file(path))

@@ -244,7 +244,7 @@ def test_a_list_without_a_header(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("l.csv", "foo,bar\nx.png,1\n", "neither names a column of images nor begins with one"),
+        ("l.csv", "foo,bar\nx.png,1\n", "is neither a header with an image column nor starts"),
         ("l.csv", "image;id\nx.png;1\n", "fields end at a comma"),
         ("l.tsv", "path,id\nx.png,1\n", "fields end at a tab"),
         ("l.jsonl", '{"img": "x.png"}\n{"img": "y.png", "n": 1}\n', "no column of images; its columns are img, n"),

@@ -198,5 +198,5 @@ def test_an_engine_is_added_by_one_line(tmp_path: Path, model: Recognizer, monke
     by_default, mine = (Reader.load(path, engine=name).read_crops([crop]) for name in ("torch", "mine"))
     assert mine[0].text == by_default[0].text
     assert Reader.load(path, engine="mine").name == "mine"
-    with pytest.raises(StrAppError, match="engine 'other' is none of auto, onnx, torch, mine"):
+    with pytest.raises(StrAppError, match="engine 'other' is not one of auto, onnx, torch, mine"):
         Reader.load(path, engine="other")

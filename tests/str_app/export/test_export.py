@@ -185,7 +185,7 @@ class TestChoice:
             ("onnx", EngineOptions(precision="bf16"), "is in int8, not in bf16"),
             ("onnx", EngineOptions(device="cuda"), "exported graphs run on the CPU, not on 'cuda': use --device cpu"),
             ("auto", EngineOptions(precision="int8", device="cuda"), "which run on the CPU, not on 'cuda'"),
-            ("torch", EngineOptions(precision="int8"), "torch has no precision int8.*use auto, bf16 or fp32"),
+            ("torch", EngineOptions(precision="int8"), "torch cannot run int8.*use auto, bf16 or fp32"),
         ],
     )
     def test_what_an_engine_cannot_do(
@@ -305,7 +305,7 @@ class TestDamage:
         ("metadata", "message"),
         [
             ("no JSON", "its metadata is not JSON"),
-            ("[]", "its metadata is no JSON object"),
+            ("[]", "its metadata is not a JSON object"),
             ('{"format": "str-app-onnx/9"}', "format 'str-app-onnx/9', this version reads 'str-app-onnx/1'"),
         ],
     )
@@ -444,7 +444,7 @@ class TestCommand:
         assert "exists already: pass --overwrite" in self.run(copied, code=1)
         (tmp_path / "file").touch()
         shown = self.run(copied, "--out", tmp_path / "file/x", code=1)
-        assert f"{tmp_path}/file/x cannot be written (" in shown
+        assert f"{tmp_path}/file/x: cannot be written: " in shown
         assert "choose another --out" in shown
         assert "nowhere: no such file" in self.run(copied, "--out", tmp_path / "x", "--val", "nowhere", code=1)
         (tmp_path / "damaged.safetensors").write_bytes(b"damaged")
@@ -460,7 +460,7 @@ class TestCommand:
     @pytest.mark.usefixtures("nothing_is_drawn")
     def test_a_folder_that_cannot_be_written(self, checkpoint: Path, tmp_path: Path) -> None:
         (tmp_path / "locked").mkdir(0o500)
-        assert "cannot be written (Permission denied)" in self.run(
+        assert "cannot be written: Permission denied" in self.run(
             checkpoint, "--out", tmp_path / "locked/x.onnx", code=1
         )
 
@@ -473,7 +473,7 @@ class TestCommand:
 
         monkeypatch.setattr("tempfile.mkdtemp", refuse)
         shown = self.run(checkpoint, "--out", tmp_path / "x.onnx", code=1)
-        assert "x.onnx cannot be written (Read-only file system): choose another --out" in shown
+        assert "x.onnx: cannot be written: Read-only file system; choose another --out" in shown
 
     @pytest.mark.parametrize("option", ["--calibration", "--calibration-crops", "--fonts"])
     def test_options_without_effect(self, checkpoint: Path, tmp_path: Path, option: str) -> None:

@@ -37,5 +37,5 @@ def test_a_detector_added_as_the_page_says(monkeypatch: pytest.MonkeyPatch) -> N
     reader = PhotoReader(Reader.load("small", threads=1), load.load_pipeline("dark-ink", threads=1))
     assert reader.read(np.array(picture)).text == "Mind the gap\nbetween"
     assert reader.pipeline.detector.name == "dark-ink"
-    with pytest.raises(StrAppError, match="none of auto, pp-ocrv6-small, dark-ink"):
+    with pytest.raises(StrAppError, match="not one of auto, pp-ocrv6-small, dark-ink"):
         load.load_pipeline("other")

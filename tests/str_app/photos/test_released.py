@@ -118,5 +118,5 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unknown_detector_is_named() -> None:
-    with pytest.raises(StrAppError, match="none of auto, pp-ocrv6-small"):
+    with pytest.raises(StrAppError, match="not one of auto, pp-ocrv6-small"):
         load_pipeline("craft")

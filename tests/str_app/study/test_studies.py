@@ -225,6 +225,9 @@ def test_results_of_other_settings_are_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(StrAppError, match=r"GRU-none-0\.json: a run with other settings; choose another --out"):
         train_run(longer, variant, 0, tmp_path, watch=False)
     assert train_run(Adding(8, SHORT, 4), variant, 0, tmp_path, watch=False) == first
+    (tmp_path / "GRU-none-0.json").write_text("{")
+    with pytest.raises(StrAppError, match=r"GRU-none-0\.json: not valid JSON .*; delete it to repeat this run"):
+        train_run(longer, variant, 0, tmp_path, watch=False)
     (tmp_path / "GRU-none-0.json").unlink()
     assert len(train_run(longer, variant, 0, tmp_path, watch=False).curve) == len(first.curve) + 1
 

@@ -19,9 +19,10 @@ from str_app.models.detectors.word_detector import ExportedDetector
 from str_app.photos.word_detector import WordDetector
 from str_app.photos.word_maps import WordMapPolicy
 from str_app.training.detection import loop
-from str_app.training.detection.loop import DetectorSettings, load_detector, train_detector
+from str_app.training.detection.loop import DetectorSettings, load_detector, save_detector, train_detector
 from str_app.training.detection.objective import detector_losses
 from str_app.training.detection.samples import SceneCrops, collate
+from str_app.training.run_logger import METRICS, read_metrics
 from str_app.training.state import lock_run
 
 TINY = DetectorSettings(steps=4, batch_size=2, side=64, workers=0, log_every=1, warmup_steps=1)
@@ -103,7 +104,10 @@ def test_a_run_that_stops_goes_on_as_if_it_had_not(
         assert train_detector(halved, [scenes], TINY, say=lines.append) == 15
     with pytest.raises(StrAppError, match="add --resume"):
         train_detector(halved, [scenes], TINY)
+    with (halved / METRICS).open("a") as log:
+        log.write('{"step": 4, "cores": 9.0}\n')  # of a part that was killed after the state
     assert train_detector(halved, [scenes], TINY, resume=True, say=lines.append) == 0
+    assert [line["step"] for line in read_metrics(halved)] == [1, 2, 3, 4]
     (a, _), (b, _) = load_detector(whole / loop.WEIGHTS), load_detector(halved / loop.WEIGHTS)
     for name, tensor in a.state_dict().items():
         torch.testing.assert_close(tensor, b.state_dict()[name], msg=name)
@@ -139,9 +143,9 @@ def test_settings_that_cannot_be(scenes: Path, tmp_path: Path) -> None:
 def test_the_exported_file_answers_as_the_network(scenes: Path, tmp_path: Path) -> None:
     train_detector(tmp_path / "run", [scenes], TINY, say=lambda line: None)
     weights, file = tmp_path / "run" / loop.WEIGHTS, tmp_path / "detector.onnx"
-    export_detector(weights, file, name="tiny")
+    export_detector(weights, file)
     detector = WordDetector(file, threads=1)
-    assert (detector.name, detector.unit) == ("tiny", "word")
+    assert (detector.name, detector.unit) == ("words-small", "word")
     pictures = np.random.default_rng(0).integers(0, 256, (1, 96, 160, 3)).astype(np.uint8)
     scores, edges = detector._session.run(None, {"pictures": pictures})
     with torch.no_grad():
@@ -183,3 +187,11 @@ def test_files_that_are_no_detector(tmp_path: Path) -> None:
         WordDetector(tmp_path / "a.onnx")
     with pytest.raises(StrAppError, match="no weights of a word detector"):
         load_detector(tmp_path / "a.onnx")
+
+
+def test_weights_of_another_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "FORMAT", "str-app-detector/9")
+        save_detector(tmp_path / "later.safetensors", loop.WordDetector(), {})
+    with pytest.raises(StrAppError, match=r"format 'str-app-detector/9'; this version reads 'str-app-detector/1'"):
+        load_detector(tmp_path / "later.safetensors")

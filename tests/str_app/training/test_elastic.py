@@ -1,7 +1,6 @@
 """torchrun starts processes again when one is killed; the run continues from its last state, exactly."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -30,11 +29,8 @@ main()
 
 
 def torchrun(program, arguments):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=2"]
-    command += ["--monitor-interval=0.1", f"--master-port={port}", *program, *map(str, arguments)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=2"]
+    command += ["--monitor-interval=0.1", *program, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=170, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

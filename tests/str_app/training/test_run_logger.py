@@ -6,13 +6,13 @@ from str_app.training.run_logger import METRICS, RunLogger, read_metrics
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    """What was logged after the checkpoint, and the half line of the kill, give way to what is logged anew."""
+    """What was logged after the checkpoint, and damaged lines, give way to what is logged anew."""
     assert read_metrics(tmp_path) == []
     with RunLogger(tmp_path, 0, 40, quiet=False) as logger:
         for step in (10, 20, 30):
             logger.metrics(step, {"loss": step / 7}, "")
     with (tmp_path / METRICS).open("a") as lines:
-        lines.write('{"step": 40, "lo')
+        lines.write("[" * 100_000 + '\n{"step": 40, "lo')
     assert [values["step"] for values in read_metrics(tmp_path)] == [10, 20, 30]
     with RunLogger(tmp_path, 20, 40, quiet=False) as logger:
         assert [values["step"] for values in read_metrics(tmp_path)] == [10, 20]  # on the disk already

@@ -47,8 +47,8 @@ def test_settings_survive_a_file(tmp_path):
         ("workers=-1", "at least 0"),
         ("ema_decay=1", "below 1"),
         ("label_smoothing=-0.1", "at least 0 and below 1"),
-        ("weights=0", "at least one of them above 0"),
-        ("weights=nan", "numbers from 0 on"),
+        ("weights=0", "not all 0"),
+        ("weights=nan", "must all be at least 0, and not all 0"),
         ("weights=1,2,3", "one per set"),
         ("frozen_stages=1", "give --from"),
         ("frozen_stages=4", "has 3 stages"),
@@ -101,6 +101,9 @@ def test_run_folders_of_older_versions(tmp_path, age):
 def test_damaged_run_folders(tmp_path):
     path = tmp_path / "settings.json"
     with pytest.raises(StrAppError, match=r"settings\.json: not found, so there is no run to resume"):
+        load_settings(path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(StrAppError, match=r"settings\.json: not valid JSON \(.*\); start a new run"):
         load_settings(path)
     path.write_text("{}")
     with pytest.raises(StrAppError, match=r"settings\.json: damaged settings"):
