@@ -34,6 +34,14 @@ def test_containers_are_locked_up(service: dict[str, Any]) -> None:
     assert set(service.get("environment", {})) <= VARIABLES
 
 
+@pytest.mark.parametrize("service", [SINGLE["str-app"], PROXY], ids=["str-app", "proxy"])
+def test_logs_do_not_grow_for_ever(service: dict[str, Any]) -> None:
+    assert service["logging"]["driver"] == "json-file"
+    size, files = (service["logging"]["options"][name] for name in ("max-size", "max-file"))
+    assert (size, files) == ("50m", "5")  # both text: Docker takes no number
+    assert not any("logging" in service for service in REPLICAS.values())  # inherited
+
+
 def test_replicas_are_the_single_server_and_cannot_be_reached_but_through_the_proxy() -> None:
     for service in REPLICAS.values():
         assert service["extends"] == {"file": "../../docker-compose.yml", "service": "str-app"}
