@@ -85,12 +85,14 @@ def test_nginx_has_the_same_idea_of_a_request_id() -> None:
 
 def test_errors_of_nginx_are_problems_as_the_server_has_them() -> None:
     bodies = [json.loads(body) for body in re.findall(r"return \d+ '(.*)';", CONF)]
-    assert sorted(body["code"] for body in bodies) == ["body_too_large", "no_replica", "not_found"]
+    codes = ["body_too_large", "malformed_http", "method_not_allowed", "no_replica", "not_found", "overloaded"]
+    assert sorted(body["code"] for body in bodies) == codes
     for body in bodies:
         mine = problem_body(ProblemError(body["status"], body["code"], body["detail"]), "")
         assert mine | {"title": "", "request_id": ""} == body | {"title": "", "request_id": ""}
     sources = "".join(path.read_text() for path in Path("serve").rglob("*.py"))
-    assert '"body_too_large"' in sources
+    for code in ("body_too_large", "malformed_http", "overloaded"):
+        assert f'"{code}"' in sources
 
 
 def test_log_lines_are_json() -> None:
