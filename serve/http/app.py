@@ -138,8 +138,8 @@ def create_app(
             CORSMiddleware,
             allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "X-API-Key", "Content-Type", "X-Request-ID"],
-            expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
+            allow_headers=["Authorization", "X-API-Key", "Content-Type", "X-Request-ID", routes_v2.HEADER_LENGTH],
+            expose_headers=["X-Request-ID", "Server-Timing", "Retry-After", routes_v2.HEADER_LENGTH],
         )
     app.add_middleware(Telemetry, metrics=metrics, lifecycle=lifecycle, tracer=tracer)
     problems.install(app)
