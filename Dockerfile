@@ -61,8 +61,9 @@ ENV PATH=/opt/venv/bin:$PATH \
     STR_APP_PORT=8000
 WORKDIR /tmp
 EXPOSE 8000
+# Without proxies: Docker gives containers the http_proxy of ~/.docker/config.json.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"STR_APP_PORT\"]}/readyz', timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open(f'http://127.0.0.1:{os.environ[\"STR_APP_PORT\"]}/readyz', timeout=4)"]
 ENTRYPOINT ["str-app"]
 CMD ["serve"]
 

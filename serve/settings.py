@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from str_app.cpu import usable_cores
@@ -21,6 +23,8 @@ from str_app.inputs.images import DEFAULT_LIMITS as LIMITS
 from str_app.inputs.images import ImageLimits
 from str_app.photos import HELP as DETECTOR
 
+# As browsers write it: in lower case, without a path; null is that of a page in a file.
+ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?")
 OF_THE_COMMAND_LINE = ("STR_APP_API_KEY", "STR_APP_NATIVE")  # of clients, and of the compiled kernels
 
 
@@ -130,6 +134,32 @@ class Settings(BaseSettings):
     traces_endpoint: str | None = Field(
         default=None, description="OTLP/HTTP endpoint for OpenTelemetry spans, e.g. http://collector:4318."
     )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_can_match(cls, value: str) -> str:
+        for origin in filter(None, map(str.strip, value.split(","))):
+            if not ORIGIN.fullmatch(origin) or re.match(r"http:.*:80$|https:.*:443$", origin):
+                raise ValueError(
+                    f"{origin!r} is never the Origin of a request: write scheme://host[:port] in lower case, without a "
+                    "path or the scheme's own port, or *"
+                )
+        return value
+
+    @field_validator("traces_endpoint")
+    @classmethod
+    def _endpoint_is_an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                parts = urlsplit(value)
+                usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            except ValueError:
+                usable = False
+            if not usable:
+                raise ValueError(f"{value!r} is not the address of a collector: write http(s)://host[:port]")
+            if parts.path.rstrip("/").endswith("/v1/traces"):
+                raise ValueError(f"{value!r}: leave out /v1/traces, which is added")
+        return value
 
     @model_validator(mode="after")
     def _largest_request_fits(self) -> Settings:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout
 from urllib3.connectionpool import ConnectionPool
-from urllib3.exceptions import HTTPError, MaxRetryError, NameResolutionError
+from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, NameResolutionError
 
 from str_app.errors import ImageError, StrAppError
 from str_app.inputs.images import read_file
@@ -125,8 +125,11 @@ class Client:
         fields = [
             ("images", (str(index), content)) for index, content in enumerate(contents) if isinstance(content, bytes)
         ]
-        answers = iter(self._read("recognize", fields, rotate, characters) if fields else [])
-        return [content if isinstance(content, ImageError) else next(answers) for content in contents]
+        results = self._read("recognize", fields, rotate, characters) if fields else []
+        if len(results) != len(fields):
+            raise _not_ours(self._url)
+        left = iter(results)
+        return [content if isinstance(content, ImageError) else next(left) for content in contents]
 
     def recognize_regions(
         self, photo: str | Path | bytes, regions: Sequence[Any], *, rotate: bool = False, characters: str | None = None
@@ -200,8 +203,8 @@ class Client:
             raise _refusal(self._url, answer)
         try:
             return parse(answer.json())
-        except (ValueError, KeyError, TypeError):
-            raise ServerError(0, "no_answer", f"{self._url}: the answer is not that of a str-app server") from None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise _not_ours(self._url) from None
 
 
 def _results(answer: dict[str, Any]) -> list[Reading | ImageError]:
@@ -271,7 +274,10 @@ class _UntilDeadline(Retry):
         return retries
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        wait = super().get_retry_after(response)
+        try:
+            wait = super().get_retry_after(response)
+        except (InvalidHeader, ValueError, OverflowError):  # neither seconds nor a date, or thousands of digits
+            wait = None
         return wait + random.uniform(0.0, 0.1) if wait is not None else None
 
 
@@ -328,10 +334,14 @@ def _plain(value: Any) -> Any:
     raise TypeError
 
 
+def _not_ours(url: str) -> ServerError:
+    return ServerError(0, "no_answer", f"{url}: the answer is not that of a str-app server")
+
+
 def _refusal(url: str, answer: BaseHTTPResponse) -> ServerError:
     try:
         problem = answer.json()
         return ServerError(answer.status, str(problem["code"]), f"{url}: {problem['detail']}")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         status = f"{answer.status} {answer.reason or ''}".rstrip()
         return ServerError(answer.status, "unknown", f"{url}: HTTP {status}, not an answer of `str-app serve`")

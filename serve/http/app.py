@@ -25,6 +25,7 @@ from str_app.serve.inference.batcher import Batcher, split_cores
 from str_app.serve.inference.image_decoder import ImageDecoder
 from str_app.serve.operations.metrics import Metrics
 from str_app.serve.operations.tracing import Tracer
+from str_app.serve.operations.usage import UsageRecord
 from str_app.serve.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,12 +42,12 @@ NOT_READY = problems.documented({503: "Warming up, or stopping."})
 NOT_ALIVE = problems.documented({503: "The inference thread has ended."})
 
 
-def load_reader(settings: Settings) -> CanvasReader:
-    """Load the model in as many processes as the batcher has threads; on a GPU in one."""
+def load_reader(settings: Settings, record: UsageRecord) -> CanvasReader:
+    """Load the model in as many processes as the batcher has threads, on a GPU in one; `record` counts them."""
     from str_app.serve.inference.model_processes import ModelProcesses
 
     processes, threads = split_cores(settings.threads)
-    return ModelProcesses(settings, 1 if settings.device.startswith("cuda") else processes, threads)
+    return ModelProcesses(settings, 1 if settings.device.startswith("cuda") else processes, threads, record)
 
 
 def load_photos(settings: Settings) -> PhotoPipeline | None:
@@ -83,9 +84,9 @@ def create_app(
             cannot be loaded is an error of the startup.
     """
     settings = settings or Settings()
-    metrics, lifecycle = Metrics(), Lifecycle()
+    metrics, lifecycle, record = Metrics(), Lifecycle(), UsageRecord()
     batcher = Batcher(
-        load or (lambda: load_reader(settings)),
+        load or (lambda: load_reader(settings, record)),
         max_batch=settings.max_batch,
         max_pending=settings.max_pending,
         max_queue_s=settings.deadline_s / 2,
@@ -137,8 +138,8 @@ def create_app(
             CORSMiddleware,
             allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "X-API-Key", "Content-Type", "X-Request-ID"],
-            expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
+            allow_headers=["Authorization", "X-API-Key", "Content-Type", "X-Request-ID", routes_v2.HEADER_LENGTH],
+            expose_headers=["X-Request-ID", "Server-Timing", "Retry-After", routes_v2.HEADER_LENGTH],
         )
     app.add_middleware(Telemetry, metrics=metrics, lifecycle=lifecycle, tracer=tracer)
     problems.install(app)

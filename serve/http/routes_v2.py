@@ -29,16 +29,26 @@ if TYPE_CHECKING:
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 INPUT = {"name": "image", "datatype": "BYTES", "shape": [-1]}
-INFER_BODY = {
+BINARY_CONTENT = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+LENGTH = {"description": "Bytes of the JSON, which binary tensors follow.", "schema": {"type": "integer", "minimum": 0}}
+# Routes take the name from the path themselves: for a parameter of theirs, FastAPI documents a 422 that never comes.
+NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+OF_A_MODEL = {"parameters": [NAME]}
+INFER = {
+    "parameters": [NAME, {"name": HEADER_LENGTH, "in": "header", "required": False, **LENGTH}],
     "requestBody": {
         "description": "One input, `image`: encoded pictures, in base64 or after the JSON as binary data.",
         "required": True,
         "content": {
             "application/json": {
                 "schema": {"type": "object", "required": ["inputs"], "properties": {"inputs": {"type": "array"}}}
-            }
+            },
+            **BINARY_CONTENT,
         },
-    }
+    },
+}
+INFERRED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The outputs.", "content": BINARY_CONTENT, "headers": {HEADER_LENGTH: LENGTH}}
 }
 OUTPUTS = {"text": "BYTES", "confidence": "FP32", "error": "BYTES", "reading": "BYTES"}
 
@@ -64,9 +74,11 @@ def routes(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v2", tags=["open inference protocol"])
     batcher = service.batcher
 
-    def check_model(request: Request, name: str) -> None:
+    def model_asked_for(request: Request) -> str:
+        name: str = request.path_params["name"]
         if name != batcher.reader.name or request.path_params.get("version", "1") != "1":
             raise ProblemError(404, "unknown_model", f"This server has the model {batcher.reader.name!r}, version 1.")
+        return name
 
     @router.get("", summary="Server metadata")
     async def server() -> dict[str, Any]:
@@ -80,32 +92,34 @@ def routes(service: Service) -> APIRouter:
     async def ready() -> Response:
         return JSONResponse({"ready": service.ready}, 200 if service.ready else 503)
 
-    @router.get("/models/{name}", summary="Model metadata", responses=_errors(404))
+    @router.get("/models/{name}", summary="Model metadata", responses=_errors(404), openapi_extra=OF_A_MODEL)
     @router.get("/models/{name}/versions/{version}", include_in_schema=False)
-    async def model(request: Request, name: str) -> dict[str, Any]:
-        check_model(request, name)
+    async def model(request: Request) -> dict[str, Any]:
+        name = model_asked_for(request)
         outputs = [{"name": output, "datatype": kind, "shape": [-1]} for output, kind in OUTPUTS.items()]
         return {"name": name, "versions": ["1"], "platform": "str-app", "inputs": [INPUT], "outputs": outputs}
 
-    @router.get("/models/{name}/ready", summary="Model readiness", responses=_errors(404, 503))
+    @router.get(
+        "/models/{name}/ready", summary="Model readiness", responses=_errors(404, 503), openapi_extra=OF_A_MODEL
+    )
     @router.get("/models/{name}/versions/{version}/ready", include_in_schema=False)
-    async def model_ready(request: Request, name: str) -> Response:
-        check_model(request, name)
+    async def model_ready(request: Request) -> Response:
+        name = model_asked_for(request)
         return JSONResponse({"name": name, "ready": service.ready}, 200 if service.ready else 503)
 
     @router.post(
         "/models/{name}/infer",
         summary="Read words in pictures",
-        responses=_errors(400, 404, 408, 413, 429, 500, 503, 504),
-        openapi_extra=INFER_BODY,
+        responses=INFERRED | _errors(400, 404, 408, 413, 429, 500, 503, 504),
+        openapi_extra=INFER,
     )
     @router.post("/models/{name}/versions/{version}/infer", include_in_schema=False)
-    async def infer(request: Request, name: str) -> Response:
+    async def infer(request: Request) -> Response:
         """Input `image`: word crops encoded as JPEG, PNG, …; in base64 if the tensor is in JSON.
 
         Outputs `text`, `confidence` and `error` (empty, or why an image has no reading); on request `reading` (JSON).
         """
-        check_model(request, name)
+        name = model_asked_for(request)
         with service.receive(request) as body:
             content = await body.raw()
             length = request.headers.get(HEADER_LENGTH)

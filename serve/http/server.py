@@ -120,6 +120,11 @@ def run(settings: Settings, load: Callable[[], CanvasReader] | None = None) -> N
             timeout_keep_alive=ceil(settings.keep_alive_s),
             timeout_graceful_shutdown=ceil(settings.upload_timeout_s + settings.deadline_s),
         )
+        # Only now: whoever connects earlier would wait for the model instead of asking another replica.
+        try:
+            listener.listen(config.backlog)
+        except OSError as error:  # another server has loaded its model faster: until one listens, both may bind
+            raise _cannot_listen(settings.host, settings.port, error) from None
         host, port = listener.getsockname()[:2]
         logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
         server = Server(config, service)
@@ -148,7 +153,9 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise StrAppError(
-            f"cannot listen on {host} port {port}: {error.strerror}; choose another --host or --port"
-        ) from None
+        raise _cannot_listen(host, port, error) from None
     return listener
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> StrAppError:
+    return StrAppError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --host or --port")

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from multiprocessing.connection import Connection
-from pathlib import Path
+from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from typing import Any
 
@@ -25,6 +24,7 @@ from str_app.serve.inference.jobs import NICENESS
 from str_app.serve.operations import memory
 from str_app.serve.operations.logs import configure_logging, logger
 from str_app.serve.operations.metrics import Usage
+from str_app.serve.operations.usage import UsageRecord
 from str_app.serve.settings import Settings
 from str_app.views import Canvas
 
@@ -43,16 +43,18 @@ class ModelProcesses(CanvasReader):
         settings: the model and how it reads.
         processes: how many.
         threads: cores of each.
+        record: where they are counted, together with those of other readers of the same server.
 
     Raises:
         Exception: from loading the model; StrAppError also if a process ends while it loads.
     """
 
-    def __init__(self, settings: Settings, processes: int, threads: int) -> None:
+    def __init__(self, settings: Settings, processes: int, threads: int, record: UsageRecord | None = None) -> None:
         self._idle: SimpleQueue[_ModelProcess] = SimpleQueue()
         self._warm_up_lock = threading.Lock()
         self._warm = False
-        self._members = members = [_ModelProcess(settings, threads) for _ in range(processes)]
+        self._record = record = record or UsageRecord()
+        self._members = members = [_ModelProcess(settings, threads, record) for _ in range(processes)]
         self.close = weakref.finalize(self, _end_all, members)
         # multiprocessing joins its children at exit, and they end only when their pipe is closed: close it before.
         self.close.atexit = False
@@ -68,9 +70,8 @@ class ModelProcesses(CanvasReader):
 
     @property
     def usage(self) -> Usage:
-        """Memory and CPU time of the processes that run now."""
-        usages = [member.usage for member in self._members]
-        return Usage(sum(usage.resident_bytes for usage in usages), sum(usage.cpu_seconds for usage in usages))
+        """What all processes of the record use and have used."""
+        return self._record.usage
 
     def warm_up(self, sizes: Sequence[int]) -> None:
         """See `CanvasReader`; done once, in all processes."""
@@ -113,9 +114,10 @@ class _ProcessEndedError(Exception):
 class _ModelProcess:
     """One process and the pipe to it."""
 
-    def __init__(self, settings: Settings, threads: int) -> None:
+    def __init__(self, settings: Settings, threads: int, record: UsageRecord) -> None:
         self._settings = settings
         self._threads = threads
+        self._record = record
         self.start()
 
     def start(self) -> None:
@@ -124,6 +126,7 @@ class _ModelProcess:
         with theirs:
             self._process = CONTEXT.Process(target=_run, args=(theirs, self._settings, self._threads), daemon=True)
             self._process.start()
+        self._record.add(self.pid)
 
     def wait_until_loaded(self) -> Description:
         """Wait for the model.
@@ -161,6 +164,7 @@ class _ModelProcess:
         """
         for _ in range(MAX_STARTS):
             logger.error("model process %s ended (%s): starting another", self.pid, self.end())
+            self._record.count_restart()
             self.start()
             with suppress(_ProcessEndedError):
                 if self.result() != self._description:
@@ -177,18 +181,9 @@ class _ModelProcess:
         return StrAppError(f"the model process ended while it loaded ({self.end()})")
 
     @property
-    def pid(self) -> int | None:
+    def pid(self) -> int:
+        assert self._process.pid is not None, "it has been started"
         return self._process.pid
-
-    @property
-    def usage(self) -> Usage:
-        """Memory and CPU time; zeros where /proc does not tell."""
-        try:
-            pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-            ticks = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-        except OSError:
-            return Usage(0, 0.0)
-        return Usage(pages * os.sysconf("SC_PAGE_SIZE"), sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"))
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the `CanvasReader` there and return its result; see `result` for errors."""
@@ -223,10 +218,10 @@ class _ModelProcess:
     def end(self) -> str:
         """End the process if it still runs; says how it ended."""
         self._connection.close()
-        self._process.join(10)
-        if self._process.exitcode is None:
+        if not wait([self._process.sentinel], 10):
             self._process.kill()
-            self._process.join()
+        self._record.remove(self.pid)
+        self._process.join()
         code = self._process.exitcode
         return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 

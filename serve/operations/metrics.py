@@ -15,10 +15,11 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 
 class Usage(NamedTuple):
-    """Memory and CPU time of processes; memory that they share counts for each."""
+    """Memory and CPU time of processes; memory that they share counts for each. `restarts`: of those that had ended."""
 
     resident_bytes: int
     cpu_seconds: float
+    restarts: int = 0
 
 
 @runtime_checkable
@@ -73,6 +74,8 @@ class _UsageCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         usage = self._metrics.model_usage()
-        memory, cpu = "Resident memory of the model processes.", "CPU time of the model processes."
+        memory, cpu = "Resident memory of the model processes.", "CPU time of the model processes, ended ones included."
+        restarts = "Model processes that ended unexpectedly and were replaced."
         yield GaugeMetricFamily("str_app_model_resident_bytes", memory, usage.resident_bytes)
         yield CounterMetricFamily("str_app_model_cpu_seconds", cpu, usage.cpu_seconds)
+        yield CounterMetricFamily("str_app_model_process_restarts", restarts, usage.restarts)

@@ -34,6 +34,14 @@ def test_containers_are_locked_up(service: dict[str, Any]) -> None:
     assert set(service.get("environment", {})) <= VARIABLES
 
 
+@pytest.mark.parametrize("service", [SINGLE["str-app"], PROXY], ids=["str-app", "proxy"])
+def test_logs_do_not_grow_for_ever(service: dict[str, Any]) -> None:
+    assert service["logging"]["driver"] == "json-file"
+    size, files = (service["logging"]["options"][name] for name in ("max-size", "max-file"))
+    assert (size, files) == ("50m", "5")  # both text: Docker takes no number
+    assert not any("logging" in service for service in REPLICAS.values())  # inherited
+
+
 def test_replicas_are_the_single_server_and_cannot_be_reached_but_through_the_proxy() -> None:
     for service in REPLICAS.values():
         assert service["extends"] == {"file": "../../docker-compose.yml", "service": "str-app"}
@@ -77,12 +85,14 @@ def test_nginx_has_the_same_idea_of_a_request_id() -> None:
 
 def test_errors_of_nginx_are_problems_as_the_server_has_them() -> None:
     bodies = [json.loads(body) for body in re.findall(r"return \d+ '(.*)';", CONF)]
-    assert sorted(body["code"] for body in bodies) == ["body_too_large", "no_replica", "not_found"]
+    codes = ["body_too_large", "malformed_http", "method_not_allowed", "no_replica", "not_found", "overloaded"]
+    assert sorted(body["code"] for body in bodies) == codes
     for body in bodies:
         mine = problem_body(ProblemError(body["status"], body["code"], body["detail"]), "")
         assert mine | {"title": "", "request_id": ""} == body | {"title": "", "request_id": ""}
     sources = "".join(path.read_text() for path in Path("serve").rglob("*.py"))
-    assert '"body_too_large"' in sources
+    for code in ("body_too_large", "malformed_http", "overloaded"):
+        assert f'"{code}"' in sources
 
 
 def test_log_lines_are_json() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +43,5 @@ def test_it_fits_the_server() -> None:
     assert SETTINGS["ExecReload"] == "/bin/kill -HUP $MAINPID"
     assert SETTINGS["KillSignal"] == "SIGTERM"
     assert int(SETTINGS["TimeoutStopSec"]) > LONGEST_STOP_S
+    assert SETTINGS["OOMPolicy"] == "continue"  # the server replaces a model process that is killed
+    assert int(SETTINGS["SuccessExitStatus"]) == 128 + signal.SIGTERM  # of a second SIGTERM

@@ -153,6 +153,12 @@ def test_cross_origin_requests_need_permission(client: TestClient, reader: HeldR
     with warm_client(settings, reader) as allowed:
         answer = allowed.options("/v1/recognize", headers=asked)
         assert answer.headers["access-control-allow-origin"] == "https://a.example"
+        # A page may send binary tensors, and read those it gets.
+        length = "Inference-Header-Content-Length"
+        answer = allowed.options("/v2/models/fake/infer", headers=asked | {"Access-Control-Request-Headers": length})
+        assert (answer.status_code, length in answer.headers["access-control-allow-headers"]) == (200, True)
+        answer = allowed.get("/v1/models", headers={"Origin": "https://a.example"})
+        assert length in answer.headers["access-control-expose-headers"]
         answer = allowed.get("/v1/models", headers={"Origin": "https://c.example"})
         assert "access-control-allow-origin" not in answer.headers
 

@@ -44,6 +44,26 @@ def test_health_and_metadata(client: TestClient) -> None:
     assert client.get("/v2/models/fake/ready").json() == {"name": "fake", "ready": True}
 
 
+def test_openapi_describes_what_is_taken_and_sent(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    operations = {
+        path: operation
+        for path, methods in document["paths"].items()
+        if path.startswith("/v2/models/")
+        for operation in methods.values()
+    }
+    assert set(operations) == {"/v2/models/{name}", "/v2/models/{name}/ready", INFER.replace("fake", "{name}")}
+    for operation in operations.values():
+        assert "422" not in operation["responses"]  # what cannot be parsed is 400
+        assert operation["parameters"][0]["name"] == "name"
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    infer = operations[INFER.replace("fake", "{name}")]
+    for content in (infer["requestBody"]["content"], infer["responses"]["200"]["content"]):
+        assert set(content) == {"application/json", "application/octet-stream"}
+    assert infer["parameters"][1]["name"] == "Inference-Header-Content-Length"
+    assert set(infer["responses"]["200"]["headers"]) == {"Inference-Header-Content-Length"}
+
+
 def test_readiness_follows_the_server(client: TestClient) -> None:
     client.app.state.service.lifecycle.draining = True  # type: ignore[attr-defined]
     assert client.get("/v2/health/ready").status_code == 503

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import weakref
@@ -242,6 +245,24 @@ def test_a_port_in_use_is_reported_in_one_line(reader: HeldReader) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(StrAppError, match=f"port {port}.*--port"):
             run(Settings(port=port), lambda: reader)
+
+
+def test_of_two_servers_that_start_on_one_port_the_slower_gives_up_in_one_line(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    os.mkfifo(weights)
+    with _listen("127.0.0.1", 0) as faster:
+        port = faster.getsockname()[1]
+        settings = {"STR_APP_PORT": str(port), "STR_APP_MODEL": str(weights), "STR_APP_THREADS": "1", "PATH": ""}
+        command = [sys.executable, "-m", "tests.serve.held_server"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=settings) as slower:
+            with weights.open("w") as model:  # by now the slower has bound, and loads
+                faster.listen()
+                model.write("fake")
+            _, log = slower.communicate(timeout=60)
+    assert slower.returncode == 1
+    assert "listening on" not in log
+    reason = os.strerror(errno.EADDRINUSE)
+    assert f"StrAppError: cannot listen on 127.0.0.1 port {port}: {reason}; choose another --host or --port" in log
 
 
 @pytest.fixture

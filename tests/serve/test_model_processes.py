@@ -8,10 +8,12 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from str_app.reader import Reader
 from str_app.serve.http.app import create_app
 from str_app.serve.inference import model_processes
 from str_app.serve.inference.model_processes import MAX_STARTS, ModelProcesses, _ModelProcess
+from str_app.serve.operations.usage import UsageRecord
 from str_app.serve.settings import Settings
 from str_app.views import Canvas, to_canvas
 from tests.tiny_recognizer import tiny_config
@@ -116,7 +119,7 @@ def test_batches_of_two_threads_run_at_the_same_time(remote: ModelProcesses) -> 
 def test_a_process_that_ends_is_replaced_and_its_batch_read_again(
     remote: ModelProcesses, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = pids(remote)
+    before, restarts = pids(remote), remote.usage.restarts
     canvases = crops(remote, 3)
     expected = [reading.text for reading in remote.read_canvases(canvases)]
     kill(remote)
@@ -125,7 +128,7 @@ def test_a_process_that_ends_is_replaced_and_its_batch_read_again(
     assert not set(pids(remote)) & set(before)
     assert "ended (signal 9): starting another" in caplog.text
     assert remote.usage.resident_bytes > 50 << 20
-    assert remote.usage.cpu_seconds > 0
+    assert remote.usage.restarts == restarts + 2
 
 
 def test_replacements_that_end_while_they_load_are_replaced_too(
@@ -161,6 +164,56 @@ def test_an_exception_in_a_batch_is_raised_here_and_the_process_survives(remote:
         remote.read_canvases([Canvas(None, 1, (1, 1), 0)])  # type: ignore[arg-type]
     assert len(remote.read_canvases([broken])) == 1
     assert pids(remote) == before
+
+
+def test_cpu_time_never_falls(settings: Settings) -> None:
+    record = UsageRecord()
+    with closing(ModelProcesses(settings, 1, 1, record)) as first:
+        loading = record.usage.cpu_seconds
+        assert loading > 0
+        kill(first)
+        first.read_canvases(crops(first, 1))
+        assert first.usage.cpu_seconds > 1.5 * loading
+        with closing(ModelProcesses(settings, 1, 1, record)) as second:  # as after a reload
+            (pid,) = pids(first)
+            first.close()
+            until(lambda: gone(pid))
+            assert second.usage.cpu_seconds > 2.5 * loading
+            assert second.usage.restarts == 1
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_cpu_time_of_a_killed_process_is_kept(seen: bool) -> None:
+    """Whether or not it was asked for before; if it was, also after somebody else has waited for the process."""
+    record = UsageRecord()
+    busy = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", busy], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        record.add(process.pid)
+        process.stdout.readline()
+        if seen:
+            assert record.usage.cpu_seconds > 0.2
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | (0 if seen else os.WNOWAIT))
+        for _ in range(2):
+            record.remove(process.pid)
+            assert 0.2 < record.usage.cpu_seconds < 1
+        assert record.usage.resident_bytes == 0
+
+
+def test_reloads_do_not_forget_what_was_used(settings: Settings) -> None:
+    async def scenario() -> None:
+        app = create_app(settings.model_copy(update={"threads": 1}))
+        service = app.state.service
+        async with app.router.lifespan_context(app):
+            await asyncio.to_thread(until, lambda: service.batcher.ready, 60)
+            before, (pid,) = service.metrics.model_usage().cpu_seconds, pids(service.batcher.reader)
+            await service.reload()
+            gc.collect()
+            await asyncio.to_thread(until, lambda: gone(pid))
+            assert service.metrics.model_usage().cpu_seconds > 1.5 * before
+
+    asyncio.run(scenario())
 
 
 def test_signals_to_the_process_group_do_not_end_the_processes(remote: ModelProcesses) -> None:

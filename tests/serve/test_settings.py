@@ -70,6 +70,61 @@ def test_the_largest_image_must_fit_a_request() -> None:
         Settings(max_pixels=10**9)
 
 
+@pytest.mark.parametrize(
+    "origins",
+    [
+        "https://a.example/",
+        "https://a.example/page",
+        "a.example",
+        "http://ok.example,a.example:8080",
+        "https://A.example",
+        "https://a.example:443",
+        "http://a.example:80",
+        "https://*.example",
+        "https://me@a.example",
+        "https://ä.example",
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_refused(monkeypatch: pytest.MonkeyPatch, origins: str) -> None:
+    monkeypatch.setenv("STR_APP_CORS_ORIGINS", origins)
+    with pytest.raises(
+        ValidationError, match=r"cors_origins(?s:.)*write scheme://host\[:port\] in lower case.*, or \*"
+    ):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        "*",
+        "",
+        "null",
+        "https://a.example, http://localhost:8080,",
+        "http://[::1]:9000",
+        "capacitor://localhost",
+        "http://a.example:443",
+        "https://10.0.0.1:8443",
+        "http://a_b.example:8080",
+    ],
+)
+def test_origins_that_browsers_send(origins: str) -> None:
+    assert Settings(cors_origins=origins).cors_origins == origins
+
+
+@pytest.mark.parametrize("endpoint", ["collector:4318", "collector", "grpc://collector:4317", "http://", "http://c:x"])
+def test_an_address_that_no_span_reaches_is_refused(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setenv("STR_APP_TRACES_ENDPOINT", endpoint)
+    with pytest.raises(ValidationError, match=r"traces_endpoint(?s:.)*write http\(s\)://host\[:port\]"):
+        Settings()
+
+
+def test_the_path_of_spans_is_not_part_of_the_endpoint() -> None:
+    with pytest.raises(ValidationError, match="leave out /v1/traces, which is added"):
+        Settings(traces_endpoint="http://collector:4318/v1/traces")
+    for endpoint in ("http://collector:4318/", "https://collector/otlp"):
+        assert Settings(traces_endpoint=endpoint).traces_endpoint == endpoint
+
+
 def test_misspelt_variables_are_told_apart() -> None:
     """From settings in any case, the command line's own, and what Kubernetes adds for a service of that name."""
     good = ["STR_APP_MAX_IMAGES", "str_app_port", "STR_APP_API_KEY", "STR_APP_NATIVE", "PATH"]

@@ -195,6 +195,18 @@ def test_patience_ends(server: Server, naps: list[float]) -> None:
     assert naps == []
 
 
+@pytest.mark.parametrize("wait", ["1.5", "soon", "-1", "", "9" * 5000, "Mon, 01 Jan 99999 00:00:00 GMT"])
+def test_a_wait_that_cannot_be_read_is_none(server: Server, naps: list[float], wait: str) -> None:
+    busy = problem(429, "overloaded", **{"Retry-After": wait})
+    server.answers = [busy, busy, (200, {}, {"results": [READING]})]
+    assert len(Client(server.url).recognize([b"a"])) == 1
+    assert 0.1 <= naps[-1] <= 0.3
+    server.answers = [busy]
+    with pytest.raises(ServerError, match="so it is") as caught:
+        Client(server.url, patience_s=0).recognize([b"a"])
+    assert (caught.value.status, caught.value.code) == (429, "overloaded")
+
+
 def test_a_refusal_is_not_repeated(server: Server, naps: list[float]) -> None:
     for status, code in ((401, "unauthorized"), (413, "body_too_large"), (504, "deadline_exceeded")):
         server.answers = [problem(status, code)]
@@ -204,7 +216,14 @@ def test_a_refusal_is_not_repeated(server: Server, naps: list[float]) -> None:
     assert naps == []
 
 
-@pytest.mark.parametrize("body", [b"<html>", {"results": [{}]}, [1], {"results": 5}])
+DEEP = b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>", {"results": [{}]}, [1], {"results": 5}, {"results": []}, {"results": [READING] * 2}, DEEP],
+    ids=lambda body: str(body)[:20],
+)
 def test_another_server_is_told_apart(server: Server, body: Any) -> None:
     server.answers = [(200, {}, body)]
     with pytest.raises(ServerError, match="not that of a str-app server"):
@@ -212,9 +231,10 @@ def test_another_server_is_told_apart(server: Server, body: Any) -> None:
 
 
 def test_an_error_without_a_problem(server: Server) -> None:
-    server.answers = [(404, {}, b"<html>")]
-    with pytest.raises(ServerError, match=r"HTTP 404 .*, not an answer of `str-app serve`"):
-        Client(server.url).recognize([b"a"])
+    for body in (b"<html>", DEEP):
+        server.answers = [(404, {}, body)]
+        with pytest.raises(ServerError, match=r"HTTP 404 .*, not an answer of `str-app serve`"):
+            Client(server.url).recognize([b"a"])
 
 
 def test_a_server_is_waited_for_once_it_has_answered(naps: list[float]) -> None:

@@ -16,6 +16,8 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from email.message import Message
+from functools import partial
+from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
@@ -62,8 +64,12 @@ def replaced(text: str, old: str, new: str) -> str:
 
 
 @contextmanager
-def nginx(folder: Path, replicas: Sequence[Address], conf: str = CONF) -> Iterator[str]:
-    """nginx with the shipped configuration, but for the addresses and the place of its files. Yields its address."""
+def nginx(folder: Path, replicas: Sequence[Address], conf: str = CONF, under: Sequence[str] = ()) -> Iterator[str]:
+    """nginx with the shipped configuration, but for the addresses and the place of its files. Yields its address.
+
+    Args:
+        under: how it is started, e.g. under `prlimit`.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     conf, found = re.subn(r"^( *listen) \d+", rf"\1 127.0.0.1:{port}", conf, flags=re.MULTILINE)
@@ -73,8 +79,10 @@ def nginx(folder: Path, replicas: Sequence[Address], conf: str = CONF) -> Iterat
     (folder / "nginx.conf").write_text(conf.replace("/tmp/", f"{folder}/").replace("/dev/stdout", f"{folder}/log"))
     # Tests that run as root would have workers of another user, who may not enter the folder.
     user = "user root; " if os.geteuid() == 0 else ""
-    command = ["nginx", "-e", "stderr", "-c", folder / "nginx.conf", "-g", f"{user}daemon off;"]
-    with (folder / "errors").open("w") as errors, subprocess.Popen(command, stderr=errors) as process:
+    command = [*under, "nginx", "-e", "stderr", "-c", folder / "nginx.conf", "-g", f"{user}daemon off;"]
+    # SIGXFSZ stays ignored, as by Python: a file above the limit is an error, as on a full disk.
+    popen = partial(subprocess.Popen, command, restore_signals=False)
+    with (folder / "errors").open("w") as errors, popen(stderr=errors) as process:
         try:
             url = f"http://127.0.0.1:{port}"
             until(lambda: process.poll() is not None or _listens(port), "listening")
@@ -163,7 +171,7 @@ def test_what_a_warming_replica_refuses_another_reads(tmp_path: Path) -> None:
         assert asked
 
 
-@pytest.mark.parametrize(("status", "told"), [(429, 429), (504, 504), (None, 502)])
+@pytest.mark.parametrize(("status", "told"), [(429, 429), (500, 500), (501, 501), (504, 504), (None, 502)])
 def test_what_is_not_sent_again(tmp_path: Path, status: int | None, told: int) -> None:
     """A busy replica's answer is final, and a request that breaks two of them is given up."""
     with stand_in(status) as (first, to_first), stand_in(status) as (second, to_second):
@@ -175,6 +183,56 @@ def test_what_is_not_sent_again(tmp_path: Path, status: int | None, told: int) -
             assert answer.problem("no_replica")
             assert answer.headers["Retry-After"] == "1"
             assert answer.headers["X-Request-ID"] == json.loads(answer.body)["request_id"] == (to_first + to_second)[0]
+
+
+def test_an_upload_without_room_is_asked_to_come_again(tmp_path: Path) -> None:
+    prlimit = shutil.which("prlimit") or pytest.skip("needs prlimit of util-linux")
+    with (
+        stand_in(200) as (replica, asked),
+        nginx(tmp_path, [replica, replica], under=[prlimit, f"--fsize={2**20}"]) as url,
+    ):
+        assert ask(f"{url}/v1/recognize", bytes(2**19)).status == 200
+        for headers in ({}, {"X-Request-ID": "mine-1"}):
+            answer = ask(f"{url}/v1/recognize", bytes(2**23), **headers)
+            assert answer.status == 503
+            assert answer.problem("overloaded")
+            assert answer.headers["Retry-After"] == "1"
+            assert answer.headers["X-Request-ID"] == json.loads(answer.body)["request_id"]
+        assert answer.headers["X-Request-ID"] == "mine-1"
+        assert len(asked) == 1
+
+
+MALFORMED = {
+    "no HTTP": b"hello\r\n\r\n",
+    "a TLS hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    "no path": b"GET /../../x HTTP/1.1\r\nHost: x\r\n\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "a long path": b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 40_000),
+    "a long header": b"GET / HTTP/1.1\r\nHost: x\r\nX: %b\r\n\r\n" % (b"a" * 40_000),
+    "an encoding": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
+    "HTTP/3": b"GET / HTTP/3.0\r\nHost: x\r\n\r\n",
+    "a bad chunk": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+}
+
+
+def test_what_nginx_refuses_itself_is_a_problem(tmp_path: Path) -> None:
+    with stand_in(200) as (replica, asked), nginx(tmp_path, [replica, replica]) as url:
+
+        def answer_to(request: bytes) -> Answer:
+            with socket.create_connection(("127.0.0.1", int(url.rsplit(":")[-1])), timeout=30) as connection:
+                connection.sendall(request)
+                response = HTTPResponse(connection)
+                response.begin()
+                return Answer(response.status, response.headers, response.read())
+
+        for what, request in MALFORMED.items():
+            answer = answer_to(request)
+            assert (answer.status, answer.problem("malformed_http")) == (400, True), what
+            assert answer.headers["X-Request-ID"] == json.loads(answer.body)["request_id"], what
+        answer = answer_to(b"TRACE / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (answer.status, answer.problem("method_not_allowed")) == (405, True)
+        assert ask(f"{url}/malformed_http").problem("not_found")
+        assert not asked
 
 
 def test_what_comes_through(tmp_path: Path) -> None:
@@ -207,4 +265,5 @@ def test_tls_as_the_file_says(tmp_path: Path) -> None:
         trusting = ssl.create_default_context(cafile=certificate)
         assert ask(url.replace("http:", "https:") + "/v1/recognize", b"image", trusting).status == 200
         assert asked
-        assert ask(url + "/v1/recognize", b"image").status == 400  # plain HTTP to a TLS port
+        plain = ask(url + "/v1/recognize", b"image")
+        assert (plain.status, plain.problem("malformed_http")) == (400, True)
