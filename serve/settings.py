@@ -23,8 +23,8 @@ from str_app.inputs.images import DEFAULT_LIMITS as LIMITS
 from str_app.inputs.images import ImageLimits
 from str_app.photos import HELP as DETECTOR
 
-# As browsers write it: in lower case, without a path; null is that of a page in a file.
-ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?")
+# As browsers write it: in lower case, without a path; null or file:// is that of a page in a file.
+ORIGIN = re.compile(r"\*|null|file://|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?")
 OF_THE_COMMAND_LINE = ("STR_APP_API_KEY", "STR_APP_NATIVE")  # of clients, and of the compiled kernels
 
 
@@ -71,8 +71,8 @@ class Settings(BaseSettings):
     max_pending: int = Field(
         default=512,
         ge=1,
-        description="Limit of images accepted and not yet answered, over all clients; above it requests get 429. "
-        "Fewer for a machine that cannot read so many before `deadline_s`.",
+        description="Limit of images accepted and not yet answered, over all clients; above it requests get 429, and "
+        "before, if by measured speed they would wait for more than half of `deadline_s`.",
     )
     deadline_s: float = Field(
         default=10.0, gt=0, description="Seconds from the end of the upload to the reading; later requests get 504."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ _MODULES = {
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 _NEEDS_TORCH = ("str_app.models.gates.cells", "str_app.models.gates.layers")
 # `from str_app import *` works without torch, which only some of the names need.
-__all__ = [name for name in _HOMES if _HOMES[name] not in _NEEDS_TORCH or importlib.util.find_spec("torch")]
+_HAS_TORCH = sys.modules.get("torch") is not None or importlib.util.find_spec("torch") is not None
+__all__ = [name for name in _HOMES if _HAS_TORCH or _HOMES[name] not in _NEEDS_TORCH]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-import numpy as np
 from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout
 from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, NameResolutionError
@@ -314,7 +313,7 @@ def _content_or_error(image: str | Path | bytes) -> bytes | ImageError:
 
 
 def _json_of(regions: Sequence[Any]) -> str:
-    """A JSON array of regions, which may be NumPy's arrays, and have numbers of any type."""
+    """A JSON array of regions, which may be arrays, and have numbers of any type."""
     listed = []
     for number, region in enumerate(regions, 1):
         try:
@@ -327,10 +326,10 @@ def _json_of(regions: Sequence[Any]) -> str:
 
 def _plain(value: Any) -> Any:
     """Numbers and arrays that JSON does not know, as it knows them. Raises TypeError for anything else."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
     if isinstance(value, Real | Decimal):
         return float(value)
+    if hasattr(value, "tolist"):  # as NumPy's and torch's have
+        return value.tolist()
     raise TypeError
 
 

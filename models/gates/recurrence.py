@@ -49,6 +49,7 @@ def run_recurrence(
     """
     weight_hh, bias_ih, bias_hh = weights["weight_hh"], weights["bias_ih"], weights["bias_hh"]
     assert weight_hh is not None
+    _check_weights(unit, gate, initial[0].shape[1], weights)
     fused = fused and not gate.watched and not is_traced()
     if bias_ih is not None and bias_hh is not None and unit.name != "GRU":  # a GRU's reset gate multiplies its bias_hh
         bias_ih, bias_hh = bias_ih + bias_hh, None
@@ -60,10 +61,7 @@ def run_recurrence(
         initial = tuple(state.to(dtype) for state in initial)
         inputs = (projected, weight_hh, bias_hh, feature)
         joins = [_join(unit, gate, name) for name in unit.gates]
-        if fused and _fits(unit, gate, initial[0].shape[1], *inputs):  # else the loop raises torch's error
-            run_steps = find_steps(len(data), *inputs, *initial, uniform=UNIFORM in joins)
-        else:
-            run_steps = None
+        run_steps = find_steps(len(data), *inputs, *initial, uniform=UNIFORM in joins) if fused else None
         if run_steps is None:
             return plain_loop(unit, gate, projected, feature, sizes, initial, weight_hh, bias_hh, reverse)
         needs_backward = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*inputs, *initial))
@@ -73,23 +71,17 @@ def run_recurrence(
         return output, tuple(last)
 
 
-def _fits(
-    unit: Unit,
-    gate: RefinedGate,
-    hidden: int,
-    projected: Tensor,
-    weight_hh: Tensor,
-    bias_hh: Tensor | None,
-    feature: Tensor | None,
-) -> bool:
-    """Whether the shapes are those of the equations: kernels would not notice."""
+def _check_weights(unit: Unit, gate: RefinedGate, hidden: int, weights: Mapping[str, Tensor | None]) -> None:
+    """Raise RuntimeError for shapes that are not those of the equations: kernels do not look, and the loop broadcasts.
+
+    That inputs have as many columns as the weights is for the products to find.
+    """
     rows = len(unit.blocks_of(gate)) * hidden
-    return (
-        weight_hh.shape == (rows, hidden)
-        and projected.shape[1] == rows
-        and (bias_hh is None or bias_hh.shape == (rows,))
-        and (feature is None or feature.shape == (len(projected), hidden))
-    )
+    expected = {"weight_ih": (rows,), "weight_hh": (rows, hidden), "bias_ih": (rows,), "bias_hh": (rows,)}
+    for name, shape in (expected | {"weight_feature": (hidden,)}).items():
+        weight = weights[name]
+        if weight is not None and weight.shape[: len(shape)] != shape:
+            raise RuntimeError(f"{name}: expected {shape} first, got {tuple(weight.shape)}")
 
 
 def _join(unit: Unit, gate: RefinedGate, name: str) -> int:

@@ -154,19 +154,33 @@ class _RecordingGate(RefinedGate):
 
     def record_state(self, before: Tensor, after: Tensor) -> None:
         last_state, step = self.position
-        # A state that went through operations, such as a dropout, since the last step comes from it all the same.
-        step = step + 1 if self.is_layer or before is last_state or before.grad_fn is not None else 0
+        step = step + 1 if self.is_layer or _comes_from(before, last_state) else 0
         self.position[:] = [after, step]
         if after.requires_grad:
             norms = self.record.gradient_norms.setdefault(step, [])
             after.register_hook(lambda gradient: norms.append(float(gradient.detach().float().norm(dim=-1).mean())))
 
 
+def _comes_from(state: Tensor, last: Tensor | None) -> bool:
+    """Whether a state is the last one, perhaps after other operations such as a dropout."""
+    if state is last:
+        return True
+    if last is None or last.grad_fn is None:
+        return False
+    pending, seen = [state.grad_fn], set()
+    while pending:
+        node = pending.pop()
+        if node is last.grad_fn:
+            return True
+        if node is not None and node not in seen:
+            seen.add(node)
+            pending += [before for before, _ in node.next_functions]
+    return False
+
+
 @contextmanager
 def watch_gates(module: nn.Module) -> Iterator[dict[str, Record]]:
     """Record gates and gradients of every refined-gate cell and layer in `module`, also of those with `refine="none"`.
-
-    The steps of a cell are counted from a state of None, or one that no operation has made, such as zeros.
 
     Yields:
         Name → record, filled while the module runs. Names are those of `module.named_modules()`: `"decoder.cell"` for a

@@ -116,6 +116,12 @@ class Connection(HttpToolsProtocol):
         self._stop_write_timer()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        """The server stops: the answers that are complete have been sent long ago."""
+        super().shutdown()
+        if self._drained.draining:
+            self.loop.call_later(1.0, self._undrained.close)
+
     def data_received(self, data: bytes) -> None:
         if self._drained.draining:
             self._drained.drain(data)

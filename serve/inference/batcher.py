@@ -28,6 +28,7 @@ logger = logging.getLogger("str_app.serve")
 MAX_OVERTAKEN_S = 0.25
 # Views of long lines in a batch: a view takes up to 0.1 s, and all others wait for the batch.
 MAX_LONG = 4
+FIRST_SECONDS = 0.01  # that a view is taken to need until it is known
 
 
 def split_cores(cores: int) -> tuple[int, int]:
@@ -97,11 +98,11 @@ class Batcher:
         self._pending = 0  # used on the event loop only
         self._queue: list[_QueuedView] = []  # by turn, then in the order in which they came
         self._turn = 0  # the latest that has been read
-        self._ahead = 0  # queued views that would be read before those of a new request
+        self._ahead_s = 0.0  # how long a new request would wait for views that are queued
         self._changed = threading.Condition()
         self._closed = False
         self._warm = threading.Event()
-        self._seconds_per_view = 0.01
+        self._seconds: dict[tuple[int, ...], float] = {}  # of a view, by the shape of its canvas
         self._reader: CanvasReader | None = None
         self._workers, self._cores_each = split_cores(threads)
         self._all_warm = threading.Barrier(self._workers)
@@ -159,9 +160,9 @@ class Batcher:
         if not self.ready:
             raise ProblemError(503, "warming_up", "The model is not ready yet; try again in 1 s.", {"Retry-After": "1"})
         full = self._pending + images > self._max_pending
-        if full or self._ahead * self._seconds_per_view > self._max_queue_s:
+        if full or self._ahead_s > self._max_queue_s:
             why = f"the limit is {self._max_pending}" if full else "more would not be read in time"
-            wait = max(1, ceil(self._pending * self._seconds_per_view))
+            wait = max(1, ceil(self._ahead_s))
             raise ProblemError(
                 429,
                 "overloaded",
@@ -200,7 +201,7 @@ class Batcher:
                 for index, (canvas, result) in enumerate(zip(job.views, job.results, strict=False))
             ]
             self._queue.sort(key=lambda view: view.turn)
-            self._count_ahead()
+            self._measure_ahead()
             self._changed.notify(len(job.views))
 
     def _usage(self) -> Usage:
@@ -257,7 +258,7 @@ class Batcher:
             taken = set(map(id, batch))
             self._turn = max([self._turn, *(view.turn for view in batch)])
             self._queue = [view for view in self._queue if id(view) not in taken]
-            self._count_ahead()
+            self._measure_ahead()
         return batch
 
     def _candidates(self) -> list[_QueuedView]:
@@ -281,9 +282,15 @@ class Batcher:
         if len(remaining) < len(self._queue):
             self._metrics.images.labels("abandoned").inc(len(self._queue) - len(remaining))
             self._queue = remaining
+            self._measure_ahead()
 
-    def _count_ahead(self) -> None:
-        self._ahead = sum(view.turn <= self._turn + 1 for view in self._queue)
+    def _measure_ahead(self) -> None:
+        """Called whenever the queue has changed."""
+        self._ahead_s = sum(self._seconds_of(view.canvas) for view in self._queue if view.turn <= self._turn + 1)
+
+    def _seconds_of(self, canvas: Canvas) -> float:
+        """Seconds that a view takes when batches are full, as measured lately."""
+        return self._seconds.get(canvas.pixels.shape, FIRST_SECONDS)
 
     def _read(self, batch: list[_QueuedView]) -> None:
         start = time.perf_counter()
@@ -299,7 +306,9 @@ class Batcher:
             return
         seconds = time.perf_counter() - start
         if self._queue:  # in smaller batches, when nothing waits, a view takes longer
-            self._seconds_per_view += 0.1 * (seconds / len(batch) / self._workers - self._seconds_per_view)
+            canvas = batch[0].canvas
+            before = self._seconds_of(canvas)
+            self._seconds[canvas.pixels.shape] = before + 0.1 * (seconds / len(batch) / self._workers - before)
         self._metrics.batch_size.observe(len(batch))
         self._metrics.inference_seconds.observe(seconds)
         for view in batch:

@@ -122,6 +122,7 @@ class _ModelProcess:
 
     def start(self) -> None:
         """Start the process, which begins to load the model; `wait_until_loaded` waits for that."""
+        _ = self._record.usage  # to start a process takes those that have ended from /proc
         self._connection, theirs = CONTEXT.Pipe()
         with theirs:
             self._process = CONTEXT.Process(target=_run, args=(theirs, self._settings, self._threads), daemon=True)

@@ -158,7 +158,9 @@ def _regions_of_lines(path: Path, lines: Iterable[str]) -> list[Any]:
             continue
         fields = line.split(",")
         leading = list(takewhile(_is_number, fields[:8]))
-        if len(leading) < 4 or (len(leading) == len(fields) and len(fields) in (6, 7)):
+        incomplete = len(leading) == len(fields) and len(fields) in (6, 7)
+        mistyped = 4 < len(leading) < 8 < len(fields)  # a quadrilateral, rather than a box and its transcription
+        if len(leading) < 4 or incomplete or mistyped:
             raise StrAppError(f"{path} line {number}: not 4 or 8 numbers with commas between them")
         found.append([float(field) for field in leading[: 8 if len(leading) == 8 else 4]])
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from str_app.datasets.augmentation import Augmentation
@@ -21,6 +22,8 @@ from str_app.training.objective import Objective
 from str_app.training.run_logger import read_metrics
 from str_app.training.samples import TrainingSamples
 from str_app.training.settings import TrainSettings, load_settings
+
+COST = "cpu_seconds_per_step"
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,10 @@ class SceneText:
             save_result(result, key, run)
             return run
         model, _ = load_checkpoint(out / "last.safetensors")
-        for values in read_metrics(out):
-            if "accuracy" in values:
-                run.curve.append((values["step"], {self.metric.name: values["accuracy"]}))
-            run.seconds += values.get("cpu_seconds", 0.0)
+        logged = read_metrics(out)
+        run.curve = [(each["step"], {self.metric.name: each["accuracy"]}) for each in logged if "accuracy" in each]
+        # Lines are missing where the run was interrupted.
+        run.seconds = settings.steps * mean(each[COST] for each in logged if COST in each)
         if watch:
             batch = TrainingSamples(
                 [open_source(Path(path)) for path in settings.train],

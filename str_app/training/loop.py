@@ -198,7 +198,7 @@ class _Run:
                     now, cpu_now = time.monotonic(), time.process_time()
                     self._check_usage()
                     rate = (self.step - logged_step) * settings.batch_size / (now - logged)
-                    self._log(logger, losses, rate, cpu_now - cpu_logged)
+                    self._log(logger, losses, rate, (cpu_now - cpu_logged) / (self.step - logged_step))
                     losses.zero_()
                     logged, cpu_logged, logged_step = now, cpu_now, self.step
                 self.pending = last or (bool(self.validation) and self.step % settings.validate_every == 0)
@@ -306,7 +306,7 @@ class _Run:
                 f"the last: {self.usage.last_reason or 'in another process'}"
             )
 
-    def _log(self, logger: RunLogger, losses: Tensor, rate: float, cpu_seconds: float) -> None:
+    def _log(self, logger: RunLogger, losses: Tensor, rate: float, cpu_seconds_per_step: float) -> None:
         characters, ctc, attention, ends, count = losses.tolist()
         if not ends:  # no step of the interval had a usable sample or finite gradients
             return
@@ -316,7 +316,7 @@ class _Run:
             "loss/attention": attention / max(count, 1),
             "learning_rate": self.settings.learning_rate * schedule(self.step - 1, self.settings),
             "samples_per_second": rate,
-            "cpu_seconds": cpu_seconds,
+            "cpu_seconds_per_step": cpu_seconds_per_step,
             "unusable": float(len(self.usage.unusable)),
         }
         parts = (f"loss {values['loss/characters']:.3f}", f"ctc {values['loss/ctc']:.3f}", f"{rate:.0f} crops/s")

@@ -164,16 +164,37 @@ def test_a_request_that_would_not_be_read_in_time_is_refused(reader: HeldReader)
             await entered(reader)
             many = asyncio.create_task(client.post("/v1/recognize", files=parts(*["many"] * 7)))
             await queued(app, 7)
-            waiting._seconds_per_view = 12.0  # before a new request come two of the seven, which take turns with it
+            (shape,) = {view.canvas.pixels.shape for view in waiting._queue}
+            waiting._seconds[shape] = 12.0  # before a new request come two of the seven, which take turns with it
             word = asyncio.create_task(client.post("/v1/recognize", files=parts("word")))
             await queued(app, 8)
             refused = await client.post("/v1/recognize", files=parts("late"))
             assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
             assert "9 images are being read and more would not be read in time" in refused.json()["detail"]
-            assert refused.headers["retry-after"] == "108"
+            assert refused.headers["retry-after"] == "36"
             reader.gate.set()
             assert {(await request).status_code for request in (running, many, word)} == {200}
-            assert waiting._seconds_per_view < 12.0, "measured while others were waiting"
+            assert waiting._seconds[shape] < 12.0, "measured while others were waiting"
+            assert (await client.post("/v1/recognize", files=parts("next"))).status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_requests_are_read_again_when_none_waits_though_all_were_late(reader: HeldReader) -> None:
+    async def scenario() -> None:
+        async with serving(Settings(deadline_s=0.5, threads=1), reader) as (app, client):
+            waiting = app.state.service.batcher
+            reader.gate.clear()
+            late = [asyncio.create_task(client.post("/v1/recognize", files=parts("running")))]
+            await entered(reader)
+            late += [asyncio.create_task(client.post("/v1/recognize", files=parts("late"))) for _ in range(3)]
+            await queued(app, 3)
+            waiting._max_queue_s = 0.02
+            refused = await client.post("/v1/recognize", files=parts("refused"))
+            assert refused.status_code == 429
+            assert {(await request).status_code for request in late} == {504}
+            reader.gate.set()
+            await queued(app, 0)
             assert (await client.post("/v1/recognize", files=parts("next"))).status_code == 200
 
     asyncio.run(scenario())

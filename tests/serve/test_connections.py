@@ -265,6 +265,17 @@ def test_a_refusal_reaches_a_client_that_takes_as_long_as_an_accepted_one_may() 
         assert problem_of(connection.recv(65536))["code"] == "not_found"
 
 
+def test_an_unfinished_body_that_was_refused_does_not_delay_the_end() -> None:
+    with (
+        ServerProcess(STR_APP_UPLOAD_TIMEOUT_S="30") as stopped,
+        socket.create_connection(stopped.address, timeout=30) as connection,
+    ):
+        connection.sendall(HEAD.replace(b"/v1/recognize", b"/nowhere") + b"Content-Length: 100\r\n\r\nabc")
+        assert answer_of(connection).startswith(b"HTTP/1.1 404 ")
+        stopped.process.terminate()
+        assert stopped.process.wait(15) == 0
+
+
 def test_a_refusal_reaches_a_client_that_sends_much_before_it_looks() -> None:
     size = 128 * 2**20
     with (
@@ -354,7 +365,7 @@ def test_refusals_of_a_full_queue_keep_the_connection_open(full: ServerProcess) 
         assert answer_of(connection).startswith(b"HTTP/1.1 429 ")
         connection.sendall(request[-2 * len(health) :] + health)
         assert answer_of(connection).startswith(b"HTTP/1.1 200 ")
-        time.sleep(0.6)  # longer than a body may take
+        time.sleep(1.5)  # longer than a body may take
         connection.sendall(health)
         assert answer_of(connection).startswith(b"HTTP/1.1 200 ")
     assert full.shows(

@@ -155,7 +155,7 @@ def test_crops_beside_photographs(client: TestClient) -> None:
         as_form(client, PHOTO)
         answer = client.post("/v1/recognize", files={"images": ("w.png", png("word"), "image/png")})
         assert answer.json()["results"][0]["text"] == "word"
-    assert np.isfinite(client.app.state.service.batcher._seconds_per_view)
+    assert np.isfinite(client.app.state.service.batcher._ahead_s)
 
 
 class HeldDetector(KnownPlaces):

@@ -99,6 +99,7 @@ def test_an_origin_that_no_browser_sends_is_refused(monkeypatch: pytest.MonkeyPa
         "*",
         "",
         "null",
+        "file://",
         "https://a.example, http://localhost:8080,",
         "http://[::1]:9000",
         "capacitor://localhost",

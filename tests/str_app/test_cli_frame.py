@@ -172,7 +172,7 @@ def test_json_is_utf_8_whatever_the_terminal_s_encoding(tmp_path: Path) -> None:
     shown = {}
     for form in ([], ["--json"]):
         command = [sys.executable, "-m", "str_app", "recognize", *form, str(name)]
-        environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+        environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0", "LC_ALL": "C.UTF-8"}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=60)
         assert done.returncode == 0, done.stderr
         shown[bool(form)] = done.stdout

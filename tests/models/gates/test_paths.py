@@ -225,7 +225,9 @@ def test_shapes_that_do_not_fit_are_refused(path, kind):
             layer(packed)
     x, state = torch.randn(10, 3, 5), layer.state_dict()
     names = ["weight_ih_l0", "weight_hh_l0", "bias_hh_l0", "weight_feature_l0"]
-    for name, shape in [(name, (*state[name].shape[:-1], state[name].shape[-1] + 2)) for name in names]:
+    wrong = [(name, (*state[name].shape[:-1], state[name].shape[-1] + 2)) for name in names]
+    wrong += [("bias_hh_l0", (1,)), ("weight_hh_l0", (21, 7) if kind is RefinedMGU else (14, 7))]
+    for name, shape in wrong:
         with pytest.raises(RuntimeError):
             torch.func.functional_call(layer, {name: torch.randn(shape)}, (x,))
 

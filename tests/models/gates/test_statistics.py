@@ -111,10 +111,11 @@ def test_a_state_may_pass_through_operations_between_two_steps():
             h.sum().backward()
     assert [step for step, _ in records["cell"].gradient_curve()] == [0, 1, 2, 3]
     assert all(len(norms) == 2 for norms in records["cell"].gradient_norms.values())
+    learned = nn.Parameter(torch.zeros(1, 4))
     with watch_gates(cell) as records:
-        for _ in range(2):
-            cell(torch.randn(2, 3), h.detach()).sum().backward()  # a sequence of its own
-    assert [step for step, _ in records["cell"].gradient_curve()] == [0]
+        for initial in (h.detach(), learned.expand(2, 4), nn.Linear(3, 4)(torch.randn(2, 3))):  # sequences of their own
+            cell(torch.randn(2, 3), cell(torch.randn(2, 3), initial)).sum().backward()
+    assert {step: len(norms) for step, norms in records["cell"].gradient_norms.items()} == {0: 3, 1: 3}
 
 
 def test_a_wholly_open_gate_is_not_above_one():

@@ -189,3 +189,6 @@ def test_what_follows_the_numbers_of_a_line_is_left_out(tmp_path: Path) -> None:
     assert regions.read_regions_file(path) == [BOX, BOX, [1, 2, 3, 4, 5, 6, 7, 8]]
     path.write_text('20,30,60,62,"a,b,c,d"\n20,30,60,62,1,2,3,four\n20,30,60,62,a\u2028b\x0cc\n', encoding="utf-8")
     assert regions.read_regions_file(path) == [BOX, BOX, BOX]
+    path.write_text("10,10,110,12,108,60,8,5B,EXIT\n")  # not the box 10, 10, 110, 12
+    with pytest.raises(StrAppError, match=r"regions\.txt line 1: not 4 or 8 numbers"):
+        regions.read_regions_file(path)

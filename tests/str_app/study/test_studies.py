@@ -26,7 +26,7 @@ from str_app.study import studies
 from str_app.study.experiment import Metric, Outcome, Run, Training, train_run
 from str_app.study.language import Language, LanguageSizes
 from str_app.study.report import interval, p_value, table, verdict, write_report
-from str_app.study.scene_text import SceneText
+from str_app.study.scene_text import COST, SceneText
 from str_app.study.studies import STUDIES
 from str_app.study.synthetic import Adding, CopyMemory, EqualNumbers, MarkedCount
 from str_app.study.variants import GATES, Variant, all_variants, count_parameters, equal_size
@@ -480,7 +480,14 @@ def test_a_recogniser_of_other_settings_is_not_continued(tmp_path: Path, monkeyp
     folder = made(tmp_path / "runs")
     longer = SceneText(replace(study.training, steps=22))
     whole = longer.run(Variant("LSTM", "none"), 0, folder, watch=False)
+    metrics = folder / "LSTM-none-0/metrics.jsonl"
+    logged = metrics.read_text()
+    assert logged.count(COST) == 1
+    metrics.write_text(logged.replace(COST, "lost") + json.dumps({"step": 7, COST: 0.5}) + "\n")
     (folder / "LSTM-none-0.json").unlink()  # killed before it was written
+    assert longer.run(Variant("LSTM", "none"), 0, folder, watch=False).seconds == 11, "22 steps, though 7 are logged"
+    metrics.write_text(logged)
+    (folder / "LSTM-none-0.json").unlink()
     assert longer.run(Variant("LSTM", "none"), 0, folder, watch=False).curve == whole.curve
     (folder / "LSTM-none-0.json").unlink()
     with pytest.raises(StrAppError, match="LSTM-none-0: a run with other settings; choose another --out"):
