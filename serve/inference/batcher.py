@@ -28,6 +28,7 @@ logger = logging.getLogger("str_app.serve")
 MAX_OVERTAKEN_S = 0.25
 # Views of long lines in a batch: a view takes up to 0.1 s, and all others wait for the batch.
 MAX_LONG = 4
+RECENT = 0.998  # what a crop counts when the next one comes
 FIRST_SECONDS = 0.01  # that a view is taken to need until it is known
 
 
@@ -103,6 +104,7 @@ class Batcher:
         self._closed = False
         self._warm = threading.Event()
         self._seconds: dict[tuple[int, ...], float] = {}  # of a view, by the shape of its canvas
+        self._views, self._variants = 1.0, 0.0  # how many were queued lately
         self._reader: CanvasReader | None = None
         self._workers, self._cores_each = split_cores(threads)
         self._all_warm = threading.Barrier(self._workers)
@@ -193,8 +195,10 @@ class Batcher:
         with self._changed:
             long = any(canvas.span for canvas in job.views)
             step = 1 / (MAX_LONG if long else self._buckets[-1])
-            waited = any(canvas.one_look for canvas in job.views)  # variants
-            first = max(0.0 if waited else self._turn + 1.0, job.share.next_turn)
+            variants = any(canvas.one_look for canvas in job.views)
+            self._views = RECENT * self._views + (0 if variants else len(job.views))
+            self._variants = RECENT * self._variants + (len(job.views) if variants else 0)
+            first = max(0.0 if variants else self._turn + 1.0, job.share.next_turn)
             job.share.next_turn = first + step * len(job.views)
             self._queue += [
                 _QueuedView(canvas, reader, result, int(first + step * index), long)
@@ -286,7 +290,12 @@ class Batcher:
 
     def _measure_ahead(self) -> None:
         """Called whenever the queue has changed."""
-        self._ahead_s = sum(self._seconds_of(view.canvas) for view in self._queue if view.turn <= self._turn + 1)
+        to_come = 1 + self._variants / max(1.0, self._views)  # variants of queued views will be read before others, too
+        self._ahead_s = sum(
+            self._seconds_of(view.canvas) * (1 if view.canvas.one_look else to_come)
+            for view in self._queue
+            if view.turn <= self._turn + 1
+        )
 
     def _seconds_of(self, canvas: Canvas) -> float:
         """Seconds that a view takes when batches are full, as measured lately."""
