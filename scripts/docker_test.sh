@@ -70,6 +70,7 @@ check() {
   docker exec "$container" sh -c 'touch /opt/venv/x' 2>/dev/null && fail "its file system can be written to"
   docker exec -i "$container" python - <<'PYTHON' || fail "no reading"
 import io, json, urllib.request
+urllib.request.install_opener(urllib.request.build_opener(urllib.request.ProxyHandler({})))  # Docker sets http_proxy
 from PIL import Image, ImageDraw
 
 

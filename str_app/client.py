@@ -124,10 +124,7 @@ class Client:
         fields = [
             ("images", (str(index), content)) for index, content in enumerate(contents) if isinstance(content, bytes)
         ]
-        results = self._read("recognize", fields, rotate, characters) if fields else []
-        if len(results) != len(fields):
-            raise _not_ours(self._url)
-        left = iter(results)
+        left = iter(self._read("recognize", fields, len(fields), rotate, characters) if fields else [])
         return [content if isinstance(content, ImageError) else next(left) for content in contents]
 
     def recognize_regions(
@@ -142,7 +139,7 @@ class Client:
         """
         listed = as_regions(regions)
         fields = [("regions", _json_of(listed)), ("image", ("photo", _content(photo)))]
-        return self._read("regions", fields, rotate, characters) if listed else []
+        return self._read("regions", fields, len(listed), rotate, characters) if listed else []
 
     def read_photo(self, photo: str | Path | bytes, *, characters: str | None = None) -> PhotoReading:
         """Find and read all words of one photograph; see `str_app.photos.photo_reader.PhotoReader`.
@@ -172,9 +169,13 @@ class Client:
             raise StrAppError(f"the proxy {address} cannot be used: {error}") from None
 
     def _read(
-        self, route: str, fields: Sequence[tuple[str, Any]], rotate: bool, characters: str | None
+        self, route: str, fields: Sequence[tuple[str, Any]], count: int, rotate: bool, characters: str | None
     ) -> list[Reading | ImageError]:
-        return self._post(route, fields, {"rotate": "true" if rotate else None, "characters": characters}, _results)
+        options = {"rotate": "true" if rotate else None, "characters": characters}
+        results = self._post(route, fields, options, _results)
+        if len(results) != count:
+            raise _not_ours(self._url)
+        return results
 
     def _post(
         self,

@@ -67,14 +67,12 @@ class SceneText:
             raise KeyboardInterrupt from None
         except Diverged as error:
             run.diverged_at = error.step
-            save_result(result, key, run)
-            return run
-        model, _ = load_checkpoint(out / "last.safetensors")
         logged = read_metrics(out)
         run.curve = [(each["step"], {self.metric.name: each["accuracy"]}) for each in logged if "accuracy" in each]
-        # Lines are missing where the run was interrupted.
-        run.seconds = settings.steps * mean(each[COST] for each in logged if COST in each)
-        if watch:
+        costs = [each[COST] for each in logged if COST in each]  # lines are missing where the run was interrupted
+        run.seconds = (run.diverged_at or settings.steps) * mean(costs or [0.0])
+        if watch and run.diverged_at is None:
+            model, _ = load_checkpoint(out / "last.safetensors")
             batch = TrainingSamples(
                 [open_source(Path(path)) for path in settings.train],
                 settings.weights,
