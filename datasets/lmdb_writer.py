@@ -49,7 +49,7 @@ class LmdbWriter:
     def __init__(self, path: str | Path, *, overwrite: bool = False, resume: str | None = None) -> None:
         self.path = Path(path).resolve()  # a link stays one
         self._given_path = path
-        self._count = 0
+        self._count = self._committed = 0
         self._resume = resume
         self._lock: IO[str] | None = None
         self._pending: list[tuple[bytes, bytes]] = []
@@ -141,7 +141,7 @@ class LmdbWriter:
             if stored is None:
                 transaction.put(RESUME_KEY, key.encode())
             else:
-                self._count = int(transaction.get(SIZE_KEY, b"0"))
+                self._count = self._committed = int(transaction.get(SIZE_KEY, b"0"))
         if stored is not None and stored != key.encode():
             self._environment.close()
             self._discard()
@@ -160,6 +160,7 @@ class LmdbWriter:
                 self._environment.set_mapsize(2 * self._environment.info()["map_size"])
             except lmdb.Error as error:
                 raise self._write_error(error) from error
+        self._committed = self._count
         self._pending.clear()
         self._pending_bytes = 0
 
@@ -192,9 +193,10 @@ class LmdbWriter:
 
     def _write_error(self, error: Exception) -> DataError:
         free = shutil.disk_usage(self.path.parent).free / 2**20
+        left = "nothing was left behind" if self._resume is None else "the same command continues from there"
         return DataError(
-            f"cannot write {self._given_path} after {self._count} samples: {error}. {free:,.0f} MiB are free on that "
-            f"disk; {'nothing was left behind' if self._resume is None else 'the same command continues from there'}"
+            f"cannot write {self._given_path} after {self._committed} samples: {error}. {free:,.0f} MiB are free on "
+            f"that disk; {left}"
         )
 
 

@@ -37,13 +37,13 @@ def open_source(path: str | Path) -> AnySource:
 
 
 def find_sources(directory: str | Path) -> list[Path]:
-    """`directory` if it is a data set, else all data sets below it, sorted by path.
+    """`directory` if it is a data set or a file, such as an LMDB without a folder, else all data sets below it by path.
 
     Raises:
         DataError: no such folder, or no data set in it.
     """
     directory = Path(directory)
-    if _is_source(directory):
+    if _is_source(directory) or directory.is_file():
         return [directory]
     if not directory.is_dir():
         raise DataError(f"{directory}: no such folder")

@@ -18,6 +18,7 @@ from str_app.datasets.sample import UnreadableSample
 from str_app.datasets.text_files import parse_json
 from str_app.errors import ImageError, StrAppError
 
+LMDB_SUFFIXES = (".mdb", ".lmdb")  # of those without a folder
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 LIST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 REGIONS = "regions"  # the column, or the field in the JSON beside an image
@@ -210,9 +211,9 @@ def _refuse(error: OSError) -> None:
 
 def _open_one(name: str, path: Path, shard_size: int, columns: Columns) -> Input:
     lower = path.name.lower()
-    if path.is_dir():
+    if path.is_dir() or lower.endswith(LMDB_SUFFIXES):
         source = LmdbSource(path)
-        size = (path / "data.mdb").stat().st_size
+        size = (path / "data.mdb" if path.is_dir() else path).stat().st_size
         parts: list[Part] = [LmdbPart(name, path, start, stop) for start, stop in ranges(len(source), shard_size)]
         return Input(name, "lmdb", fingerprint_of([(len(source), size)]), parts)
     if lower.endswith(".parquet"):

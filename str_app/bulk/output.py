@@ -189,10 +189,11 @@ def prepare(out: Path, manifest: dict[str, Any], overwrite: bool) -> None:
         shard.unlink()
     remove_partial(out)
     partial = out / f"{_PARTIAL}{secrets.token_hex(4)}"
-    partial.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    sync(partial)
-    partial.replace(file)
-    sync(out)
+    with writing(file):
+        partial.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        sync(partial)
+        partial.replace(file)
+        sync(out)
 
 
 def remove_partial(out: Path) -> None:

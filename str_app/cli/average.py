@@ -30,13 +30,23 @@ def average(
     """
     from str_app.datasets.opening import open_source
     from str_app.engines.load import torch_device
+    from str_app.errors import StrAppError, writing
     from str_app.models.checkpoint import save_checkpoint
     from str_app.training.averaging import average_checkpoints
     from str_app.training.finishing import calibrate_and_score
 
+    if out.exists():
+        raise StrAppError(f"{out} exists already: choose another --out, or remove it")
     torch_device(device)
     sources = [open_source(path) for path in val or []]
-    save_checkpoint(out, *average_checkpoints(checkpoints, share or [1.0] * len(checkpoints)), half=half)
-    for result in calibrate_and_score(out, sources, device) if sources else []:
+    averaged = average_checkpoints(checkpoints, share or [1.0] * len(checkpoints))
+    with writing(out):
+        save_checkpoint(out, *averaged, half=half)
+    try:
+        results = calibrate_and_score(out, sources, device) if sources else []
+    except BaseException:
+        out.unlink()  # it lacks what was asked for
+        raise
+    for result in results:
         score = result.score()
         typer.echo(f"{score.name}: {score.accuracy:.2f} (n = {score.n}, ECE {score.ece:.1f})")

@@ -24,7 +24,7 @@ def select(
             min=0, help="Nats per character from which a crop counts as illegible and is dropped; inf: never."
         ),
     ] = 2.5,
-    seed: Annotated[int, typer.Option(help="Seed of the choice among the easy crops.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice among the easy crops.")] = 0,
     device: options.Device = "cpu",
     threads: options.Threads = None,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -217,6 +218,16 @@ def evaluate_source(
             on_progress(len(part.predictions))
     predictions = [prediction for number in sorted(read) for prediction in read[number]]
     return SetResult(source.name, tuple(predictions), dropped, dict(subsets or {}), protocol)
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """The names of data sets, told apart where several have one: val, val-2, …"""
+    seen = Counter[str]()
+    distinct = []
+    for name in names:
+        seen[name] += 1
+        distinct.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return distinct
 
 
 def _label_of(source: Source, index: int) -> str:

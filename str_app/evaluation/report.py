@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from str_app.datasets.sample import Source
 from str_app.evaluation import confidence, table
-from str_app.evaluation.protocol import SetResult
+from str_app.evaluation.protocol import SetResult, numbered
 from str_app.evaluation.templates import render
 from str_app.reader import Reader, Reading
 from str_app.reading_picture import attention_overlay
@@ -54,11 +53,8 @@ def render_report(
 def confidence_plots(results: Sequence[SetResult]) -> dict[str, str]:
     """File name → SVG: accuracy against coverage of all sets, and the reliability of each; on the default subsets."""
     sets = []
-    names = Counter[str]()
-    for result in results:
+    for result, name in zip(results, numbered(result.name for result in results), strict=True):
         members = result.of(result.default_subset)
-        names[result.name] += 1
-        name = result.name if names[result.name] == 1 else f"{result.name}-{names[result.name]}"
         sets.append((name, [sample.confidence for sample in members], [sample.correct for sample in members]))
     plots = {"coverage.svg": confidence.coverage_plot("Accuracy when uncertain readings are rejected", sets)}
     return plots | {f"reliability-{entry[0]}.svg": confidence.reliability_plot(*entry) for entry in sets}

@@ -20,7 +20,7 @@ from str_app.datasets.opening import open_source
 from str_app.engines.load import checkpoint_file, make_engine, torch_device
 from str_app.engines.precision import has_bf16, resolve_precision
 from str_app.errors import StrAppError
-from str_app.evaluation.protocol import SetResult, evaluate_source
+from str_app.evaluation.protocol import SetResult, evaluate_source, numbered
 from str_app.models.charset import PRINTABLE_94, Charset
 from str_app.models.checkpoint import load_checkpoint, save_checkpoint
 from str_app.models.recognizer import Recognizer
@@ -338,8 +338,9 @@ class _Run:
             ]
             scores = [result.score() for result in results]
             accuracy = sum(score.correct for score in scores) / sum(score.n for score in scores) * 100
-            values = {f"accuracy/{score.name}": score.accuracy for score in scores}
-            text = "  ".join(f"{score.name} {score.accuracy:.1f}" for score in scores)
+            by_name = dict(zip(numbered(score.name for score in scores), scores, strict=True))
+            values = {f"accuracy/{name}": score.accuracy for name, score in by_name.items()}
+            text = "  ".join(f"{name} {score.accuracy:.1f}" for name, score in by_name.items())
             logger.metrics(self.step, {"accuracy": accuracy, **values}, f"validation {accuracy:.2f} ({text})")
             if accuracy > self.best:
                 self.best = accuracy
@@ -428,7 +429,6 @@ class _Run:
             finished, scored_on = state.get("finished", True), self._scored_on()
             if state.get("scored_on", scored_on) != scored_on:
                 self.best = -1.0  # of other crops: not to be compared
-            self.usage.load_state_dict(state.get("usage", {}))
         except (KeyError, RuntimeError, ValueError) as error:
             raise StrAppError(f"{self.state_path} does not match these settings: {error}") from error
         steps = self.settings.steps

@@ -11,7 +11,7 @@ from str_app.training.samples import Batch, SampleId
 
 
 class SampleUsage:
-    """Counts distinct samples: how many the run has seen, and which of them are unusable.
+    """Counts distinct samples since the start or resumption of a run: how many it has seen, and which are unusable.
 
     Args:
         sizes: number of samples in each source.
@@ -53,11 +53,5 @@ class SampleUsage:
         self._recent = Counter()
 
     def state_dict(self) -> dict[str, Any]:
-        """For `load_state_dict`, in types that `save_state` accepts."""
+        """In types that `save_state` accepts; a run that is resumed, perhaps with repaired data, counts anew."""
         return {"requests": dict(self._requests), "unusable": sorted(self.unusable)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the counts; an empty dictionary leaves them at zero."""
-        self._requests = Counter(state.get("requests", {}))
-        self.unusable = {(source, index) for source, index in state.get("unusable", [])}
-        self._named = len(self.unusable)

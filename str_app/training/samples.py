@@ -144,7 +144,7 @@ def why_unscorable(text: str, charset: Charset) -> str:
     protocol = protocol_of(charset)
     compared = protocol.fold(text)
     if not compared:
-        return f"{text!r} has no character that is compared"
+        return f"{text!r} has no character that is compared: validation is by letters and digits; leave out --val"
     missing = set(compared) - set(protocol.fold(charset.characters))
     return f"{min(missing)!r} of {text!r} is not in the charset" if missing else ""
 
@@ -175,10 +175,8 @@ def check_source(source: Source, problem_of: Callable[[str], str]) -> None:
         else:
             usable.append(index)
     if not usable:
-        raise StrAppError(
-            f"{source.name}: none of the {len(checked)} labels checked is usable: {reason}; "
-            "--charset FILE sets the characters of the network"
-        )
+        advice = "; --charset FILE sets the characters of the network" if reason.endswith("in the charset") else ""
+        raise StrAppError(f"{source.name}: none of the {len(checked)} labels checked is usable: {reason}{advice}")
     for index in usable:
         try:
             source[index]

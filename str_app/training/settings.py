@@ -177,7 +177,15 @@ LEAST = {
     "threads": 0,
     "warmup_steps": 0,
     "checkpoint_minutes": 0,
+    "weight_decay": 0,
+    "ctc_weight": 0,
+    "ctc_weight_end": 0,
+    "attention_weight": 0,
+    "attention_weight_end": 0,
+    "unusable_limit": 0,
 }
+
+BY_OPTION = {"preset": "preset", "start_from": "from"}  # settings that only an option sets
 
 # Defaults with `--from` that differ from those of a run from scratch; measured in docs/tutorial/fine-tuning.md.
 FINE_TUNING: dict[str, Any] = {
@@ -217,6 +225,8 @@ def make_settings(overrides: list[str], base: TrainSettings | None = None, **giv
         if key in FORMER_KEYS:
             print(f"--set {key}=…: this key is now {FORMER_KEYS[key]}", file=sys.stderr)
             key = FORMER_KEYS[key]
+        if key in BY_OPTION or (key == "charset" and base is not None):  # more follows from them than the setting
+            raise StrAppError(f"--set {key}=…: give --{BY_OPTION.get(key, key)} with a new run instead")
         try:
             settings = _replaced(settings, key.split("."), text)
         except ValueError as error:
@@ -228,6 +238,12 @@ def make_settings(overrides: list[str], base: TrainSettings | None = None, **giv
             "other --set architecture.…"
         )
     settings.check()
+    if base is None and settings.warmup_steps >= settings.steps:
+        print(
+            f"warmup_steps={settings.warmup_steps} of {settings.steps} steps: the learning rate never reaches its "
+            "peak; --set warmup_steps=N changes that",
+            file=sys.stderr,
+        )
     return settings
 
 

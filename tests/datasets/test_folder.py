@@ -81,6 +81,8 @@ def test_open_source_tells_what_is_there(tmp_path: Path) -> None:
     assert isinstance(open_source(tmp_path / "b_folder"), FolderSource)
     assert find_sources(tmp_path) == [tmp_path / "a.lmdb", tmp_path / "b_folder"]
     assert find_sources(tmp_path / "b_folder") == [tmp_path / "b_folder"]
+    assert find_sources(tmp_path / "a.lmdb/data.mdb") == [tmp_path / "a.lmdb/data.mdb"], "an LMDB without a folder"
+    assert len(open_source(tmp_path / "a.lmdb/data.mdb")) == len(open_source(tmp_path / "a.lmdb"))
     with pytest.raises(DataError, match="neither an LMDB"):
         open_source(tmp_path / "notes")
     (tmp_path / "word.PNG").write_bytes(encoded(picture()))

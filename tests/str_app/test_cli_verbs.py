@@ -110,7 +110,16 @@ def test_average(tiny_checkpoint: Path, data: Path, tmp_path: Path) -> None:
     assert info["training"]["averaged"] == ["0.5 {}/{}".format(*tiny_checkpoint.parts[-2:])] * 2
     assert info["metrics"]["validation"][0]["name"] == "words"
     assert info["temperature"] > 0
-    assert run("average", tiny_checkpoint, "--out", out, "--share", 0).exit_code == 1
+    assert run("average", tiny_checkpoint, "--out", tmp_path / "x.safetensors", "--share", 0).exit_code == 1
+    before = out.read_bytes()
+    assert "mean.safetensors exists already" in run("average", tiny_checkpoint, "--out", out).stderr
+    assert out.read_bytes() == before
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "labels.tsv").write_text("")
+    unscored = run("average", tiny_checkpoint, "--out", tmp_path / "x.safetensors", "--val", empty)
+    assert unscored.exit_code == 1
+    assert not (tmp_path / "x.safetensors").exists()
     half = tmp_path / "half.safetensors"
     assert run("average", tiny_checkpoint, "--half", "--out", half, "--val", data).exit_code == 0
     assert half.stat().st_size < out.stat().st_size

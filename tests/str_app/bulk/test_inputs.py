@@ -42,6 +42,12 @@ def write_tar(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
     return path
 
 
+def test_an_lmdb_without_a_folder(tmp_path: Path) -> None:
+    write_lmdb(tmp_path / "a", WORDS)
+    (tmp_path / "a/data.mdb").rename(tmp_path / "single.mdb")
+    assert [len(part) for part in items_of(tmp_path / "single.mdb")] == [3, 3, 1]
+
+
 def test_a_folder_with_everything_in_it(tmp_path: Path) -> None:
     write_folder(tmp_path / "a", WORDS)
     (tmp_path / "a/images/sub").mkdir()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,30 @@ def test_more_unusable_samples_may_be_allowed(data: Path, tmp_path: Path) -> Non
     with pytest.raises(StrAppError, match=r"more than unusable_limit=0\.05"):
         train(half, tmp_path / "run")
     train(dataclasses.replace(half, unusable_limit=0.6), tmp_path / "allowed")
+
+
+def test_a_run_goes_on_with_data_that_were_repaired(data: Path, tmp_path: Path) -> None:
+    half = settings_for(data, charset="a", validation=(), steps=50, batch_size=24, unusable_limit=0.6)
+    train(half, tmp_path / "run")
+    assert len(load_state(tmp_path / "run/last.pt")["usage"]["unusable"]) == 12
+    repaired = tmp_path / "repaired.lmdb"
+    with LmdbWriter(repaired) as writer:
+        for k in range(24):
+            writer.add(encoded(k), "a")
+    whole = dataclasses.replace(half, train=(str(repaired),), steps=100, unusable_limit=0.0)
+    train(whole, tmp_path / "run", resume=True)
+    assert load_state(tmp_path / "run/last.pt")["usage"]["unusable"] == []
+
+
+def test_two_validation_sets_of_one_name(data: Path, tmp_path: Path) -> None:
+    sets = []
+    for name in ("v", "w"):
+        (tmp_path / name).mkdir()
+        shutil.copytree(data, tmp_path / name / "val")
+        sets.append(str(tmp_path / name / "val"))
+    train(settings_for(data, steps=2, validate_every=2, validation=tuple(sets)), tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert {"accuracy/val", "accuracy/val-2"} <= lines[-1].keys()
 
 
 def test_no_decay_on_biases_norms_and_positions() -> None:

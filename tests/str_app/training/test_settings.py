@@ -37,6 +37,11 @@ def test_settings_survive_a_file(tmp_path):
         ("steps=many", "a whole number"),
         ("precision=fp8", "one of auto, bf16, fp32"),
         ("steps", "key=value"),
+        ("preset=base", "--set preset=…: give --preset with a new run"),
+        ("start_from=small", "--set start_from=…: give --from with a new run"),
+        ("weight_decay=-1", "at least 0"),
+        ("ctc_weight=-1", "at least 0"),
+        ("unusable_limit=-0.1", "at least 0"),
         ("steps=0", "at least 1"),
         ("learning_rate=-1", "above 0"),
         ("learning_rate=nan", "not a number"),
@@ -57,6 +62,15 @@ def test_settings_survive_a_file(tmp_path):
 def test_wrong_settings_say_what_to_write(override, words):
     with pytest.raises(StrAppError, match=words):
         make_settings([override], train=("a",))
+
+
+def test_the_charset_of_a_run_stays(capsys):
+    settings = make_settings(["charset=ab", "steps=20", "warmup_steps=20"], train=("a",))
+    assert "warmup_steps=20 of 20 steps: the learning rate never reaches its peak" in capsys.readouterr().err
+    with pytest.raises(StrAppError, match="give --charset with a new run"):
+        make_settings(["charset=ba"], base=settings)
+    make_settings(["warmup_steps=19"], train=("a",))
+    assert capsys.readouterr().err == ""
 
 
 def test_no_data_and_unknown_preset():
