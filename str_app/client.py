@@ -22,7 +22,7 @@ from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, NameResolutionError
 
 from str_app.errors import ImageError, StrAppError
-from str_app.inputs.images import read_file
+from str_app.inputs.images import read_named_file
 from str_app.inputs.regions import as_regions
 from str_app.photos.reading import PhotoReading
 from str_app.reading import Reading
@@ -300,10 +300,7 @@ def _content(image: str | Path | bytes) -> bytes:
         return image
     if not isinstance(image, str | Path):
         raise StrAppError(f"a {type(image).__name__} is not an image file: give a path, or the bytes of a file")
-    try:
-        return read_file(Path(image))
-    except ImageError as error:
-        raise ImageError(error.code, f"{image}: {error.message}") from None
+    return read_named_file(image)
 
 
 def _content_or_error(image: str | Path | bytes) -> bytes | ImageError:

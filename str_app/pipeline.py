@@ -6,7 +6,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from str_app.decoding import Decoded, Prior, Scorer, Trie, mask_of
 from str_app.decoding.character_boxes import character_boxes
 from str_app.decoding.scoring import Mask
 from str_app.engines.base import Engine
+from str_app.engines.options import is_whole
 from str_app.errors import StrAppError
 from str_app.models.charset import Charset
 from str_app.models.preprocessing import Preprocessing
@@ -110,12 +110,11 @@ class CanvasPipeline(CanvasReader):
     def __init__(
         self, engine: Engine, max_batch: int = 32, prior: Prior | None = None, policy: SearchPolicy = DEFAULT_POLICY
     ) -> None:
-        size: object = max_batch  # for mypy no int is an Integral
-        if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
+        if not is_whole(max_batch, 1):
             raise ValueError(f"batch_size is {max_batch!r}: it must be a whole number, at least 1")
         super().__init__(Description(engine.name, engine.charset, engine.preprocessing, engine.info, policy))
         self.engine = engine
-        self.max_batch = int(size)
+        self.max_batch = int(max_batch)
         self.prior = prior
         self._scorer = Scorer(engine)
 
@@ -159,7 +158,7 @@ class CanvasPipeline(CanvasReader):
             ValueError: a beam below 1.
         """
         policy = self.policy if beam is None else replace(self.policy, beam=beam)
-        if not isinstance(policy.beam, Integral) or isinstance(policy.beam, bool) or policy.beam < 1:
+        if not is_whole(policy.beam, 1):
             raise ValueError(f"beam is {policy.beam!r}: it must be a whole number, at least 1")
         once = [index for index, canvas in enumerate(canvases) if canvas.one_look]
         others = [index for index, canvas in enumerate(canvases) if not canvas.one_look]

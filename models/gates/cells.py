@@ -54,9 +54,7 @@ class _RefinedCell(nn.RNNCellBase):
         expected = (*input.shape[:-1], self.hidden_size)
         if state is None:
             state = (input.new_zeros(expected),) * len(self.unit.states)
-        for name, tensor in zip(self.unit.states, state, strict=True):
-            if tuple(tensor.shape) != expected:  # it would be broadcast
-                raise RuntimeError(f"{name}: expected {expected}, got {tuple(tensor.shape)}")
+        self.unit.check_states(state, expected)
         gate = self.gate.recorded_as("cell")
         projected = F.linear(input, self.weight_ih, self.bias_ih)
         feature = gate.map_feature(input, self.weight_feature)

@@ -162,9 +162,7 @@ class _RefinedLayer(nn.RNNBase):
         if hx is None:
             zeros = input.new_zeros(expected)
             return (zeros,) * len(self.unit.states)
-        for name, tensor in zip(self.unit.states, hx, strict=True):
-            if tuple(tensor.shape) != expected:
-                raise RuntimeError(f"{name}_0: expected {expected}, got {tuple(tensor.shape)}")
+        self.unit.check_states(hx, expected, suffix="_0")
         return hx
 
     def _run(self, data: Tensor, sizes: Sequence[int], state: State) -> tuple[Tensor, State]:

@@ -80,6 +80,12 @@ class Unit:
             self.default_activation if activation is None else activation,
         )
 
+    def check_states(self, states: State, expected: tuple[int, ...], suffix: str = "") -> None:
+        """Raise RuntimeError for a state of another shape, which would be broadcast; `suffix` is of its name."""
+        for name, state in zip(self.states, states, strict=True):
+            if tuple(state.shape) != expected:
+                raise RuntimeError(f"{name}{suffix}: expected {expected}, got {tuple(state.shape)}")
+
     def blocks_of(self, gate: RefinedGate) -> tuple[str, ...]:
         """The blocks of the stacked weights with this gate: uniform-refine gates need a `"refine"` block.
 

@@ -187,13 +187,10 @@ def _pixels(source: Source) -> Pixels:
 def _encoded(source: Source) -> bytes:
     import cv2
 
-    from str_app.inputs.images import read_file
+    from str_app.inputs.images import read_named_file
 
     if isinstance(source, Path):
-        try:
-            return read_file(source)
-        except ImageError as error:
-            raise ImageError(error.code, f"{source}: {error.message}") from None
+        return read_named_file(source)
     return bytes(cv2.imencode(".png", source()[:, :, ::-1])[1])
 
 

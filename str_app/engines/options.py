@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from numbers import Integral
 from typing import get_args
 
 from str_app.engines.precision import Precision
 from str_app.errors import StrAppError
 
 MAX_THREADS = 1024  # each is started, busy or not: a slip of the hand would take all that the machine can start
+
+
+def is_whole(value: object, least: int) -> bool:
+    """Whether a value is a whole number of any type, NumPy's too, and at least `least`."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 @dataclass(frozen=True)

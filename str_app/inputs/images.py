@@ -119,6 +119,14 @@ def read_file(path: Path, most: int = -1) -> bytes:
         raise ImageError("not_readable", f"cannot be read: {error.strerror}") from None
 
 
+def read_named_file(path: str | Path) -> bytes:
+    """The file's bytes. Raises ImageError, with the name as it was given, if it cannot be read."""
+    try:
+        return read_file(Path(path))
+    except ImageError as error:
+        raise ImageError(error.code, f"{path}: {error.message}") from None
+
+
 def open_image(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
     """Read the header of an encoded image and check its size; `load_image` takes the result and decodes the pixels.
 

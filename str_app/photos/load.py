@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
-from numbers import Integral
 from pathlib import Path
 
-from str_app.engines.options import EngineOptions
+from str_app.engines.options import EngineOptions, is_whole
 from str_app.errors import StrAppError
 from str_app.photos import LEAST_LONGEST_SIDE, LONGEST_SIDE
 from str_app.photos.detector import Detector
@@ -30,10 +29,10 @@ def load_pipeline(
         StrAppError: no such detector, one that is not installed, or a value that an option cannot have.
     """
     EngineOptions(threads=threads)  # checks the number before anything starts so many
-    side: object = longest_side  # for mypy no int is an Integral
-    if not isinstance(side, Integral) or isinstance(side, bool) or side < LEAST_LONGEST_SIDE:
-        raise StrAppError(f"longest_side {side!r}: must be a whole number of pixels, at least {LEAST_LONGEST_SIDE}")
-    longest_side = int(side)
+    if not is_whole(longest_side, LEAST_LONGEST_SIDE):
+        least = f"at least {LEAST_LONGEST_SIDE}"
+        raise StrAppError(f"longest_side {longest_side!r}: must be a whole number of pixels, {least}")
+    longest_side = int(longest_side)
     if detector in DETECTORS:
         loaded = DETECTORS[detector](threads, longest_side)
     elif Path(detector).is_file():

@@ -10,20 +10,16 @@ from typing import Any
 from str_app.datasets.augmentation import Augmentation
 from str_app.datasets.opening import open_source
 from str_app.errors import StrAppError
-from str_app.models.charset import PRINTABLE_94, Charset
 from str_app.models.checkpoint import load_checkpoint
 from str_app.models.decoders.attention_decoder import AttentionDecoderConfig
 from str_app.models.gates.statistics import watch_gates
-from str_app.models.recognizer import Recognizer
 from str_app.study.experiment import Metric, Run, load_result, run_key, save_result, summarize
 from str_app.study.variants import Variant, count_parameters
-from str_app.training.loop import Diverged, Finished, Stopped, train
+from str_app.training.loop import Diverged, Finished, Stopped, new_network, train
 from str_app.training.objective import Objective
-from str_app.training.run_logger import read_metrics
+from str_app.training.run_logger import CPU_SECONDS, read_metrics
 from str_app.training.samples import TrainingSamples
 from str_app.training.settings import TrainSettings, load_settings
-
-COST = "cpu_seconds_per_step"
 
 
 @dataclass(frozen=True)
@@ -53,8 +49,7 @@ class SceneText:
         assert isinstance(decoder, AttentionDecoderConfig)
         architecture = replace(self.training.architecture, decoder=replace(decoder, refine=refine))
         settings = replace(self.training, architecture=architecture, seed=seed, threads=1)
-        network = Recognizer(architecture, Charset(settings.charset or PRINTABLE_94), settings.preprocessing)
-        run = Run(self.name, str(variant), seed, count_parameters(network), decoder.hidden_size)
+        run = Run(self.name, str(variant), seed, count_parameters(new_network(settings)), decoder.hidden_size)
         out = folder / f"{variant}-{seed}"
         state = out / "last.pt"
         if state.exists() and load_settings(out / "settings.json") != settings:
@@ -69,7 +64,8 @@ class SceneText:
             run.diverged_at = error.step
         logged = read_metrics(out)
         run.curve = [(each["step"], {self.metric.name: each["accuracy"]}) for each in logged if "accuracy" in each]
-        costs = [each[COST] for each in logged if COST in each]  # lines are missing where the run was interrupted
+        # Lines are missing where the run was interrupted.
+        costs = [each[CPU_SECONDS] for each in logged if CPU_SECONDS in each]
         run.seconds = (run.diverged_at or settings.steps) * mean(costs or [0.0])
         if watch and run.diverged_at is None:
             model, _ = load_checkpoint(out / "last.safetensors")

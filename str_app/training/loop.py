@@ -33,7 +33,7 @@ from str_app.training.distributed import World, join_world, share_batch_norms
 from str_app.training.finishing import calibrate_and_score
 from str_app.training.objective import Objective
 from str_app.training.optimizers import Optimizers
-from str_app.training.run_logger import RunLogger
+from str_app.training.run_logger import CPU_SECONDS, RunLogger
 from str_app.training.sample_usage import SampleUsage
 from str_app.training.samples import (
     Batch,
@@ -316,7 +316,7 @@ class _Run:
             "loss/attention": attention / max(count, 1),
             "learning_rate": self.settings.learning_rate * schedule(self.step - 1, self.settings),
             "samples_per_second": rate,
-            "cpu_seconds_per_step": cpu_seconds_per_step,
+            CPU_SECONDS: cpu_seconds_per_step,
             "unusable": float(len(self.usage.unusable)),
         }
         parts = (f"loss {values['loss/characters']:.3f}", f"ctc {values['loss/ctc']:.3f}", f"{rate:.0f} crops/s")
@@ -467,9 +467,14 @@ def schedule(step: int, settings: TrainSettings) -> float:
     return follow(step, settings.steps, settings.warmup_steps)
 
 
+def new_network(settings: TrainSettings) -> Recognizer:
+    """The network of these settings, with fresh weights."""
+    return Recognizer(settings.architecture, Charset(settings.charset or PRINTABLE_94), settings.preprocessing)
+
+
 def _initial_model(settings: TrainSettings, resume: bool) -> tuple[Recognizer, dict[str, Any]]:
     """The network before its first step, and the training record of the weights that it starts from."""
-    model = Recognizer(settings.architecture, Charset(settings.charset or PRINTABLE_94), settings.preprocessing)
+    model = new_network(settings)
     before: dict[str, Any] = {}
     if settings.start_from and not resume:
         start, info = load_checkpoint(checkpoint_file(settings.start_from))

@@ -18,6 +18,7 @@ from str_app.models.checkpoint import replace_file
 from str_app.training.state import naming
 
 METRICS = "metrics.jsonl"
+CPU_SECONDS = "cpu_seconds_per_step"  # a metric
 HEARTBEAT = 30.0  # seconds; without a terminal, no longer silence than this
 
 

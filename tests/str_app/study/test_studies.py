@@ -26,12 +26,13 @@ from str_app.study import studies
 from str_app.study.experiment import Metric, Outcome, Run, Training, train_run
 from str_app.study.language import Language, LanguageSizes
 from str_app.study.report import interval, p_value, table, verdict, write_report
-from str_app.study.scene_text import COST, SceneText
+from str_app.study.scene_text import SceneText
 from str_app.study.studies import STUDIES
 from str_app.study.synthetic import Adding, CopyMemory, EqualNumbers, MarkedCount
 from str_app.study.variants import GATES, Variant, all_variants, count_parameters, equal_size
 from str_app.training.loop import Diverged
 from str_app.training.objective import Objective
+from str_app.training.run_logger import CPU_SECONDS
 from tests.str_app.painted_data import write_folder
 from tests.tiny_recognizer import tiny_config
 
@@ -441,12 +442,18 @@ def test_what_is_named_twice_is_run_once(tmp_path: Path) -> None:
     assert all([run["seed"] for run in each["runs"]] == [0, 1] for each in experiments)
 
 
-def test_a_recogniser_that_diverges_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def tiny_scene_text(folder: Path, monkeypatch: pytest.MonkeyPatch) -> SceneText:
+    """The quick study of the recogniser, with a tiny network and data in `folder`."""
     monkeypatch.setattr(studies, "REDUCED", tiny_config())
     for part in ("train", "validation"):
-        whole_folder(tmp_path / f"{part}/painted")
-    (study,) = STUDIES["scene-text"].experiments("quick", tmp_path, ())
+        whole_folder(folder / f"{part}/painted")
+    (study,) = STUDIES["scene-text"].experiments("quick", folder, ())
     assert isinstance(study, SceneText)
+    return study
+
+
+def test_a_recogniser_that_diverges_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = tiny_scene_text(tmp_path, monkeypatch)
     folder = made(tmp_path / "runs")
     whole = study.run(Variant("LSTM", "mul"), 1, folder, watch=False)
     assert 0 < whole.seconds < 600
@@ -472,18 +479,14 @@ def test_a_step_longer_than_a_stream_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_recogniser_of_other_settings_is_not_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(studies, "REDUCED", tiny_config())
-    for part in ("train", "validation"):
-        whole_folder(tmp_path / f"{part}/painted")
-    (study,) = STUDIES["scene-text"].experiments("quick", tmp_path, ())
-    assert isinstance(study, SceneText)
+    study = tiny_scene_text(tmp_path, monkeypatch)
     folder = made(tmp_path / "runs")
     longer = SceneText(replace(study.training, steps=22))
     whole = longer.run(Variant("LSTM", "none"), 0, folder, watch=False)
     metrics = folder / "LSTM-none-0/metrics.jsonl"
     logged = metrics.read_text()
-    assert logged.count(COST) == 1
-    metrics.write_text(logged.replace(COST, "lost") + json.dumps({"step": 7, COST: 0.5}) + "\n")
+    assert logged.count(CPU_SECONDS) == 1
+    metrics.write_text(logged.replace(CPU_SECONDS, "lost") + json.dumps({"step": 7, CPU_SECONDS: 0.5}) + "\n")
     (folder / "LSTM-none-0.json").unlink()  # killed before it was written
     assert longer.run(Variant("LSTM", "none"), 0, folder, watch=False).seconds == 11, "22 steps, though 7 are logged"
     metrics.write_text(logged)
