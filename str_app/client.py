@@ -237,7 +237,6 @@ class _Patience:
 class _UntilDeadline(Retry):
     """urllib3's retries, limited by time instead of by number."""
 
-    RETRY_AFTER_STATUS_CODES = frozenset()  # no others than `RETRIED`
     patience: _Patience
 
     @classmethod

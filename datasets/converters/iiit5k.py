@@ -59,8 +59,9 @@ def _records(source: Path, rows: list[dict[str, Any]], bounds: dict[str, dict[st
 
 
 def _boxes(row: dict[str, Any], text: str) -> npt.NDArray[np.float32] | None:
-    boxes = np.asarray(row.get("charBB", []), dtype=np.float32).reshape(-1, 4)  # x, y, width, height
-    if len(boxes) != len(text) or str(row.get("chars", "")).lower() != text.lower():
+    boxes = np.asarray(row.get("charBB", []), dtype=np.float32)  # x, y, width, height
+    if boxes.size != 4 * len(text) or str(row.get("chars", "")).lower() != text.lower():
         return None
+    boxes = boxes.reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     return boxes

@@ -191,7 +191,7 @@ def _open(name: str, shard_size: int, columns: Columns) -> Iterator[Input]:
         for file in sorted(each for each in files if not each.startswith(".")):
             if file.lower().endswith(IMAGE_SUFFIXES):
                 images.append((prefix + file, _size_of(Path(folder) / file)))
-            elif file.lower().endswith((".parquet", *TAR_SUFFIXES)):
+            elif file.lower().endswith((".parquet", *TAR_SUFFIXES, *LMDB_SUFFIXES)):
                 inputs.append(_open_one(f"{name}/{prefix}{file}", Path(folder) / file, shard_size, columns))
     if images:
         images.sort()

@@ -94,9 +94,8 @@ def equal_mass_reliability(confidences: Sequence[float], correct: Sequence[bool]
 
     With bins of equal width, most readings would fall into the last one.
     """
-    order = np.argsort(np.asarray(confidences), kind="stable")
-    confidence, hits = np.asarray(confidences, dtype=np.float64)[order], np.asarray(correct, dtype=np.float64)[order]
-    count = len(order)
+    confidence, right = _running_total(confidences, correct)
+    count = len(confidence)
     edges = [count * edge // bins for edge in range(bins + 1)]
     return [
         Bin(
@@ -104,7 +103,7 @@ def equal_mass_reliability(confidences: Sequence[float], correct: Sequence[bool]
             float(confidence[high - 1]),
             high - low,
             float(confidence[low:high].mean()),
-            float(hits[low:high].mean()),
+            float(right[high] - right[low]) / (high - low),
         )
         for low, high in itertools.pairwise(edges)
         if high > low
@@ -164,10 +163,19 @@ def _curve(
     confidences: Sequence[float], correct: Sequence[bool]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Confidences in descending order, and the accuracy of the readings up to each of them."""
-    confidence = np.asarray(confidences, dtype=np.float64)
-    order = np.argsort(-confidence, kind="stable")
-    confidence, hits = confidence[order], np.asarray(correct, dtype=np.float64)[order]
-    # Readings of equal confidence have no order: each of them counts with the group's mean.
-    _, group = np.unique(-confidence, return_inverse=True)
-    hits = (np.bincount(group, hits) / np.bincount(group))[group]
-    return confidence, np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    descending, right = _running_total(-np.asarray(confidences, dtype=np.float64), correct)
+    return -descending, right[1:] / np.arange(1, len(right))
+
+
+def _running_total(
+    keys: Sequence[float] | npt.NDArray[np.float64], correct: Sequence[bool]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """N keys in ascending order, and N + 1 numbers: how many of the first 0, 1, …, N readings are correct.
+
+    Readings of equal keys have no order: among them the number grows evenly.
+    """
+    order = np.argsort(np.asarray(keys, dtype=np.float64), kind="stable")
+    ascending = np.asarray(keys, dtype=np.float64)[order]
+    ends = np.flatnonzero(np.append(ascending[:-1] != ascending[1:], True))
+    right = np.cumsum(np.asarray(correct, dtype=np.float64)[order])[ends]
+    return ascending, np.interp(np.arange(len(order) + 1), np.append(0, ends + 1), np.append(0, right))

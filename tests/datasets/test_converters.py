@@ -235,6 +235,17 @@ def test_iiit5k_with_one_word_and_character_boxes(tmp_path: Path) -> None:
     assert record.boxes.tolist() == [[1, 2, 11, 14], [12, 2, 21, 14]]
 
 
+@pytest.mark.parametrize(("characters", "shape"), [("CAT", (2, 4)), ("DOG", (3, 4)), ("CAT", (3, 3))])
+def test_character_boxes_of_another_text_are_left_out(tmp_path: Path, characters: str, shape: tuple[int, int]) -> None:
+    write_images(tmp_path, "test/1_1.png")
+    write_iiit5k(tmp_path, "test", [{"name": "test/1_1.png", "text": "Cat", "words": ["Cat"]}])
+    bounds = np.empty((1, 1), dtype=[("ImgName", object), ("chars", object), ("charBB", object)])
+    bounds[0, 0] = ("test/1_1.png", characters, np.ones(shape))
+    savemat(tmp_path / "testCharBound.mat", {"testCharBound": bounds})
+    (record,), _ = read("iiit5k", tmp_path, "test")
+    assert record.boxes is None
+
+
 def test_iiit5k_asks_for_the_split(tmp_path: Path) -> None:
     for split in ("train", "test"):
         write_iiit5k(tmp_path, split, [{"name": "a.png", "text": "a", "words": ["a"]}])

@@ -46,6 +46,14 @@ def test_points_and_null(tmp_path: Path) -> None:
     assert [(word.polygon, word.text) for word in photo.words] == [(CORNERS, "None"), (CORNERS, None)]
 
 
+@pytest.mark.parametrize("text", ["###", "#", "*"])
+def test_texts_of_words_that_nobody_can_read(tmp_path: Path, text: str) -> None:
+    pictures(tmp_path, "a.jpg")
+    write(tmp_path / "labels.jsonl", json.dumps({"image": "a.jpg", "words": [{"quad": QUAD, "text": text}]}))
+    (photo,) = open_photos(tmp_path)
+    assert [word.text for word in photo.words] == [None]
+
+
 def test_icdar_2015(tmp_path: Path) -> None:
     pictures(tmp_path / "ch4_test_images", "img_1.jpg")
     write(tmp_path / "gt" / "gt_img_1.txt", "\ufeff10,20,60,20,60,40,10,40,A, B\r\n10,20,60,20,60,40,10,40,###\r\n")

@@ -395,6 +395,24 @@ def interrupt_at(line: int, function: Any, *arguments: Any) -> bool:
     return False
 
 
+def test_a_resumed_lmdb_holds_what_one_written_at_once_does(tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "once.lmdb") as writer:
+        writer.add(b"1", "a")
+        writer.add(b"2", "b")
+    with suppress(KeyboardInterrupt), LmdbWriter(tmp_path / "resumed.lmdb", resume="key") as writer:
+        writer.add(b"1", "a")
+        raise KeyboardInterrupt
+    with LmdbWriter(tmp_path / "resumed.lmdb", resume="key") as writer:
+        writer.add(b"2", "b")
+    once, resumed = (records(tmp_path / name) for name in ("once.lmdb", "resumed.lmdb"))
+    assert resumed == once
+
+
+def records(path: Path) -> dict[bytes, bytes]:
+    with lmdb.open(str(path), readonly=True, lock=False) as environment, environment.begin() as transaction:
+        return dict(transaction.cursor())
+
+
 @pytest.mark.skipif(os.name != "posix", reason="links need rights there")
 def test_overwriting_a_link_replaces_what_it_leads_to(tmp_path: Path) -> None:
     disk = tmp_path / "disk"

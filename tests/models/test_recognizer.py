@@ -29,6 +29,14 @@ def test_teacher_forcing_equals_stepping(changes):
         tokens = targets[:, t]
 
 
+def test_dropout_acts_in_training_only():
+    model = tiny_recognizer(dropout=0.5)
+    given = torch.randn(2, 3, 32, 64), torch.tensor([64, 40]), torch.tensor([[1, 2, 0], [3, 0, 0]])
+    assert torch.equal(model(*given)[0], model(*given)[0])
+    model.decoder.train()
+    assert not torch.equal(model(*given)[0], model(*given)[0])
+
+
 def test_attention_is_the_literal_equation():
     """softmax of vᵀ tanh(keys + W h), which is computed with a sigmoid."""
     torch.manual_seed(0)

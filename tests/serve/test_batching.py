@@ -200,6 +200,18 @@ def test_requests_are_read_again_when_none_waits_though_all_were_late(reader: He
     asyncio.run(scenario())
 
 
+def test_the_speed_of_an_idle_model_is_not_that_of_a_busy_one(reader: HeldReader) -> None:
+    """Alone in its batch a view takes longer: by that speed, requests would be refused that can be read in time."""
+
+    async def scenario() -> None:
+        async with serving(Settings(), reader) as (app, client):
+            before = dict(app.state.service.batcher._seconds)
+            assert (await client.post("/v1/recognize", files=parts("alone"))).status_code == 200
+            assert app.state.service.batcher._seconds == before
+
+    asyncio.run(scenario())
+
+
 def test_a_request_with_many_views_delays_only_itself(reader: HeldReader) -> None:
     line = encoded(Image.fromarray(paint("a" * 160)), "PNG")  # ten views each
 
@@ -285,6 +297,21 @@ def test_variants_do_not_wait_behind_what_came_after_their_request() -> None:
         assert max(map(order.index, variants.results)) < order.index(late.results[0])
 
     asyncio.run(scenario())
+
+
+def test_variants_that_wait_have_no_variants() -> None:
+    reader = Reader(FakeEngine())
+    view = to_canvas(paint("word"), reader.preprocessing)
+
+    async def scenario() -> float:
+        waiting, share = Batcher(lambda: reader, max_batch=16, max_pending=100, metrics=Metrics()), Share()
+        for views in ([view], [replace(view, one_look=True)] * 9):
+            job = CropJob(len(views), share)
+            job.views = views
+            waiting.submit(job, reader)
+        return waiting._ahead_s
+
+    assert asyncio.run(scenario()) < 20 * batcher.FIRST_SECONDS, "the view, its nine variants, and perhaps nine more"
 
 
 def test_work_of_a_client_that_left_is_not_computed(reader: HeldReader) -> None:

@@ -125,6 +125,14 @@ def test_a_photograph_that_cannot_be_decoded(client: TestClient, photo: bytes, c
     assert (answer.status_code, answer.json()["code"]) == (422, code)
 
 
+def test_words_and_photographs_that_cannot_be_decoded_are_counted(client: TestClient) -> None:
+    as_form(client, PHOTO)
+    as_form(client, b"text")
+    metrics = client.get("/metrics").text
+    assert 'str_app_images_total{outcome="read"} 3.0' in metrics
+    assert 'str_app_images_total{outcome="not_an_image"} 1.0' in metrics
+
+
 def test_limits_of_pixels(reader: HeldReader) -> None:
     with warm_client(Settings(max_pixels=10_000), reader, PIPELINE) as client:
         assert as_form(client, PHOTO).json()["code"] == "too_many_pixels"

@@ -137,14 +137,16 @@ def test_too_many_images(reader: HeldReader) -> None:
         assert (answer.status_code, answer.json()["code"]) == (413, "too_many_images")
 
 
-def test_slow_body_times_out(reader: HeldReader) -> None:
+@pytest.mark.parametrize("content_type", ["image/png", "application/json", "multipart/form-data; boundary=x"])
+def test_slow_body_times_out(reader: HeldReader, content_type: str) -> None:
     async def never() -> AsyncIterator[bytes]:
-        yield png()[:10]
+        yield b"--x\r\n"
         await asyncio.Event().wait()
 
     async def scenario() -> None:
         async with serving(Settings(upload_timeout_s=0.05), reader) as (_, client):
-            answer = await client.post("/v1/recognize", content=never(), headers={"content-type": "image/png"})
+            async with asyncio.timeout(10):
+                answer = await client.post("/v1/recognize", content=never(), headers={"content-type": content_type})
             assert (answer.status_code, answer.json()["code"]) == (408, "upload_timeout")
 
     asyncio.run(scenario())

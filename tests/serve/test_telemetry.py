@@ -48,6 +48,16 @@ def test_metric_names_are_kept(client: TestClient) -> None:
     assert 'str_app_model_info{name="fake"} 1.0' in text
 
 
+def test_times_and_sizes_are_measured(client: TestClient) -> None:
+    client.post("/v1/recognize", files=parts("a", "b"))
+    lines = [line for line in client.get("/metrics").text.splitlines() if not line.startswith("#")]
+    values = {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+    assert values['str_app_request_seconds_count{route="/v1/recognize"}'] == 1
+    assert values["str_app_decode_seconds_count"] == values["str_app_queue_seconds_count"] == 2
+    assert values["str_app_batch_size_sum"] == 2
+    assert values["str_app_inference_seconds_count"] == values["str_app_batch_size_count"] > 0
+
+
 def test_label_values_do_not_grow_with_client_input(client: TestClient) -> None:
     for i in range(5):
         client.request(f"VERB{i}", f"/nowhere/{i}")

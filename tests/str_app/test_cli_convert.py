@@ -46,6 +46,14 @@ def test_json(tmp_path: Path, words: Path) -> None:
     assert json.loads(result.stdout) == {"out": f"{tmp_path}/words.lmdb", "written": 40, "skipped": {}}
 
 
+def test_the_share_of_unusable_records_and_the_split(tmp_path: Path, words: Path) -> None:
+    (words / "train.tsv").write_text("images/1.png\ta\nimages/2.png\t\n")
+    for arguments, exit_code in (((), 1), (("--max-skipped", 0.5), 0)):
+        result = run("folder", words, "--split", "train", "--out", tmp_path / "out", *arguments)
+        assert result.exit_code == exit_code
+    assert result.stdout.startswith(f"{tmp_path}/out: 1 samples written, 1 skipped")
+
+
 def test_overwriting_must_be_asked_for(tmp_path: Path, words: Path) -> None:
     out = tmp_path / "words.lmdb"
     assert run("folder", words, "--out", out).exit_code == 0

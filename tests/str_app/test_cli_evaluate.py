@@ -6,6 +6,7 @@ import json
 import os
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,18 @@ def test_a_mistake_is_shown_with_the_attention_at_each_character() -> None:
     page = _Page()
     page.feed(render_report(reader, [source], [evaluate_source(reader, source)]))
     assert len(page.links) == 1 + 3  # the crop; two characters and the end
+
+
+def test_mistakes_are_sorted_by_confidence_and_named_by_their_record() -> None:
+    source = PaintedSource([("ab", "ab"), ("cd", "vwxyz"), ("ef", "xy")], name="IC13")  # the shorter is the surer
+    reader = Reader(FakeEngine())
+    result = evaluate_source(reader, source, subsets={"1015": frozenset({0, 1})})
+    content = render_report(reader, [source], [result])
+    assert re.findall(r'alt="record (\d+),', content) == ["3", "2"]
+    page = _Page()
+    page.feed(content)
+    cells = [text.strip() for text in page.text if text.strip()]
+    assert ("IC13", "2") in pairwise(cells), "the selective metrics are of the default subset"
 
 
 def test_a_report_without_mistakes() -> None:

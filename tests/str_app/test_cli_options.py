@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import pytest
 from typer.testing import CliRunner
 
@@ -9,8 +13,12 @@ from str_app.bench.limits import SWEEPS
 from str_app.cli import app
 from str_app.cli.progress import ProgressBar
 from str_app.datasets.converters import CONVERTERS
+from str_app.errors import StrAppError
 from str_app.evaluation.protocol import PROTOCOLS
+from str_app.photos import load as photos
+from str_app.reader import Reader
 from str_app.study.variants import GATES, UNITS
+from tests.str_app.painted_data import write_folder
 
 
 def help_of(*verb: str) -> str:
@@ -52,6 +60,52 @@ def test_the_same_option_has_the_same_help_in_every_verb() -> None:
         "int8 (exported graphs), bf16 or fp32",
     ):
         assert all(text in help_of(verb) for verb in ("evaluate", "recognize", "serve")), text
+
+
+OF_READING = {"device": "cuda", "threads": 3, "prior": False, "engine": "torch", "precision": "bf16"}
+OF_CROPS = OF_READING | {"batch_size": 5, "blank": False, "variants": False}
+
+
+def written(options: Mapping[str, Any]) -> list[str]:
+    """Options as they are on the command line."""
+    pairs = [
+        [f"--no-{name}"] if value is False else [f"--{name.replace('_', '-')}", str(value)]
+        for name, value in options.items()
+    ]
+    return [part for pair in pairs for part in pair]
+
+
+@pytest.mark.parametrize(
+    ("verb", "options"),
+    [
+        (["recognize"], OF_CROPS),
+        (["evaluate", "--data"], OF_CROPS),
+        (["bulk", "--out", "out"], OF_CROPS),
+        (["read"], OF_READING),
+        (["evaluate-photos", "--data"], OF_READING),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_options_reach_the_model_and_the_detector(
+    verb: list[str], options: Mapping[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Any] = []
+    found: list[Any] = []
+
+    def load(model: str, **given: Any) -> None:
+        loaded.append((model, given))
+        raise StrAppError("this is enough")
+
+    monkeypatch.setattr(Reader, "load", load)
+    monkeypatch.setattr(photos, "load_pipeline", lambda *given: found.append(given))
+    monkeypatch.chdir(tmp_path)
+    folder = write_folder(tmp_path / "data")
+    (folder / "labels.jsonl").write_text('{"image": "images/0.png", "words": []}')
+    finding = ["--detector", "own", "--longest-side", "999"] if options is OF_READING else []
+    result = CliRunner().invoke(app, [*verb, str(folder), "--model", "mine", *written(options), *finding])
+    assert "this is enough" in result.stderr
+    assert loaded == [("mine", options)]
+    assert found == ([("own", 3, 999)] if finding else [])
 
 
 def test_progress_in_a_pipe_is_a_line_after_each_tenth(capsys: pytest.CaptureFixture[str]) -> None:

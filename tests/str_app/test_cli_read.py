@@ -21,6 +21,7 @@ from str_app.errors import StrAppError
 from str_app.inputs import images
 from str_app.photos import load
 from str_app.photos.photo_reader import PhotoPipeline, PhotoPolicy
+from str_app.photos.reading import PhotoReading
 from str_app.reader import Reader
 from tests.str_app.fake_engine import FakeEngine
 from tests.str_app.painted_data import png
@@ -55,6 +56,14 @@ def test_one_row_per_line_of_text(photo: Path) -> None:
     rows = [line.split("\t") for line in result.stdout.splitlines()]
     assert [row[:2] for row in rows] == [[str(photo), "Mind the gap"], [str(photo), "A&B"]]
     assert all(0 < float(row[2]) < 1 for row in rows)
+
+
+def test_a_line_is_as_certain_as_its_least_certain_word(photo: Path) -> None:
+    line, *_ = run("read", photo).stdout.splitlines()
+    words = json.loads(run("read", photo, "--json").stdout)["words"][:3]
+    confidences = {word["confidence"] for word in words}
+    assert len(confidences) > 1
+    assert line.split("\t")[2] == f"{min(confidences):.4f}"
 
 
 def test_text_only(photo: Path) -> None:
@@ -235,6 +244,39 @@ def test_what_is_wrong_with_the_options_is_said_once(photo: Path, monkeypatch: p
         assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "others"),
+    [
+        (413, "body_too_large", True),
+        (422, "truncated", True),
+        (500, "internal_error", True),
+        (504, "deadline_exceeded", True),
+        (422, "invalid_request", False),
+        (401, "unauthorized", False),
+        (0, "not_reached", False),
+    ],
+)
+def test_a_refusal_of_one_photograph_costs_no_other(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, status: int, code: str, others: bool
+) -> None:
+    class Remote:
+        def __init__(self, url: str, api_key: str | None) -> None:
+            pass
+
+        def read_photo(self, path: Path, characters: str | None) -> PhotoReading:
+            if path.name == "first.png":
+                raise client.ServerError(status, code, "so it is")
+            return PhotoReading(9, 9, (), ())
+
+    monkeypatch.setattr(client, "Client", Remote)
+    photo.with_name("first.png").write_bytes(photo.read_bytes())
+    result = run("read", photo.parent, "--server", "http://there", "--json")
+    assert result.exit_code == 1
+    assert ("street.png" in result.stdout) == others
+    assert result.stderr.count("so it is") == 1
+    assert ("1 of 2 photographs could not be read" in result.stderr) == others
+
+
 def test_folders_without_photographs(tmp_path: Path) -> None:
     result = run("read", tmp_path)
     assert result.exit_code == 1
@@ -256,6 +298,9 @@ def test_scores(photo: Path, tmp_path: Path) -> None:
     page = (tmp_path / "r.html").read_text()
     assert "missed" in page
     assert "then as the" in page
+    none = run("evaluate-photos", "--data", photo.parent, "--threshold", 1, "--json", tmp_path / "s.json")
+    assert none.exit_code == 0, none.stderr
+    assert json.loads((tmp_path / "s.json").read_text())["end_to_end"]["right"] == 0
 
 
 def test_an_unreadable_photograph_is_scored_as_missed(photo: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -72,6 +73,29 @@ def test_writes_scenes_and_a_preview(tmp_path: Path, fonts: Path, words: Path) -
     again = synth("--scenes", "--out", out, "--fonts", fonts, "--words", words)
     assert again.exit_code == 1
     assert "exists already" in again.stderr
+
+
+def test_scenes_and_previews_begin_where_they_are_told_to(tmp_path: Path, fonts: Path, words: Path) -> None:
+    arguments = ["--fonts", fonts, "--words", words, "--seed", 3]
+    for place, (start, count) in enumerate([(0, 2), (1, 1)]):
+        out = tmp_path / str(place)
+        assert synth("--scenes", "--out", out, "--start", start, "--count", count, *arguments).exit_code == 0
+        sheet = tmp_path / f"{place}.png"
+        assert synth("--preview", sheet, "--start", start, "--count", 1, *arguments).exit_code == 0
+    both, second = ((tmp_path / name / "labels.jsonl").read_text().splitlines() for name in "01")
+    assert [json.loads(second[0])["words"]] == [json.loads(both[1])["words"]]
+    assert (tmp_path / "0.png").read_bytes() != (tmp_path / "1.png").read_bytes()
+
+
+def test_effects_and_photographs_are_those_that_are_given(tmp_path: Path, fonts: Path, words: Path) -> None:
+    arguments = ["--out", tmp_path / "out.lmdb", "--count", 1, "--fonts", fonts, "--words", words]
+    refused = synth(*arguments, "--set", "nonsense=1")
+    assert refused.exit_code == 1
+    assert "nonsense" in refused.stderr
+    (tmp_path / "empty").mkdir()
+    refused = synth(*arguments, "--photographs", tmp_path / "empty")
+    assert refused.exit_code == 1
+    assert f"{tmp_path}/empty" in refused.stderr
 
 
 def test_no_fonts_says_what_to_do(tmp_path: Path, words: Path, fonts: Path) -> None:

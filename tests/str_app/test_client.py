@@ -129,6 +129,9 @@ def test_regions(server: Server) -> None:
     path, _, body = server.requests[0]
     assert path == "/v1/regions"
     assert b"[[1, 2, 3, 4]]" in body
+    server.answers = [(200, {}, {"model": "m", "results": [READING]})]
+    Client(server.url).recognize_regions(b"photo", [[1, 2, 3, 4]], rotate=True, characters="0-9")
+    assert server.requests[1][0] == "/v1/regions?rotate=true&characters=0-9"
 
 
 def test_regions_of_a_detector_s_array(server: Server) -> None:
@@ -187,6 +190,19 @@ def test_a_busy_server_is_asked_again_when_it_says(server: Server, naps: list[fl
     assert len({body for _, _, body in server.requests}) == 1
 
 
+def test_clients_refused_together_do_not_return_together(server: Server, naps: list[float]) -> None:
+    for _ in range(2):
+        server.answers = [problem(429, "overloaded", **{"Retry-After": "3"}), (200, {}, {"results": [READING]})]
+        Client(server.url).recognize([b"a"])
+    assert len(set(naps)) == 2
+
+
+def test_a_busy_server_is_waited_for_beyond_the_time_to_reach_it(server: Server, naps: list[float]) -> None:
+    server.answers = [problem(429, "overloaded", **{"Retry-After": "20"}), (200, {}, {"results": [READING]})]
+    assert len(Client(server.url, reach_s=5).recognize([b"a"])) == 1
+    assert 20 <= naps[0] <= 20.1
+
+
 def test_patience_ends(server: Server, naps: list[float]) -> None:
     server.answers = [problem(429, "overloaded", **{"Retry-After": "100"})]
     with pytest.raises(ServerError, match="so it is") as caught:
@@ -208,12 +224,22 @@ def test_a_wait_that_cannot_be_read_is_none(server: Server, naps: list[float], w
 
 
 def test_a_refusal_is_not_repeated(server: Server, naps: list[float]) -> None:
-    for status, code in ((401, "unauthorized"), (413, "body_too_large"), (504, "deadline_exceeded")):
+    refusals = ((401, "unauthorized"), (413, "body_too_large"), (500, "internal_error"), (504, "deadline_exceeded"))
+    for status, code in refusals:
         server.answers = [problem(status, code)]
         with pytest.raises(ServerError) as caught:
             Client(server.url).recognize([b"a"])
         assert (caught.value.status, caught.value.code) == (status, code)
     assert naps == []
+
+
+def test_a_redirect_is_not_followed(server: Server) -> None:
+    """The images and the key go to no other address than the one that was given."""
+    server.answers = [(307, {"Location": f"{server.url}/elsewhere"}, {}), (200, {}, {"results": [READING]})]
+    with pytest.raises(ServerError) as caught:
+        Client(server.url, api_key="k1").recognize([b"a"])
+    assert caught.value.status == 307
+    assert len(server.requests) == 1
 
 
 DEEP = b"[" * 100_000
@@ -261,6 +287,13 @@ def test_nobody_there(server: Server, naps: list[float]) -> None:
     assert naps == [], "a name that does not resolve is not tried again"
     with pytest.raises(StrAppError, match="http://HOST:PORT"):
         Client("localhost:8000")
+
+
+def test_an_address_without_tls_is_not_tried_again(server: Server, naps: list[float]) -> None:
+    """As with a wrong certificate, waiting mends nothing."""
+    with pytest.raises(ServerError, match="cannot be reached"):
+        Client(server.url.replace("http:", "https:"), reach_s=5).recognize([b"a"])
+    assert naps == []
 
 
 def test_the_command_line_names_the_missing_extra(
@@ -351,6 +384,15 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(monkeypatch: 
     assert "secret" not in str(caught.value)
 
 
+def test_no_proxy_is_used_where_the_environment_excepts_the_server(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server.answers = [(200, {}, {"results": [READING]})]
+    assert len(Client(server.url, patience_s=0).recognize([b"a"])) == 1
+
+
 @pytest.mark.parametrize("url", ["http://[::1", "http://x:y", "ftp://x", "http://", "x"])
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(StrAppError, match="not the address of a server"):
@@ -360,6 +402,16 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 def test_an_attempt_takes_time() -> None:
     with pytest.raises(StrAppError, match="timeout_s is 0: it must be more than 0"):
         Client("http://x", timeout_s=0)
+
+
+def test_an_attempt_that_takes_too_long_is_made_again() -> None:
+    class SlowAtFirst(Server):
+        delay_s = property(lambda self: 0.0 if len(self.requests) > 1 else 0.5, lambda self, delay: None)
+
+    with SlowAtFirst() as server:
+        server.answers = [(200, {}, {"results": [READING]})] * 20
+        assert len(Client(server.url, timeout_s=0.1).recognize([b"a"])) == 1
+        assert len(server.requests) > 1
 
 
 def test_without_patience_one_attempt_may_take_its_time(server: Server) -> None:

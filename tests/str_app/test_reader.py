@@ -307,6 +307,14 @@ def test_regions_may_be_an_array_or_come_from_a_generator(reader: Reader) -> Non
     assert reader.recognize_regions(paint("cat"), iter(boxes)) == of_array  # type: ignore[arg-type]
 
 
+def test_regions_are_read_with_the_options_of_crops(reader: Reader) -> None:
+    (digits,) = reader.recognize_regions(paint("8a9"), [(0, 0, 32, 32)], characters="0-9")
+    assert digits.text.isdigit()
+    upside_down = np.rot90(paint("EXIT", [0.99, 0.99, 0.6, 0.99], scale=2), 2)
+    (turned,) = reader.recognize_regions(upside_down, [(0, 0, 80, 64)], rotate=True)
+    assert (turned.text, turned.rotation) == ("EXIT", 180)
+
+
 def test_a_crop_may_be_a_masked_array(reader: Reader) -> None:
     """Variants of it, as of what can hardly be read, came out as numbers of 64 bits."""
     crop = paint("left", 0.3)
@@ -346,6 +354,24 @@ def test_a_character_alone_is_boxed_round_its_attention() -> None:
     assert character_boxes(np.zeros((0, 1, 16)), 128, (32, 128), (32, 128)) == []
 
 
+def test_a_character_alone_is_as_wide_as_its_attention() -> None:
+    attention = np.zeros((1, 1, 16))
+    attention[0, 0, 4:12] = 1.0
+    ((left, _, right, _),) = character_boxes(attention, 128, (32, 128), (32, 128))
+    assert (left, right) == pytest.approx((32, 96), abs=1)
+
+
+def test_outer_characters_reach_as_far_outwards_as_inwards() -> None:
+    attention = np.eye(16)[[7, 9], None]  # centres at 60 and 76 of 128
+    assert character_boxes(attention, 128, (32, 128), (20, 64)) == [(26.0, 0.0, 34.0, 20.0), (34.0, 0.0, 42.0, 20.0)]
+
+
+def test_characters_seen_in_the_wrong_order_meet_in_the_middle() -> None:
+    attention = np.eye(16)[[1, 9, 6, 14], None]  # centres at 12, 76, 52 and 116 of 128
+    boxes = character_boxes(attention, 128, (32, 128), (32, 128))
+    assert boxes[1][2] == pytest.approx((76 + 52) / 2, abs=128 / 16)
+
+
 def test_a_real_network_reads_the_same_in_any_batch() -> None:
     from str_app.engines.torch_engine import TorchEngine
     from tests.str_app.engines.test_torch_engine import recognizer
@@ -361,6 +387,11 @@ def test_a_real_network_reads_the_same_in_any_batch() -> None:
     assert [character.confidence for reading in together for character in reading.characters] == pytest.approx(
         confidences, rel=1e-3
     )
+
+
+def test_blank_pictures_and_variants_are_options_of_loading() -> None:
+    reader = Reader.load("small", blank=False, variants=False)
+    assert reader.policy == replace(DEFAULT_POLICY, blank=False, lost=0.0)
 
 
 FORK = """

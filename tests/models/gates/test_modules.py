@@ -55,6 +55,14 @@ def test_dropout_between_layers_acts_in_training_only():
     assert torch.equal(layer(x)[0], layer(x)[0])
 
 
+def test_dropout_acts_between_layers_and_not_after_the_last():
+    torch.manual_seed(6)
+    layer = RefinedLSTM(3, 4, 2, dropout=0.5)
+    assert layer(torch.randn(5, 2, 3))[0].all(), "nothing is set to 0"
+    layer = RefinedLSTM(3, 4, 2, dropout=1.0)
+    assert torch.equal(layer(torch.randn(5, 2, 3))[0], layer(torch.randn(5, 2, 3))[0]), "nothing reaches the second"
+
+
 def test_backward_twice_through_one_graph():
     layer = RefinedGRU(3, 4)
     x = torch.randn(5, 2, 3, requires_grad=True)

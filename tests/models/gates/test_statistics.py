@@ -49,6 +49,17 @@ def test_refining_moves_the_gate_out_of_zero_to_one(refine, negative, above):
     assert records["l0"].summary()["update"]["negative"] == 0
 
 
+def test_the_histogram_of_effective_gates_is_of_what_is_used():
+    layer = bias(RefinedGRU(3, 4, refine="mul", gates=("reset",)), reset=9)
+    nn.init.constant_(layer.weight_feature_l0, -1.0)
+    with watch_gates(layer) as records:
+        layer(torch.ones(5, 2, 3))  # vanilla gates of 1 times a feature of tanh(−3)
+    reset = records["l0"].gates["reset"]
+    assert (reset.vanilla.share(0.9, 1), reset.effective.share(-1, -0.9), reset.effective.share(0, 3)) == (1, 1, 0)
+    edges = reset.effective.edges()
+    assert (edges[0], edges[-1], len(edges)) == (-2, pytest.approx(3), len(reset.effective.counts) + 1)
+
+
 def test_every_layer_direction_and_cell_has_its_record():
     model = nn.ModuleDict({"rnn": RefinedMGU(3, 4, 2, bidirectional=True), "cell": RefinedGRUCell(3, 4, refine="ur")})
     with watch_gates(model) as records:

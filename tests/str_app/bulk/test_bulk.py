@@ -155,7 +155,7 @@ def test_the_summary_and_the_manifest(tmp_path: Path) -> None:
     assert manifest["model"]["engine"] == "torch"
     assert len(manifest["model"]["weights_sha256"]) == 64
     assert manifest["settings"]["prior"] is True
-    assert manifest["versions"].keys() >= {"python", "str-app", "numpy", "pyarrow"}
+    assert manifest["versions"].keys() >= {"python", "str-app", "numpy", "pyarrow", "torch"}
     assert manifest["inputs"] == [
         {"name": str(data), "kind": "lmdb", "shards": 3, "fingerprint": manifest["inputs"][0]["fingerprint"]}
     ]
@@ -228,6 +228,15 @@ def test_finished_shards_are_skipped_and_the_others_read(tmp_path: Path) -> None
     assert json.loads(bulk(*arguments).stdout)["read"] == 0
 
 
+def test_errors_of_finished_shards_are_in_the_summary(tmp_path: Path) -> None:
+    data, out = write_lmdb(tmp_path / "data", [("broken", None), *WORDS]), tmp_path / "out"
+    arguments = [data, "--out", out, "--shard-size", 2, "--json"]
+    bulk(*arguments)
+    (out / "part-000001.parquet").unlink()
+    summary = json.loads(bulk(*arguments).stdout)
+    assert (summary["skipped"], summary["rows"], summary["errors"]) == (3, 8, {"truncated": 1})
+
+
 def test_the_output_of_another_run_is_refused(tmp_path: Path) -> None:
     data, out = write_lmdb(tmp_path / "data", WORDS), tmp_path / "out"
     bulk(data, "--out", out, "--shard-size", 2)
@@ -245,6 +254,23 @@ def test_the_output_of_another_run_is_refused(tmp_path: Path) -> None:
         [output.LOCK, output.MANIFEST, "part-000000.parquet", "part-000001.parquet", "notes.txt", "mine.parquet"]
     )
     assert (out / "mine.parquet").read_bytes() == b"mine too"
+
+
+def test_another_lexicon_is_another_run(tmp_path: Path) -> None:
+    data, out = write_folder(tmp_path / "data", [("one", "one")]), tmp_path / "out"
+    for words, text in (("one\ntwo\n", "one"), ("ons\ntwo\n", "ons")):
+        (tmp_path / "words.txt").write_text(words)
+        result = bulk(data, "--out", out, "--lexicon", tmp_path / "words.txt")
+        assert ("settings.lexicon was" in result.stderr) == (text == "ons")
+        assert bulk(data, "--out", out, "--lexicon", tmp_path / "words.txt", "--overwrite").exit_code == 0
+        assert [row["text"] for row in rows_of(out)] == [text]
+
+
+def test_only_allowed_characters_are_read(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", [("1a2", "1a2")])
+    assert bulk(data, "--out", tmp_path / "out", "--characters", "0-9").exit_code == 0
+    (row,) = rows_of(tmp_path / "out")
+    assert row["text"].isdigit()
 
 
 @pytest.mark.parametrize("name", ["part-000000.parquet", output.MANIFEST])
@@ -338,6 +364,13 @@ def test_large_images_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pyte
     assert bulk(data, "--out", tmp_path / "out").exit_code == 0
     assert sizes == [3, 3, 1]
     assert len(rows_of(tmp_path / "out")) == 7
+
+
+def test_a_shard_of_more_rows_than_are_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "_GROUP", 2)
+    data = write_lmdb(tmp_path / "data", WORDS)
+    assert bulk(data, "--out", tmp_path / "out").exit_code == 0
+    assert [row["text"] for row in rows_of(tmp_path / "out")] == [word for word, _ in WORDS]
 
 
 def test_a_shard_that_kills_its_processes_is_given_up(tmp_path: Path) -> None:

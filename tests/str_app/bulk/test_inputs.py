@@ -46,6 +46,9 @@ def test_an_lmdb_without_a_folder(tmp_path: Path) -> None:
     write_lmdb(tmp_path / "a", WORDS)
     (tmp_path / "a/data.mdb").rename(tmp_path / "single.mdb")
     assert [len(part) for part in items_of(tmp_path / "single.mdb")] == [3, 3, 1]
+    write_folder(tmp_path / "more", WORDS[:1])
+    (tmp_path / "single.mdb").rename(tmp_path / "more/single.mdb")
+    assert [opened.kind for opened in open_inputs([tmp_path / "more"], 10)] == ["folder", "lmdb"]
 
 
 def test_a_folder_with_everything_in_it(tmp_path: Path) -> None:
@@ -77,6 +80,14 @@ def test_the_fingerprint_knows_what_changed(tmp_path: Path) -> None:
     after = open_inputs([folder], 3)[0].fingerprint
     (folder / "images/0.png").unlink()
     assert len({before, after, open_inputs([folder], 3)[0].fingerprint}) == 3
+
+
+def test_the_fingerprint_knows_the_columns(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [b"x"], "photo": [b"y"]}), tmp_path / "x.parquet")
+    (tmp_path / "x.csv").write_text("image,photo\nx.png,y.png\n")
+    for file in (tmp_path / "x.parquet", tmp_path / "x.csv"):
+        (usual,), (other,) = (open_inputs([file], 3, Columns(image)) for image in (None, "photo"))
+        assert usual.fingerprint != other.fingerprint
 
 
 @pytest.mark.parametrize("group", [1, 2, 5, 100])

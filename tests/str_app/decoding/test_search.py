@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from str_app.buckets import bucket_sizes
 from str_app.decoding import Scorer, Trie, beam_search, greedy, lexicon_search
+from str_app.decoding.scoring import log_softmax
 from str_app.engines.torch_engine import TorchEngine
 from str_app.models.charset import Charset
 from str_app.models.preprocessing import Preprocessing, pad_right
@@ -199,6 +200,22 @@ def test_prior_settles_doubts_and_leaves_what_is_sure_alone():
     assert unknown.confidence == pytest.approx(Reader(fake).recognize(paint("dox", 0.95))[0].confidence)
 
 
+def test_texts_that_were_not_found_count_with_half_of_the_bonus():
+    crop = paint("dog", 0.95)
+    (plain,), (known,) = (Reader(FakeEngine(), prior=prior).recognize(crop) for prior in (None, Table({"dog": 2.0})))
+    weighed, rest = plain.confidence * np.exp(2.0), (1 - plain.confidence) * np.exp(1.0)
+    assert known.confidence == pytest.approx(weighed / (weighed + rest))
+
+
+def test_confidence_with_a_prior_is_a_share_of_the_rivals_found_too():
+    crop, prior = paint("bat", [0.6, 0.95, 0.95]), Table({"bat": 1.7, "cat": 2.0})
+    (plain,), (known,) = (Reader(FakeEngine(), prior=each, policy=ONE_LOOK).recognize(crop) for each in (None, prior))
+    bat, cat = plain.confidence, plain.confidence * 0.4 / 0.6
+    weighed, rest = bat * np.exp(1.7), (1 - bat - cat) * np.exp(1.7 / 2)
+    assert known.text == "bat"
+    assert known.confidence == pytest.approx(weighed / (weighed + cat * np.exp(2.0) + rest), rel=1e-2)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.text("abAB", min_size=1, max_size=4), min_size=1, max_size=12), st.integers(1, 8))
 def test_lexicon_search_returns_lexicon_words_only(words, width):
@@ -220,6 +237,26 @@ def test_lexicon_search_finds_the_most_probable_word(seed):
         assert reading.text == best
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_lexicon_search_adds_the_probabilities_of_both_cases(seed):
+    one = random_scorer(seed)
+    words = ["a", "ab", "ba", "abb", "bbb"]
+    canvases, widths = crops(2, seed)
+    found = lexicon_search(one, canvases, widths, Trie(words, one.charset), 10)
+    for reading, canvas, width in zip(found, canvases, widths, strict=True):
+        scores = {}
+        for word in words:
+            tokens, scores[word] = [], 0.0
+            for char in word:
+                chances = distributions(one, canvas, width, tokens)[-1]
+                cases = one.charset.encode(char + char.upper())[:-1]
+                tokens.append(max(cases, key=lambda token, chances=chances: chances[token]))  # the likelier is fed
+                scores[word] += np.logaddexp.reduce(chances[cases])
+            scores[word] += distributions(one, canvas, width, tokens)[-1][0]
+        assert reading.text == max(scores, key=scores.get)
+        assert reading.log_prob == pytest.approx(scores[reading.text], abs=1e-4)
+
+
 def test_lexicon_search_forgives_a_letter_that_is_surely_misread():
     """`dat` begins with what the engine gives a ten-millionth: another word begins better, and goes on worse."""
     (reading,) = Reader(FakeEngine()).recognize(paint("bat", 0.999), lexicon=["dat", "bxyz"])
@@ -230,6 +267,18 @@ def test_each_crop_its_own_lexicon_and_spelling():
     one = random_scorer()
     tries = [Trie([word], one.charset) for word in ("Ab", "BA", "aaa")]
     assert [reading.text for reading in lexicon_search(one, *crops(3), tries)] == ["Ab", "BA", "aaa"]
+
+
+def test_of_words_that_differ_in_case_alone_the_first_is_returned():
+    one = random_scorer()
+    assert lexicon_search(one, *crops(1), Trie(["aB", "Ab", "ab"], one.charset))[0].text == "aB"
+
+
+def test_a_word_of_a_lexicon_may_be_as_long_as_a_reading():
+    one = random_scorer(max_length=4)
+    assert lexicon_search(one, *crops(1), Trie(["abab"], one.charset, one.max_length))[0].text == "abab"
+    with pytest.raises(ValueError, match="5 characters, more than the 4"):
+        Trie(["ababa"], one.charset, one.max_length)
 
 
 @pytest.mark.parametrize(("words", "message"), [([], "empty"), (["a", ""], "empty word"), (["a-b"], "has no '-'")])
@@ -252,6 +301,16 @@ def test_readings_do_not_depend_on_the_batch():
         alone = greedy(one, canvases[row : row + 1], widths[row : row + 1])[0]
         assert alone.text == together[row].text
         np.testing.assert_allclose(alone.character_log_probs, together[row].character_log_probs, rtol=1e-4, atol=1e-5)
+
+
+def test_logits_are_divided_by_the_temperature():
+    logits = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    expected = torch.log_softmax(torch.from_numpy(logits) / 2.0, dim=-1)
+    np.testing.assert_allclose(log_softmax(logits, 2.0), expected, atol=1e-6)
+    cold, hot = FakeEngine(), FakeEngine()
+    hot.info = {"temperature": 2.0}
+    readings = [Reader(engine).recognize(paint("a", 0.9), beam=1)[0] for engine in (cold, hot)]
+    assert readings[1].confidence < readings[0].confidence
 
 
 def test_nothing_in_nothing_out():
@@ -323,6 +382,19 @@ def test_a_character_is_as_sure_as_both_its_cases(looks):
                 cases = [0] if char is None else one.charset.encode(char.lower() + char.upper())[:-1]
                 assert found == pytest.approx(np.logaddexp.reduce(step[cases]), abs=1e-4)
             assert reading.log_prob == pytest.approx(score(one, canvas, width, tokens, seen), abs=1e-4)
+
+
+def test_attention_is_the_mean_of_the_crop_and_its_negative():
+    """Levelled, its characters stand elsewhere."""
+    one = random_scorer(1, max_length=6)
+    canvases, widths = crops(3, 1)
+    readings = beam_search(one, canvases, widths, policy=THREE_LOOKS)
+    for reading, canvas, width in zip(readings, canvases, widths, strict=True):
+        maps = []
+        for seen in (canvas, 255 - canvas):
+            memory, state = one.encode(seen[None], np.array([width]))
+            maps.append(one.step(memory, state, *np.zeros((3, 1), np.int64)).attention[0])
+        np.testing.assert_allclose(reading.attention[0], np.mean(maps, axis=0), atol=1e-6)
 
 
 def test_only_what_a_search_leaves_in_doubt_is_looked_at_three_times():

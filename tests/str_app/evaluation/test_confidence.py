@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -13,6 +14,7 @@ from str_app.evaluation.confidence import (
     reliability_plot,
     selective_metrics,
 )
+from str_app.evaluation.plots import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH
 
 # Surest first: right, right, right, wrong, right, right, wrong, right, wrong, wrong.
 CONFIDENCES = [0.99, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2]
@@ -38,6 +40,26 @@ def test_a_threshold_never_cuts_through_equal_confidences() -> None:
     assert selective_metrics([0.9] * 3, [True, True, False]).aurc == pytest.approx(100 / 3)
 
 
+def test_a_threshold_that_just_reaches_the_accuracy_is_one() -> None:
+    confidences = [0.99 - 0.01 * k for k in range(20)]
+    (*_, least), correct = confidences, [False] + [True] * 19
+    assert selective_metrics(confidences, correct).threshold_for_accuracy == {
+        **{99: None, 97: None},
+        95: Threshold(least, 100.0, pytest.approx(95.0)),
+    }
+
+
+@pytest.mark.parametrize(("right", "of", "target"), [(19, 20, 95), (97, 100, 97), (99, 100, 99)])
+def test_equal_confidences_that_just_reach_the_accuracy_are_enough(right: int, of: int, target: int) -> None:
+    metrics = selective_metrics([0.9] * of, [True] * right + [False] * (of - right))
+    assert metrics.threshold_for_accuracy[target] == Threshold(0.9, 100.0, target)
+
+
+def test_reliability_does_not_depend_on_the_order_of_equal_confidences() -> None:
+    for correct in ([True, True, False, False], [False, True, False, True]):
+        assert [bar.accuracy for bar in equal_mass_reliability([0.9] * 4, correct, bins=2)] == [0.5, 0.5]
+
+
 def test_json_says_null_where_no_threshold_is_enough() -> None:
     row = selective_metrics([0.5, 0.4], [False, True]).as_json()
     assert row["threshold_for_accuracy"] == {"99": None, "97": None, "95": None}
@@ -59,3 +81,19 @@ def test_plots_are_whole_and_name_the_set() -> None:
     ):
         assert any("a<b" in (node.text or "") for node in ET.fromstring(svg).iter())
     assert reliability_plot("x", CONFIDENCES, CORRECT).count("<circle") == 10
+
+
+def test_overconfident_readings_lie_below_the_diagonal() -> None:
+    svg = ET.fromstring(reliability_plot("x", [0.9, 0.9], [True, False]))
+    for circle in svg.iter("{http://www.w3.org/2000/svg}circle"):
+        x = (float(circle.attrib["cx"]) - LEFT) / (WIDTH - LEFT - RIGHT)
+        y = (HEIGHT - BOTTOM - float(circle.attrib["cy"])) / (HEIGHT - BOTTOM - TOP)
+        assert (x, y) == pytest.approx((0.9, 0.5), abs=0.01)
+
+
+def test_accuracy_falls_with_the_coverage_where_confidences_are_good() -> None:
+    svg = ET.fromstring(coverage_plot("x", [("one", CONFIDENCES, [True] * 5 + [False] * 5)]))
+    (line,) = (path.attrib["d"] for path in svg.iter("{http://www.w3.org/2000/svg}path") if "L" in path.attrib["d"])
+    points = [tuple(map(float, point.split())) for point in re.split("[ML]", line)[1:]]
+    assert points[0] == pytest.approx((LEFT + 0.1 * (WIDTH - LEFT - RIGHT), TOP), abs=0.1)
+    assert points[-1] == pytest.approx((WIDTH - RIGHT, HEIGHT - BOTTOM), abs=0.1), "50 %, where the axis begins"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,12 +49,27 @@ def test_one_to_one_with_the_better_overlap() -> None:
     assert photo.end_to_end() == Score(1, 2, 1)
 
 
+def test_a_word_is_found_for_one_label_only() -> None:
+    assert score([label("exit", 0, 0), label("exit", 2, 0)], [word("exit", 1, 0)]).end_to_end() == Score(1, 1, 2)
+
+
 def test_ignored_words_count_neither_way() -> None:
     labels = [label(None, 0, 0, width=200), label("!?", 300, 0), label("in", 0, 100)]
     inside = [word("a", 10, 0), word("b", 60, 0, width=20), word("!", 300, 0)]
     assert score(labels, inside).end_to_end() == Score(0, 0, 1)
     straddling = word("c", 170, 0, width=100)  # 30 % inside
     assert score(labels, [straddling]).end_to_end() == Score(0, 1, 1)
+
+
+def test_a_word_inside_one_ignored_word_may_touch_another() -> None:
+    labels = [label(None, 0, 0, width=100), label(None, 55, 0), label("in", 0, 100)]
+    assert score(labels, [word("a", 10, 0)]).end_to_end() == Score(0, 0, 1)
+
+
+def test_corners_in_a_crossed_order_are_those_of_a_hull() -> None:
+    top_left, top_right, bottom_right, bottom_left = corners(0, 0)
+    crossed = LabelledWord((top_left, bottom_right, top_right, bottom_left), "exit")
+    assert score([crossed], [word("exit", 0, 0)]).end_to_end() == Score(1, 1, 1)
 
 
 def test_words_below_the_threshold_or_without_text_are_left_out() -> None:
@@ -88,3 +104,11 @@ def test_json() -> None:
     }
     assert result["curve"][0]["threshold"] == 0.0
     assert result["curve"][-1]["end_to_end"]["h_mean"] == 0
+
+
+def test_unreadable_photographs_miss_their_words_and_take_no_time() -> None:
+    read = replace(score([label("exit", 0, 0)], [word("exit", 0, 0)]), seconds=2.0)
+    result = as_json("small", "known", [read, PhotoScore.unreadable(Path("gone.jpg"), [label("way", 0, 0)])], 0.0)
+    assert (result["photographs"], result["unreadable"]) == (2, 1)
+    assert result["seconds"] == {"median": 2.0, "max": 2.0}
+    assert (result["end_to_end"]["recall"], result["end_to_end"]["labelled"]) == (50.0, 2)

@@ -11,6 +11,7 @@ from str_app.errors import StrAppError
 from str_app.evaluation import table
 from str_app.evaluation.metrics import expected_calibration_error
 from str_app.evaluation.protocol import FIELD, UNICODE, SetResult, evaluate_source, protocol_of
+from str_app.evaluation.report import confidence_plots
 from str_app.evaluation.sources import open_test_sets
 from str_app.models.charset import Charset
 from str_app.reader import Reader
@@ -45,6 +46,18 @@ def test_batching_changes_nothing(batch_size: int) -> None:
     assert evaluated(batch_size) == evaluated(4)
 
 
+def test_parts_may_be_read_in_any_order() -> None:
+    source = PaintedSource([(f"word{k}", f"word{k}") for k in range(20)])
+    reader = Reader(FakeEngine(), batch_size=1)
+    backwards = evaluate_source(reader, source, pool=lambda read, parts: [read(part) for part in reversed(parts)])
+    assert [sample.text for sample in backwards.predictions] == [f"word{k}" for k in range(20)]
+
+
+def test_a_reading_longer_than_its_label_is_not_worse_than_wholly_wrong() -> None:
+    score = evaluate_source(Reader(FakeEngine()), PaintedSource([("ab", "wxyz"), ("ab", "ab")])).score()
+    assert (score.ned, score.cer) == (50.0, 100.0)
+
+
 def test_folder_and_lmdb_give_the_same_numbers(tmp_path: Path) -> None:
     write_folder(tmp_path / "painted")
     write_lmdb(tmp_path / "painted.lmdb")
@@ -61,6 +74,16 @@ def test_subsets_and_the_default_one(tmp_path: Path) -> None:
     rows = [(score.subset, score.n, score.correct, score.dropped) for score in result.scores()]
     assert rows == [("1015", 2, 1, 1), (None, 7, 5, 1), ("857", 1, 0, 0)]
     assert table.total_of([result]).pooled.n == 2
+
+
+def test_totals_plots_and_reliability_are_of_the_default_subset() -> None:
+    source = PaintedSource([("ab", "ab"), ("cd", "xy"), ("!!", "!!"), ("ef", "ef")], name="IC13")
+    result = evaluate_source(Reader(FakeEngine()), source, subsets={"1015": frozenset({0, 1})})
+    total = table.total_of([result])
+    assert (total.pooled.n, total.pooled.dropped, total.mean) == (2, 0, 50.0)
+    rows = table.as_json("fake", [result])["sets"]
+    assert [(row["subset"], sum(bar["n"] for bar in row["reliability"])) for row in rows] == [("1015", 2), (None, 3)]
+    assert confidence_plots([result])["reliability-IC13.svg"].count("<circle") == 2
 
 
 def test_subsets_and_lexicons_of_an_lmdb(tmp_path: Path) -> None:

@@ -63,6 +63,11 @@ def test_characters_are_placed_in_the_photograph() -> None:
         assert abs(int(middle) - FakeEngine().charset.encode("sold"[number])[0] * 2) <= 1
 
 
+def test_characters_stay_within_the_photograph() -> None:
+    region = regions.parse_region([[-10, -5], [40, -5], [40, 15], [-10, 15]])
+    assert regions.to_photo((0.0, 0.0, 30.0, 20.0), region, (12, 100)) == pytest.approx((0, 0, 20, 12))
+
+
 def test_a_box_reads_as_the_crop_cut_out_by_hand() -> None:
     picture = photo()
     (cut,) = Reader(FakeEngine()).read_crops([picture[30:62, 20:60]])
@@ -110,6 +115,7 @@ BAD = {
     "a line": [[0, 0], [10, 0], [20, 0], [30, 0]],
     "outside": [WIDTH + 1, 0, WIDTH + 50, 50],
     "far outside": [[-5000, 0], [50, 0], [50, 50], [-5000, 50]],
+    "mostly outside": [[-0.6 * WIDTH, 0], [50, 0], [50, 50], [-0.6 * WIDTH, 50]],
 }
 
 

@@ -53,6 +53,30 @@ def test_a_column_apart_or_another_size_is_another_line() -> None:
     assert len(lines_of([quad(0, 0, 100, 20), quad(110, -20, 100, 60)])) == 2
 
 
+def test_a_line_goes_on_with_its_nearest_piece_at_its_own_height() -> None:
+    assert lines_of([quad(0, 0, 60), quad(66, 8, 60), quad(72, 0, 60)]) == [[0, 2], [1]]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [quad(10, 2, 100), quad(110, 14, 60), quad(-30, -10, 60, 20, 30) + np.float32([145, 32])],
+    ids=["over the first", "mostly lower", "turned by 30 degrees"],
+)
+def test_pieces_that_continue_no_line(other: np.ndarray) -> None:
+    assert lines_of([quad(0, 0, 100), other]) == [[0], [1]]
+
+
+def test_text_around_a_circle_is_kept() -> None:
+    """Every piece follows another one; the line is cut somewhere."""
+    pieces = [quad(-12, -200, 24, 20, angle) for angle in range(0, 360, 10)]
+    (line,) = lines_of(pieces)
+    assert sorted(line) == list(range(36))
+
+
+def test_columns_that_touch_by_a_serif_are_columns() -> None:
+    assert reading_order([quad(x, y, 205) for x in (0, 202) for y in (0, 30)]) == [0, 1, 2, 3]
+
+
 def test_upside_down_lines_keep_their_own_direction() -> None:
     words = [np.roll(quad(x, 0, 60), 2, axis=0) for x in (100, 30)]  # the first word is on the right
     assert lines_of(words) == [[0, 1]]

@@ -16,7 +16,7 @@ from str_app.photos.photo_reader import PhotoPipeline, PhotoPolicy, PhotoReader
 from str_app.photos.reading import PhotoReading
 from str_app.policy import SearchPolicy, TurnWeights
 from str_app.reader import Reader
-from tests.str_app.fake_engine import FakeEngine
+from tests.str_app.fake_engine import FakeEngine, paint
 from tests.str_app.photos.painted_photo import AtGrey, KnownPlaces, box, photo_of
 
 WORDS = {(20, 10): "Mind", (80, 10): "the", (130, 10): "gap", (24, 60): "between", (110, 60): "train"}
@@ -129,6 +129,50 @@ def side_by_side(parts: Sequence[str], gap: int) -> dict[tuple[int, int], str]:
 
 def line_around(places: list[list[list[float]]]) -> list[list[float]]:
     return box(20, 10, places[-1][1][0], 42)
+
+
+def test_two_parted_numbers_in_a_line() -> None:
+    first, second = side_by_side(("1.", "25"), gap=4), side_by_side(("2.", "50"), gap=4)
+    photo, places = photo_of({**first, **{(x + 150, y): text for (x, y), text in second.items()}})
+    words = photo_reader([line_around(places)], "line").read(photo).words
+    expected = [box(20, 10, 72, 42), box(170, 10, 222, 42)]
+    assert np.allclose([word.quad for word in words], expected, atol=0.5)
+
+
+def test_a_word_is_part_of_one_run_only() -> None:
+    """The 3 may continue 12. or begin a word of letters that stand apart: none of them is lost."""
+    photo, places = photo_of(side_by_side(("12.", "3", "4", "5"), gap=4))
+    words = photo_reader([line_around(places)], "line").read(photo).words
+    assert np.allclose([word.quad for word in words], [places[0], box(56, 10, 112, 42)], atol=0.5)
+
+
+def test_a_narrow_letter_is_not_turned() -> None:
+    photo, (place,) = photo_of({(20, 10): "I"})
+    assert photo_reader([place], "line").read(photo).text == "I"
+
+
+def test_a_word_that_the_reader_turned_begins_at_its_first_letter() -> None:
+    photo = np.full((120, 120, 3), 128, np.uint8)
+    photo[20:84, 30:62] = np.rot90(paint("upwards", 0.98))
+    pipeline = photo_reader([box(30, 20, 62, 84)]).pipeline
+    (word,) = PhotoReader(Reader(FakeEngine()), pipeline).read(photo).words
+    assert word.text == "upwards"
+    assert word.quad == ((30, 84), (30, 20), (62, 20), (62, 84))
+
+
+def test_a_line_that_is_read_well_is_read_once() -> None:
+    photo, quads = photo_of(WORDS)
+    reader = photo_reader(quads)
+    engine = reader.reader.engine
+    assert isinstance(engine, FakeEngine)
+    reader.read(photo)
+    assert sum(engine.batches) == len(WORDS)
+
+
+def test_words_are_read_with_room_around_them() -> None:
+    pipeline = PhotoPipeline(KnownPlaces([box(100, 100, 200, 132)]), policy=PhotoPolicy(room=0.25))
+    (crop,) = next(pipeline.steps(np.full((240, 640, 3), 128, np.uint8)))
+    assert crop.shape == (32 + 2 * 8, 100 + 2 * 8, 3)
 
 
 def test_doubtful_words_are_marked_and_kept() -> None:

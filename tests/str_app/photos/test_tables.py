@@ -56,6 +56,59 @@ def test_columns_of_text_are_no_rows() -> None:
     assert all(len(row) == 1 for row in rows(two_columns()))
 
 
+def side_by_side(*cells: tuple[str, float, float, float]) -> list[list[str]]:
+    """The rows of cells 20 pixels high: text, left, top, width."""
+    corners = [np.float32([[x, y], [x + width, y], [x + width, y + 20], [x, y + 20]]) for _, x, y, width in cells]
+    return [[cells[index][0] for index in row] for row in rows_of(corners, [text for text, *_ in cells])]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "left", "top", "is_row"),
+    [
+        ("Tea", "2.20", 300, 0, True),
+        ("Name:", "Miller", 80, 0, True),
+        ("Name", "Miller", 80, 0, False),
+        ("Welcome", "Platform 9", 80, 0, False),
+        ("Tea", "2.20", 400, 0, False),
+        ("Tea", "2.20", 80, 14, False),
+    ],
+    ids=["price", "label", "no number", "mostly letters", "too far", "too low"],
+)
+def test_two_cells_alone(first: str, second: str, left: float, top: float, is_row: bool) -> None:
+    rows = side_by_side((first, 0, 0, 60), (second, left, top, 60))
+    assert rows == ([[first, second]] if is_row else [[first], [second]])
+
+
+def test_a_price_beside_much_larger_letters_is_no_row() -> None:
+    large, small = [[0, 0], [200, 0], [200, 60], [0, 60]], [[220, 20], [280, 20], [280, 40], [220, 40]]
+    assert rows_of([np.float32(large), np.float32(small)], ["SALE", "9.99"]) == [[0], [1]]
+
+
+def test_a_line_that_runs_downwards_is_no_cell() -> None:
+    level, price = [[0, 200], [400, 200], [400, 220], [0, 220]], [[340, 40], [400, 40], [400, 60], [340, 60]]
+    downwards = [[320, 0], [320, 100], [300, 100], [300, 0]]
+    corners = [np.float32(quad) for quad in (level, downwards, price)]
+    assert rows_of(corners, ["a level line", "down", "9.99"]) == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize(("count", "spacing", "are_rows"), [(3, 40, True), (2, 40, False), (3, 300, False)])
+def test_a_table_without_numbers_has_three_rows_one_below_another(count: int, spacing: float, are_rows: bool) -> None:
+    days = [(day, "closed") for day in ("Monday", "Tuesday", "Sunday")[:count]]
+    cells = [(text, 110 * side, spacing * row, 75) for row, day in enumerate(days) for side, text in enumerate(day)]
+    expected = [list(day) for day in days] if are_rows else [[text] for text, *_ in cells]
+    assert side_by_side(*cells) == expected
+
+
+def test_rows_without_a_common_gap_are_no_table() -> None:
+    ends = [("Monday", 100), ("Wednesday", 160), ("Sunday", 100)]
+    cells = [
+        cell
+        for row, (day, end) in enumerate(ends)
+        for cell in ((day, 0, 40 * row, end), ("closed", end + 30, 40 * row, 90))
+    ]
+    assert side_by_side(*cells) == [[text] for text, *_ in cells]
+
+
 def test_a_missing_cell_leaves_the_others_in_their_rows() -> None:
     page = price_list()
     page.lines[3].pop()  # a price

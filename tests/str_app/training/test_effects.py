@@ -137,6 +137,14 @@ def test_the_attention_loss_is_of_what_lies_outside_the_box() -> None:
     assert below.item() == pytest.approx(-np.log(0.1), rel=1e-5)
 
 
+def test_a_box_has_all_cells_that_it_touches() -> None:
+    attention = torch.tensor([[[0.1, 0.6, 0.2, 0.1]]])
+    loss = attention_outside_boxes(attention, torch.tensor([[[5.0, 1.0, 7.0, 15.0]]]), (2, 2), 32, 4)
+    assert loss.item() == pytest.approx(-np.log(0.6), rel=1e-5)
+    beyond = attention_outside_boxes(attention, torch.tensor([[[9.0, 1.0, 12.0, 15.0]]]), (2, 2), 32, 4)
+    assert beyond.item() == 0, "outside of the crop"
+
+
 def prepared(sample: Sample) -> Prepared:
     source: Any = type("One", (), {"name": "one", "__len__": lambda _: 1, "__getitem__": lambda _, index: sample})()
     samples = TrainingSamples([source], (), Charset("ab"), Preprocessing(widths=(64,)), 9, Augmentation("none"), 0)

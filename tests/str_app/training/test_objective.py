@@ -29,6 +29,20 @@ def test_helpers_that_are_switched_off_cost_nothing(ctc: bool, attention: bool) 
     )
 
 
+def test_the_losses_are_of_each_character_and_the_end_and_of_the_columns_that_crops_cover() -> None:
+    torch.manual_seed(0)
+    objective = Objective(Recognizer(TINY, Charset("ab"), Preprocessing(widths=(64,))), 0.0).eval()
+    canvases = torch.randint(0, 256, (2, 32, 64, 3), dtype=torch.uint8)
+    widths, targets, lengths = torch.tensor([64, 41]), torch.tensor([[1, 2, 0], [2, 0, 0]]), torch.tensor([2, 1])
+    characters, ctc, _ = objective(canvases, widths, targets, lengths, torch.full((2, 3, 4), torch.nan))
+    model = objective.model
+    logits, _, features = model(model.normalize(canvases), widths, targets)
+    steps = [(0, 0, 1), (0, 1, 2), (0, 2, 0), (1, 0, 2), (1, 1, 0)]  # crop, step, class
+    expected = -sum(logits[crop, step].log_softmax(-1)[token] for crop, step, token in steps)
+    torch.testing.assert_close(characters, expected)
+    torch.testing.assert_close(ctc, objective.ctc(features, torch.tensor([16, 11]), targets, lengths))  # type: ignore[misc]
+
+
 def test_an_empty_batch_has_a_gradient_for_every_weight() -> None:
     """Or processes that train together would wait for the one that has none."""
     objective = Objective(Recognizer(TINY, Charset("ab"), Preprocessing(widths=(64,))), 0.0)

@@ -52,10 +52,17 @@ def test_one_character_has_no_slope() -> None:
     assert fit_line(glimpses(0.3, count=0), (HEIGHT, WIDTH)) == Line()
 
 
-def test_characters_above_each_other_are_no_line() -> None:
+def test_characters_above_each_other_are_a_level_line() -> None:
     maps = np.zeros((3, 8, 24), dtype=np.float32)
     maps[[0, 1, 2], [0, 3, 7], 4] = 1
-    assert abs(fit_line(maps, (HEIGHT, WIDTH)).slope) <= STEEPEST
+    assert fit_line(maps, (HEIGHT, WIDTH)).slope == 0
+
+
+def test_a_line_is_no_steeper_than_can_be_levelled() -> None:
+    maps = np.zeros((2, 8, 24), dtype=np.float32)
+    maps[[0, 1], [0, 7], [11, 12]] = 1  # falls by 28 rows within 4 columns
+    assert fit_line(maps, (HEIGHT, WIDTH)).slope == STEEPEST
+    assert fit_line(maps[::-1, ::-1], (HEIGHT, WIDTH)).slope == -STEEPEST
 
 
 @pytest.mark.parametrize(("falls", "sags"), [(-0.4, 0), (0.4, 0), (0, 30), (0, -30), (0.2, 20)])

@@ -146,12 +146,29 @@ def test_a_dispute_costs_confidence_and_less_at_an_edge_than_in_the_middle() -> 
     assert disputed.confidence < at_edge.confidence < agreed.confidence
 
 
+def test_a_letter_that_one_part_alone_has_costs_confidence() -> None:
+    parts, spans = cut("internationalisation", (0, 12), (5, 20))
+    left, right = (reading(part) for part in parts)
+    agreed = joined([left, right], spans, 20)
+    without = replace(right, text=parts[1][:3] + parts[1][4:], characters=right.characters[:3] + right.characters[4:])
+    line = joined([left, without], spans, 20)
+    assert line.text == agreed.text
+    assert line.confidence < 0.8 * agreed.confidence
+
+
 def test_a_line_whose_end_was_not_read_is_unsure() -> None:
     parts, spans = cut("Z8H6WXJPDJHZ21", (0, 8), (5, 14))
     whole = joined([reading(part) for part in parts], spans, 20)
     short = joined([reading(parts[0]), reading(parts[1][:-4])], spans, 20)
     assert whole.confidence > 0.8
     assert short.text == "Z8H6WXJPDJ"
+    assert short.confidence < 0.2
+
+
+def test_a_line_whose_beginning_was_not_read_is_unsure() -> None:
+    parts, spans = cut("Z8H6WXJPDJHZ21", (0, 8), (5, 14))
+    short = joined([reading(parts[0][4:], shift=4 * PITCH), reading(parts[1])], spans, 20)
+    assert short.text == "WXJPDJHZ21"
     assert short.confidence < 0.2
 
 
@@ -179,6 +196,16 @@ def test_attention_lies_over_the_whole_crop() -> None:
     assert line.attention.shape == (9, 1, 8)
     assert line.covered == 1.0
     assert joined([reading("abc", attention=True), reading("cde")], [(0, 30), (20, 50)], 20).attention is None
+
+
+def test_the_attention_at_the_end_of_a_line_is_that_of_its_last_part() -> None:
+    maps = np.eye(6, dtype=np.float32)[:, None]  # a column a letter, and one of paper for the end
+    spans = [(0, 60), (30, 90)]
+    parts = [replace(reading(text), attention=maps, covered=1.0) for text in ("abcde", "defgh")]
+    line = joined(parts, spans, height=20)
+    assert line.text == "abcdefgh"
+    assert line.attention is not None
+    assert line.attention[-1, 0].tolist() == [0.0] * 8 + [1.0]
 
 
 @pytest.mark.parametrize(("whole", "kept"), [(0.2, True), (1.0, False)])

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from str_app.pipeline import CanvasPipeline
 from str_app.policy import DEFAULT_POLICY
 from str_app.reader import Reader
 from str_app.reading import Character, Reading
@@ -116,6 +117,13 @@ def test_the_lengths_of_a_lexicon_s_words_are_no_evidence() -> None:
     assert best_turn(readings, (0, 1), (30, 20)).text == "caterpillars"
     without_length = replace(DEFAULT_POLICY, turns=DEFAULT_POLICY.turns._replace(length=0.0))  # as `Reader` does
     assert best_turn(readings, (0, 1), (30, 20), without_length).text == "a"
+
+
+def test_a_reader_with_a_lexicon_does_not_prefer_long_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_turns = [seen("caterpillars", 1e-6, 1e-6), seen("a", 0.9, 0.9), *[seen("a", 1e-9, 1e-9)] * 2]
+    monkeypatch.setattr(CanvasPipeline, "read_canvases", lambda self, canvases, **given: of_turns[: len(canvases)])
+    (reading,) = Reader(FakeEngine()).read_crops([sure("x")], lexicon=["a", "caterpillars"], rotate=True)
+    assert (reading.text, reading.rotation) == ("a", 90)
 
 
 def test_json_form_is_rounded_and_comes_back() -> None:

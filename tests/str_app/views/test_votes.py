@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,3 +47,21 @@ def test_agreement_never_lowers_a_confidence() -> None:
     own = reading("HOTEL", 0.39)
     assert choose(own, reading("HOTEL", 0.01)).confidence == pytest.approx(max(0.39, (1.18 / 4) ** 0.5))
     assert choose(own, *[reading("", 0.0)] * 9, reading("hotel", 0.001)).confidence == 0.39
+
+
+def test_a_variant_that_is_hardly_seen_has_no_vote() -> None:
+    own, faint = reading("HOTEI", 0.1), reading("HOTEL", 0.9)
+    faint = replace(faint, characters=tuple(replace(c, confidence=0.5) for c in faint.characters))
+    assert choose(own, faint, faint) == own
+
+
+def test_boxes_and_attention_of_a_variant_are_returned_to_the_crop() -> None:
+    """Of one that shows the left half of the crop."""
+    half = replace(VIEW, region=(0.0, 0.0, 0.5, 1.0))
+    attention = np.zeros((5, 8, 24), np.float32)
+    attention[:, :, 12] = 1 / 8
+    seen = replace(reading("LEFT", 0.9), attention=attention)
+    chosen = elected(reading("", 0.0), [(half, seen)], DEFAULT_POLICY)
+    assert chosen.characters[0].box == (0.0, 0.0, 4.5, 40.0)
+    assert chosen.attention is not None
+    assert chosen.attention[0].sum(axis=0).argmax() == 6
