@@ -14,6 +14,8 @@ from PIL import Image
 from str_app.datasets.sample import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # of the files that are looked for in folders
+# Not all that Pillow knows: for EPS it starts Ghostscript.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "ICO", "TGA")
 _ORIENTATION = 0x0112
 _TURNS = {  # orientation → what makes it upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -30,14 +32,16 @@ _END_OF_IMAGE = b"\xff\xd9"
 _SEGMENT = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")
 # Any of it goes unnoticed in up to 16 % of the cut files; the last has the markers between parts of a scan.
 _PATTERNS = [Random(seed).randbytes(64).replace(b"\xff", b"\x7f") for seed in range(8)]
+_USUAL_SCANS = 10  # of a progressive JPEG
+_MOST_COMPLETED = 100_000_000  # pixels × scans of a JPEG that is decoded once for each of:
 _ADDED = (b"", *_PATTERNS, b"".join(b"\xff%c%b" % (marker, _PATTERNS[0]) for marker in range(0xD0, 0xD8)))
 
 
 def decode_image(encoded: bytes) -> npt.NDArray[np.uint8]:
-    """Decode an image in any format that Pillow reads; see `upright_rgb`.
+    """Decode an image; see `upright_rgb`.
 
     Args:
-        encoded: the bytes of a JPEG, PNG, WebP, BMP, TIFF, …
+        encoded: the bytes of a JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, ICO or TGA file.
 
     Returns:
         uint8 (H, W, 3), RGB, C-contiguous.
@@ -48,7 +52,7 @@ def decode_image(encoded: bytes) -> npt.NDArray[np.uint8]:
     if not encoded:
         raise DataError("the image is empty (0 bytes)")
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
             return upright_rgb(image)
     except Exception as error:  # a decoder may raise anything on damaged bytes
         # Pillow's message for unknown bytes prints the address of a BytesIO.
@@ -107,7 +111,8 @@ def _complete_jpeg(image: Image.Image) -> Image.Image:
         raise OSError(_TRUNCATED)
     file.seek(0)
     encoded = file.read().removesuffix(b"\xff")
-    if not _has_all_scans(encoded):
+    many = image.width * image.height * len(_scans_of(encoded)) > _MOST_COMPLETED
+    if many or not _has_all_scans(encoded):
         raise OSError(_TRUNCATED)
 
     def completed(added: bytes) -> Image.Image:
@@ -127,6 +132,18 @@ def jpeg_segments(jpeg: bytes, start: int = 2) -> Iterator[tuple[int, int]]:
     while (found := _SEGMENT.search(jpeg, place)) is not None and found[1] != b"\xd9":
         yield found[1][0], found.end()
         place = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2])
+
+
+def jpeg_effort(jpeg: bytes) -> int:
+    """How many times as long a JPEG takes to decode as others of its size: it has many scans, or no end marker."""
+    scans = _scans_of(jpeg)
+    ended = jpeg.find(_END_OF_IMAGE, scans[-1] if scans else 0) >= 0
+    return -(-max(1, len(scans)) // _USUAL_SCANS) * (1 if ended else len(_ADDED))
+
+
+def _scans_of(jpeg: bytes) -> list[int]:
+    """Where each scan begins."""
+    return [place for marker, place in jpeg_segments(jpeg) if marker == 0xDA]
 
 
 def _has_all_scans(jpeg: bytes) -> bool:

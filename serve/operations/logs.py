@@ -7,6 +7,7 @@ import logging.config
 import sys
 import threading
 import time
+import warnings
 from typing import Any
 
 logger = logging.getLogger("str_app.serve")
@@ -59,5 +60,7 @@ def configure_logging(log_format: str, level: str) -> None:
         }
     )
     logging.captureWarnings(True)
+    # Pillow warns of every odd tag of a file, and a file may have thousands.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     sys.excepthook = lambda *exception: logger.critical("uncaught exception", exc_info=exception)
     threading.excepthook = lambda thread: logger.critical("uncaught exception", exc_info=thread.exc_value)

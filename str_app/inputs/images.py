@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from str_app.datasets.image_decoding import composite, grey_to_rgb, jpeg_segments, upright_rgb
+from str_app.datasets.image_metadata import ALONE, exif_of, orientation_of, without_metadata
 from str_app.errors import ImageError
 
 ImageSource = str | Path | bytes | npt.NDArray[np.uint8] | Image.Image
@@ -55,7 +56,6 @@ class ImageLimits:
 
 DEFAULT_LIMITS = ImageLimits()
 MAX_PIECES = 10_000  # segments or chunks of a file; Pillow takes microseconds for each, and a file may have millions
-_ALONE = (0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE))  # markers after which Pillow reads no segment
 MAX_SCANS = 100  # of a JPEG; encoders write about ten
 MAX_RUN_LENGTH_BYTES = 2**20  # of a BMP, which Pillow decodes in Python: 0.4 s
 # Of photographs that a person reads on their own machine: those of telephones with up to 64 megapixels.
@@ -130,6 +130,8 @@ def read_named_file(path: str | Path) -> bytes:
 def open_image(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
     """Read the header of an encoded image and check its size; `load_image` takes the result and decodes the pixels.
 
+    Of its metadata it has the orientation alone; see `str_app.datasets.image_metadata`.
+
     Raises:
         ImageError: see `load_image`.
     """
@@ -150,7 +152,7 @@ def open_image(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Im
     if image_format == "BMP" and run_lengths and len(encoded) > MAX_RUN_LENGTH_BYTES:
         raise ImageError("too_many_bytes", "a run-length encoded BMP file larger than 1 MiB: save it as PNG")
     try:
-        image = _header_of(encoded, image_format, limits)
+        image = _header_of(without_metadata(encoded, image_format), image_format, limits)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # from there on Pillow refuses
         if limits.max_pixels > most:
@@ -161,6 +163,9 @@ def open_image(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Im
     except Exception as error:  # a decoder may raise anything on bytes made to break it
         raise ImageError("truncated", f"the {image_format} file is damaged or cut short") from error
     check_size(image.width, image.height, limits)
+    if image_format == "WEBP":  # Pillow has the bytes of its metadata, and has not looked at them
+        orientation = orientation_of(image.info.pop("exif", b""), image.info.pop("xmp", b""))
+        image.info["exif"] = exif_of(orientation)
     return image
 
 
@@ -192,7 +197,7 @@ def _has_many_segments(jpeg: bytes) -> bool:
         first, second = jpeg[place : place + 2]
         if first != 0xFF or second in (0x00, 0xFF):  # padding
             place += 1
-        elif second in _ALONE:
+        elif second in ALONE:
             place += 2
         elif second == 0xDA:  # the picture follows, which Pillow leaves to libjpeg
             return _has_many_scans(jpeg, place)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from str_app.datasets.image_decoding import decode_image
+from str_app.datasets.image_decoding import decode_image, jpeg_effort
 from str_app.datasets.sample import DataError
 from tests.datasets.pictures import encoded, picture
 
@@ -162,3 +162,20 @@ def test_every_orientation_whatever_else_is_in_the_exif_data(orientation: int) -
     place = block.index(struct.pack(">HH", 0x010F, 2)) + 2
     block[place : place + 2] = struct.pack(">H", 12)  # "maker" as floating-point numbers
     assert np.array_equal(decode_image(encoded(picture(), "PNG", exif=bytes(block))), expected)
+
+
+def test_no_program_is_started_for_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow would start Ghostscript, which has had many vulnerabilities."""
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("Ghostscript is started"))
+    with pytest.raises(DataError, match="not an image"):
+        decode_image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n")
+
+
+def test_how_much_longer_a_jpeg_takes_than_others_of_its_size() -> None:
+    file = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(file, "JPEG", progressive=True)
+    jpeg = file.getvalue()
+    last = jpeg.rindex(b"\xff\xda")
+    assert jpeg_effort(jpeg) == 1
+    assert jpeg_effort(jpeg[:-2]) == 10
+    assert jpeg_effort(jpeg[:-2] + jpeg[last:-2] * 30 + jpeg[-2:]) == 4

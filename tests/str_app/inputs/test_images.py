@@ -373,6 +373,16 @@ def test_a_jpeg_of_very_many_scans_is_refused() -> None:
     assert load_image(whole + b"\xff\xda" * 1000).shape == (64, 64, 3)  # after its end, as of a second picture
 
 
+def test_a_jpeg_without_end_is_completed_only_if_that_is_quick() -> None:
+    """It is decoded ten times."""
+    flat = encoded(Image.new("L", (1100, 1000), 200), "JPEG", progressive=True)
+    assert load_image(flat[:-2]).shape == (1000, 1100, 3)
+    last = flat.rindex(b"\xff\xda")
+    many = flat[:-2] + flat[last:-2] * 92
+    assert load_image(many + flat[-2:]).shape == (1000, 1100, 3)
+    assert code_of(many) == "truncated"
+
+
 def test_scans_cannot_be_hidden() -> None:
     """Behind markers that no segment follows; and looking for them takes no longer than reading the file."""
     whole = progressive_jpeg()
