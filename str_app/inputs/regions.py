@@ -119,7 +119,7 @@ def to_photo(box: Box, region: Region, photo_size: tuple[int, int]) -> Box:
     if region.upright:
         left, top = region.corners[0]
         return x0 + left, y0 + top, x1 + left, y1 + top
-    corners = np.array([[[x0, y0], [x1, y0], [x1, y1], [x0, y1]]])
+    corners = np.array([[[x0, y0], [x1, y0], [x1, y1], [x0, y1]]], dtype=np.float64)
     points = cv2.perspectiveTransform(corners, np.linalg.inv(_flattening(region, 0.0)))[0]
     edges = np.clip(points, 0.0, (photo_size[1], photo_size[0]))
     return float(edges[:, 0].min()), float(edges[:, 1].min()), float(edges[:, 0].max()), float(edges[:, 1].max())
