@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from functools import partial
@@ -16,7 +17,7 @@ from str_app.cpu import usable_cores
 from str_app.engines.base import GreedySteps, Step, step_greedily
 from str_app.engines.graph_folder import ENCODER, MEMORY, METADATA_KEY, STATE, STEP, GraphError, sha256_of
 from str_app.engines.graph_header import GraphHeader
-from str_app.engines.onnx_session import open_session
+from str_app.engines.onnx_session import keep_inherited, open_session
 
 # Rows that one run of the step's graph computes: the memory of so many, up to 10 MB, stays in the processor's caches. A
 # step of 192 rows takes two thirds of the time that it takes at once.
@@ -63,9 +64,8 @@ class OnnxEngine:
     def __init__(self, folder: str | Path, threads: int | None = None) -> None:
         self.folder = Path(folder).absolute()  # sessions for other thread counts are loaded later
         self._threads = threads or usable_cores()
-        self._local = threading.local()
-        self._lock = threading.Lock()
         self._sessions: dict[int, tuple[ort.InferenceSession, ort.InferenceSession]] = {}
+        self._begin(self._threads)
         self._content: tuple[str, ...] = ()
         sessions = self._encoder_and_step()
         header = _read_header(self.folder, *sessions)
@@ -127,8 +127,19 @@ class OnnxEngine:
         logits, hidden, cell, attention = step.run(None, feeds)
         return Step(logits, _State(hidden, cell), attention.reshape(len(tokens), self._map_rows, -1))
 
+    def _begin(self, threads: int) -> None:
+        """In a new process, which has no sessions yet."""
+        self._threads = threads
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._sessions = {}
+        self._process = os.getpid()
+
     def _encoder_and_step(self) -> tuple[ort.InferenceSession, ort.InferenceSession]:
-        """The sessions for the threads of the calling thread."""
+        """The sessions for the threads of the calling thread; in a forked child new ones, of one thread."""
+        if self._process != os.getpid():
+            keep_inherited(*(session for both in self._sessions.values() for session in both))
+            self._begin(1)
         count = getattr(self._local, "threads", self._threads)
         with self._lock:
             if count not in self._sessions:

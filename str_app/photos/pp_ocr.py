@@ -10,8 +10,9 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
+from onnxruntime import InferenceSession
 
-from str_app.engines.onnx_session import open_session
+from str_app.engines.onnx_session import SessionOfProcess, open_session
 from str_app.errors import StrAppError
 from str_app.photos import LONGEST_SIDE
 from str_app.photos.denormals import without_denormals
@@ -41,12 +42,8 @@ class PpOcrDetector:
     unit: Literal["word", "line"] = "line"
 
     def __init__(self, threads: int | None = None, longest_side: int = LONGEST_SIDE) -> None:
-        path = _installed_file()
-        network = path.read_bytes()
-        if hashlib.sha256(network).hexdigest() != SHA256:
-            raise StrAppError(f"{path} is not the file that this version was tested with: pip install 'str-app[photo]'")
-        self._session = open_session(without_denormals(network), threads, arena=False)  # 2.6 times as fast
-        self._input = self._session.get_inputs()[0].name
+        self._session = SessionOfProcess(_open, threads)
+        self._input = self._session().get_inputs()[0].name
         self.longest_side = longest_side
         self.policy = MapPolicy()
         self._arguments = (threads, longest_side)
@@ -64,8 +61,16 @@ class PpOcrDetector:
         resized = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
         # The network was trained on BGR, scaled to −1 … 1.
         pixels = resized[None, :, :, ::-1].transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1.0
-        (maps,) = self._session.run(None, {self._input: np.ascontiguousarray(pixels)})
+        (maps,) = self._session().run(None, {self._input: np.ascontiguousarray(pixels)})
         return detections_of(maps[0, 0], (width / size[0], height / size[1]), self.policy)
+
+
+def _open(threads: int | None) -> InferenceSession:
+    path = _installed_file()
+    network = path.read_bytes()
+    if hashlib.sha256(network).hexdigest() != SHA256:
+        raise StrAppError(f"{path} is not the file that this version was tested with: pip install 'str-app[photo]'")
+    return open_session(without_denormals(network), threads, arena=False)  # 2.6 times as fast
 
 
 def _installed_file() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from str_app.engines.onnx_session import open_session
+from str_app.engines.onnx_session import SessionOfProcess, open_session
 from str_app.models.detectors.gap_columns import HEIGHT, STRIDE
 from str_app.photos.words import WordBox
 
@@ -48,7 +49,7 @@ class GapNetwork:
     """
 
     def __init__(self, threads: int | None = None, policy: GapPolicy = DEFAULT_GAPS) -> None:
-        self._session = open_session(FILE, threads, arena=False)
+        self._session = SessionOfProcess(partial(open_session, FILE, arena=False), threads)
         self.policy = policy
         self._arguments = (threads, policy)
 
@@ -58,7 +59,8 @@ class GapNetwork:
 
     def words(self, lines: Sequence[npt.NDArray[np.uint8]]) -> list[list[WordBox]]:
         """See `WordSeparator.words`."""
-        return [words_of(self._session.run(None, {"lines": scale(line)[None]})[0][0], self.policy) for line in lines]
+        run = self._session().run
+        return [words_of(run(None, {"lines": scale(line)[None]})[0][0], self.policy) for line in lines]
 
 
 def scale(line: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from str_app.engines.onnx_session import open_session
+from str_app.engines.onnx_session import SessionOfProcess, open_session
 from str_app.errors import StrAppError
 from str_app.models.detectors.word_maps import MULTIPLE
 from str_app.photos import LONGEST_SIDE
@@ -45,8 +46,8 @@ class WordDetector:
         policy: WordMapPolicy | None = None,
     ) -> None:
         try:
-            self._session = open_session(file, threads, arena=False)
-            header = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA_KEY])
+            self._session = SessionOfProcess(partial(open_session, file, arena=False), threads)
+            header = json.loads(self._session().get_modelmeta().custom_metadata_map[METADATA_KEY])
             self.name = str(header["name"])
         except Exception as error:  # ONNX Runtime raises various types
             raise StrAppError(f"{file}: not a word detector that ONNX Runtime can run ({error})") from error
@@ -69,7 +70,7 @@ class WordDetector:
         padded[0, :rows, :columns] = (
             cv2.resize(photo, (columns, rows), interpolation=cv2.INTER_AREA) if ratio < 1 else photo
         )
-        scores, edges = self._session.run(None, {"pictures": padded})
+        scores, edges = self._session().run(None, {"pictures": padded})
         scale = np.array([width / columns, height / rows], np.float32)
         found = words_of(scores[0], edges[0], self.policy)
         return [

@@ -395,23 +395,35 @@ def test_blank_pictures_and_variants_are_options_of_loading() -> None:
 
 
 FORK = """
-import os
+import os, threading
 from str_app import Reader
 
 reader = Reader.load("small", engine=ENGINE, threads=2, precision=PRECISION)
 image = "samples/images/01.jpg"
 (reading,) = reader.recognize(image)
-child = os.fork()
-if child == 0:
-    os._exit(0 if reader.recognize(image)[0].text == reading.text else 1)
-assert os.waitpid(child, 0)[1] == 0
+stop = threading.Event()
+def read():
+    while not stop.is_set():
+        reader.recognize(image)
+busy = threading.Thread(target=read)
+if BUSY:
+    busy.start()
+for _ in range(4):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if reader.recognize(image)[0].text == reading.text else 1)
+    assert os.waitpid(child, 0)[1] == 0
+stop.set()
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-@pytest.mark.parametrize(("engine", "precision"), [("torch", "fp32"), ("auto", "auto")])
-def test_a_forked_child_reads_too(engine: str, precision: str) -> None:
-    program = FORK.replace("ENGINE", repr(engine)).replace("PRECISION", repr(precision))
+@pytest.mark.parametrize(
+    ("engine", "precision", "busy"), [("torch", "fp32", False), ("auto", "auto", False), ("auto", "auto", True)]
+)
+def test_a_forked_child_reads_too(engine: str, precision: str, busy: bool) -> None:
+    """Even if another thread of the parent was reading at that moment."""
+    program = FORK.replace("ENGINE", repr(engine)).replace("PRECISION", repr(precision)).replace("BUSY", repr(busy))
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=60)
 

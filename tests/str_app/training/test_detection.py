@@ -147,7 +147,7 @@ def test_the_exported_file_answers_as_the_network(scenes: Path, tmp_path: Path) 
     detector = WordDetector(file, threads=1)
     assert (detector.name, detector.unit) == ("words-small", "word")
     pictures = np.random.default_rng(0).integers(0, 256, (1, 96, 160, 3)).astype(np.uint8)
-    scores, edges = detector._session.run(None, {"pictures": pictures})
+    scores, edges = detector._session().run(None, {"pictures": pictures})
     with torch.no_grad():
         expected = ExportedDetector(load_detector(weights)[0])(torch.from_numpy(pictures))
     np.testing.assert_allclose(scores, expected[0].numpy(), atol=1e-4)
@@ -155,7 +155,7 @@ def test_the_exported_file_answers_as_the_network(scenes: Path, tmp_path: Path) 
     for shape in ((33, 70, 3), (1, 1, 3), (700, 1400, 3)):
         assert isinstance(detector.find(np.full(shape, 200, np.uint8)), list)
     copy = pickle.loads(pickle.dumps(detector))
-    np.testing.assert_array_equal(copy._session.run(None, {"pictures": pictures})[0], scores)
+    np.testing.assert_array_equal(copy._session().run(None, {"pictures": pictures})[0], scores)
 
 
 def test_words_come_back_in_pixels_of_the_photograph() -> None:
@@ -175,7 +175,7 @@ def test_words_come_back_in_pixels_of_the_photograph() -> None:
             edges[0, 2] = 1
             return scores, edges
 
-    detector._session = Session()
+    detector._session = Session
     (word,) = detector.find(np.zeros((180, 320, 3), np.uint8))  # twice as large
     np.testing.assert_allclose(word.quad, [(64, 64), (256, 64), (256, 128), (64, 128)], atol=1.5)
     assert word.score == pytest.approx(1)
