@@ -404,11 +404,11 @@ image = "samples/images/01.jpg"
 stop = threading.Event()
 def read():
     while not stop.is_set():
-        reader.recognize(image)
+        reader.recognize([image] * 16)
 busy = threading.Thread(target=read)
 if BUSY:
     busy.start()
-for _ in range(4):
+for _ in range(10 if BUSY else 1):
     child = os.fork()
     if child == 0:
         os._exit(0 if reader.recognize(image)[0].text == reading.text else 1)
