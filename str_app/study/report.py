@@ -238,15 +238,22 @@ def _against_vanilla(metric: Metric, outcomes: Sequence[Outcome], variant: str) 
     if not differences:
         return "–"
     mean, half = interval(differences)
-    plain = f"{mean:+.3g}" if half is None else f"{mean:+.3g} ± {half:.2g}"
+    plain = _rounded(mean, 3, "+") if half is None else f"{_rounded(mean, 3, '+')} ± {_rounded(half, 2)}"
     text = _factor("× ", mean, half) if metric.log else plain
     return f"{text} {verdict(metric, outcomes, variant)}".rstrip()
 
 
 def _factor(sign: str, mean: float, half: float | None) -> str:
     """A mean of logarithms as a number, with its interval."""
-    text = f"{sign}{math.exp(mean):.2g}"
-    return text if half is None else f"{text} ({math.exp(mean - half):.2g} to {math.exp(mean + half):.2g})"
+    text = f"{sign}{_rounded(math.exp(mean), 2)}"
+    if half is None:
+        return text
+    return f"{text} ({_rounded(math.exp(mean - half), 2)} to {_rounded(math.exp(mean + half), 2)})"
+
+
+def _rounded(value: float, digits: int, sign: str = "") -> str:
+    """So many significant digits, and no exponent where Python would write 130 as 1.3e+02."""
+    return f"{float(f'{value:.{digits}g}'):{sign}g}"
 
 
 def _mean(metric: Metric, values: Sequence[float], attempts: int) -> str:
@@ -257,7 +264,7 @@ def _mean(metric: Metric, values: Sequence[float], attempts: int) -> str:
         text = _factor("", *interval([math.log(value) for value in values]))
     else:
         mean, half = interval(values)
-        text = f"{mean:.4g}" if half is None else f"{mean:.4g} ± {half:.2g}"
+        text = _rounded(mean, 4) if half is None else f"{_rounded(mean, 4)} ± {_rounded(half, 2)}"
     return text if len(values) == attempts else f"{text}; {attempts - len(values)} of {attempts} diverged"
 
 

@@ -363,6 +363,18 @@ def test_the_table_tells_better_from_worse() -> None:
     assert "worse" not in lines[4]
 
 
+def test_large_numbers_are_rounded_without_an_exponent() -> None:
+    outcomes = [
+        Outcome("x", variant, seed, 10, 4, 2.0, value + 80 * seed, None, None)
+        for variant, value in (("GRU-none", 300.0), ("GRU-add", 2700.0))
+        for seed in range(3)
+    ]
+    assert table(Metric("error", "lower"), outcomes)[3].startswith(
+        "| GRU-add | 4 | 10 | 2780 ± 200 | +2400 ± 0 worse |"
+    )
+    assert table(Metric("error", "lower", log=True), outcomes)[3].split("|")[5].startswith(" × 7.4 (")
+
+
 def test_what_diverged_in_one_seed_is_not_better_in_the_others() -> None:
     metric = Metric("error", "lower")
     values = {"GRU-none": (0.3, 0.31, 0.32), "GRU-add": (0.1, 0.11, 0.12), "GRU-mul": (0.1, 0.11, None)}
