@@ -116,7 +116,7 @@ class AttentionDecoder(Decoder):
     def _takes_one_pass(self, memory: Memory) -> bool:
         """Whether `TeacherForcing` knows this cell's equations and can take the tensors; it is for CPUs."""
         gate = self.cell.gate
-        known = gate.has_weight and gate.activation == "tanh" and not gate.watched and len(memory.values) > 0
+        known = gate.has_weight and gate.activation == "tanh" and gate.has_kernels and len(memory.values) > 0
         tensors = memory.values, memory.keys, *self.parameters()
         return known and not is_traced() and can_take("cpu", (torch.float32, torch.float64), tensors)
 

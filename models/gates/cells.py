@@ -88,7 +88,7 @@ class RefinedLSTMCell(_RefinedCell, nn.LSTMCell):
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Input (B, I) or (I,) and (h, c), each (B, H) or (H,), by default zeros → the next (h, c)."""
-        if self.gate.refine == "none" and not self.gate.watched:
+        if self.gate.refine == "none" and self.gate.has_kernels:
             h, c = nn.LSTMCell.forward(self, input, hx)
         else:
             h, c = self._step(input, hx)
@@ -105,7 +105,7 @@ class RefinedGRUCell(_RefinedCell, nn.GRUCell):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Input (B, I) or (I,) and h, (B, H) or (H,), by default zeros → the next h."""
-        if self.gate.refine == "none" and not self.gate.watched:
+        if self.gate.refine == "none" and self.gate.has_kernels:
             return nn.GRUCell.forward(self, input, hx)
         return self._step(input, None if hx is None else (hx,))[0]
 

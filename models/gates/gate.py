@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +48,6 @@ class RefinedGate:
     feature: FeatureMap = "linear"
     activation: Activation = "tanh"
 
-    watched: ClassVar[bool] = False  # True for the recording gates of `gates.statistics`
-
     def check(self, known_gates: tuple[str, ...], input_size: int, hidden_size: int) -> None:
         """Raise ValueError if a choice is unknown, or does not fit a unit with these gates and sizes."""
         for name, value, allowed in (
@@ -73,6 +71,11 @@ class RefinedGate:
                 f"feature='identity' needs input_size = hidden_size, got {input_size} and {hidden_size}: "
                 "use feature='linear'"
             )
+
+    @property
+    def has_kernels(self) -> bool:
+        """Whether kernels may stand for this gate; not for one of a subclass, whose equations or records they lack."""
+        return type(self) is RefinedGate
 
     @property
     def joins(self) -> bool:

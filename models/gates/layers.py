@@ -98,7 +98,7 @@ class _RefinedLayer(nn.RNNBase):
             super().flatten_parameters()
 
     def _runs_torch_kernel(self) -> bool:
-        if self.gate.refine != "none" or self.gate.watched:
+        if self.gate.refine != "none" or not self.gate.has_kernels:
             return False
         # torch.compile cannot save what oneDNN's LSTM passes to its backward pass. The loop has no projection.
         return self.mode == "GRU" or (

@@ -50,7 +50,7 @@ def run_recurrence(
     weight_hh, bias_ih, bias_hh = weights["weight_hh"], weights["bias_ih"], weights["bias_hh"]
     assert weight_hh is not None
     _check_weights(unit, gate, initial[0].shape[1], weights)
-    fused = fused and not gate.watched and not is_traced()
+    fused = fused and gate.has_kernels and not is_traced()
     if bias_ih is not None and bias_hh is not None and unit.name != "GRU":  # a GRU's reset gate multiplies its bias_hh
         bias_ih, bias_hh = bias_ih + bias_hh, None
     projected, feature = _map_inputs(gate, data, weights, bias_ih, fused)
@@ -60,7 +60,7 @@ def run_recurrence(
         feature = None if feature is None else feature.to(dtype)
         initial = tuple(state.to(dtype) for state in initial)
         inputs = (projected, weight_hh, bias_hh, feature)
-        joins = [_join(unit, gate, name) for name in unit.gates]
+        joins = [_join(unit, gate, name) for name in unit.gates] if fused else []
         run_steps = find_steps(len(data), *inputs, *initial, uniform=UNIFORM in joins) if fused else None
         if run_steps is None:
             return plain_loop(unit, gate, projected, feature, sizes, initial, weight_hh, bias_hh, reverse)

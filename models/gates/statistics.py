@@ -14,8 +14,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -121,9 +121,9 @@ class Record:
 
 @dataclass(frozen=True)
 class _RecordingGate(RefinedGate):
-    """A gate with the same values that records them."""
+    """Another gate, whose values it records."""
 
-    watched: ClassVar[bool] = True
+    original: RefinedGate = field(default_factory=RefinedGate)
     records: dict[str, Record] = field(default_factory=dict)
     module: str = ""  # its name
     record: Record = field(default_factory=Record)
@@ -134,18 +134,20 @@ class _RecordingGate(RefinedGate):
         is_layer = name != "cell"
         parts = [part for part in (self.module, name if is_layer else "") if part]
         record = self.records.setdefault(".".join(parts) or "cell", Record())
-        choices = {f.name: getattr(self, f.name) for f in fields(RefinedGate)}
         # A cell is called for each step: its position in the sequence is kept between calls.
         position = [None, -1] if is_layer else self.position
-        return _RecordingGate(**choices, record=record, position=position, is_layer=is_layer)
+        return replace(self, record=record, position=position, is_layer=is_layer)
+
+    def map_feature(self, x: Tensor, weight: Tensor | None) -> Tensor | None:
+        return self.original.map_feature(x, weight)
 
     def join(self, name: str, gate: Tensor, feature: Tensor | None) -> Tensor:
-        effective = super().join(name, gate, feature)
+        effective = self.original.join(name, gate, feature)
         self._record(name, gate, effective)
         return effective
 
     def uniform_refine(self, name: str, forget: Tensor, refine: Tensor) -> Tensor:
-        effective = super().uniform_refine(name, forget, refine)
+        effective = self.original.uniform_refine(name, forget, refine)
         self._record(name, forget, effective)
         return effective
 
@@ -205,7 +207,7 @@ def watch_gates(module: nn.Module) -> Iterator[dict[str, Record]]:
     try:
         for name, part in watched:
             choices = {f.name: getattr(part.gate, f.name) for f in fields(RefinedGate)}
-            part.gate = _RecordingGate(**choices, records=records, module=name)
+            part.gate = _RecordingGate(**choices, original=part.gate, records=records, module=name)
         yield records
     finally:
         for name, part in watched:

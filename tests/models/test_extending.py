@@ -9,11 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from str_app.errors import StrAppError
 from str_app.models.backbones import BACKBONES
 from str_app.models.checkpoint import read_header
 from str_app.models.decoders import DECODERS
+from str_app.models.gates.gate import RefinedGate
+from str_app.models.gates.statistics import watch_gates
 from str_app.reader import Reader
 from str_app.training.loop import train
 from str_app.training.settings import make_settings
@@ -68,3 +71,20 @@ def test_the_recipe_trains_and_reads(heading, section, registry, rest, other, mo
     assert getattr(fine.architecture, section).name == name
     with pytest.raises(StrAppError, match="brings its own architecture"):
         make_settings([f"architecture.{other}"], train=(data,), start_from=str(weights))
+
+
+@pytest.mark.parametrize("rows", [3, 64])  # kernels take 16 rows and more
+def test_a_gate_of_ones_own_is_used_and_watched(rows):
+    section = PAGE.read_text(encoding="utf-8").split("## Add a kind of gate")[1].split("\n## ")[0]
+    names = {"__name__": "recipe"}
+    exec(compile(re.search(r"```python\n(.*?)```", section, re.S)[1], "recipe", "exec", dont_inherit=True), names)
+    layer, x = names["layer"], torch.rand(5, rows, 8)
+    largest = layer(x)[0]
+    with watch_gates(layer) as records:
+        torch.testing.assert_close(layer(x)[0], largest)
+    output = records["l0"].gates["output"]
+    assert output.effective.counts.sum() > 0
+    assert output.effective.share(-2, 0) == 0
+    assert output.effective.share(0, 1) > 0.99, "the larger of two numbers below 1, and never their sum"
+    layer.gate = RefinedGate("add", layer.gate.gates)
+    assert not torch.allclose(layer(x)[0], largest)

@@ -32,7 +32,7 @@ def test_open_and_closed_gates_are_told_apart():
     assert all(share["negative"] == 0 for share in shares.values())
     assert records["l0"].gates["input"].vanilla.counts.sum() == 5 * 2 * 4
     assert torch.equal(layer(x)[0], before)
-    assert not layer.gate.watched
+    assert layer.gate.has_kernels
 
 
 @pytest.mark.parametrize(("refine", "negative", "above"), [("mul", 1.0, 0.0), ("add", 0.0, 1.0)])
