@@ -1,5 +1,5 @@
 # The server with its weights, for CPUs; needs no network to start.
-#   docker build -t str-app .  &&  docker run --rm -p 8000:8000 str-app
+#   docker build -t str-app .  &&  docker run --rm -p 127.0.0.1:8000:8000 str-app
 # It reads exported graphs with ONNX Runtime and has no PyTorch. For checkpoints that are not exported, or a GPU:
 #   docker build --target torch -t str-app:torch .
 # On x86-64 the default index has torch with CUDA, some gigabytes. For the small CPU build pass

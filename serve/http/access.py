@@ -20,8 +20,8 @@ PUBLIC_PATHS = {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
 _HEX_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 
-def read_keys(path: Path) -> list[bytes]:
-    """Read SHA-256 digests of keys from a file with lines `NAME DIGEST`; `#` begins a comment.
+def read_keys(path: Path) -> list[tuple[str, bytes]]:
+    """Read names and SHA-256 digests of keys from a file with lines `NAME DIGEST`; `#` begins a comment.
 
     The file holds digests only, so a leaked copy grants no access. They are unsalted: keys must be random, as from
     `openssl rand -hex 32`, not words.
@@ -33,7 +33,7 @@ def read_keys(path: Path) -> list[bytes]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise StrAppError(f"api_keys_file {path}: cannot be read ({error})") from None
-    digests = []
+    keys = []
     for number, line in enumerate(lines, 1):
         words = line.split("#")[0].split()
         if not words:
@@ -42,26 +42,30 @@ def read_keys(path: Path) -> list[bytes]:
             raise StrAppError(
                 f"{path} line {number}: expected a name and the SHA-256 of a key (printf %s KEY | sha256sum)"
             )
-        digests.append(bytes.fromhex(words[1]))
-    if not digests:
+        keys.append((words[0], bytes.fromhex(words[1])))
+    if not keys:
         raise StrAppError(f"api_keys_file {path}: it has no key, so every request would be refused")
-    return digests
+    return keys
 
 
 class Access:
     """ASGI middleware: 401 for every request without a valid key, on all paths but health and readiness.
 
     A key is sent as `Authorization: Bearer KEY`, as `X-API-Key: KEY`, or as the password of HTTP basic authentication,
-    for which browsers prompt.
+    for which browsers prompt. The scope, and so the log, gets the name of the key, never the key.
     """
 
-    def __init__(self, app: ASGIApp, digests: list[bytes]) -> None:
+    def __init__(self, app: ASGIApp, keys: list[tuple[str, bytes]]) -> None:
         self._app = app
-        self._digests = digests
+        self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # `scope["path"]` is what the router sees; `request.url` depends on the Host header, which the client controls.
-        if scope["type"] != "http" or scope["path"] in PUBLIC_PATHS or self._known(_key_of(Headers(scope=scope))):
+        if scope["type"] != "http" or scope["path"] in PUBLIC_PATHS:
+            await self._app(scope, receive, send)
+            return
+        if names := self._names_of(_key_of(Headers(scope=scope))):
+            scope["str_app.key"] = names[0]
             await self._app(scope, receive, send)
             return
         problem = ProblemError(401, "unauthorized", "Send an API key of this server as 'Authorization: Bearer KEY'.")
@@ -71,10 +75,10 @@ class Access:
             response.headers.append("WWW-Authenticate", f'{scheme} realm="str-app"')
         await response(scope, receive, send)
 
-    def _known(self, key: bytes) -> bool:
+    def _names_of(self, key: bytes) -> list[str]:
         given = hashlib.sha256(key).digest()
         # Every digest is compared, each in constant time.
-        return sum(hmac.compare_digest(given, digest) for digest in self._digests) > 0
+        return [name for name, digest in self._keys if hmac.compare_digest(given, digest)]
 
 
 def _key_of(headers: Headers) -> bytes:

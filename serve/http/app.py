@@ -132,7 +132,7 @@ def create_app(
     app.add_middleware(Head)
     app.add_middleware(Admission, check=batcher.check_capacity)
     if settings.api_keys_file:
-        app.add_middleware(Access, digests=read_keys(settings.api_keys_file))
+        app.add_middleware(Access, keys=read_keys(settings.api_keys_file))
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -104,6 +104,8 @@ class Telemetry:
             self._tracer.record(scope, route, status, seconds)
         line = {"request_id": scope["str_app.request_id"], "method": method, "route": route, "status": status}
         line["ms"] = round(seconds * 1e3, 2)
+        if scope.get("str_app.key"):
+            line["key"] = scope["str_app.key"]
         if scope.get("str_app.texts"):
             line["texts"] = scope["str_app.texts"]
         if status == 429:

@@ -12,7 +12,7 @@ from typing import Any
 
 logger = logging.getLogger("str_app.serve")
 
-FIELDS = ("request_id", "method", "route", "status", "ms", "refused", "texts")
+FIELDS = ("request_id", "method", "route", "status", "ms", "key", "refused", "texts")
 
 
 class JsonFormatter(logging.Formatter):

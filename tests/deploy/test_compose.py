@@ -42,6 +42,14 @@ def test_logs_do_not_grow_for_ever(service: dict[str, Any]) -> None:
     assert not any("logging" in service for service in REPLICAS.values())  # inherited
 
 
+def test_the_single_server_is_for_this_machine() -> None:
+    assert all(port.startswith("127.0.0.1:") for port in SINGLE["str-app"]["ports"])
+    pages = [Path("README.md"), Path("Dockerfile"), *Path("docs/how-to").glob("*.md")]
+    published = [address for page in pages for address in re.findall(r"docker run .*-p (\S+)", page.read_text())]
+    assert published
+    assert set(published) == {"127.0.0.1:8000:8000"}
+
+
 def test_replicas_are_the_single_server_and_cannot_be_reached_but_through_the_proxy() -> None:
     for service in REPLICAS.values():
         assert service["extends"] == {"file": "../../docker-compose.yml", "service": "str-app"}
@@ -72,6 +80,14 @@ def test_nginx_fits_the_limits_and_times_of_the_server() -> None:
     assert seconds(NGINX["proxy_connect_timeout"]) <= 1
 
 
+def test_one_client_cannot_fill_the_room_for_uploads() -> None:
+    (tmpfs,) = PROXY["tmpfs"]
+    room, memory = int(re.findall(r"size=(\d+)m", tmpfs)[0]), int(PROXY["mem_limit"].removesuffix("m"))
+    zone, connections = NGINX["limit_conn"].split()
+    assert NGINX["limit_conn_zone"].startswith(f"$binary_remote_addr zone={zone}:")
+    assert int(connections) * int(NGINX["client_max_body_size"].removesuffix("m")) < room < memory
+
+
 def test_nginx_sends_again_what_may_be_sent_again() -> None:
     assert set(NGINX["proxy_next_upstream"].split()) == {"error", "timeout", "http_503", "non_idempotent"}
     assert int(NGINX["proxy_next_upstream_tries"]) == 2
@@ -85,8 +101,9 @@ def test_nginx_has_the_same_idea_of_a_request_id() -> None:
 
 def test_errors_of_nginx_are_problems_as_the_server_has_them() -> None:
     bodies = [json.loads(body) for body in re.findall(r"return \d+ '(.*)';", CONF)]
-    codes = ["body_too_large", "malformed_http", "method_not_allowed", "no_replica", "not_found", "overloaded"]
-    assert sorted(body["code"] for body in bodies) == codes
+    codes = {"body_too_large", "malformed_http", "method_not_allowed", "no_replica", "not_found", "overloaded"}
+    assert {body["code"] for body in bodies} == codes | {"too_many_requests"}
+    assert len(bodies) == len(codes) + 1
     for body in bodies:
         mine = problem_body(ProblemError(body["status"], body["code"], body["detail"]), "")
         assert mine | {"title": "", "request_id": ""} == body | {"title": "", "request_id": ""}
@@ -99,3 +116,4 @@ def test_log_lines_are_json() -> None:
     line = "".join(re.findall(r"'([^']*)'", CONF.split("log_format")[1].split(";")[0]))
     numbers = line.replace("$status", "200").replace("$request_time", "0.1")
     assert json.loads(numbers)["request_id"] == "$correlation_id"
+    assert json.loads(numbers)["client"] == "$remote_addr"

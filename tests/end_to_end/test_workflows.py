@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import str_app
 
@@ -38,12 +40,39 @@ def test_workflows_follow_the_schema_of_github() -> None:
     assert shown.returncode == 0, shown.stdout
 
 
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+def test_code_of_others_has_no_token_that_may_write(workflow: Path) -> None:
+    content = yaml.safe_load(workflow.read_text(encoding="utf-8"))
+    assert content["permissions"] == {"contents": "read"}
+    for job in content["jobs"].values():
+        checkouts = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
+        assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+        if "permissions" in job:  # it publishes what another job made
+            assert not checkouts
+            assert not [step for step in job["steps"] if re.search(r"\b(make|pip|python)\b", step.get("run", ""))]
+
+
 def test_pythons_tested_are_those_supported() -> None:
     jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]
     pythons = jobs["test"]["strategy"]["matrix"]["python"]
     named = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+$", line)]
     assert pythons == named
     assert PROJECT["requires-python"] == f">={pythons[0]},<3.{int(pythons[-1].split('.')[1]) + 1}"
+
+
+def test_the_tested_set_satisfies_the_floors() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    tested = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+    extras = [text for texts in PROJECT["optional-dependencies"].values() for text in texts]
+    for requirement in map(Requirement, [*PROJECT["dependencies"], *extras]):
+        if requirement.name != PROJECT["name"]:
+            assert requirement.specifier.contains(tested[canonicalize_name(requirement.name)]), requirement
+
+
+@pytest.mark.parametrize(("name", "unsafe"), [("onnxruntime", "1.24.3"), ("pillow", "12.3.0")])
+def test_releases_with_known_faults_are_excluded(name: str, unsafe: str) -> None:
+    (requirement,) = (found for found in map(Requirement, PROJECT["dependencies"]) if found.name == name)
+    assert not requirement.specifier.contains(unsafe)
 
 
 def test_citation_has_the_version_of_the_package() -> None:

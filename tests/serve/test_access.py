@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from fastapi.testclient import TestClient
 from str_app.errors import StrAppError
 from str_app.serve.http.access import read_keys
 from str_app.serve.http.app import create_app
+from str_app.serve.operations.logs import JsonFormatter
 from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, parts, serving, warm_client
 
@@ -51,6 +54,15 @@ def test_each_way_to_send_each_key(guarded: TestClient) -> None:
         for sent in ({"headers": {"X-API-Key": key}}, {"auth": ("anyone", key)}):
             answer = guarded.post("/v1/recognize", files=parts("word"), **sent)
             assert answer.json()["results"][0]["text"] == "word"
+
+
+def test_the_log_has_the_name_of_the_key_but_not_the_key(guarded: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "str_app.serve"):
+        guarded.get("/v1/models", headers={"X-API-Key": KEYS["other"]})
+        guarded.get("/v1/models", headers={"X-API-Key": "wrong"})
+    lines = [JsonFormatter().format(record) for record in caplog.records if record.message == "request"]
+    assert [json.loads(line).get("key") for line in lines] == ["other", None]
+    assert not any(key in line for line in lines for key in (*KEYS.values(), "wrong"))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from email.message import Message
 from functools import partial
 from http.client import HTTPResponse
@@ -25,7 +25,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.deploy.asking import SAMPLES, asking, until
-from tests.deploy.shipped import DEPLOY
+from tests.deploy.shipped import DEPLOY, directives
 from tests.serve.slow.real_server import RealServer
 
 pytestmark = [
@@ -33,6 +33,7 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("nginx"), reason="needs nginx 1.19.5 or later"),
 ]
 CONF = (DEPLOY / "nginx/nginx.conf").read_text()
+CONNECTIONS = int(directives(CONF)["limit_conn"][0].split()[1])
 Address = tuple[str, int]
 
 
@@ -200,6 +201,45 @@ def test_an_upload_without_room_is_asked_to_come_again(tmp_path: Path) -> None:
             assert answer.headers["X-Request-ID"] == json.loads(answer.body)["request_id"]
         assert answer.headers["X-Request-ID"] == "mine-1"
         assert len(asked) == 1
+
+
+def test_a_client_has_a_share_of_the_uploads(tmp_path: Path) -> None:
+    head = b"POST /v1/recognize HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+    with stand_in(200) as (replica, _), nginx(tmp_path, [replica, replica]) as url, ExitStack() as uploads:
+        port = int(url.rsplit(":")[-1])
+        for _ in range(CONNECTIONS):
+            upload = uploads.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            upload.sendall(head)
+            assert upload.recv(100).startswith(b"HTTP/1.1 100")  # its body is waited for
+        for path in ("/v1/recognize", "/readyz"):
+            answer = ask(url + path, b"image")
+            assert (answer.status, answer.problem("too_many_requests")) == (429, True)
+            assert answer.headers["Retry-After"] == "1"
+            assert answer.headers["X-Request-ID"] == json.loads(answer.body)["request_id"]
+        uploads.close()
+        until(lambda: ask(f"{url}/v1/recognize", b"image").status == 200, "free again")
+        lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+        assert {line["client"] for line in lines} == {"127.0.0.1"}
+        assert 429 in {line["status"] for line in lines}
+        assert "limiting" not in (tmp_path / "errors").read_text()
+
+
+def test_a_client_has_a_share_of_the_requests(tmp_path: Path) -> None:
+    conf = replaced(CONF, "rate=100r/s", "rate=1r/m")
+    conf = replaced(conf, "burst=200", "burst=2")
+    with stand_in(200) as (replica, asked), nginx(tmp_path, [replica, replica], conf) as url:
+        answers = [ask(f"{url}/v1/recognize", b"image") for _ in range(4)]
+        assert [answer.status for answer in answers] == [200, 200, 200, 429]
+        assert answers[-1].problem("too_many_requests")
+        assert len(asked) == 3
+
+
+def test_behind_another_proxy_as_the_file_says(tmp_path: Path) -> None:
+    conf = replaced(CONF, "# set_real_ip_from 192.0.2.0/24;", "set_real_ip_from 127.0.0.1;")
+    conf = replaced(conf, "# real_ip_header", "real_ip_header")
+    with stand_in(200) as (replica, _), nginx(tmp_path, [replica, replica], conf) as url:
+        assert ask(f"{url}/v1/recognize", b"image", **{"X-Forwarded-For": "192.0.2.7"}).status == 200
+        until(lambda: '"client": "192.0.2.7"' in (tmp_path / "log").read_text(), "logged")
 
 
 MALFORMED = {
