@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,6 +37,7 @@ from str_app.training.optimizers import Optimizers
 from str_app.training.run_logger import CPU_SECONDS, RunLogger
 from str_app.training.sample_usage import SampleUsage
 from str_app.training.samples import (
+    CHARSET_ADVICE,
     Batch,
     TrainingSamples,
     check_source,
@@ -130,8 +132,9 @@ class _Run:
         torch.manual_seed(settings.seed % 2**63)
         self.model, self.before = _initial_model(settings, resume)
         charset, max_length = self.model.charset, self.model.architecture.max_length
-        for source in self.sources:
-            check_source(source, lambda text: why_unlearnable(text, charset, max_length))
+        problem_of = partial(why_unlearnable, charset=charset, max_length=max_length)
+        checked = [check_source(source, problem_of) for source in self.sources]
+        _refuse_unusable(checked, settings.weights or [len(source) for source in self.sources], settings.unusable_limit)
         for source in self.validation:
             check_source(source, lambda text: why_unscorable(text, charset))
         if self.sync_world.size > 1:
@@ -303,7 +306,7 @@ class _Run:
         if self.usage.positions >= 1000 and unusable > limit * seen:
             raise StrAppError(
                 f"{unusable} of {seen} samples are unusable, more than unusable_limit={limit:g}; "
-                f"the last: {self.usage.last_reason or 'in another process'}"
+                f"the last: {self.usage.last_reason or 'in another process'}. {_WAY_OUT}"
             )
 
     def _log(self, logger: RunLogger, losses: Tensor, rate: float, cpu_seconds_per_step: float) -> None:
@@ -481,3 +484,23 @@ def _initial_model(settings: TrainSettings, resume: bool) -> tuple[Recognizer, d
         transfer_weights(start, model)
         before = info.get("training", {})
     return model, before
+
+
+_WAY_OUT = f"Repair the data; or {CHARSET_ADVICE}; or --set unusable_limit=… allows more"
+
+
+def _refuse_unusable(checked: Sequence[tuple[float, str]], weights: Sequence[float], limit: float) -> None:
+    """Raise StrAppError if more labels than `limit` are unusable: the run would stop for them later.
+
+    Args:
+        checked: what `check_source` returned for each source.
+        weights: of each source.
+        limit: `TrainSettings.unusable_limit`.
+    """
+    share = sum(weight * unusable for weight, (unusable, _) in zip(weights, checked, strict=True)) / sum(weights)
+    if share > limit:
+        reason = next(reason for _, reason in checked if reason)
+        raise StrAppError(
+            f"{100 * share:.0f} % of the labels checked are unusable, more than unusable_limit={limit:g}; "
+            f"one of them: {reason}. {_WAY_OUT}"
+        )

@@ -149,7 +149,10 @@ def why_unscorable(text: str, charset: Charset) -> str:
     return f"{min(missing)!r} of {text!r} is not in the charset" if missing else ""
 
 
-def check_source(source: Source, problem_of: Callable[[str], str]) -> None:
+CHARSET_ADVICE = "--charset FILE sets the characters of the network"
+
+
+def check_source(source: Source, problem_of: Callable[[str], str]) -> tuple[float, str]:
     """Check, before a run starts, that `source` has usable labels and an image that can be decoded.
 
     1000 samples are checked, evenly spaced.
@@ -157,6 +160,9 @@ def check_source(source: Source, problem_of: Callable[[str], str]) -> None:
     Args:
         source: training or validation data.
         problem_of: why a label is unusable; an empty text if it is usable.
+
+    Returns:
+        The share of unusable labels, and why the first of them is.
 
     Raises:
         StrAppError: none of the samples checked has a usable label, or none of the usable ones a readable image.
@@ -175,15 +181,15 @@ def check_source(source: Source, problem_of: Callable[[str], str]) -> None:
         else:
             usable.append(index)
     if not usable:
-        advice = "; --charset FILE sets the characters of the network" if reason.endswith("in the charset") else ""
+        advice = f"; {CHARSET_ADVICE}" if reason.endswith("in the charset") else ""
         raise StrAppError(f"{source.name}: none of the {len(checked)} labels checked is usable: {reason}{advice}")
     for index in usable:
         try:
             source[index]
-            return
+            return 1 - len(usable) / len(checked), reason
         except UnreadableSample as error:
-            reason = str(error)
-    raise StrAppError(f"{source.name}: none of the {len(usable)} images checked can be decoded, the last: {reason}")
+            unreadable = str(error)
+    raise StrAppError(f"{source.name}: none of the {len(usable)} images checked can be decoded, the last: {unreadable}")
 
 
 def shares_of_groups(

@@ -88,9 +88,18 @@ def test_the_state_is_written_as_often_as_asked(data: Path, tmp_path: Path, monk
 
 def test_more_unusable_samples_may_be_allowed(data: Path, tmp_path: Path) -> None:
     half = settings_for(data, charset="a", validation=(), steps=50, batch_size=24)
-    with pytest.raises(StrAppError, match=r"more than unusable_limit=0\.05"):
+    with pytest.raises(StrAppError, match=r"^50 % of the labels .* more than unusable_limit=0\.05; .*--charset FILE"):
         train(half, tmp_path / "run")
     train(dataclasses.replace(half, unusable_limit=0.6), tmp_path / "allowed")
+
+
+def test_too_many_unreadable_images_stop_a_run(tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "a.lmdb") as writer:
+        for k in range(24):
+            writer.add(encoded(k) if k % 4 else b"broken", "a")
+    settings = settings_for(tmp_path / "a.lmdb", validation=(), steps=50, batch_size=24)
+    with pytest.raises(StrAppError, match=r"^6 of 24 samples are unusable, .*not an image.*--set unusable_limit"):
+        train(settings, tmp_path / "run")
 
 
 def test_a_run_goes_on_with_data_that_were_repaired(data: Path, tmp_path: Path) -> None:
