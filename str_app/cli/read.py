@@ -39,7 +39,7 @@ def read(
         typer.Option(
             metavar="FILE|DIR",
             help="Write the photograph with its words marked to a new file; for several photographs, or a folder of "
-            "them, to a folder, in which no file is replaced.",
+            "them, to a folder, in which no file is replaced. A name without suffix is a folder.",
         ),
     ] = None,
     model: options.Model = "small",
@@ -145,7 +145,8 @@ def _picture_files(picture: Path, photos: Sequence[Path], into_folder: bool) -> 
     """
     originals = {path.resolve() for path in photos}
     targets: list[Path]
-    if into_folder or picture.is_dir():
+    into_folder = into_folder or picture.is_dir() or not picture.suffix
+    if into_folder:
         if picture.exists() and not picture.is_dir():
             raise StrAppError(f"--picture {picture}: is a file; several photographs need a folder")
         taken: set[Path] = set()
@@ -168,7 +169,7 @@ def _picture_files(picture: Path, photos: Sequence[Path], into_folder: bool) -> 
             raise StrAppError(f"--picture {picture}: would overwrite the photograph {target}; give another place")
         if target.exists():
             raise StrAppError(f"--picture {picture}: exists already: give another name, or delete it")
-    folder = picture if into_folder or picture.is_dir() else picture.parent
+    folder = picture if into_folder else picture.parent
     with writing(f"--picture {picture}"):  # before anything is read
         folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):

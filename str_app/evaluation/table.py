@@ -88,12 +88,14 @@ def rows(results: Sequence[SetResult]) -> list[tuple[str, ...]]:
 
 
 def markdown(results: Sequence[SetResult]) -> str:
-    """The table as Markdown with aligned columns."""
+    """The table as Markdown with aligned columns, and above it the protocol where it is not the usual one."""
     cells = [headings(results), *rows(results)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [_line(row, widths) for row in cells]
     rule = "|" + "|".join("-" * (width + 1) + (":" if column else "-") for column, width in enumerate(widths)) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
+    protocol = results[0].protocol
+    above = [] if protocol is FIELD else [f"Protocol: {protocol.description}.", ""]
+    return "\n".join([*above, lines[0], rule, *lines[1:]])
 
 
 def _row(score: Score, default: bool, field: bool) -> tuple[str, ...]:

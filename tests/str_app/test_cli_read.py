@@ -138,6 +138,8 @@ def test_a_folder_of_one_photograph_and_an_existing_folder_get_a_picture_inside(
     assert (tmp_path / "marked" / "street.png").is_file()
     (tmp_path / "there").mkdir()
     assert run("read", photo, "--picture", tmp_path / "there").exit_code == 0
+    assert run("read", photo, "--picture", tmp_path / "new").exit_code == 0
+    assert (tmp_path / "new" / f"{photo.stem}.png").is_file()
     assert (tmp_path / "there" / "street.png").is_file()
 
 

@@ -185,6 +185,7 @@ def test_accents_count_when_they_are_asked_for() -> None:
 
 
 def test_the_table_beyond_ascii_has_one_exact_match() -> None:
-    lines = table.markdown([evaluated(protocol=UNICODE)]).splitlines()
+    protocol, blank, *lines = table.markdown([evaluated(protocol=UNICODE)]).splitlines()
+    assert (protocol, blank) == (f"Protocol: {UNICODE.description}.", "")
     assert "exact" in lines[0]
     assert len({line.count("|") for line in lines}) == 1
