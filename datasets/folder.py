@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from str_app.datasets.image_decoding import decode_image
@@ -9,12 +10,28 @@ from str_app.datasets.sample import DataError, Sample, UnreadableSample
 from str_app.datasets.text_files import read_tab_separated
 
 LABELS = "labels.tsv"
+MAX_BYTES = 256 * 2**20  # of one image file
 
 
 def image_path(root: Path, name: str) -> Path:
     """The file `name` in `root`. Lists made on Windows separate folders by backslashes: read as such if need be."""
     path = root / name
     return root / name.replace("\\", "/") if "\\" in name and not path.exists() else path
+
+
+def read_image_file(path: Path) -> bytes:
+    """The bytes of a file that a list names, which may be anything.
+
+    Raises:
+        OSError: it cannot be read, is a pipe, socket or device, or is larger than `MAX_BYTES`.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():  # reading it may never end
+        raise OSError(errno.EINVAL, "a pipe, socket or device, not a file")
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise OSError(errno.EFBIG, f"larger than {MAX_BYTES / 2**20:g} MiB")
+    return content
 
 
 class FolderSource:
@@ -64,7 +81,7 @@ class FolderSource:
         """The encoded image as stored. Raises UnreadableSample if the file cannot be read."""
         path = image_path(self.path, self.identifier(index))
         try:
-            return path.read_bytes()
+            return read_image_file(path)
         except OSError as error:
             raise UnreadableSample(f"{path}: {error.strerror}") from error
 

@@ -88,6 +88,13 @@ class LmdbSource:
             raise DataError(f"{self.path}: num-samples is {stored[:20]!r}, not a number") from None
         if self._length < 1:
             raise DataError(f"{self.path}: num-samples is {self._length}: the data set is empty")
+        assert self._opened is not None
+        records = self._opened.environment.stat()["entries"] - 1
+        if self._length > records:  # each sample has a record at least
+            raise DataError(
+                f"{self.path}: num-samples is {self._length}, but the LMDB has only {records} other records: it is "
+                "damaged, or not completely written"
+            )
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from str_app.datasets.folder import image_path
+from str_app.datasets.folder import image_path, read_image_file
 from str_app.datasets.sample import DataError
 
 LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"  # of str.splitlines
@@ -73,7 +73,7 @@ def labelled_file(
     try:
         path = image_path(folder, name)
         identifier = name if path == root / name else path.relative_to(root).as_posix()
-        return Record(path.read_bytes(), text, identifier, lexicon=lexicon)
+        return Record(read_image_file(path), text, identifier, lexicon=lexicon)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         return Skipped(name, getattr(error, "strerror", None) or str(error))
 

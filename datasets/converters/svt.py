@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 from str_app.datasets.converters.cropping import crop
 from str_app.datasets.converters.record import Record, Records, Skipped, existing_file, label_problem
+from str_app.datasets.folder import read_image_file
 from str_app.datasets.image_decoding import decode_image
 from str_app.datasets.sample import DataError
 
@@ -37,7 +38,7 @@ def _records(source: Path, pictures: list[ElementTree.Element]) -> Iterator[Reco
         lexicon = tuple(word.strip() for word in (picture.findtext("lex") or "").split(",") if word.strip())
         rectangles = picture.findall(".//taggedRectangle")
         try:
-            pixels = decode_image((source / name).read_bytes())
+            pixels = decode_image(read_image_file(source / name))
         except (OSError, DataError) as error:
             reason = error.strerror if isinstance(error, OSError) else "the photograph cannot be decoded"
             yield from (Skipped(f"{name}#{number}", str(reason)) for number in range(1, len(rectangles) + 1))

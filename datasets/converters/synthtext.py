@@ -10,6 +10,7 @@ import numpy as np
 
 from str_app.datasets.converters.cropping import crop
 from str_app.datasets.converters.record import Record, Records, Skipped, existing_file
+from str_app.datasets.folder import read_image_file
 from str_app.datasets.image_decoding import decode_image
 from str_app.datasets.sample import DataError
 
@@ -51,7 +52,7 @@ def _records(source: Path, names: Any, boxes: Any, texts: Any) -> Iterator[Recor
             yield Skipped(name, "different numbers of words and boxes")
             continue
         try:
-            image_pixels = decode_image((source / name).read_bytes())
+            image_pixels = decode_image(read_image_file(source / name))
         except (OSError, DataError) as error:
             reason = error.strerror if isinstance(error, OSError) else "the image cannot be decoded"
             yield from (Skipped(f"{name}#{number}", str(reason)) for number in range(1, len(words) + 1))

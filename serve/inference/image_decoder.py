@@ -17,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from str_app.datasets.image_decoding import jpeg_effort
 from str_app.errors import ImageError
-from str_app.inputs.images import ImageLimits, load_image, open_image
+from str_app.inputs.images import ImageLimits, decoding_effort, load_image, open_image
 from str_app.serve.inference.jobs import NICENESS, set_results
 from str_app.serve.operations import memory
 from str_app.serve.operations.metrics import Metrics
@@ -170,7 +169,7 @@ class ImageDecoder:
                 return
             if finds_words:
                 self._photos.submit(budget, partial(decode, image))
-            elif image.width * image.height * (jpeg_effort(encoded) if image.format == "JPEG" else 1) > LARGE_PIXELS:
+            elif decoding_effort(encoded, image) > LARGE_PIXELS:
                 self._large.submit(budget, partial(decode, image))
             else:
                 decode(image)

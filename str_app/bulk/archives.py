@@ -19,9 +19,15 @@ from str_app.bulk.inputs import REGIONS, Input, Item, fingerprint_of, listed_reg
 from str_app.datasets.image_decoding import IMAGE_SUFFIXES
 from str_app.datasets.text_files import parse_json
 from str_app.errors import ImageError
+from str_app.inputs.images import DEFAULT_LIMITS
 
 _TYPICAL_SAMPLE = 8192  # bytes of a word crop with its headers, to estimate how many are in an archive
 _END = 1024  # bytes of zeros that end an archive
+_MAX_HEADER = 16 * 2**10  # bytes of one long name, or of pax records, which tarfile reads in quadratic time
+_EXTENSIONS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
 
 
 class _Member(NamedTuple):
@@ -79,13 +85,14 @@ class TarPart:
                         name = entry.name
                         content = archive.extractfile(entry)
                         assert content is not None
-                        member = _Member(name, content.read())
+                        # One byte more than an image may have: its row will say that it is too large.
+                        member = _Member(name, content.read(DEFAULT_LIMITS.max_bytes + 1))
                         name = ""
                         yield member
                 if file.tail != bytes(_END):
                     # tarfile takes an archive that was cut between two members, or in a header, for a whole one.
                     raise EOFError("no end marker")
-        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        except (tarfile.TarError, EOFError, OSError, RecursionError, zlib.error) as error:
             yield _Member(name, ImageError("truncated", f"the archive is damaged or cut short here: {error}"))
 
     def _open(self) -> Any:
@@ -93,7 +100,14 @@ class TarPart:
 
 
 class _Header(tarfile.TarInfo):
-    """A damaged header is an error; tarfile takes it for the end of the archive."""
+    """A damaged header is an error, which tarfile takes for the end of the archive, and so is an enormous one."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _EXTENSIONS and header.size > _MAX_HEADER:
+            raise tarfile.ReadError(f"a name or pax header of {header.size:,} bytes; at most {_MAX_HEADER:,} are read")
+        return header
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
@@ -131,6 +145,8 @@ def open_tar(name: str, path: Path) -> Input:
 
 
 def _regions(name: str, encoded: bytes) -> list[Any] | ImageError | None:
+    if len(encoded) > DEFAULT_LIMITS.max_bytes:
+        return ImageError("too_many_bytes", f"{name}: larger than {DEFAULT_LIMITS.max_bytes / 2**20:g} MiB")
     try:
         fields = parse_json(encoded)
     except ValueError:

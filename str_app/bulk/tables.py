@@ -18,7 +18,7 @@ from str_app.errors import ImageError, StrAppError
 
 ID_NAMES = ("id", "__key__")
 _SEPARATORS = {",": "comma", "\t": "tab"}
-_ROWS_AT_ONCE = 256  # of a Parquet file in memory
+_ROWS_AT_ONCE = 8  # of a Parquet file in memory: a few bytes of it may stand for the same large value in every row
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class ParquetPart:
             row = ends[groups[0]] - sizes[groups[0]]
             for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=groups, columns=present):
                 low, high = max(self.start - row, 0), min(self.stop - row, batch.num_rows)
-                if low < high:
-                    for offset, values in enumerate(batch.slice(low, high - low).to_pylist(), row + low):
-                        yield _item(self.name, self.path.parent, offset + 1, values, self.columns)
+                for offset in range(low, high):
+                    (values,) = batch.slice(offset, 1).to_pylist()
+                    yield _item(self.name, self.path.parent, row + offset + 1, values, self.columns)
                 row += batch.num_rows
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from str_app.cli.printing import printable, write
 from str_app.cli.progress import ProgressBar
 from str_app.datasets.converters import CONVERTERS
 
@@ -40,9 +41,9 @@ def convert(
             str(kind), source, out, split=split, overwrite=overwrite, max_skipped=max_skipped, progress=progress.update
         )
     if as_json:
-        typer.echo(json.dumps({"out": str(out), "written": summary.written, "skipped": summary.skipped}))
+        write(json.dumps({"out": str(out), "written": summary.written, "skipped": summary.skipped}))
         return
-    typer.echo(f"{out}: {summary.written} samples written, {sum(map(len, summary.skipped.values()))} skipped")
+    write(printable(f"{out}: {summary.written} samples written, {sum(map(len, summary.skipped.values()))} skipped"))
     for reason, records in summary.skipped.items():
         more = ", …" if len(records) > NAMED_RECORDS else ""
-        typer.echo(f"  {len(records)} {reason}: {', '.join(records[:NAMED_RECORDS])}{more}")
+        write(printable(f"  {len(records)} {reason}: {', '.join(records[:NAMED_RECORDS])}{more}"))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from str_app.cli.printing import write_document
+from str_app.cli.printing import write_document, write_lines
 
 
 def doctor(
@@ -25,7 +25,7 @@ def doctor(
         write_document(json.dumps(findings, ensure_ascii=False, indent=2))
     else:
         for section, values in findings.items():
-            typer.echo(_section(section, values))
+            write_lines(_section(section, values))
     if findings["problems"]:
         raise typer.Exit(1)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from str_app.cli import options, pool
+from str_app.cli.printing import note, write_lines
 from str_app.cli.progress import ProgressBar
 from str_app.errors import StrAppError, writing
 
@@ -104,7 +105,7 @@ def evaluate(
         cluster = RayOptions(ray_address, workers, threads or 1)
     mapped = pool.make_pool(workers, cluster)
     results = [_run(reader, test_set, lexicon50, compared, beam, mapped) for test_set in test_sets]
-    typer.echo(markdown(results))
+    write_lines(markdown(results))
     if json_file is not None:
         write_file(json_file, json.dumps(as_json(reader.name, results), ensure_ascii=False, indent=2) + "\n")
     if report is not None:
@@ -112,7 +113,7 @@ def evaluate(
 
         sources = [test_set.source for test_set in test_sets]
         write_file(report, render_report(reader, sources, results, mistakes, beam))
-        typer.echo(f"report: {report}", err=True)
+        note(f"report: {report}")
     if plots is not None:
         from str_app.evaluation.report import confidence_plots
 
@@ -166,5 +167,5 @@ def _run(
         )
     seconds = time.perf_counter() - started
     count = len(result.predictions)
-    typer.echo(f"{source.name}: {count} crops in {seconds:.1f} s ({count / seconds:.0f} per second)", err=True)
+    note(f"{source.name}: {count} crops in {seconds:.1f} s ({count / seconds:.0f} per second)")
     return result

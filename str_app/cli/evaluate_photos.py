@@ -11,7 +11,7 @@ import typer
 
 from str_app.cli import options
 from str_app.cli.evaluate import check_writable, write_file
-from str_app.cli.printing import note
+from str_app.cli.printing import note, write_lines
 from str_app.cli.progress import ProgressBar
 from str_app.errors import ImageError
 from str_app.photos import LONGEST_SIDE
@@ -78,11 +78,11 @@ def evaluate_photos(
                 scores.append(PhotoScore(photo.path, reading, photo.words, time.perf_counter() - started))
             progress.advance()
     results = as_json(reader.name, pipeline.detector.name, scores, threshold)
-    typer.echo(markdown(results))
+    write_lines(markdown(results))
     if json_file is not None:
         write_file(json_file, json.dumps(results, indent=2) + "\n")
     if report is not None:
         from str_app.evaluation.photo_report import render_report
 
         write_file(report, render_report(results, scores, threshold, worst))
-        typer.echo(f"report: {report}", err=True)
+        note(f"report: {report}")

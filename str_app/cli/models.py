@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from str_app.cli.printing import write_document
+from str_app.cli.printing import write_document, write_lines
 
 
 def models(
@@ -28,7 +28,7 @@ def models(
         graphs = f"{entry['graphs_bytes'] / 1e6:.1f} MB, {entry['precision']}" if entry["graphs"] else "none"
         rows = entry["metrics"].get("validation", [])
         accuracy = ", ".join(f"{row['name']} {row['accuracy']:.1f} (n = {row['n']})" for row in rows) or "–"
-        typer.echo(f"| {entry['name']} | {entry['parameters'] / 1e6:.2f}M | {weights} | {graphs} | {accuracy} |")
+        write_lines(f"| {entry['name']} | {entry['parameters'] / 1e6:.2f}M | {weights} | {graphs} | {accuracy} |")
 
 
 def describe_models() -> list[dict[str, Any]]:

@@ -22,8 +22,14 @@ def row(*cells: str) -> str:
 
 
 def json_line(fields: Mapping[str, Any]) -> str:
-    """JSON that UTF-8 can hold: bytes of a file name that are not UTF-8 become U+FFFD, as in hOCR."""
-    return re.sub("[\ud800-\udfff]", "\ufffd", json.dumps(fields, ensure_ascii=False))
+    """JSON that UTF-8 can hold and terminals do not obey: bytes of a file name that are not UTF-8 become U+FFFD."""
+    encoded = re.sub("[\ud800-\udfff]", "\ufffd", json.dumps(fields, ensure_ascii=False))
+    return re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", encoded)
+
+
+def printable(text: str) -> str:
+    """One line of text whose control characters, which a terminal would obey, are escaped."""
+    return re.sub(f"[{_CONTROL}]", _escape, text)
 
 
 def write(text: str | bytes, newline: bool = True) -> None:
@@ -46,9 +52,18 @@ def write_document(text: str, newline: bool = True) -> None:
     write(text.encode("utf-8", "replace") if takes_bytes else text, newline)
 
 
+def write_lines(text: str) -> None:
+    """Print lines of text on standard output; control characters in them are escaped.
+
+    Raises:
+        StrAppError: see `write`.
+    """
+    write("\n".join(map(printable, text.split("\n"))))
+
+
 def note(text: str) -> None:
-    """Print one line on standard error; control characters are escaped, which a terminal would obey."""
-    typer.echo(re.sub(f"[{_CONTROL}]", _escape, text), err=True)
+    """Print one line on standard error; control characters are escaped."""
+    typer.echo(printable(text), err=True)
 
 
 def _escape(found: re.Match[str]) -> str:

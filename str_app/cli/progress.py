@@ -8,6 +8,8 @@ from datetime import timedelta
 
 import typer
 
+from str_app.cli.printing import printable
+
 MIN_LINE_DISTANCE = 1000  # items; more lines would hide the messages that matter
 UNKNOWN_TOTAL_DISTANCE = 100_000
 
@@ -23,7 +25,7 @@ class ProgressBar:
     """
 
     def __init__(self, description: str, total: int | None = None, unit: str = "crops", *, rate: bool = False) -> None:
-        self._description, self._total, self._unit, self._rate = description, total, unit, rate
+        self._description, self._total, self._unit, self._rate = printable(description), total, unit, rate
         self._done = 0
         self._lines = 0
         self._stack = ExitStack()
@@ -43,7 +45,8 @@ class ProgressBar:
         self._bar = None
         self._started = time.monotonic()
         if console.is_terminal:
-            columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+            named = TextColumn("{task.description}", markup=False)  # brackets in a name are no styles
+            columns: list[ProgressColumn] = [named, BarColumn(), MofNCompleteColumn()]
             if self._rate:
                 columns.append(TextColumn("{task.fields[rate]}"))
             columns.append(TimeRemainingColumn())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from str_app.cli import options
-from str_app.cli.printing import json_line, note, row, write, write_document
+from str_app.cli.printing import json_line, note, row, write, write_document, write_lines
 from str_app.cli.progress import ProgressBar
 from str_app.cli.recognize import images_in
 from str_app.errors import ImageError, StrAppError, writing
@@ -121,7 +121,7 @@ def _print(path: Path, reading: PhotoReading, as_json: bool, as_hocr: bool, as_a
     elif as_hocr or as_alto:
         write_document((to_hocr if as_hocr else to_alto)(reading, path.name), newline=False)
     elif as_text:
-        write(reading.text)
+        write_lines(reading.text)
     else:
         for line in reading.lines:
             if line.text:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from str_app.datasets.image_decoding import composite, grey_to_rgb, jpeg_segments, upright_rgb
+from str_app.datasets.image_decoding import composite, grey_to_rgb, jpeg_effort, jpeg_segments, upright_rgb
 from str_app.datasets.image_metadata import ALONE, exif_of, orientation_of, without_metadata
 from str_app.errors import ImageError
 
@@ -167,6 +167,11 @@ def open_image(encoded: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Im
         orientation = orientation_of(image.info.pop("exif", b""), image.info.pop("xmp", b""))
         image.info["exif"] = exif_of(orientation)
     return image
+
+
+def decoding_effort(encoded: bytes, image: Image.Image) -> int:
+    """The pixels of an image that `open_image` opened, times how often its decoder goes over them."""
+    return image.width * image.height * (jpeg_effort(encoded) if image.format == "JPEG" else 1)
 
 
 def _header_of(encoded: bytes, image_format: str, limits: ImageLimits) -> Image.Image:

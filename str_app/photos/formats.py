@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 from str_app import __version__
@@ -38,7 +39,7 @@ def to_hocr(reading: PhotoReading, name: str) -> str:
             corners = " ".join(f"{x} {y}" for x, y in _corners(word, reading))
             title = f"bbox {_numbers(_box_of([word], reading))}; x_wconf {round(100 * word.confidence)}; poly {corners}"
             child = ElementTree.SubElement(span, "span", {"class": "ocrx_word", "title": title})
-            child.text = word.text
+            child.text = _printable(word.text)
             child.tail = " "
     ElementTree.indent(html)
     return "<!DOCTYPE html>\n" + ElementTree.tostring(html, encoding="unicode", method="xml") + "\n"
@@ -71,7 +72,9 @@ def to_alto(reading: PhotoReading, name: str) -> str:
             if position:
                 ElementTree.SubElement(text_line, "SP")
             string = ElementTree.SubElement(
-                text_line, "String", {"CONTENT": word.text, "WC": f"{word.confidence:.4f}", **_place([word], reading)}
+                text_line,
+                "String",
+                {"CONTENT": _printable(word.text), "WC": f"{word.confidence:.4f}", **_place([word], reading)},
             )
             points = " ".join(f"{x},{y}" for x, y in _corners(word, reading))
             ElementTree.SubElement(ElementTree.SubElement(string, "Shape"), "Polygon", {"POINTS": points})
@@ -79,9 +82,12 @@ def to_alto(reading: PhotoReading, name: str) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(alto, encoding="unicode") + "\n"
 
 
-def _printable(name: str) -> str:
-    """Without what XML or UTF-8 cannot hold: file names may have control characters, and bytes that are no UTF-8."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in name)
+def _printable(text: str) -> str:
+    """U+FFFD for what XML or UTF-8 cannot hold, and for other control characters, which a terminal would obey.
+
+    File names may have them, also as bytes that are no UTF-8, and so may the text that a server returns.
+    """
+    return re.sub("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
 
 
 def _corners(word: PhotoWord, page: PhotoReading) -> list[tuple[int, int]]:

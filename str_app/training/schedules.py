@@ -22,4 +22,4 @@ def constant(step: int, steps: int, warmup_steps: int, cooling: float = 0.2) -> 
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps
-    return LOWEST + (1 - LOWEST) * min(1.0, (steps - step) / (cooling * steps))
+    return LOWEST + (1 - LOWEST) * min(1.0, (steps - step) / max(1, cooling * steps))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -127,6 +128,21 @@ def test_paths_with_backslashes(tmp_path: Path) -> None:
     source = FolderSource(folder)
     assert (len(source), source.identifier(0)) == (1, "images\\1.png")
     assert np.array_equal(source[0].image, picture(1))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such devices")
+def test_only_files_are_read_and_only_so_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_folder(tmp_path / "words", ["a", "b"])
+    monkeypatch.setattr("str_app.datasets.folder.MAX_BYTES", len(encoded(picture(1))))
+    (folder / "images" / "2.png").write_bytes(encoded(picture(1)) + b"x")
+    (folder / "labels.tsv").write_text("/dev/null\ta\nimages/2.png\tb\nimages/1.png\tc\nimages\td\n")
+    source = FolderSource(folder)
+    for index, message in enumerate(["a pipe, socket or device", "larger than"]):
+        with pytest.raises(UnreadableSample, match=message):
+            source[index]
+    assert source[2].text == "c"
+    with pytest.raises(UnreadableSample, match="Is a directory"):
+        source.image_bytes(3)
 
 
 def test_subsets_and_lexicons(tmp_path: Path) -> None:

@@ -174,6 +174,10 @@ def test_no_lmdb(tmp_path: Path) -> None:
         ({"label-000000001": b"a"}, "num-samples is missing"),
         ({"num-samples": b"many"}, "num-samples is b'many', not a number"),
         ({"num-samples": b"0"}, "the data set is empty"),
+        (
+            {"num-samples": b"99999999999999", "image-000000001": b"x", "label-000000001": b"a"},
+            "num-samples is 99999999999999, but the LMDB has only 2 other records: it is damaged",
+        ),
     ],
 )
 def test_without_a_number_of_samples(tmp_path: Path, records: dict[str, bytes], message: str) -> None:

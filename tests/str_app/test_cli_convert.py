@@ -35,6 +35,15 @@ def test_writes_and_sums_up(tmp_path: Path, words: Path) -> None:
     assert len(LmdbSource(tmp_path / "words.lmdb")) == 38
 
 
+def test_a_terminal_obeys_no_name(tmp_path: Path, words: Path) -> None:
+    name = "images/\x1b[2J\x9b.png"
+    (words / name).write_bytes(b"")
+    with (words / "labels.tsv").open("a", encoding="utf-8") as labels:
+        labels.write(f"{name}\ta\n")
+    result = run("folder", words, "--out", tmp_path / "words.lmdb")
+    assert result.stdout.splitlines()[1] == "  1 the image is empty (0 bytes): images/\\x1b[2J\\x9b.png"
+
+
 def test_progress_is_plain_lines_when_piped(tmp_path: Path, words: Path) -> None:
     (words / "labels.tsv").write_text("images/1.png\ta\n" * 2500)
     result = run("folder", words, "--out", tmp_path / "words.lmdb")

@@ -57,6 +57,15 @@ def test_table_and_json(tmp_path: Path) -> None:
     assert (content["weighted"], content["mean"]) == (pytest.approx(66.67), pytest.approx(60.71, abs=0.01))
 
 
+def test_a_terminal_obeys_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a progress bar, as on a terminal
+    result = evaluate("--data", write_folder(tmp_path / "\x1b]0;x\x07[red]\x9b"))
+    assert "\\x1b]0;x\\x07[red]\\x9b" in result.stdout
+    assert "\\x1b]0;x\\x07[red]\\x9b: 7 crops in" in result.stderr
+    for output in (result.stdout, result.stderr):
+        assert not {"\x1b]", "\x07", "\x9b"} & {*output, *(output[k : k + 2] for k in range(len(output)))}
+
+
 def test_a_file_is_written_whatever_is_in_a_name(tmp_path: Path) -> None:
     write_file(tmp_path / "scores.json", json.dumps(os.fsdecode(b"odd\xff"), ensure_ascii=False))
     assert json.loads((tmp_path / "scores.json").read_text(encoding="utf-8")) == "odd\udcff"

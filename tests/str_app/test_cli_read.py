@@ -21,8 +21,9 @@ from str_app.errors import StrAppError
 from str_app.inputs import images
 from str_app.photos import load
 from str_app.photos.photo_reader import PhotoPipeline, PhotoPolicy
-from str_app.photos.reading import PhotoReading
+from str_app.photos.reading import PhotoReading, PhotoWord, in_lines
 from str_app.reader import Reader
+from str_app.reading import Reading
 from tests.str_app.fake_engine import FakeEngine
 from tests.str_app.painted_data import png
 from tests.str_app.photos.painted_photo import KnownPlaces, photo_of
@@ -68,6 +69,21 @@ def test_a_line_is_as_certain_as_its_least_certain_word(photo: Path) -> None:
 
 def test_text_only(photo: Path) -> None:
     assert run("read", photo, "--text").stdout == "Mind the gap\nA&B\n"
+
+
+def test_a_terminal_obeys_no_server(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hostile(*arguments: Any, **options: Any) -> PhotoReading:
+        word = PhotoWord(Reading("a\x1b]0;b\x07\x9bc\\d", 0.9, ()), ((0, 0), (9, 0), (9, 9), (0, 9)), 1.0, 0)
+        return in_lines((10, 10), [[word]])
+
+    monkeypatch.setattr(client.Client, "read_photo", hostile)
+    shown = [
+        run("read", photo, "--server", "http://localhost", form).stdout
+        for form in ("--text", "--json", "--hocr", "--alto")
+    ]
+    assert not any({"\x1b", "\x07", "\x9b"} & {*output} for output in shown)
+    assert shown[0] == "a\\x1b]0;b\\x07\\x9bc\\d\n"
+    assert json.loads(shown[1])["words"][0]["text"] == "a\x1b]0;b\x07\x9bc\\d"
 
 
 def test_json(photo: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import random
+import re
 import tarfile
 import zlib
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 
 from str_app.bulk.inputs import Columns, Item, open_inputs
 from str_app.errors import ImageError, StrAppError
+from str_app.inputs.images import DEFAULT_LIMITS
 from tests.str_app.painted_data import write_folder, write_lmdb
 
 WORDS = [(f"word{k}", f"word{k}") for k in range(7)]
@@ -98,6 +100,15 @@ def test_parquet_by_ranges_of_rows(tmp_path: Path, group: int) -> None:
         parts = items_of(file, size)
         assert [item.image for item in flat(parts)] == [b"%d" % k for k in range(10)]
         assert max(len(part) for part in parts) <= size
+
+
+def test_a_value_of_many_rows_is_not_in_memory_for_each(tmp_path: Path) -> None:
+    file = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"image": [bytes(2**18)] * 256}), file, compression="zstd")
+    assert file.stat().st_size < 2000
+    before = pa.total_allocated_bytes()
+    (part,) = open_inputs([file], 256)[0].parts
+    assert sum(len(item.image) == 2**18 and pa.total_allocated_bytes() < before + 2**24 for item in part.items()) == 256
 
 
 def test_columns_of_parquet(tmp_path: Path) -> None:
@@ -214,6 +225,39 @@ def test_links_in_a_tar_are_rows_with_errors(tmp_path: Path) -> None:
     for link in links:
         assert isinstance(link.image, ImageError)
         assert link.image.message == "a link to 0.png: links in archives are not followed"
+
+
+def test_no_more_of_a_member_is_read_than_an_image_may_have(tmp_path: Path) -> None:
+    zeros = bytes(DEFAULT_LIMITS.max_bytes + 2**20)
+    path = write_tar(tmp_path / "t.tar.gz", {"0.png": zeros, "1.json": zeros, "1.png": b"x", "2.png": b"y"}, "w:gz")
+    large, described, small = flat(items_of(path))
+    assert isinstance(large.image, bytes)
+    assert len(large.image) == DEFAULT_LIMITS.max_bytes + 1
+    assert isinstance(described.image, ImageError)
+    assert described.image.code == "too_many_bytes"
+    assert small.image == b"y"
+
+
+@pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_an_enormous_header_is_not_read(tmp_path: Path, kind: int) -> None:
+    path = tmp_path / "t.tar"
+    with tarfile.open(path, "w", format=kind) as archive:
+        archive.addfile(tarfile.TarInfo("a.png"))
+        archive.addfile(tarfile.TarInfo("b" * 20_000 + ".png"))
+    good, notice = flat(items_of(path))
+    assert good.image == b""
+    assert isinstance(notice.image, ImageError)
+    assert re.search(r"a name or pax header of 20,\d+ bytes; at most 16,384 are read", notice.image.message)
+
+
+def test_a_chain_of_headers_ends_the_archive_not_the_run(tmp_path: Path) -> None:
+    entry = tarfile.TarInfo("a.png")
+    entry.pax_headers = {"comment": "x"}
+    header = entry.tobuf(tarfile.PAX_FORMAT)[:1024]
+    (tmp_path / "t.tar").write_bytes(header * 2000 + bytes(1024))
+    (notice,) = flat(items_of(tmp_path / "t.tar"))
+    assert isinstance(notice.image, ImageError)
+    assert notice.image.code == "truncated"
 
 
 def test_an_empty_tar(tmp_path: Path) -> None:

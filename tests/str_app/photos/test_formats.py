@@ -63,6 +63,18 @@ def test_names_that_no_document_can_hold() -> None:
     assert alto.find(".//a:fileName", {"a": ALTO}).text == 'a "b"\ufffd\ufffd\ufffd.jpg'
 
 
+def test_text_that_no_document_can_hold() -> None:
+    """As a hostile server may send it; a no-break space and joiners of scripts are text."""
+    word = READING.words[0]
+    text = "a\x1b]0;b\x07\x9b\ufffe\u200d\u00a0c"
+    hostile = replace(READING, words=(replace(word, reading=replace(word.reading, text=text)), *READING.words[1:]))
+    held = "a\ufffd]0;b\ufffd\ufffd\ufffd\u200d\u00a0c"
+    page = ElementTree.fromstring(to_hocr(hostile, "p.jpg").partition("\n")[2])
+    assert page.find(".//x:span[@class='ocrx_word']", {"x": XHTML}).text == held
+    alto = ElementTree.fromstring(to_alto(hostile, "p.jpg").encode())
+    assert alto.find(".//a:String", {"a": ALTO}).attrib["CONTENT"] == held
+
+
 def test_corners_stay_on_the_page() -> None:
     quad = ((-8.0, -3.0), (650.0, -3.0), (650.0, 250.0), (-8.0, 250.0))
     outside = replace(READING, words=(replace(READING.words[0], quad=quad), *READING.words[1:]))
