@@ -13,6 +13,9 @@ LISTS = ("labels.tsv", "labels.csv", "labels.jsonl", "metadata.csv", "metadata.j
 TRDG_LIST = "labels.txt"  # TextRecognitionDataGenerator; used where none of the others exists
 ENDINGS = (".tsv", ".csv", ".jsonl", ".txt")
 
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_NAMES = "name the columns image and text in the first line"
+
 Labelled = Iterator[tuple[str, str] | Skipped]
 
 
@@ -22,7 +25,8 @@ def read(source: Path, split: str | None = None) -> Records:
     - `.tsv` and `.txt`: `path TAB text`, split on the first tab only; quotes belong to the text. A `.txt` file without
       any tab: `path SPACE text`, split on the first space.
     - `.csv`: comma-separated with the usual quoting, one record per line. The columns have names (`image`, `path`,
-      `file`, `filename` or `file_name`; `text`, `label`, `word`, `words` or `transcription`), or there are two.
+      `file`, `filename` or `file_name`; `text`, `label`, `word`, `words` or `transcription`), or there are two. If the
+      header has these names between semicolons or tabs, those separate the columns.
     - `.jsonl`: one object per line with keys of these names.
 
     A header line is skipped. Labels are kept as written, blanks around them too. Lines that could be read in more than
@@ -71,13 +75,14 @@ def _comma_separated(path: Path, lines: list[str]) -> Labelled:
     """Each line by itself, so that a quote that is never closed costs one line and not the rest of the file."""
     columns: tuple[int, int] | None = None
     width = 2
+    delimiter = _delimiter(next((line for line in lines if line.strip()), ""))
     quote_opened = 0  # line of a quote not closed there
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         location = f"{path.name} line {number}"
         try:
-            row = next(csv.reader([line], strict=True))
+            row = next(csv.reader([line], delimiter=delimiter, strict=True))
         except csv.Error as error:
             if "unexpected end of data" in str(error):
                 quote_opened = number
@@ -94,11 +99,21 @@ def _comma_separated(path: Path, lines: list[str]) -> Labelled:
             if not is_first_record:
                 continue
         if max(columns) >= len(row):
-            yield Skipped(location, "too few columns")
+            yield Skipped(location, f"too few columns, separated by {_SEPARATORS[delimiter]}: {_NAMES}")
         elif len(row) > width:
-            yield Skipped(location, "too many columns: put quotes around a text with commas")
+            quote = f"put quotes around a text with {_SEPARATORS[delimiter]}"
+            yield Skipped(location, f"too many columns: {quote}, or {_NAMES}")
         else:
             yield row[columns[0]], row[columns[1]]
+
+
+def _delimiter(header: str) -> str:
+    """What separates the columns: semicolons or tabs only where the header's names show it."""
+    for delimiter in _SEPARATORS:
+        names = {name.strip().strip('"').lower() for name in header.split(delimiter)}
+        if names & set(IMAGE_NAMES) and names & set(TEXT_NAMES):
+            return delimiter
+    return ","
 
 
 def _columns(row: list[str]) -> tuple[tuple[int, int], int, bool]:

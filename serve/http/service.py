@@ -132,7 +132,7 @@ class Service:
 
 def _late(reader: RequestReader, deadline_s: float) -> str:
     if not reader.words_found:
-        return f"Not read within {deadline_s:g} s; send fewer images, or try again later."
+        return f"Not read within {deadline_s:g} s; send fewer or smaller images, or try again later."
     return (
         f"{reader.words_read} of the photograph's {reader.words_found} words were read within {deadline_s:g} s. Send"
         " parts of the photograph, try again later, or use `str-app read` without a server; STR_APP_DEADLINE_S sets"

@@ -49,6 +49,8 @@ from str_app.training.settings import TrainSettings, save_settings
 from str_app.training.state import load_state, lock_run, naming, save_state, stop_signals
 
 STATE = "last.pt"  # file of a run's training state, in its folder
+LEAST_CHECKED = 100  # samples from which on a share of unusable labels counts before the run
+_WAY_OUT = f"Repair the data; or {CHARSET_ADVICE}; or --set unusable_limit=… allows more"
 MAX_SKIPPED = 10  # consecutive steps without finite gradients after which a run stops
 FIRST_STATE = 30.0  # seconds of work after which the first state is written; then twice as long, up to the setting
 
@@ -134,7 +136,9 @@ class _Run:
         charset, max_length = self.model.charset, self.model.architecture.max_length
         problem_of = partial(why_unlearnable, charset=charset, max_length=max_length)
         checked = [check_source(source, problem_of) for source in self.sources]
-        _refuse_unusable(checked, settings.weights or [len(source) for source in self.sources], settings.unusable_limit)
+        sizes = [len(source) for source in self.sources]
+        if sum(sizes) >= LEAST_CHECKED:
+            _refuse_unusable(checked, settings.weights or sizes, settings.unusable_limit)
         for source in self.validation:
             check_source(source, lambda text: why_unscorable(text, charset))
         if self.sync_world.size > 1:
@@ -484,9 +488,6 @@ def _initial_model(settings: TrainSettings, resume: bool) -> tuple[Recognizer, d
         transfer_weights(start, model)
         before = info.get("training", {})
     return model, before
-
-
-_WAY_OUT = f"Repair the data; or {CHARSET_ADVICE}; or --set unusable_limit=… allows more"
 
 
 def _refuse_unusable(checked: Sequence[tuple[float, str]], weights: Sequence[float], limit: float) -> None:

@@ -80,7 +80,10 @@ def test_comma_separated_with_a_short_line(tmp_path: Path) -> None:
     (tmp_path / "words.csv").write_text("a.png,a\nb.png\n")
     records, skipped = read("folder", tmp_path / "words.csv")
     assert texts(records) == {"a.png": "a"}
-    assert skipped == [Skipped("words.csv line 2", "too few columns")]
+    assert skipped == [Skipped("words.csv line 2", f"too few columns, separated by commas: {NAMES}")]
+
+
+NAMES = "name the columns image and text in the first line"
 
 
 def labelled(tmp_path: Path, name: str, content: str) -> tuple[dict[str, str], list[Skipped]]:
@@ -95,7 +98,7 @@ def test_commas_without_quotes_cut_no_label(tmp_path: Path) -> None:
     content = 'file,words\nimages/1.png,1,000\nimages/2.png,"1,000"\nimages/3.png,plain\n'
     assert labelled(tmp_path, "labels.csv", content) == (
         {"images/2.png": "1,000", "images/3.png": "plain"},
-        [Skipped("labels.csv line 2", "too many columns: put quotes around a text with commas")],
+        [Skipped("labels.csv line 2", f"too many columns: put quotes around a text with commas, or {NAMES}")],
     )
 
 
@@ -103,7 +106,7 @@ def test_without_a_header_only_two_columns_are_read(tmp_path: Path) -> None:
     content = "images/1.png,Hello, world\nimages/2.png,two\n"
     assert labelled(tmp_path, "labels.csv", content) == (
         {"images/2.png": "two"},
-        [Skipped("labels.csv line 1", "too many columns: put quotes around a text with commas")],
+        [Skipped("labels.csv line 1", f"too many columns: put quotes around a text with commas, or {NAMES}")],
     )
 
 
@@ -116,6 +119,14 @@ def test_a_lone_quote_costs_its_own_line(tmp_path: Path) -> None:
             Skipped("labels.csv line 4", "a quote that may close one opened on an earlier line"),
         ],
     )
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_csv_of_a_spreadsheet_in_another_language(tmp_path: Path, delimiter: str) -> None:
+    lines = ["File;Text;Nr.", "images/1.png;3,50;1", 'images/2.png;"x;y";2']
+    content = "\ufeff" + "\r\n".join(lines).replace(";", delimiter)
+    texts_of = {"images/1.png": "3,50", "images/2.png": f"x{delimiter}y"}
+    assert labelled(tmp_path, "labels.csv", content) == (texts_of, [])
 
 
 def test_what_is_not_csv_is_named_with_its_line(tmp_path: Path) -> None:

@@ -141,3 +141,19 @@ def test_negative_seed_and_position() -> None:
         mixture([3], seed=-1)
     with pytest.raises(IndexError):
         mixture([3]).locate(-1)
+
+
+def test_the_order_of_sources_depends_on_the_seed_and_the_block() -> None:
+    def sources(seed: int, start: int) -> tuple[int, ...]:
+        stream = mixture([70, 70], seed=seed)
+        return tuple(stream.locate(start + place)[0] for place in range(50))
+
+    assert len({sources(seed, start) for seed in (0, 1) for start in (0, Mixture.BLOCK)}) == 4
+
+
+def test_sources_of_one_size_have_orders_of_their_own() -> None:
+    stream = mixture([50, 50])
+    draws = [stream.locate(place) for place in range(300)]
+    first, second = ([index for which, index in draws if which == source][:50] for source in (0, 1))
+    assert sorted(first) == sorted(second)
+    assert first != second

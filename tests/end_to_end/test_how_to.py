@@ -69,7 +69,7 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(SAMPLES / "01.jpg", tmp_path / name)
     (tmp_path / "my_photos").mkdir()
-    shutil.copy(ROOT / "docs/pictures/scene.jpg", tmp_path / "my_photos")
+    shutil.copy(ROOT / "docs/pictures/poster.jpg", tmp_path / "my_photos")
     for name in ("street.jpg", "photos/1.jpg", "photos/2.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / "tests/end_to_end/golden/photo.jpg", tmp_path / name)

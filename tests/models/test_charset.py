@@ -62,6 +62,7 @@ def test_unknown_character_is_named():
 def test_the_other_case_of_each_class():
     charset = Charset("aA1bßİı")
     assert charset.other_case == (0, 2, 1, 3, 4, 5, 6, 7)
+    assert Charset("ıIi").other_case == (0, 1, 3, 2)  # I is not the capital of the first, or it would have two
     both = Charset(PRINTABLE_94).other_case
     assert all(both[both[index]] == index for index in range(95))
     assert sum(swapped != index for index, swapped in enumerate(both)) == 52

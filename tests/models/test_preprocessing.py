@@ -50,3 +50,12 @@ def test_other_arrays_are_refused(image):
 def test_the_narrowest_canvas_that_holds_the_crop(covered, width):
     assert Preprocessing().canvas_width(covered) == width
     assert Preprocessing().width == 128
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_thin_strokes_are_kept_where_only_one_side_shrinks(turned):
+    """A quarter of the columns, or rows, is white: every pixel of the canvas has its share of them."""
+    image = np.zeros((32, 512, 3), dtype=np.uint8)
+    image[:, ::4] = 200
+    canvas, _ = Preprocessing()(np.rot90(image)[:, :8].copy() if turned else image)
+    assert (abs(canvas[1:-1, 1:-1].astype(int) - 50) <= 2).all()

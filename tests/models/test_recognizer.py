@@ -141,3 +141,30 @@ def test_a_positional_glimpse_holds_the_mean_position():
     positions = model.decoder.attention.position[:, :8].flatten(0, 1)
     torch.testing.assert_close(glimpse[:, channels:], weights @ positions)
     assert not glimpse[:, :channels].any()
+
+
+@pytest.mark.parametrize(("covered", "columns"), [(8, 2), (9, 3), (12, 3)])
+def test_attention_covers_the_columns_that_the_crop_touches(covered, columns):
+    model = tiny_recognizer()
+    _, attention, _ = model(torch.randn(1, 3, 32, 64), torch.tensor([covered]), torch.zeros(1, 1, dtype=torch.int64))
+    assert (attention[0, 0].reshape(model.grid[0], -1) > 0).sum(dim=1).tolist() == [columns] * model.grid[0]
+
+
+def test_pixels_are_normalized_as_the_preprocessing_says():
+    model = tiny_recognizer(preprocessing=Preprocessing(mean=0.25, std=0.125))
+    canvases = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None].expand(2, 32, 48, 3)
+    images = model.normalize(canvases)
+    assert images.shape == (2, 3, 32, 48)
+    assert [image.unique().tolist() for image in images] == [[-2.0], [6.0]]
+
+
+def test_the_context_is_added_to_the_feature_map():
+    plain, model = tiny_recognizer(), tiny_recognizer(context_size=5)
+    model.backbone.load_state_dict(plain.backbone.state_dict())
+    images = torch.randn(2, 3, 32, 64)
+    added = model.features(images) - plain.features(images)
+    torch.testing.assert_close(added, added[:, :, :1].expand_as(added))  # of the columns: the same in every row
+    assert added.abs().min() > 0
+    torch.nn.init.zeros_(model.context_output.weight)
+    torch.nn.init.zeros_(model.context_output.bias)
+    torch.testing.assert_close(model.features(images), plain.features(images))

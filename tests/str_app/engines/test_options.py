@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
 
-from str_app.engines.load import make_engine
+from str_app.engines.load import load_engine, make_engine
+from str_app.engines.options import EngineOptions
 from str_app.errors import StrAppError
 from str_app.reader import Reader
 from str_app.serve.settings import Settings
@@ -41,11 +43,27 @@ def test_a_server_refuses_before_it_starts_anything() -> None:
         Settings(device="CPU")
 
 
-def test_a_gpu_that_is_not_there() -> None:
+@pytest.mark.parametrize("engine", ["auto", "torch"])
+def test_a_gpu_that_is_not_there(engine: str) -> None:
     with pytest.raises(StrAppError, match=r"device 'cuda:99': torch .* sees \w+ CUDA devices; use --device cpu"):
-        Reader.load("small", engine="torch", device="cuda:99")
+        Reader.load("small", engine=engine, device="cuda:99")
 
 
 def test_training_uses_the_same_devices() -> None:
     with pytest.raises(StrAppError, match="device 'CPU': must be cpu"):
         TrainSettings(train=("x",), device="CPU").check()
+
+
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_an_engine_starts_with_the_threads_that_are_asked_for(engine: str) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        loaded: Any = load_engine("small", engine, EngineOptions(threads=1))
+        if engine == "torch":
+            assert torch.get_num_threads() == 1
+        else:
+            sessions = loaded._encoder_and_step()
+            assert {session.get_session_options().intra_op_num_threads for session in sessions} == {1}
+    finally:
+        torch.set_num_threads(before)

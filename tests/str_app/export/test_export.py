@@ -24,13 +24,15 @@ from typer.testing import CliRunner
 from str_app.cli import build_app
 from str_app.decoding.greedy import greedy
 from str_app.decoding.scoring import Scorer
+from str_app.decoding.word_prior import WordPrior
 from str_app.engines import load
 from str_app.engines.graph_folder import ENCODER, GREEDY, METADATA_KEY, STEP, GraphError, graph_folder
 from str_app.engines.load import EngineOptions, load_engine
 from str_app.engines.onnx_engine import OnnxEngine
 from str_app.engines.torch_engine import TorchEngine
 from str_app.errors import StrAppError
-from str_app.export import export_model
+from str_app.export import export_model, exporting
+from str_app.export.greedy_graph import make_greedy_graph
 from str_app.models.checkpoint import save_checkpoint
 from str_app.models.presets import weights_path
 from str_app.reader import Reader
@@ -131,6 +133,20 @@ def test_one_graph_decodes_greedily(graphs: Path) -> None:
                 np.testing.assert_allclose(np.log(probabilities[row]).sum(), decoded.log_prob, atol=1e-3)
     header = json.loads(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
     assert header["charset"] == CHARSET
+
+
+def test_the_single_graph_takes_one_step_more_than_its_longest_text(graphs: Path) -> None:
+    encoder, step = (onnx.load(graphs / name) for name in (ENCODER, STEP))
+    header = json.loads(encoder.metadata_props[0].value)
+    canvases, widths = batch(5)
+    found = []
+    for most in (2, 6):
+        graph = make_greedy_graph(encoder, step, header | {"max_length": most})
+        session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+        found.append(session.run(None, {"canvases": canvases, "widths": widths}))
+    (short, _), (long, _) = found
+    assert long.shape[1] > 3
+    np.testing.assert_array_equal(short, long[:, :3])
 
 
 def test_it_pickles_by_its_path(graphs: Path) -> None:
@@ -384,8 +400,13 @@ class TestCommand:
         (folder / "labels.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
         return folder
 
-    def test_writes_beside_the_checkpoint(self, copied: Path, crops: Path) -> None:
+    def test_writes_beside_the_checkpoint(self, copied: Path, crops: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         shutil.rmtree(graph_folder(copied))
+        readers: list[Reader] = []
+        evaluate = exporting.evaluate_source
+        monkeypatch.setattr(
+            exporting, "evaluate_source", lambda reader, source: readers.append(reader) or evaluate(reader, source)
+        )
         shown = self.run(copied, "--calibration", crops, "--val", crops)
         folder = copied.with_suffix(".onnx")
         assert f"{folder}: mine in int8, 0.1 MB, temperature" in shown.replace("\n", "")
@@ -393,6 +414,9 @@ class TestCommand:
         assert engine.info["temperature"] != 1.7, "confidences are calibrated on --val"
         (score,) = engine.info["metrics"]["validation"]
         assert score["n"] == 4
+        (reader,) = readers  # scores are those of the graphs as they will be read
+        assert reader.engine.info["temperature"] == engine.info["temperature"]
+        assert reader.prior is WordPrior.released()
         assert sorted(path.name for path in folder.iterdir()) == [ENCODER, STEP]
         assert not list(folder.parent.glob(".*")), "no temporary folder is left"
 

@@ -14,7 +14,7 @@ from str_app.models.charset import Charset
 from str_app.models.checkpoint import load_checkpoint, save_checkpoint
 from str_app.models.preprocessing import Preprocessing
 from str_app.models.recognizer import Recognizer
-from str_app.training.averaging import average_checkpoints
+from str_app.training.averaging import average_checkpoints, averaged_copy
 from tests.tiny_recognizer import changed, tiny_config
 
 SIZES = tiny_config(stages=(8, 8, 8), hidden_size=8, attention_size=4, embedding_size=64, max_length=4)
@@ -23,7 +23,8 @@ SIZES = tiny_config(stages=(8, 8, 8), hidden_size=8, attention_size=4, embedding
 def checkpoint(path: Path, seed: int, charset: str = "ab", widen_below: int = 80, **sizes: Any) -> Path:
     torch.manual_seed(seed)
     model = Recognizer(changed(SIZES, **sizes), Charset(charset), Preprocessing(widen_below=widen_below))
-    save_checkpoint(path, model, {"name": path.stem, "temperature": 2.0, "training": {"steps": seed}})
+    info = {"name": path.stem, "temperature": 2.0, "metrics": {"validation": []}, "training": {"steps": seed}}
+    save_checkpoint(path, model, info)
     return path
 
 
@@ -38,7 +39,7 @@ def test_mean_of_every_weight(tmp_path: Path) -> None:
         "steps": 2,
         "averaged": ["0.75 {}/{}".format(*paths[0].parts[-2:]), "0.25 {}/{}".format(*paths[1].parts[-2:])],
     }
-    assert "temperature" not in info, "it was fitted for other weights"
+    assert not {"temperature", "metrics"} & info.keys(), "they are of other weights"
 
 
 def test_a_network_is_grown_to_be_averaged_with_what_it_grew_into(tmp_path: Path) -> None:
@@ -75,3 +76,20 @@ def test_each_needs_a_share(tmp_path: Path, shares: list[float]) -> None:
     paths = [checkpoint(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
     with pytest.raises(StrAppError, match="give one share above 0 per checkpoint"):
         average_checkpoints(paths, shares)
+
+
+def test_the_moving_average_follows_quickly_at_first_and_by_its_decay_later() -> None:
+    network = torch.nn.Linear(1, 1)
+    averaged = averaged_copy(network, 0.9)
+
+    def update(value: float) -> float:
+        torch.nn.init.constant_(network.weight, value)
+        averaged.update_parameters(network)
+        return float(averaged.module.weight.detach())
+
+    update(0.0)
+    assert update(1.0) > 0.8, "initial weights are soon forgotten"
+    for _ in range(200):
+        latest = update(1.0)
+    assert latest == pytest.approx(1.0)
+    assert update(0.0) == pytest.approx(0.9)

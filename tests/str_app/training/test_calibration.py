@@ -1,15 +1,22 @@
 """The fitted temperature mends confidences that are too sure or too shy."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
 from str_app.datasets.sample import Sample, UnreadableSample
+from str_app.decoding.word_prior import WordPrior
 from str_app.engines.load import make_engine
 from str_app.errors import StrAppError
+from str_app.models.checkpoint import read_header
+from str_app.reader import Reader
+from str_app.training import finishing
 from str_app.training.calibration import TEMPERATURES, best_temperature, fit_temperature
+from str_app.training.finishing import calibrate_and_score
+from tests.str_app.fake_engine import FakeEngine, paint
 from tests.tiny_recognizer import tiny_recognizer
 
 
@@ -72,3 +79,31 @@ def test_broken_crops_are_left_out():
     model = tiny_recognizer(max_length=2)
     with pytest.raises(StrAppError, match="no readable"):
         fit_temperature(make_engine(model), [Crops([None], ["a"])])
+
+
+@pytest.mark.parametrize(("label", "temperature"), [("aB-C", TEMPERATURES[0]), ("abd", TEMPERATURES[-1])])
+def test_a_reading_is_right_under_the_protocol(label, temperature):
+    """Which does not compare case and marks."""
+    assert fit_temperature(FakeEngine(), [Crops([paint("Abc", 0.7)] * 4, [label] * 4)]) == temperature
+
+
+def test_the_best_weights_are_scored_as_readers_will_read_them(tiny_checkpoint, tmp_path, monkeypatch):
+    """With the temperature that was fitted, and with the known words that readers have unless told otherwise."""
+
+    def engine(model, info=None, device="cpu"):
+        made = FakeEngine()
+        made.info = dict(info or {})
+        return made
+
+    path = shutil.copy(tiny_checkpoint, tmp_path / "best.safetensors")
+    monkeypatch.setattr(finishing, "make_engine", engine)
+    monkeypatch.setattr(finishing, "fit_temperature", lambda engine, sources: 2.0)
+    crops = Crops([paint("thd", [0.99, 0.99, 0.6]), paint("Qx7", 0.95)], ["the", "Qx7"])
+    (result,) = calibrate_and_score(path, [crops])
+    assert [each.text for each in result.predictions] == crops.labels, "the first is a word if it is in doubt"
+    reader = Reader(engine(None, {"temperature": 2.0}), prior=WordPrior.released())
+    confidences = [each.confidence for each in reader.read_crops(crops.images)]
+    assert [each.confidence for each in result.predictions] == pytest.approx(confidences)
+    stored = read_header(path)["info"]
+    assert (stored["name"], stored["temperature"]) == ("tiny", 2.0)
+    assert stored["metrics"] == {"validation": [result.score().as_json()]}

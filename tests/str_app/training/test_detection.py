@@ -15,15 +15,17 @@ import torch
 from str_app.datasets.labelled_photos import LabelledPhoto, LabelledWord, open_photos
 from str_app.errors import StrAppError
 from str_app.export.detector_graph import export_detector
-from str_app.models.detectors.word_detector import ExportedDetector
+from str_app.models.detectors.word_detector import ExportedDetector, WordMaps
 from str_app.photos.word_detector import WordDetector
 from str_app.photos.word_maps import WordMapPolicy
 from str_app.training.detection import loop
 from str_app.training.detection.loop import DetectorSettings, load_detector, save_detector, train_detector
 from str_app.training.detection.objective import detector_losses
-from str_app.training.detection.samples import SceneCrops, collate
+from str_app.training.detection.samples import DetectorBatch, SceneCrops, collate
+from str_app.training.optimizers import Optimizers
 from str_app.training.run_logger import METRICS, read_metrics
-from str_app.training.state import lock_run
+from str_app.training.schedules import constant
+from str_app.training.state import load_state, lock_run
 
 TINY = DetectorSettings(steps=4, batch_size=2, side=64, workers=0, log_every=1, warmup_steps=1)
 
@@ -195,3 +197,75 @@ def test_weights_of_another_format(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         save_detector(tmp_path / "later.safetensors", loop.WordDetector(), {})
     with pytest.raises(StrAppError, match=r"format 'str-app-detector/9'; this version reads 'str-app-detector/1'"):
         load_detector(tmp_path / "later.safetensors")
+
+
+def test_settings_of_a_run_do_what_they_say(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates, norms, shown = [], [], []
+    step, set_rate, losses = Optimizers.step, Optimizers.set_rate, loop.detector_losses
+
+    def noting_step(self: Optimizers) -> None:
+        gradients = [p.grad for group in self._groups() for p in group["params"] if p.grad is not None]
+        norms.append(torch.stack([gradient.norm() for gradient in gradients]).norm().item())
+        step(self)
+
+    monkeypatch.setattr(Optimizers, "step", noting_step)
+    monkeypatch.setattr(Optimizers, "set_rate", lambda self, rate: rates.append(rate) or set_rate(self, rate))
+    monkeypatch.setattr(
+        loop, "detector_losses", lambda maps, batch: shown.append(batch.pictures) or losses(maps, batch)
+    )
+    settings = dataclasses.replace(TINY, steps=3, optimizer="adamw", cooling=0.9, clip_norm=1e-3)
+    train_detector(tmp_path / "0", [scenes], settings, say=lambda line: None)
+    assert rates == [constant(k, 3, 1, 0.9) for k in range(3)]
+    train_detector(tmp_path / "1", [scenes], dataclasses.replace(settings, steps=1, seed=1), say=lambda line: None)
+    assert max(norms) < 1.01e-3
+    assert not torch.equal(shown[0], shown[3])
+    saved, _ = load_detector(tmp_path / "0" / loop.WEIGHTS)
+    torch.manual_seed(0)
+    latest = load_state(tmp_path / "0" / loop.STATE)["model"]
+    for others in (loop.WordDetector().state_dict(), latest):  # neither the first weights nor the last: their average
+        assert any(not torch.equal(tensor, others[name]) for name, tensor in saved.named_parameters())
+
+
+def answers(batch: DetectorBatch) -> WordMaps:
+    """Maps that agree with the targets."""
+    return WordMaps(40 * batch.cores - 20, batch.edges.clone())
+
+
+def test_losses_are_of_what_is_wrong_and_counts() -> None:
+    cores, counted = torch.zeros(1, 1, 16, 16), torch.ones(1, 16, 16)
+    cores[..., 4:8, 4:8], counted[:, 12:, 12:] = 1, 0
+    edges, edge_weights = torch.rand(1, 4, 8, 8), torch.zeros(1, 8, 8)
+    edge_weights[:, 2:4, 2:4] = 0.5
+    batch = DetectorBatch(torch.zeros(1, 3, 32, 32), cores, counted, edges, edge_weights)
+    assert detector_losses(answers(batch), batch).total().item() == pytest.approx(0, abs=1e-4)
+    elsewhere = answers(batch)
+    elsewhere.cores[..., 12:, 12:] = 20  # where an illegible word is
+    elsewhere.edges[:, :, 5:] += 1  # where no word is
+    assert detector_losses(elsewhere, batch).total().item() == pytest.approx(0, abs=1e-4)
+    missed = answers(batch)
+    missed.cores[..., 4, 4] = -20
+    losses = detector_losses(missed, batch)
+    assert losses.cores.item() == pytest.approx(20 / 16, rel=1e-3)
+    assert losses.overlap.item() == pytest.approx(1 - (2 * 15 + 1) / (15 + 16 + 1), rel=1e-3)
+    for part, name, error in ((slice(0, 2), "distances", 2 * (1 - 0.05)), (slice(2, 4), "directions", 2.0)):
+        wrong = answers(batch)
+        wrong.edges[:, part] += 1
+        losses = detector_losses(wrong, batch)
+        assert getattr(losses, name).item() == pytest.approx(error, rel=1e-3)
+        assert losses.total().item() == pytest.approx(error, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        LabelledWord(((20, 20), (90, 20), (90, 40), (20, 40)), None),
+        LabelledWord(((20, 20), (90, 20), (90, 23), (20, 23)), "small"),
+    ],
+)
+def test_illegible_and_tiny_words_are_not_learned(tmp_path: Path, word: LabelledWord) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((60, 110, 3), np.uint8))
+    crops = SceneCrops([LabelledPhoto(tmp_path / "a.png", (word,))], side=64, seed=0)
+    batch = collate([crops[index] for index in range(12)])
+    assert not batch.cores.any()
+    assert not batch.edge_weights.any()
+    assert not batch.counted.all()

@@ -15,15 +15,18 @@ import torch
 
 from str_app.datasets.augmentation import Augmentation
 from str_app.datasets.lmdb_writer import LmdbWriter
+from str_app.datasets.opening import open_source
 from str_app.datasets.sample import Sample
 from str_app.errors import StrAppError
 from str_app.models.charset import Charset
+from str_app.models.checkpoint import load_checkpoint
 from str_app.models.preprocessing import Preprocessing
 from str_app.models.recognizer import Recognizer
 from str_app.training import loop
-from str_app.training.loop import Finished, Stopped, train
-from str_app.training.objective import attention_outside_boxes
+from str_app.training.loop import Finished, Stopped, schedule, train
+from str_app.training.objective import Objective, attention_outside_boxes
 from str_app.training.optimizers import Optimizers
+from str_app.training.run_logger import read_metrics
 from str_app.training.samples import Prepared, TrainingSamples
 from str_app.training.settings import TrainSettings, load_settings, save_settings
 from str_app.training.state import load_state
@@ -88,9 +91,19 @@ def test_the_state_is_written_as_often_as_asked(data: Path, tmp_path: Path, monk
 
 def test_more_unusable_samples_may_be_allowed(data: Path, tmp_path: Path) -> None:
     half = settings_for(data, charset="a", validation=(), steps=50, batch_size=24)
-    with pytest.raises(StrAppError, match=r"^50 % of the labels .* more than unusable_limit=0\.05; .*--charset FILE"):
+    with pytest.raises(StrAppError, match=r"^12 of 24 samples are unusable, more than unusable_limit=0\.05"):
         train(half, tmp_path / "run")
     train(dataclasses.replace(half, unusable_limit=0.6), tmp_path / "allowed")
+
+
+def test_too_many_unusable_labels_end_a_run_before_it_starts(tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "a.lmdb") as writer:
+        for k in range(100):
+            writer.add(encoded(k), "a" if k % 4 else "z")
+    settings = settings_for(tmp_path / "a.lmdb", validation=(), steps=1)
+    with pytest.raises(StrAppError, match=r"^25 % of the labels .* unusable_limit=0\.05; .*'z' .*--charset FILE"):
+        train(settings, tmp_path / "run")
+    train(dataclasses.replace(settings, unusable_limit=0.25), tmp_path / "run")
 
 
 def test_too_many_unreadable_images_stop_a_run(tmp_path: Path) -> None:
@@ -256,3 +269,126 @@ def test_settings_are_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.Mo
         save_settings(TrainSettings(steps=4), file)
     assert load_settings(file).steps == 3
     assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+
+
+@pytest.fixture
+def words_of_two(tmp_path: Path) -> Path:
+    with LmdbWriter(tmp_path / "two.lmdb") as writer:
+        for k in range(8):
+            writer.add(encoded(40 + k), "ab")
+    return tmp_path / "two.lmdb"
+
+
+def test_losses_are_weighted_and_logged_per_character(
+    words_of_two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of 16 characters and 8 ends, whose losses are multiples of one weight."""
+    weight: list[torch.nn.Parameter] = []
+    slopes, rates = [], []
+
+    def losses(self: Objective, *batch: torch.Tensor) -> torch.Tensor:
+        weight[:] = [self.model.decoder.classifier.bias]
+        scale = 1 + weight[0].sum() - weight[0].sum().detach()
+        return torch.tensor([48.0, 32.0, 16.0]) * scale
+
+    step, set_rate = Optimizers.step, Optimizers.set_rate
+    monkeypatch.setattr(Objective, "forward", losses)
+    monkeypatch.setattr(Optimizers, "step", lambda self: slopes.append(weight[0].grad[0].item()) or step(self))
+    monkeypatch.setattr(Optimizers, "set_rate", lambda self, rate: rates.append(rate) or set_rate(self, rate))
+    ends = {"ctc_weight": 1.0, "ctc_weight_end": 0.0, "attention_weight": 0.0, "attention_weight_end": 3.0}
+    settings = settings_for(words_of_two, validation=(), steps=4, log_every=1, clip_norm=1e9, **ends)
+    train(settings, tmp_path / "run")
+    assert slopes == pytest.approx([2 + 2, 2 + 1 + 1.5, 2 + 3, 2 + 3])  # the auxiliary weights change for half a run
+    logged = read_metrics(tmp_path / "run")
+    for name, value in (("characters", 2.0), ("ctc", 2.0), ("attention", 1.0)):
+        assert [values[f"loss/{name}"] for values in logged] == [value] * 4
+    assert rates == [schedule(k, settings) for k in range(4)]
+    assert [values["learning_rate"] for values in logged] == pytest.approx([1e-3 * rate for rate in rates], abs=1e-6)
+
+
+def test_the_seed_and_the_step_decide_dropout_and_order(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, shown = [], []
+    forward = Objective.forward
+
+    def noting(self: Objective, canvases: torch.Tensor, *batch: torch.Tensor) -> torch.Tensor:
+        drawn.append(torch.rand(()).item())
+        shown.append(sorted(canvases.flatten(1).float().mean(dim=1).tolist()))
+        return forward(self, canvases, *batch)
+
+    monkeypatch.setattr(Objective, "forward", noting)
+    for seed in (0, 1):
+        settings = settings_for(data, validation=(), steps=3, augmentation="none", seed=seed)
+        train(settings, tmp_path / str(seed))
+    assert len(set(drawn)) == 6
+    assert shown[:3] != shown[3:]
+
+
+def test_augmentation_depends_on_the_seed_and_the_position(data: Path) -> None:
+    def canvas(seed: int, position: int) -> Any:
+        augmentation = Augmentation("strong")
+        source = open_source(data)
+        samples = TrainingSamples([source], (), Charset("ab"), Preprocessing(widths=(64,)), 9, augmentation, seed)
+        found = samples.prepare((0, 5), position)
+        assert isinstance(found, Prepared)
+        return found.canvas
+
+    usual = canvas(0, 0)
+    assert np.array_equal(usual, canvas(0, 0))
+    assert not np.array_equal(usual, canvas(1, 0))
+    assert not np.array_equal(usual, canvas(0, 24)), "the next time that the crop is shown"
+
+
+def test_validated_and_kept_are_the_averaged_weights(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[dict[str, torch.Tensor]] = []
+    make_engine = loop.make_engine
+
+    def noting(model: Recognizer, *given: Any, **named: Any) -> Any:
+        read.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return make_engine(model, *given, **named)
+
+    monkeypatch.setattr(loop, "make_engine", noting)
+    train(settings_for(data, steps=4, name="mine"), tmp_path / "run")
+    for name in ("best.safetensors", "last.safetensors"):
+        assert load_checkpoint(tmp_path / "run" / name)[1]["name"] == "mine"
+        kept = weights(tmp_path / "run", name)
+        assert all(torch.equal(kept[key], tensor) for key, tensor in read[0].items())
+    latest = load_state(tmp_path / "run/last.pt")["objective"]
+    assert any(not torch.equal(tensor, latest[f"model.{key}"]) for key, tensor in read[0].items())
+
+
+def test_every_validation_crop_counts_alike(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accuracy by which the best is chosen is that of all crops, not the mean of the sets."""
+    with LmdbWriter(tmp_path / "one.lmdb") as writer:
+        writer.add(encoded(7), "ba")
+    evaluate = loop.evaluate_source
+
+    def right_in_the_large_set(reader: Any, source: Any, **named: Any) -> Any:
+        result = evaluate(reader, source, **named)
+        read = [dataclasses.replace(each, correct=len(source) > 1) for each in result.predictions]
+        return dataclasses.replace(result, predictions=tuple(read))
+
+    monkeypatch.setattr(loop, "evaluate_source", right_in_the_large_set)
+    both = (str(data), str(tmp_path / "one.lmdb"))
+    train(settings_for(data, steps=1, validation=both), tmp_path / "run")
+    (accuracy,) = [values["accuracy"] for values in read_metrics(tmp_path / "run") if "accuracy" in values]
+    assert accuracy == pytest.approx(100 * 24 / 25, abs=1e-3)
+
+
+def test_a_best_of_fewer_validation_crops_is_not_kept(data: Path, tmp_path: Path) -> None:
+    settings = settings_for(data, steps=1)
+    train(settings, tmp_path / "run")
+    state = load_state(tmp_path / "run/last.pt")
+    torch.save({**state, "best": 101.0}, tmp_path / "run/last.pt")
+    train(dataclasses.replace(settings, steps=2, validation_limit=5), tmp_path / "run", resume=True)
+    assert load_state(tmp_path / "run/last.pt")["best"] <= 100
+
+
+@pytest.mark.parametrize("loss", ["ctc", "attention"])
+def test_an_auxiliary_loss_may_begin_at_nothing(data: Path, tmp_path: Path, loss: str) -> None:
+    weights_of = {f"{loss}_weight": 0.0, f"{loss}_weight_end": 0.5}
+    train(settings_for(data, validation=(), steps=2, **weights_of), tmp_path / "run")
+    assert read_metrics(tmp_path / "run")[-1][f"loss/{loss}"] > 0

@@ -92,3 +92,13 @@ def test_a_state_of_other_optimizers_is_refused() -> None:
     )
     with pytest.raises(ValueError, match="another optimizer"):
         muon.load_state_dict(adamw.state_dict())
+
+
+def test_embeddings_classifiers_and_first_filters_are_no_matrices_for_muon() -> None:
+    objective = Objective(create_model("small"), 0.0)
+    optimizers = Optimizers(objective, TrainSettings(train=("x",), learning_rate=0.5, matrix_learning_rate=0.25))
+    matrices = {id(p) for group in optimizers._groups() if group["lr"] == 0.25 for p in group["params"]}
+    names = {name for name, parameter in objective.named_parameters() if id(parameter) in matrices}
+    assert {"model.decoder.cell.weight_hh", "model.backbone.stages.0.conv2.0.weight"} <= names
+    tables = ("embedding", "classifier", "ctc", "position", "stem.0.")
+    assert not {name for name in names if any(table in name for table in tables)}

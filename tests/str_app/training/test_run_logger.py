@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from str_app.training.run_logger import METRICS, RunLogger, read_metrics
 
 
@@ -22,3 +24,11 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         {"step": 20, "loss": round(20 / 7, 6)},
         {"step": 30, "loss": 1.0},
     ]
+
+
+def test_the_time_left_of_a_resumed_run_is_by_its_own_steps(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    with RunLogger(tmp_path, 50, 100, quiet=False, clock=lambda: now) as logger:
+        now = 600.0
+        logger.metrics(60, {"loss": 1.0}, "loss 1")
+    assert "step 60/100  loss 1  40 min left" in capfd.readouterr().err

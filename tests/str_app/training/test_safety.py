@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from str_app.training.loop import train
 from str_app.training.objective import Objective
 from str_app.training.optimizers import Optimizers
 from str_app.training.run_logger import HEARTBEAT, RunLogger, read_metrics
-from str_app.training.state import load_state
+from str_app.training.state import load_state, stop_signals
 from tests.str_app.training.tiny_run import encoded, settings_for, weights
 from tests.tiny_recognizer import tiny_config
 
@@ -212,3 +213,24 @@ def test_states_of_earlier_versions_are_continued(data: Path, tmp_path: Path) ->
     train(settings_for(data, steps=4), tmp_path / "run", resume=True)
     lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["step"] == 4
+
+
+def test_steps_that_are_skipped_now_and_then_do_not_end_a_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "MAX_SKIPPED", 2)
+    each_step(monkeypatch, lambda step, _, losses: losses * (torch.nan if step % 2 else 1))
+    train(settings_for(data, validation=()), tmp_path / "run")
+    assert load_state(tmp_path / "run/last.pt")["step"] == 6
+
+
+def test_a_second_signal_ends_the_process_at_once() -> None:
+    usual = signal.getsignal(signal.SIGINT)
+    with stop_signals() as received:
+        signal.raise_signal(signal.SIGINT)
+        assert received == [signal.SIGINT]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)  # the first of its kind
+    assert received == [signal.SIGINT, signal.SIGTERM]
+    assert signal.getsignal(signal.SIGINT) == usual

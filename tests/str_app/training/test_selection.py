@@ -113,3 +113,17 @@ def test_about_a_share_of_the_easy_ones(network: Recognizer, tmp_path: Path, mon
         *_, last = select(network, source, writer, Rule(easy=0.3), "cpu")
         writer.add(b"", "one at least")
     assert 15 <= last.kept <= 45
+
+
+def test_the_seed_chooses_among_the_easy_ones(
+    network: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write(tmp_path / "all.lmdb", ["a"] * 20)
+    monkeypatch.setattr(selection, "scores", lambda folded, samples: [Score(0, 0)] * len(samples))
+    kept = []
+    for name, seed in (("first", 0), ("again", 0), ("other", 1)):
+        with LmdbWriter(tmp_path / name) as writer:
+            *_, _ = select(network, source, writer, Rule(easy=0.5, seed=seed), "cpu")
+        chosen = LmdbSource(tmp_path / name)
+        kept.append([chosen.identifier(index) for index in range(len(chosen))])
+    assert kept[0] == kept[1] != kept[2]

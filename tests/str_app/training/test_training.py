@@ -23,6 +23,7 @@ from str_app.training import loop
 from str_app.training.loop import Stopped, schedule, train
 from str_app.training.run_logger import RunLogger
 from str_app.training.samples import shares_of_groups
+from str_app.training.schedules import constant
 from str_app.training.settings import TrainSettings, make_settings, save_settings
 from str_app.training.state import load_state
 from tests.str_app.training.tiny_run import TINY, encoded, losses, settings_for, weights
@@ -260,6 +261,8 @@ def test_learning_rate_rises_and_falls():
     settings = TrainSettings(steps=1000, warmup_steps=100, learning_rate=1.0)
     assert schedule(0, settings) == pytest.approx(0.01)
     assert schedule(99, settings) == schedule(100, settings) == pytest.approx(1.0)
+    assert schedule(325, settings) == pytest.approx(0.01 + 0.99 * (2 + 2**0.5) / 4)  # a quarter of the way
+    assert schedule(550, settings) == pytest.approx(0.505)
     assert schedule(1000, settings) == pytest.approx(0.01)
 
 
@@ -269,5 +272,6 @@ def test_a_constant_rate_falls_at_last():
     assert {schedule(step, settings) for step in (100, 500, 800)} == {1.0}
     assert schedule(900, settings) == pytest.approx(0.505)
     assert schedule(1000, settings) == pytest.approx(0.01)
+    assert [constant(step, 1000, 100, cooling=0.0) for step in (100, 999)] == [1.0, 1.0]
     # Longer by the time it is resumed: still at its peak.
     assert schedule(900, dataclasses.replace(settings, steps=2000)) == 1.0
