@@ -9,7 +9,7 @@ import random
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Real
@@ -128,7 +128,7 @@ class Client:
         return [content if isinstance(content, ImageError) else next(left) for content in contents]
 
     def recognize_regions(
-        self, photo: str | Path | bytes, regions: Sequence[Any], *, rotate: bool = False, characters: str | None = None
+        self, photo: str | Path | bytes, regions: Iterable[Any], *, rotate: bool = False, characters: str | None = None
     ) -> list[Reading | ImageError]:
         """Read the regions, boxes or quadrilaterals, of one photograph; see `Reader.recognize_regions`.
 

@@ -115,6 +115,9 @@ class Reader(CanvasReader):
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         return (self._load_again, ()) if self._load_again else super().__reduce_ex__(protocol)
 
+    def __repr__(self) -> str:
+        return f"<Reader of {self.name!r}, {type(self.engine).__name__}>"
+
     @property
     def engine(self) -> Engine:
         """What runs the network."""
@@ -177,7 +180,7 @@ class Reader(CanvasReader):
     def recognize_regions(
         self,
         photo: ImageSource,
-        regions: Sequence[Any],
+        regions: Iterable[Any],
         *,
         beam: int | None = None,
         lexicon: Iterable[str] | None = None,
@@ -217,7 +220,7 @@ class Reader(CanvasReader):
     def read_regions(
         self,
         photo: npt.NDArray[np.uint8],
-        regions: Sequence[Any],
+        regions: Iterable[Any],
         *,
         limits: ImageLimits = DEFAULT_LIMITS,
         **options: Any,

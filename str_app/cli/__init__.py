@@ -20,11 +20,30 @@ import typer
 from str_app.cli.printing import note
 from str_app.errors import StrAppError
 
-# Each is the function of its name in the module of its name, with hyphens for underscores on the command line.
-VERBS = (
-    *("synth", "convert", "select", "train", "average", "evaluate", "evaluate_photos", "export"),
-    *("recognize", "read", "bulk", "serve", "models", "study", "doctor"),
-)
+# Each is the function of its name in the module of its name, with hyphens for underscores on the command line. The list
+# of commands shows these texts, and would cut what is longer than a line.
+VERBS = {
+    "synth": "Render crops of words, or whole scenes.",
+    "convert": "Convert a data set to an LMDB.",
+    "select": "Copy the crops that a model does not read confidently.",
+    "train": "Train a recogniser.",
+    "average": "Write the mean of several checkpoints' weights.",
+    "evaluate": "Score a model on labelled crops.",
+    "evaluate_photos": "Score a model on labelled photographs.",
+    "export": "Write a model as ONNX graphs, which need no torch.",
+    "recognize": "Read crops of words.",
+    "read": "Find and read the words of photographs.",
+    "bulk": "Read millions of images into Parquet files.",
+    "serve": "Serve the HTTP API, and a page to try it.",
+    "models": "List the models.",
+    "study": "Compare kinds of gates on a task.",
+    "doctor": "Show versions, and what is missing here.",
+}
+BENCHES = {
+    "limits": "Measure accuracy by length, rotation, height and contrast.",
+    "engines": "Time every engine and precision that runs here.",
+    "gates": "Time the refined-gate layers against torch's.",
+}
 MODULES_OF_EXTRA = {
     "synth": ("wordfreq", "fontTools"),
     "serve": (
@@ -62,17 +81,17 @@ def build_app(debug: bool = False) -> typer.Typer:
     ) -> None:
         pass
 
-    for name in VERBS:
-        module = importlib.import_module(f"str_app.cli.{name}")
-        app.command(name.replace("_", "-"))(_guarded(getattr(module, name), debug, name.replace("_", "-")))
+    for name, summary in VERBS.items():
+        module, verb = importlib.import_module(f"str_app.cli.{name}"), name.replace("_", "-")
+        app.command(verb, short_help=summary)(_guarded(getattr(module, name), debug, verb))
     benches = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     bench = importlib.import_module("str_app.cli.bench")
-    for name in ("limits", "engines", "gates"):
-        benches.command(name)(_guarded(getattr(bench, name), debug, f"bench {name}"))
+    for name, summary in BENCHES.items():
+        benches.command(name, short_help=summary)(_guarded(getattr(bench, name), debug, f"bench {name}"))
     app.add_typer(
         benches,
         name="bench",
-        help="Measure a model's limits, and the speed of engines and gate layers.",
+        help="Measure limits, and the speed of engines and gates.",
     )
     return app
 

@@ -27,7 +27,10 @@ def train(
         str | None, typer.Option("--from", help="Fine-tune: start from the weights of a preset or a checkpoint file.")
     ] = None,
     charset: Annotated[
-        Path | None, typer.Option(help="Text file with the characters to learn; line breaks are ignored.")
+        Path | None,
+        typer.Option(
+            help="Text file with all characters, old and new, that the model is to read; line breaks are ignored."
+        ),
     ] = None,
     name: Annotated[
         str | None,

@@ -40,6 +40,14 @@ def test_help_lists_the_verbs_in_order_of_use() -> None:
     assert [line.split()[0] for line in commands if line.startswith("  ") and line[2] != " "] == VERBS
 
 
+@pytest.mark.parametrize("group", [[], ["bench"]])
+def test_the_list_of_commands_cuts_no_sentence(group: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    commands = CliRunner().invoke(app, [*group, "--help"]).stdout.split("Commands:\n")[1].splitlines()
+    assert commands
+    assert all(line.endswith(".") and not line.endswith("..") for line in commands if line)
+
+
 @pytest.mark.parametrize("verb", [*VERBS[:-1], "bench limits", "bench gates"])
 def test_every_verb_shows_an_example(verb: str) -> None:
     shown = CliRunner().invoke(app, [*verb.split(), "--help"])

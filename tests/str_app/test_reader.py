@@ -304,7 +304,7 @@ def test_regions_may_be_an_array_or_come_from_a_generator(reader: Reader) -> Non
     boxes = [(0, 0, 32, 32), (8, 0, 32, 32)]
     of_array = reader.recognize_regions(paint("cat"), np.array(boxes))
     assert [reading.text for reading in of_array] == ["cat", "at"]
-    assert reader.recognize_regions(paint("cat"), iter(boxes)) == of_array  # type: ignore[arg-type]
+    assert reader.recognize_regions(paint("cat"), iter(boxes)) == of_array
 
 
 def test_regions_are_read_with_the_options_of_crops(reader: Reader) -> None:
