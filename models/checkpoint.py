@@ -101,6 +101,8 @@ def read_header(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
+    if path.suffix == ".pt":
+        raise CheckpointError(f"{path}: the state of a training run, not a model; give best.safetensors of its folder")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

@@ -88,6 +88,12 @@ def test_cut_files(saved, keep):
         load_checkpoint(path)
 
 
+def test_the_state_of_a_run_is_no_model(tmp_path):
+    (tmp_path / "last.pt").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=r"last\.pt: the state of a training run.* give best\.safetensors"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         load_checkpoint(tmp_path / "none.safetensors")
