@@ -73,6 +73,8 @@ class Unit:
             warnings.warn("squash is deprecated: use activation", DeprecationWarning, stacklevel=3)
             activation = squash
         refine, gates = options.get("refine"), options.get("gates")
+        if isinstance(gates, str):
+            raise ValueError(f"gates={gates!r}: give a tuple of names, such as ({gates!r},)")
         return RefinedGate(
             self.default_refine if refine is None else refine,
             self.default_gates if gates is None else tuple(gates),

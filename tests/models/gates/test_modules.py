@@ -189,6 +189,7 @@ def test_the_default_mgu_keeps_its_state_bounded():
         (RefinedLSTM, {"gates": ("reset",)}, "input, forget, output"),
         (RefinedGRU, {"gates": ("forget",)}, "reset, update"),
         (RefinedMGUCell, {"gates": ("update",)}, "choose from forget"),
+        (RefinedLSTM, {"gates": "input"}, r"give a tuple of names, such as \('input',\)"),
         (RefinedLSTM, {"gates": ("input", "input")}, "twice"),
         (RefinedGRUCell, {"gates": ()}, "name a gate"),
         (RefinedMGU, {"feature": "identity"}, "feature='linear'"),
