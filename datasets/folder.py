@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 from str_app.datasets.image_decoding import decode_image
@@ -28,7 +29,8 @@ def read_image_file(path: Path) -> bytes:
     if path.exists() and not path.is_file() and not path.is_dir():  # reading it may never end
         raise OSError(errno.EINVAL, "a pipe, socket or device, not a file")
     with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
+        # Not MAX_BYTES alone: Python allocates what it is asked to read.
+        content = file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES) + 1)
     if len(content) > MAX_BYTES:
         raise OSError(errno.EFBIG, f"larger than {MAX_BYTES / 2**20:g} MiB")
     return content

@@ -15,7 +15,7 @@ from str_app.datasets.sample import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # of the files that are looked for in folders
 # Not all that Pillow knows: for EPS it starts Ghostscript.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "ICO", "TGA")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000", "AVIF", "PPM", "ICO", "TGA")
 _ORIENTATION = 0x0112
 _TURNS = {  # orientation → what makes it upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -41,7 +41,7 @@ def decode_image(encoded: bytes) -> npt.NDArray[np.uint8]:
     """Decode an image; see `upright_rgb`.
 
     Args:
-        encoded: the bytes of a JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, ICO or TGA file.
+        encoded: the bytes of a JPEG, PNG, WebP, BMP, GIF, TIFF, JPEG 2000, AVIF, PPM, ICO or TGA file.
 
     Returns:
         uint8 (H, W, 3), RGB, C-contiguous.
@@ -56,7 +56,11 @@ def decode_image(encoded: bytes) -> npt.NDArray[np.uint8]:
             return upright_rgb(image)
     except Exception as error:  # a decoder may raise anything on damaged bytes
         # Pillow's message for unknown bytes prints the address of a BytesIO.
-        reason = "not an image" if "cannot identify" in str(error) else str(error) or type(error).__name__
+        reason = (
+            "not an image, or of a format that is not read"
+            if "cannot identify" in str(error)
+            else str(error) or type(error).__name__
+        )
         raise DataError(f"the image cannot be decoded: {reason}") from error
 
 

@@ -54,7 +54,8 @@ def without_metadata(encoded: bytes, image_format: str) -> bytes:
 
 
 def _png_without(png: bytes) -> bytes:
-    kept, exif, xmp, texts = [png[:8]], b"", b"", b""
+    kept, exif, xmp = [png[:8]], b"", b""
+    text, packed = b"", False
     for name, start, stop in _chunks(png):
         data = memoryview(png)[start + 8 : stop - 4]
         if name[:1].isupper() or name == b"tRNS":  # the picture
@@ -64,9 +65,9 @@ def _png_without(png: bytes) -> bytes:
         elif name == b"iTXt" and data[: len(_PNG_XMP)] == _PNG_XMP:
             xmp = bytes(data)
         elif name in (b"tEXt", b"zTXt") and data[: len(_PNG_EXIF)] == _PNG_EXIF:
-            texts = _unpacked(bytes(data[len(_PNG_EXIF) :]), name == b"zTXt")
-    if not exif and texts:  # as ImageMagick writes it: a name, a number, and hexadecimal digits in lines
-        digits = b"".join(texts.split(b"\n")[3:])
+            text, packed = bytes(data[len(_PNG_EXIF) :][:_MOST_TEXT]), name == b"zTXt"
+    if not exif and text:  # as ImageMagick writes it: a name, a number, and hexadecimal digits in lines
+        digits = b"".join(_unpacked(text, packed).split(b"\n")[3:])
         exif = bytes.fromhex(digits.decode("latin-1")) if re.fullmatch(rb"(?:[0-9a-fA-F]{2})+", digits) else b""
     orientation = orientation_of(exif, xmp)
     if orientation != 1:

@@ -74,7 +74,7 @@ def _tab_separated(path: Path, lines: list[str]) -> Labelled:
 def _comma_separated(path: Path, lines: list[str]) -> Labelled:
     """Each line by itself, so that a quote that is never closed costs one line and not the rest of the file."""
     columns: tuple[int, int] | None = None
-    width = 2
+    width, advice = 2, ""
     delimiter = _delimiter(next((line for line in lines if line.strip()), ""))
     quote_opened = 0  # line of a quote not closed there
     for number, line in enumerate(lines, 1):
@@ -96,13 +96,14 @@ def _comma_separated(path: Path, lines: list[str]) -> Labelled:
             continue
         if columns is None:
             columns, width, is_first_record = _columns(row)
+            advice = f", or {_NAMES}" if is_first_record else ""
             if not is_first_record:
                 continue
         if max(columns) >= len(row):
-            yield Skipped(location, f"too few columns, separated by {_SEPARATORS[delimiter]}: {_NAMES}")
+            yield Skipped(location, f"too few columns, separated by {_SEPARATORS[delimiter]}{advice}")
         elif len(row) > width:
             quote = f"put quotes around a text with {_SEPARATORS[delimiter]}"
-            yield Skipped(location, f"too many columns: {quote}, or {_NAMES}")
+            yield Skipped(location, f"too many columns: {quote}{advice}")
         else:
             yield row[columns[0]], row[columns[1]]
 

@@ -86,7 +86,7 @@ class TarPart:
                         content = archive.extractfile(entry)
                         assert content is not None
                         # One byte more than an image may have: its row will say that it is too large.
-                        member = _Member(name, content.read(DEFAULT_LIMITS.max_bytes + 1))
+                        member = _Member(name, content.read(min(entry.size, DEFAULT_LIMITS.max_bytes) + 1))
                         name = ""
                         yield member
                 if file.tail != bytes(_END):

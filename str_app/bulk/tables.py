@@ -18,7 +18,7 @@ from str_app.errors import ImageError, StrAppError
 
 ID_NAMES = ("id", "__key__")
 _SEPARATORS = {",": "comma", "\t": "tab"}
-_ROWS_AT_ONCE = 8  # of a Parquet file in memory: a few bytes of it may stand for the same large value in every row
+_ROWS_AT_ONCE = 32  # of a Parquet file in memory: a few bytes of it may stand for the same large value in every row
 
 
 @dataclass(frozen=True)

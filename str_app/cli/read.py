@@ -148,7 +148,9 @@ def _picture_files(picture: Path, photos: Sequence[Path], into_folder: bool) -> 
     into_folder = into_folder or picture.is_dir() or not picture.suffix
     if into_folder:
         if picture.exists() and not picture.is_dir():
-            raise StrAppError(f"--picture {picture}: is a file; several photographs need a folder")
+            raise StrAppError(
+                f"--picture {picture}: is a file; several photographs, and names without suffix, need a folder"
+            )
         taken: set[Path] = set()
         targets = []
         for path in photos:  # those of several folders may have the same names

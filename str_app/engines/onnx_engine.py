@@ -17,7 +17,7 @@ from str_app.cpu import usable_cores
 from str_app.engines.base import GreedySteps, Step, step_greedily
 from str_app.engines.graph_folder import ENCODER, MEMORY, METADATA_KEY, STATE, STEP, GraphError, sha256_of
 from str_app.engines.graph_header import GraphHeader
-from str_app.engines.onnx_session import keep_inherited, open_session
+from str_app.engines.onnx_session import open_session
 
 # Rows that one run of the step's graph computes: the memory of so many, up to 10 MB, stays in the processor's caches. A
 # step of 192 rows takes two thirds of the time that it takes at once.
@@ -119,6 +119,7 @@ class OnnxEngine:
 
     def use_threads(self, count: int) -> None:
         """See `Engine.use_threads`. The first call with another count loads the graphs again."""
+        self._begin_after_fork()
         self._local.threads = count
 
     def _step(self, memory: _Memory, state: _State, tokens: npt.NDArray[np.int64]) -> Step:
@@ -135,11 +136,13 @@ class OnnxEngine:
         self._sessions = {}
         self._process = os.getpid()
 
+    def _begin_after_fork(self) -> None:
+        if self._process != os.getpid():
+            self._begin(1)
+
     def _encoder_and_step(self) -> tuple[ort.InferenceSession, ort.InferenceSession]:
         """The sessions for the threads of the calling thread; in a forked child new ones, of one thread."""
-        if self._process != os.getpid():
-            keep_inherited(*(session for both in self._sessions.values() for session in both))
-            self._begin(1)
+        self._begin_after_fork()
         count = getattr(self._local, "threads", self._threads)
         with self._lock:
             if count not in self._sessions:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
 import onnxruntime as ort
 
 from str_app.cpu import usable_cores
-
-# Sessions that a forked child has from its parent. To delete one would wait for threads that the child does not have.
-_inherited: list[ort.InferenceSession] = []
 
 ort.set_default_logger_severity(3)  # errors alone: warnings are about the processor's identification
 
@@ -34,7 +33,22 @@ def open_session(graph: str | Path | bytes, threads: int | None = None, *, arena
     options.enable_cpu_mem_arena = arena
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source = graph if isinstance(graph, bytes) else str(graph)
-    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    _opened.add(session)
+    return session
+
+
+_opened: weakref.WeakSet[ort.InferenceSession] = weakref.WeakSet()
+
+
+def _keep_inherited() -> None:
+    """Never delete the parent's sessions, not even at exit: that waits for threads which a fork does not copy."""
+    for session in list(_opened):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_inherited)
 
 
 class SessionOfProcess:
@@ -53,12 +67,6 @@ class SessionOfProcess:
         """The session of this process."""
         process, session = self._opened
         if process != os.getpid():
-            keep_inherited(session)
             session = self._open_with(1)
             self._opened = os.getpid(), session
         return session
-
-
-def keep_inherited(*sessions: ort.InferenceSession) -> None:
-    """Keep sessions of the parent process, which a forked child cannot use, from being deleted."""
-    _inherited.extend(sessions)

@@ -37,9 +37,9 @@ from str_app.training.optimizers import Optimizers
 from str_app.training.run_logger import CPU_SECONDS, RunLogger
 from str_app.training.sample_usage import SampleUsage
 from str_app.training.samples import (
-    CHARSET_ADVICE,
     Batch,
     TrainingSamples,
+    advice,
     check_source,
     shares_of_groups,
     why_unlearnable,
@@ -50,7 +50,7 @@ from str_app.training.state import load_state, lock_run, naming, save_state, sto
 
 STATE = "last.pt"  # file of a run's training state, in its folder
 LEAST_CHECKED = 100  # samples from which on a share of unusable labels counts before the run
-_WAY_OUT = f"Repair the data; or {CHARSET_ADVICE}; or --set unusable_limit=… allows more"
+_ALLOW = "--set unusable_limit=… allows more"
 MAX_SKIPPED = 10  # consecutive steps without finite gradients after which a run stops
 FIRST_STATE = 30.0  # seconds of work after which the first state is written; then twice as long, up to the setting
 
@@ -309,8 +309,8 @@ class _Run:
         limit = self.settings.unusable_limit
         if self.usage.positions >= 1000 and unusable > limit * seen:
             raise StrAppError(
-                f"{unusable} of {seen} samples are unusable, more than unusable_limit={limit:g}; "
-                f"the last: {self.usage.last_reason or 'in another process'}. {_WAY_OUT}"
+                f"{unusable} of {seen} samples are unusable, more than unusable_limit={limit:g}; the last: "
+                f"{self.usage.last_reason or 'in another process'}{advice(self.usage.last_reason)}; {_ALLOW}"
             )
 
     def _log(self, logger: RunLogger, losses: Tensor, rate: float, cpu_seconds_per_step: float) -> None:
@@ -500,8 +500,8 @@ def _refuse_unusable(checked: Sequence[tuple[float, str]], weights: Sequence[flo
     """
     share = sum(weight * unusable for weight, (unusable, _) in zip(weights, checked, strict=True)) / sum(weights)
     if share > limit:
-        reason = next(reason for _, reason in checked if reason)
+        _, reason = max(zip(weights, checked, strict=True), key=lambda each: each[0] * each[1][0])[1]
         raise StrAppError(
-            f"{100 * share:.0f} % of the labels checked are unusable, more than unusable_limit={limit:g}; "
-            f"one of them: {reason}. {_WAY_OUT}"
+            f"{100 * share:.3g} % of the labels checked are unusable, more than unusable_limit={limit:g}; "
+            f"one of them: {reason}{advice(reason)}; {_ALLOW}"
         )

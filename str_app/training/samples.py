@@ -149,7 +149,9 @@ def why_unscorable(text: str, charset: Charset) -> str:
     return f"{min(missing)!r} of {text!r} is not in the charset" if missing else ""
 
 
-CHARSET_ADVICE = "--charset FILE sets the characters of the network"
+def advice(reason: str) -> str:
+    """What may be done about an unusable label; empty if the data must be repaired."""
+    return "; --charset FILE sets the characters of a new run" if reason.endswith("in the charset") else ""
 
 
 def check_source(source: Source, problem_of: Callable[[str], str]) -> tuple[float, str]:
@@ -181,12 +183,12 @@ def check_source(source: Source, problem_of: Callable[[str], str]) -> tuple[floa
         else:
             usable.append(index)
     if not usable:
-        advice = f"; {CHARSET_ADVICE}" if reason.endswith("in the charset") else ""
-        raise StrAppError(f"{source.name}: none of the {len(checked)} labels checked is usable: {reason}{advice}")
+        none = f"none of the {len(checked)} labels checked is usable"
+        raise StrAppError(f"{source.name}: {none}: {reason}{advice(reason)}")
     for index in usable:
         try:
             source[index]
-            return 1 - len(usable) / len(checked), reason
+            return (len(checked) - len(usable)) / len(checked), reason
         except UnreadableSample as error:
             unreadable = str(error)
     raise StrAppError(f"{source.name}: none of the {len(usable)} images checked can be decoded, the last: {unreadable}")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from str_app.datasets import image_metadata
 from str_app.datasets.image_decoding import upright_rgb
 from str_app.datasets.image_metadata import without_metadata
 from str_app.inputs.images import load_image
@@ -90,6 +91,16 @@ def test_a_png_with_packed_bombs_costs_no_more_than_without(kind: bytes, monkeyp
     chunk = struct.pack(">L", len(body)) + kind + body + struct.pack(">L", zlib.crc32(kind + body))
     png = encoded("PNG")
     assert np.array_equal(load_image(png[:33] + chunk * 50 + png[33:]), np.asarray(PICTURE))
+
+
+def test_of_many_texts_with_exif_data_one_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked: list[bytes] = []
+    monkeypatch.setattr(image_metadata, "_unpacked", lambda text, packed: unpacked.append(text) or b"")
+    body = b"Raw profile type exif\0\0" + ZEROS
+    chunk = struct.pack(">L", len(body)) + b"zTXt" + body + struct.pack(">L", zlib.crc32(b"zTXt" + body))
+    png = encoded("PNG")
+    assert np.array_equal(load_image(png[:33] + chunk * 50 + png[33:]), np.asarray(PICTURE))
+    assert len(unpacked) == 1
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])

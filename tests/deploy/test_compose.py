@@ -84,7 +84,7 @@ def test_one_client_cannot_fill_the_room_for_uploads() -> None:
     (tmpfs,) = PROXY["tmpfs"]
     room, memory = int(re.findall(r"size=(\d+)m", tmpfs)[0]), int(PROXY["mem_limit"].removesuffix("m"))
     zone, connections = NGINX["limit_conn"].split()
-    assert NGINX["limit_conn_zone"].startswith(f"$binary_remote_addr zone={zone}:")
+    assert NGINX["limit_conn_zone"].startswith(f"$limited zone={zone}:")
     assert int(connections) * int(NGINX["client_max_body_size"].removesuffix("m")) < room < memory
 
 

@@ -211,11 +211,13 @@ def test_a_client_has_a_share_of_the_uploads(tmp_path: Path) -> None:
             upload = uploads.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
             upload.sendall(head)
             assert upload.recv(100).startswith(b"HTTP/1.1 100")  # its body is waited for
-        for path in ("/v1/recognize", "/readyz"):
-            answer = ask(url + path, b"image")
-            assert (answer.status, answer.problem("too_many_requests")) == (429, True)
-            assert answer.headers["Retry-After"] == "1"
-            assert answer.headers["X-Request-ID"] == json.loads(answer.body)["request_id"]
+        answer = ask(f"{url}/v1/recognize", b"image")
+        assert (answer.status, answer.problem("too_many_requests")) == (429, True)
+        assert answer.headers["Retry-After"] == "1"
+        assert answer.headers["X-Request-ID"] == json.loads(answer.body)["request_id"]
+        for path in ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"):
+            assert ask(url + path).status != 429, "a load balancer must not take the server out"
+            assert ask(url + path, b"upload").status == 413
         uploads.close()
         until(lambda: ask(f"{url}/v1/recognize", b"image").status == 200, "free again")
         lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
