@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
+import stat
 from pathlib import Path
 
 from str_app.datasets.image_decoding import decode_image
@@ -26,11 +26,12 @@ def read_image_file(path: Path) -> bytes:
     Raises:
         OSError: it cannot be read, is a pipe, socket or device, or is larger than `MAX_BYTES`.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():  # reading it may never end
+    found = path.stat()
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):  # reading it may never end
         raise OSError(errno.EINVAL, "a pipe, socket or device, not a file")
     with path.open("rb") as file:
         # Not MAX_BYTES alone: Python allocates what it is asked to read.
-        content = file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES) + 1)
+        content = file.read(min(found.st_size, MAX_BYTES) + 1)
     if len(content) > MAX_BYTES:
         raise OSError(errno.EFBIG, f"larger than {MAX_BYTES / 2**20:g} MiB")
     return content

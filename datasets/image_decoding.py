@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from str_app.datasets.image_metadata import ORIENTATION, START_OF_SCAN
 from str_app.datasets.sample import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # of the files that are looked for in folders
 # Not all that Pillow knows: for EPS it starts Ghostscript.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000", "AVIF", "PPM", "ICO", "TGA")
-_ORIENTATION = 0x0112
 _TURNS = {  # orientation → what makes it upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -96,7 +96,7 @@ def upright_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
 def _turn(image: Image.Image) -> Image.Transpose | None:
     """What the EXIF orientation asks for; None where there is none, or the EXIF data are damaged."""
     try:
-        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+        return _TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # of various types
         return None
 
@@ -147,7 +147,7 @@ def jpeg_effort(jpeg: bytes) -> int:
 
 def _scans_of(jpeg: bytes) -> list[int]:
     """Where each scan begins."""
-    return [place for marker, place in jpeg_segments(jpeg) if marker == 0xDA]
+    return [place for marker, place in jpeg_segments(jpeg) if marker == START_OF_SCAN]
 
 
 def _has_all_scans(jpeg: bytes) -> bool:
@@ -157,7 +157,7 @@ def _has_all_scans(jpeg: bytes) -> bool:
         segment = jpeg[place + 2 : place + int.from_bytes(jpeg[place : place + 2])]
         if marker in (0xC0, 0xC1, 0xC2) and len(segment) >= 6:
             missing = {(component, k) for component in segment[6::3] for k in range(64)}
-        elif marker == 0xDA and missing is not None and len(segment) >= 4:
+        elif marker == START_OF_SCAN and missing is not None and len(segment) >= 4:
             first, last, bits = segment[-3:]
             if bits & 15 == 0:
                 missing -= {(component, k) for component in segment[1:-3:2] for k in range(first, last + 1)}

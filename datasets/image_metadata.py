@@ -7,17 +7,18 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-_ORIENTATION = 0x0112
+ORIENTATION = 0x0112  # EXIF's tag
+START_OF_SCAN = 0xDA  # marker of a JPEG
 _XMP = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 _EXIF_HEAD, _XMP_HEAD = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _PNG_XMP, _PNG_EXIF = b"XML:com.adobe.xmp\0", b"Raw profile type exif\0"
 _MOST_TEXT = 2**17  # of a packed text that may hold the orientation: EXIF data of 64 KiB in hexadecimal digits
-ALONE = (0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE))  # markers of a JPEG after which Pillow reads no segment
+_ALONE = (0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE))  # markers of a JPEG after which Pillow reads no segment
 
 
 def exif_of(orientation: int) -> bytes:
     """The EXIF data, without the head of a JPEG segment, of an image that has this orientation and nothing else."""
-    return struct.pack("<2sHLHHHLHHL", b"II", 42, 8, 1, _ORIENTATION, 3, 1, orientation, 0, 0)
+    return struct.pack("<2sHLHHHLHHL", b"II", 42, 8, 1, ORIENTATION, 3, 1, orientation, 0, 0)
 
 
 def orientation_of(exif: bytes, xmp: bytes = b"") -> int:
@@ -37,7 +38,7 @@ def _first_tag(tiff: bytes) -> int | None:
     (count,) = struct.unpack(f"{order}H", tiff[start : start + 2].ljust(2, b"\0"))
     entries = tiff[start + 2 : start + 2 + 12 * count]
     for tag, kind, value in struct.iter_unpack(f"{order}HH4x4s", entries[: len(entries) // 12 * 12]):
-        if tag == _ORIENTATION and kind in (3, 4):  # 16 or 32 bits
+        if tag == ORIENTATION and kind in (3, 4):  # 16 or 32 bits
             return int.from_bytes(value[: 2 * kind - 4], "little" if order == "<" else "big")
     return None
 
@@ -56,7 +57,7 @@ def without_metadata(encoded: bytes, image_format: str) -> bytes:
 def _png_without(png: bytes) -> bytes:
     kept, exif, xmp = [png[:8]], b"", b""
     text, packed = b"", False
-    for name, start, stop in _chunks(png):
+    for name, start, stop in png_chunks(png):
         data = memoryview(png)[start + 8 : stop - 4]
         if name[:1].isupper() or name == b"tRNS":  # the picture
             kept.append(png[start:stop])
@@ -86,43 +87,51 @@ def _unpacked(text: bytes, packed: bool) -> bytes:
         return b""
 
 
-def _chunks(png: bytes) -> Iterator[tuple[bytes, int, int]]:
+def png_chunks(png: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Name, start and end of each chunk; the last may be cut short."""
     place = 8
-    while place + 8 <= len(png):
+    while place + 4 <= len(png):
         stop = place + 12 + int.from_bytes(png[place : place + 4])
         yield png[place + 4 : place + 8], place, stop
         place = stop
 
 
-def _jpeg_without(jpeg: bytes) -> bytes:
-    kept, exif, xmp, place = [jpeg[:2]], b"", b"", 2
+def jpeg_pieces(jpeg: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each piece as Pillow finds them; the last begins the picture (0xDA), if there is one.
+
+    The marker of a byte of padding is 0.
+    """
+    place = 2
     while place + 4 <= len(jpeg):
-        first, second = jpeg[place : place + 2]
-        if first != 0xFF or second in (0x00, 0xFF):  # padding
-            stop = place + 1
-        elif second in ALONE:
+        first, marker = jpeg[place : place + 2]
+        if first != 0xFF or marker in (0x00, 0xFF):
+            marker, stop = 0, place + 1
+        elif marker in _ALONE:
             stop = place + 2
-        elif second == 0xDA:  # the picture follows
-            break
         else:
             stop = place + 2 + int.from_bytes(jpeg[place + 2 : place + 4])
-            data = jpeg[place + 4 : min(stop, place + 4 + len(_XMP_HEAD))]
-            if second == 0xE1 and data.startswith(_EXIF_HEAD):
-                exif = exif or jpeg[place + 4 : stop]
-            elif second == 0xE1 and data.startswith(_XMP_HEAD):
-                xmp = jpeg[place + 4 : stop]
-            # JFIF and Adobe say how colours are coded.
-            elif (second in range(0xE0, 0xF0) or second == 0xFE) and not data.startswith((b"JFIF", b"Adobe")):
-                pass
-            else:
-                kept.append(jpeg[place:stop])
-            place = stop
-            continue
-        kept.append(jpeg[place:stop])
+        yield marker, place, stop
+        if marker == START_OF_SCAN:
+            return
         place = stop
+
+
+def _jpeg_without(jpeg: bytes) -> bytes:
+    kept, exif, xmp, rest = [jpeg[:2]], b"", b"", 2
+    for marker, start, stop in jpeg_pieces(jpeg):
+        if marker == START_OF_SCAN:
+            break
+        rest = stop
+        data = jpeg[start + 4 : min(stop, start + 4 + len(_XMP_HEAD))]
+        if marker == 0xE1 and data.startswith(_EXIF_HEAD):
+            exif = exif or jpeg[start + 4 : stop]
+        elif marker == 0xE1 and data.startswith(_XMP_HEAD):
+            xmp = jpeg[start + 4 : stop]
+        # Of the other applications' segments and comments, JFIF's and Adobe's say how colours are coded.
+        elif not (0xE0 <= marker <= 0xEF or marker == 0xFE) or data.startswith((b"JFIF", b"Adobe")):
+            kept.append(jpeg[start:stop])
     orientation = orientation_of(exif, xmp)
     if orientation != 1:
         segment = _EXIF_HEAD + exif_of(orientation)
         kept.insert(1, b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment)
-    return b"".join([*kept, jpeg[place:]])
+    return b"".join([*kept, jpeg[rest:]])

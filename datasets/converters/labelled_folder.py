@@ -96,9 +96,9 @@ def _comma_separated(path: Path, lines: list[str]) -> Labelled:
             continue
         if columns is None:
             columns, width, is_first_record = _columns(row)
-            advice = f", or {_NAMES}" if is_first_record else ""
             if not is_first_record:
                 continue
+            advice = f", or {_NAMES}"
         if max(columns) >= len(row):
             yield Skipped(location, f"too few columns, separated by {_SEPARATORS[delimiter]}{advice}")
         elif len(row) > width:
@@ -111,8 +111,8 @@ def _comma_separated(path: Path, lines: list[str]) -> Labelled:
 def _delimiter(header: str) -> str:
     """What separates the columns: semicolons or tabs only where the header's names show it."""
     for delimiter in _SEPARATORS:
-        names = {name.strip().strip('"').lower() for name in header.split(delimiter)}
-        if names & set(IMAGE_NAMES) and names & set(TEXT_NAMES):
+        _, _, is_record = _columns([name.strip().strip('"') for name in header.split(delimiter)])
+        if not is_record:
             return delimiter
     return ","
 

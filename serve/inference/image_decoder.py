@@ -169,7 +169,7 @@ class ImageDecoder:
                 return
             if finds_words:
                 self._photos.submit(budget, partial(decode, image))
-            elif decoding_effort(encoded, image) > LARGE_PIXELS:
+            elif image.width * image.height > LARGE_PIXELS or decoding_effort(encoded, image) > LARGE_PIXELS:
                 self._large.submit(budget, partial(decode, image))
             else:
                 decode(image)

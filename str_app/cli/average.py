@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from str_app.cli import options
-from str_app.cli.printing import printable, write
+from str_app.cli.printing import write_line
 
 
 def average(
@@ -50,4 +50,4 @@ def average(
         raise
     for result in results:
         score = result.score()
-        write(printable(f"{score.name}: {score.accuracy:.2f} (n = {score.n}, ECE {score.ece:.1f})"))
+        write_line(f"{score.name}: {score.accuracy:.2f} (n = {score.n}, ECE {score.ece:.1f})")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from str_app.cli.printing import printable, write
+from str_app.cli.printing import write, write_line
 from str_app.cli.progress import ProgressBar
 from str_app.datasets.converters import CONVERTERS
 
@@ -43,7 +43,7 @@ def convert(
     if as_json:
         write(json.dumps({"out": str(out), "written": summary.written, "skipped": summary.skipped}))
         return
-    write(printable(f"{out}: {summary.written} samples written, {sum(map(len, summary.skipped.values()))} skipped"))
+    write_line(f"{out}: {summary.written} samples written, {sum(map(len, summary.skipped.values()))} skipped")
     for reason, records in summary.skipped.items():
         more = ", …" if len(records) > NAMED_RECORDS else ""
-        write(printable(f"  {len(records)} {reason}: {', '.join(records[:NAMED_RECORDS])}{more}"))
+        write_line(f"  {len(records)} {reason}: {', '.join(records[:NAMED_RECORDS])}{more}")

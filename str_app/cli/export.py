@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from str_app.cli import options
-from str_app.cli.printing import note, printable, write
+from str_app.cli.printing import note, write_line
 from str_app.cli.progress import ProgressBar
 from str_app.errors import StrAppError
 
@@ -83,7 +83,7 @@ def export(
     )
     size, temperature = folder_bytes(engine.folder) / 1e6, engine.info.get("temperature", 1.0)
     about = f"{engine.name} in {engine.precision}, {size:.1f} MB, temperature {temperature:.3f}"
-    write(printable(f"{engine.folder}: {about}"))
+    write_line(f"{engine.folder}: {about}")
 
 
 def _read(paths: list[Path], count: int) -> Iterator[npt.NDArray[np.uint8]]:

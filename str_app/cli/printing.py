@@ -52,6 +52,15 @@ def write_document(text: str, newline: bool = True) -> None:
     write(text.encode("utf-8", "replace") if takes_bytes else text, newline)
 
 
+def write_line(text: str) -> None:
+    """Print one line on standard output; control characters in it, line breaks too, are escaped.
+
+    Raises:
+        StrAppError: see `write`.
+    """
+    write(printable(text))
+
+
 def write_lines(text: str) -> None:
     """Print lines of text on standard output; control characters in them are escaped.
 

@@ -63,9 +63,7 @@ class OnnxEngine:
 
     def __init__(self, folder: str | Path, threads: int | None = None) -> None:
         self.folder = Path(folder).absolute()  # sessions for other thread counts are loaded later
-        self._threads = threads or usable_cores()
-        self._sessions: dict[int, tuple[ort.InferenceSession, ort.InferenceSession]] = {}
-        self._begin(self._threads)
+        self._begin(threads or usable_cores())
         self._content: tuple[str, ...] = ()
         sessions = self._encoder_and_step()
         header = _read_header(self.folder, *sessions)
@@ -133,7 +131,7 @@ class OnnxEngine:
         self._threads = threads
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._sessions = {}
+        self._sessions: dict[int, tuple[ort.InferenceSession, ort.InferenceSession]] = {}
         self._process = os.getpid()
 
     def _begin_after_fork(self) -> None:

@@ -12,6 +12,8 @@ import onnxruntime as ort
 
 from str_app.cpu import usable_cores
 
+_opened: weakref.WeakSet[ort.InferenceSession] = weakref.WeakSet()
+
 ort.set_default_logger_severity(3)  # errors alone: warnings are about the processor's identification
 
 
@@ -36,9 +38,6 @@ def open_session(graph: str | Path | bytes, threads: int | None = None, *, arena
     session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     _opened.add(session)
     return session
-
-
-_opened: weakref.WeakSet[ort.InferenceSession] = weakref.WeakSet()
 
 
 def _keep_inherited() -> None:

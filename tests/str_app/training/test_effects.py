@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from str_app.datasets.augmentation import Augmentation
-from str_app.datasets.lmdb_writer import LmdbWriter
 from str_app.datasets.opening import open_source
 from str_app.datasets.sample import Sample
 from str_app.errors import StrAppError
@@ -31,7 +30,7 @@ from str_app.training.samples import Prepared, TrainingSamples
 from str_app.training.settings import TrainSettings, load_settings, save_settings
 from str_app.training.state import load_state
 from tests.str_app.training.test_training import stop_at
-from tests.str_app.training.tiny_run import TINY, encoded, settings_for, weights
+from tests.str_app.training.tiny_run import TINY, encoded, settings_for, weights, written
 from tests.tiny_recognizer import changed
 
 WIDE = changed(TINY, hidden_size=40)  # has matrices that Muon takes
@@ -60,9 +59,8 @@ def test_changes_what_is_learnt(data: Path, tmp_path: Path, setting: dict[str, A
 
 
 def test_weights_choose_the_data(data: Path, tmp_path: Path) -> None:
-    with LmdbWriter(tmp_path / "other.lmdb") as writer:
-        writer.add(encoded(7), "ba")
-    both = settings_for(data, train=(str(data), str(tmp_path / "other.lmdb")), validation=(), weights=(0.0, 1.0))
+    other = written(tmp_path / "other.lmdb", [(encoded(7), "ba")])
+    both = settings_for(data, train=(str(data), str(other)), validation=(), weights=(0.0, 1.0))
     train(both, tmp_path / "both")
     train(dataclasses.replace(both, weights=(1.0, 0.0)), tmp_path / "other")
     seen = [load_state(tmp_path / name / "last.pt")["usage"] for name in ("both", "other")]
@@ -97,20 +95,16 @@ def test_more_unusable_samples_may_be_allowed(data: Path, tmp_path: Path) -> Non
 
 
 def test_too_many_unusable_labels_end_a_run_before_it_starts(tmp_path: Path) -> None:
-    with LmdbWriter(tmp_path / "a.lmdb") as writer:
-        for k in range(100):
-            writer.add(encoded(k), "z" if k < 5 else "a")
-    settings = settings_for(tmp_path / "a.lmdb", validation=(), steps=1, unusable_limit=0.04)
+    data = written(tmp_path / "a.lmdb", [(encoded(k), "z" if k < 5 else "a") for k in range(100)])
+    settings = settings_for(data, validation=(), steps=1, unusable_limit=0.04)
     with pytest.raises(StrAppError, match=r"^5 % of the labels .* unusable_limit=0\.04; .*'z' .*--charset FILE"):
         train(settings, tmp_path / "run")
     train(dataclasses.replace(settings, unusable_limit=0.05), tmp_path / "run")
 
 
 def test_too_many_unreadable_images_stop_a_run(tmp_path: Path) -> None:
-    with LmdbWriter(tmp_path / "a.lmdb") as writer:
-        for k in range(24):
-            writer.add(encoded(k) if k % 4 else b"broken", "a")
-    settings = settings_for(tmp_path / "a.lmdb", validation=(), steps=50, batch_size=24)
+    data = written(tmp_path / "a.lmdb", [(encoded(k) if k % 4 else b"broken", "a") for k in range(24)])
+    settings = settings_for(data, validation=(), steps=50, batch_size=24)
     with pytest.raises(StrAppError, match=r"^6 of 24 samples are unusable, .*not an image.*--set unusable_limit"):
         train(settings, tmp_path / "run")
 
@@ -119,10 +113,7 @@ def test_a_run_goes_on_with_data_that_were_repaired(data: Path, tmp_path: Path) 
     half = settings_for(data, charset="a", validation=(), steps=50, batch_size=24, unusable_limit=0.6)
     train(half, tmp_path / "run")
     assert len(load_state(tmp_path / "run/last.pt")["usage"]["unusable"]) == 12
-    repaired = tmp_path / "repaired.lmdb"
-    with LmdbWriter(repaired) as writer:
-        for k in range(24):
-            writer.add(encoded(k), "a")
+    repaired = written(tmp_path / "repaired.lmdb", [(encoded(k), "a") for k in range(24)])
     whole = dataclasses.replace(half, train=(str(repaired),), steps=100, unusable_limit=0.0)
     train(whole, tmp_path / "run", resume=True)
     assert load_state(tmp_path / "run/last.pt")["usage"]["unusable"] == []
@@ -194,15 +185,12 @@ def test_large_crops_are_shrunk_before_they_are_augmented(shape: tuple[int, int]
 
 
 def test_an_empty_part_of_a_batch_is_no_error(data: Path, tmp_path: Path) -> None:
-    with LmdbWriter(tmp_path / "some.lmdb") as writer:
-        for k in range(24):
-            writer.add(encoded(40 + k), "?" if k % 8 == 0 else "ab")
-    train(settings_for(tmp_path / "some.lmdb", parts=8, unusable_limit=1.0, validation=()), tmp_path / "run")
+    some = written(tmp_path / "some.lmdb", [(encoded(40 + k), "?" if k % 8 == 0 else "ab") for k in range(24)])
+    train(settings_for(some, parts=8, unusable_limit=1.0, validation=()), tmp_path / "run")
 
 
 def test_a_best_of_other_validation_is_not_kept(data: Path, tmp_path: Path) -> None:
-    with LmdbWriter(tmp_path / "other.lmdb") as writer:
-        writer.add(encoded(7), "ba")
+    other = written(tmp_path / "other.lmdb", [(encoded(7), "ba")])
     settings = settings_for(data)
     train(settings, tmp_path / "run")
     state = torch.load(tmp_path / "run/last.pt", weights_only=True)
@@ -210,8 +198,8 @@ def test_a_best_of_other_validation_is_not_kept(data: Path, tmp_path: Path) -> N
     longer = dataclasses.replace(settings, steps=8)
     train(longer, tmp_path / "run", resume=True)
     assert load_state(tmp_path / "run/last.pt")["best"] == 99.0
-    other = dataclasses.replace(longer, steps=10, validation=(str(tmp_path / "other.lmdb"),))
-    train(other, tmp_path / "run", resume=True)
+    of_other = dataclasses.replace(longer, steps=10, validation=(str(other),))
+    train(of_other, tmp_path / "run", resume=True)
     assert load_state(tmp_path / "run/last.pt")["best"] < 99.0
 
 
@@ -273,10 +261,7 @@ def test_settings_are_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def words_of_two(tmp_path: Path) -> Path:
-    with LmdbWriter(tmp_path / "two.lmdb") as writer:
-        for k in range(8):
-            writer.add(encoded(40 + k), "ab")
-    return tmp_path / "two.lmdb"
+    return written(tmp_path / "two.lmdb", [(encoded(40 + k), "ab") for k in range(8)])
 
 
 def test_losses_are_weighted_and_logged_per_character(
@@ -362,8 +347,7 @@ def test_validated_and_kept_are_the_averaged_weights(
 
 def test_every_validation_crop_counts_alike(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The accuracy by which the best is chosen is that of all crops, not the mean of the sets."""
-    with LmdbWriter(tmp_path / "one.lmdb") as writer:
-        writer.add(encoded(7), "ba")
+    one = written(tmp_path / "one.lmdb", [(encoded(7), "ba")])
     evaluate = loop.evaluate_source
 
     def right_in_the_large_set(reader: Any, source: Any, **named: Any) -> Any:
@@ -372,7 +356,7 @@ def test_every_validation_crop_counts_alike(data: Path, tmp_path: Path, monkeypa
         return dataclasses.replace(result, predictions=tuple(read))
 
     monkeypatch.setattr(loop, "evaluate_source", right_in_the_large_set)
-    both = (str(data), str(tmp_path / "one.lmdb"))
+    both = (str(data), str(one))
     train(settings_for(data, steps=1, validation=both), tmp_path / "run")
     (accuracy,) = [values["accuracy"] for values in read_metrics(tmp_path / "run") if "accuracy" in values]
     assert accuracy == pytest.approx(100 * 24 / 25, abs=1e-3)

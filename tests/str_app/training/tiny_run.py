@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import safetensors.torch
 
+from str_app.datasets.lmdb_writer import LmdbWriter
 from str_app.training.settings import TrainSettings
 from tests.tiny_recognizer import tiny_config
 
@@ -17,6 +18,14 @@ def encoded(value):
     image = np.full((20, 40, 3), value, dtype=np.uint8)
     image[5:15, 4 : 4 + value % 30] = 255 - value
     return cv2.imencode(".png", image)[1].tobytes()
+
+
+def written(path, samples):
+    """An LMDB of pairs of an encoded image and its label."""
+    with LmdbWriter(path) as writer:
+        for image, label in samples:
+            writer.add(image, label)
+    return path
 
 
 def settings_for(data, **changes):
