@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
+import unicodedata
 from pathlib import Path
 
 from str_app.datasets.image_decoding import decode_image
@@ -15,9 +17,17 @@ MAX_BYTES = 256 * 2**20  # of one image file
 
 
 def image_path(root: Path, name: str) -> Path:
-    """The file `name` in `root`. Lists made on Windows separate folders by backslashes: read as such if need be."""
+    """The file `name` in `root`.
+
+    If there is none, backslashes are taken for slashes, as Windows writes them, and accents as characters of their own,
+    or not, as macOS and others spell the names of the same files.
+    """
     path = root / name
-    return root / name.replace("\\", "/") if "\\" in name and not path.exists() else path
+    if ("\\" not in name and name.isascii()) or os.path.exists(path):
+        return path
+    name = name.replace("\\", "/")
+    spellings = [root / unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
+    return next((other for other in spellings if os.path.exists(other)), root / name)
 
 
 def read_image_file(path: Path) -> bytes:

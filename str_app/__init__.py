@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from str_app.models.gates.layers import RefinedGRU as RefinedGRU
     from str_app.models.gates.layers import RefinedLSTM as RefinedLSTM
     from str_app.models.gates.layers import RefinedMGU as RefinedMGU
+    from str_app.photos.photo_reader import PhotoReader as PhotoReader
     from str_app.reader import Reader as Reader
     from str_app.reading import Character as Character
     from str_app.reading import Reading as Reading
@@ -38,6 +39,7 @@ _MODULES = {
     "str_app.inputs.images": ("ImageLimits", "load_image"),
     "str_app.models.gates.cells": ("RefinedGRUCell", "RefinedLSTMCell", "RefinedMGUCell"),
     "str_app.models.gates.layers": ("RefinedGRU", "RefinedLSTM", "RefinedMGU"),
+    "str_app.photos.photo_reader": ("PhotoReader",),
     "str_app.reader": ("Reader",),
     "str_app.reading": ("Character", "Reading"),
 }

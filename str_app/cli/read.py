@@ -33,7 +33,9 @@ def read(
     ] = False,
     as_hocr: Annotated[bool, typer.Option("--hocr", help="Print hOCR, of one photograph.")] = False,
     as_alto: Annotated[bool, typer.Option("--alto", help="Print ALTO 4, of one photograph.")] = False,
-    as_text: Annotated[bool, typer.Option("--text", help="Print the text only.")] = False,
+    as_text: Annotated[
+        bool, typer.Option("--text", help="Print the text only, with an empty line between photographs.")
+    ] = False,
     picture: Annotated[
         Path | None,
         typer.Option(
@@ -89,7 +91,7 @@ def read(
 
     from str_app.inputs.images import PHOTO_LIMITS, load_image
 
-    failed = 0
+    failed = read_so_far = 0
     with ProgressBar("reading", len(photos), "photographs") as progress:
         for path, target in zip(photos, pictures, strict=True):
             try:
@@ -105,6 +107,9 @@ def read(
                     message = f"{path}: {message}"
                 note(f"str-app read: {message}")
             else:
+                if as_text and read_so_far:
+                    write("")
+                read_so_far += 1
                 _print(path, reading, as_json, as_hocr, as_alto, as_text)
                 if target is not None:
                     _draw(photo, reading, target)

@@ -211,12 +211,19 @@ def images_in(path: Path) -> Iterator[Named]:
         return
     if (path / "labels.tsv").is_file() and (path / "images").is_dir():
         path = path / "images"
-    files = [file for file in path.iterdir() if not file.is_dir() and not file.name.startswith(".")]
+    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+    files = [entry for entry in entries if not entry.is_dir()]
     images = sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    below = len(entries) - len(files)
+    unread = f"{below} sub-folders are not read; name them" if below > 1 else "1 sub-folder is not read; name it"
+    unread += ", or use `str-app bulk`"
     if not images:
         raise StrAppError(
             f"{path}: no image in this folder; expected {', '.join(IMAGE_SUFFIXES)} files, or an LMDB's data.mdb"
+            + (f" ({unread})" if below else "")
         )
+    if below:
+        note(f"str-app: {path}: {unread}")
     if skipped := len(files) - len(images):
         count = f"{skipped} files" if skipped > 1 else "1 file"
         reason = f"not {', '.join(IMAGE_SUFFIXES)}, or a broken link"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 
 from str_app.decoding.scoring import Mask
@@ -22,7 +24,7 @@ def parse_characters(text: str, charset: Charset) -> str:
     if not isinstance(text, str):
         raise StrAppError(f"characters is a {type(text).__name__}: give one text, such as '0-9A-F'")
     tokens: list[tuple[str, bool]] = []  # a character, and whether it is literal
-    chars = iter(text)
+    chars = iter(unicodedata.normalize("NFC", text))
     for char in chars:
         if char != "\\":
             tokens.append((char, False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -39,7 +40,7 @@ class Trie:
         for word in words:
             if not isinstance(word, str):
                 raise ValueError(f"the lexicon has {word!r:.40}, a {type(word).__name__}: give texts only")
-            folded = word.lower()
+            folded = unicodedata.normalize("NFC", word).lower()
             if not folded:
                 raise ValueError("the lexicon has an empty word: remove it")
             unreadable = [char for char in folded if char not in self._tokens]

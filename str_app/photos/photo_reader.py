@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -192,26 +192,39 @@ class PhotoReader:
 
         return cls(Reader.load(model, **options), load_pipeline(detector, options.get("threads")))
 
-    def read(self, photo: ImageSource, *, limits: ImageLimits = PHOTO_LIMITS, **options: Any) -> PhotoReading:
+    def read(
+        self,
+        photo: ImageSource,
+        *,
+        beam: int | None = None,
+        lexicon: Iterable[str] | None = None,
+        characters: str | None = None,
+        rotate: bool = False,
+        limits: ImageLimits = PHOTO_LIMITS,
+    ) -> PhotoReading:
         """All words of one photograph, in reading order.
 
         Args:
             photo: a path, encoded bytes, a PIL image, or a uint8 array.
+            beam, lexicon, characters, rotate: of the words, see `Reader.recognize`.
             limits: a photograph beyond them is refused. Its words may always be as small and as long as
                 `PHOTO_LIMITS` says.
-            options: of `Reader.read_crops`, such as `characters`.
 
         Raises:
             ImageError: the photograph cannot be read.
+            StrAppError: see `Reader.recognize`.
         """
-        if isinstance(options.get("lexicon"), Iterator):
-            options["lexicon"] = list(options["lexicon"])  # crops are read in up to three rounds
+        if isinstance(lexicon, Iterator):
+            lexicon = list(lexicon)  # crops are read in up to three rounds
+        read = partial(
+            self.reader.read_crops, beam=beam, lexicon=lexicon, characters=characters, rotate=rotate, level=True
+        )
         of_words = replace(limits, min_side=PHOTO_LIMITS.min_side, max_aspect=PHOTO_LIMITS.max_aspect)
         steps = self.pipeline.steps(load_image(photo, limits), of_words, self.reader.policy)
         try:
             crops = next(steps)
             while True:
-                crops = steps.send(self.reader.read_crops(crops, level=True, **options))
+                crops = steps.send(read(crops))
         except StopIteration as end:
             result: PhotoReading = end.value
             return result

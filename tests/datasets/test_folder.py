@@ -130,6 +130,19 @@ def test_paths_with_backslashes(tmp_path: Path) -> None:
     assert np.array_equal(source[0].image, picture(1))
 
 
+@pytest.mark.parametrize("on_disk", ["gr\u00fcn", "gru\u0308n"])
+@pytest.mark.parametrize("listed", ["images/gr\u00fcn.png", "images\\gru\u0308n.png"])
+def test_accents_of_paths_may_be_characters_of_their_own(tmp_path: Path, on_disk: str, listed: str) -> None:
+    folder = write_folder(tmp_path / "words", ["a"])
+    (folder / "images" / "1.png").rename(folder / "images" / f"{on_disk}.png")
+    too_long = "\u00fc" * 200
+    (folder / "labels.tsv").write_text(f"{listed}\ta\nimages/{too_long}.png\tb\n", encoding="utf-8")
+    source = FolderSource(folder)
+    assert np.array_equal(source[0].image, picture(1))
+    with pytest.raises(UnreadableSample, match="File name too long"):
+        source.image_bytes(1)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no such devices")
 def test_only_files_are_read_and_only_so_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_folder(tmp_path / "words", ["a", "b"])

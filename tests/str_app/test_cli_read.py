@@ -71,6 +71,11 @@ def test_text_only(photo: Path) -> None:
     assert run("read", photo, "--text").stdout == "Mind the gap\nA&B\n"
 
 
+def test_an_empty_line_between_the_texts_of_photographs(photo: Path) -> None:
+    result = run("read", photo, photo.with_name("gone.png"), photo, "--text")
+    assert (result.exit_code, result.stdout) == (1, "Mind the gap\nA&B\n\nMind the gap\nA&B\n")
+
+
 def test_a_terminal_obeys_no_server(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def hostile(*arguments: Any, **options: Any) -> PhotoReading:
         word = PhotoWord(Reading("a\x1b]0;b\x07\x9bc\\d", 0.9, ()), ((0, 0), (9, 0), (9, 9), (0, 9)), 1.0, 0)

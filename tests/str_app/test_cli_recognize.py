@@ -106,8 +106,9 @@ def test_skipped_files_are_counted(crops: Path) -> None:
     (crops / ".hidden").touch()
     result = recognize(crops)
     assert (result.exit_code, len(result.stdout.splitlines())) == (0, 3)
-    (line,) = result.stderr.splitlines()
-    assert line.startswith(f"str-app: {crops}: 2 files skipped: not .")
+    below, skipped = result.stderr.splitlines()
+    assert below == f"str-app: {crops}: 1 sub-folder is not read; name it, or use `str-app bulk`"
+    assert skipped.startswith(f"str-app: {crops}: 2 files skipped: not .")
 
 
 def test_a_regions_file_without_regions(crops: Path, tmp_path: Path) -> None:
@@ -122,6 +123,10 @@ def test_an_empty_folder_and_a_broken_lmdb(tmp_path: Path) -> None:
     result = recognize(tmp_path / "empty")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "no image in this folder" in result.stderr
+    assert "sub-folder" not in result.stderr
+    (tmp_path / "empty" / "a").mkdir()
+    (tmp_path / "empty" / "b").mkdir()
+    assert "(2 sub-folders are not read; name them, or use `str-app bulk`)" in recognize(tmp_path / "empty").stderr
     (tmp_path / "broken.lmdb").mkdir()
     (tmp_path / "broken.lmdb" / "data.mdb").write_bytes(b"no database" * 500)
     result = recognize(tmp_path / "broken.lmdb")

@@ -30,6 +30,7 @@ PRINTABLE = Charset(PRINTABLE_94 + " é")
         ("aa", "a"),
         ("+-/", "+,-./"),
         (" é", " é"),
+        ("e\u0301", "é"),
     ],
 )
 def test_lists(text: str, characters: str) -> None:

@@ -274,6 +274,11 @@ def test_of_words_that_differ_in_case_alone_the_first_is_returned():
     assert lexicon_search(one, *crops(1), Trie(["aB", "Ab", "ab"], one.charset))[0].text == "aB"
 
 
+def test_accents_of_a_lexicon_may_be_characters_of_their_own():
+    one = random_scorer(charset="bü")
+    assert lexicon_search(one, *crops(1), Trie(["bu\u0308b"], one.charset))[0].text == "bu\u0308b"
+
+
 def test_a_word_of_a_lexicon_may_be_as_long_as_a_reading():
     one = random_scorer(max_length=4)
     assert lexicon_search(one, *crops(1), Trie(["abab"], one.charset, one.max_length))[0].text == "abab"

@@ -41,6 +41,15 @@ def write(path: Path, labels: list[str]) -> LmdbSource:
     return LmdbSource(path)
 
 
+def test_accents_of_a_label_may_be_characters_of_their_own() -> None:
+    torch.manual_seed(0)
+    network = Recognizer(TINY, Charset("abü"), Preprocessing()).eval()
+    boxes = np.zeros((3, 4), dtype=np.float32)
+    decomposed, composed = scores(network, [Sample(picture(40), "u\u0308b", boxes), Sample(picture(40), "üb")])
+    assert decomposed is not None
+    assert decomposed == composed
+
+
 @pytest.mark.parametrize(
     ("total", "mean", "kind"),
     [(-0.01, -0.005, "easy"), (-0.1, -0.05, "hard"), (-9.9, -2.4, "hard"), (-5.2, -2.6, "hopeless")],
