@@ -13,9 +13,11 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from str_app.cli.printing import note
 from str_app.errors import StrAppError
@@ -44,6 +46,7 @@ BENCHES = {
     "engines": "Time every engine and precision that runs here.",
     "gates": "Time the refined-gate layers against torch's.",
 }
+METAVARS = {Path: "PATH", str: "TEXT", int: "N", float: "X"}  # shown in help as the value of an option
 MODULES_OF_EXTRA = {
     "synth": ("wordfreq", "fontTools"),
     "serve": (
@@ -83,11 +86,13 @@ def build_app(debug: bool = False) -> typer.Typer:
 
     for name, summary in VERBS.items():
         module, verb = importlib.import_module(f"str_app.cli.{name}"), name.replace("_", "-")
-        app.command(verb, short_help=summary)(_guarded(getattr(module, name), debug, verb))
+        app.command(verb, short_help=summary)(_guarded(_with_metavars(getattr(module, name)), debug, verb))
     benches = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     bench = importlib.import_module("str_app.cli.bench")
     for name, summary in BENCHES.items():
-        benches.command(name, short_help=summary)(_guarded(getattr(bench, name), debug, f"bench {name}"))
+        benches.command(name, short_help=summary)(
+            _guarded(_with_metavars(getattr(bench, name)), debug, f"bench {name}")
+        )
     app.add_typer(
         benches,
         name="bench",
@@ -138,6 +143,24 @@ def explain(error: Exception) -> str:
     if isinstance(error, ValueError) and type(error).__module__.split(".")[0] == "str_app":
         return str(error)
     return f"{type(error).__name__}: {error} (run again with --debug for the traceback)"
+
+
+def _with_metavars(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """The verb, whose options without a metavar get one: typer shows their Python types, such as `<list[Path]>`."""
+    hints = get_type_hints(verb, include_extras=True)
+    for hint in hints.values():
+        if get_origin(hint) is Annotated and isinstance((info := get_args(hint)[1]), OptionInfo):
+            shown = [METAVARS[part] for part in _parts(hint) if part in METAVARS]
+            info.metavar = info.metavar or (shown[0] if shown else None)
+    verb.__annotations__ = hints
+    return verb
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    """The types in a hint such as `list[Path] | None`."""
+    for part in get_args(hint):
+        yield part
+        yield from _parts(part)
 
 
 def _guarded(verb: Callable[..., Any], debug: bool, name: str) -> Callable[..., Any]:

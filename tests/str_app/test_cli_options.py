@@ -34,6 +34,13 @@ def test_choices_are_the_names_of_the_registries() -> None:
     assert list(PROTOCOLS) == ["field", "unicode"]
 
 
+def test_help_names_no_types_of_python() -> None:
+    shown = help_of("evaluate")
+    values = "--data PATH", "--json FILE", "--model TEXT", "--threads N", "--protocol <field|unicode>"
+    assert all(f" {value} " in shown for value in values)
+    assert " --easy X " in help_of("select")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
