@@ -12,6 +12,7 @@ from PIL import Image
 
 from str_app.policy import DEFAULT_POLICY
 from str_app.reader import Reader
+from str_app.serve.http.uploads import parse_json
 from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, encoded, wait_until_ready, warm_client
 from tests.str_app.fake_engine import FakeEngine, paint
@@ -52,6 +53,17 @@ def test_regions_are_read_in_order_as_offline(client: TestClient, send) -> None:
     assert results[0]["region"] == RIGHT
     assert results[1]["region"] == [[10, 20], [50, 20], [50, 52], [10, 52]]
     assert results[1]["characters"][0]["box"] == [10.0, 20.0, 18.0, 52.0]
+
+
+def test_an_integer_of_thousands_of_digits_is_not_calculated(client: TestClient) -> None:
+    """Python takes a tenth of a millisecond for one of 4,200, holding its lock, and refuses longer ones."""
+    (huge,) = parse_json(b"[" + b"9" * 4200 + b"]")
+    assert huge == np.inf
+    assert parse_json(b"[12, -7, 9223372036854775807]") == [12, -7, 2**63 - 1]
+    fields = {"regions": f"[[0, 0, 5, {'9' * 5000}], {LEFT}]"}
+    answer = client.post("/v1/regions", files={"image": ("photo.png", PHOTO, "image/png")}, data=fields)
+    bad, left = answer.json()["results"]
+    assert (bad["error"]["code"], left["text"]) == ("bad_region", "left")
 
 
 def test_a_bad_region_spoils_no_other(client: TestClient) -> None:
