@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from str_app.datasets.folder import image_path
 from str_app.datasets.image_decoding import IMAGE_SUFFIXES
 from str_app.datasets.sample import DataError
 from str_app.datasets.text_files import parse_json, read_lines
@@ -87,7 +88,7 @@ def _from_jsonl(folder: Path) -> Iterator[LabelledPhoto]:
                 words.append(_word_of(word))
             except ValueError as error:
                 raise DataError(f"{labels} line {number}: word {place}: {error}") from None
-        path = folder / entry["image"]
+        path = image_path(folder, entry["image"])
         if not path.is_file():
             raise DataError(f"{labels} line {number}: {path}: no such file")
         yield LabelledPhoto(path, tuple(words))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 PRINTABLE_94 = string.digits + string.ascii_letters + string.punctuation
@@ -38,7 +39,9 @@ class Charset:
             if not char.isprintable():
                 raise CharsetError(f"charset entry {number} is {char!r}: control characters cannot be seen in an image")
             if char in seen:
-                raise CharsetError(f"charset entry {number}, {char!r}, occurs twice: remove one of them")
+                accents = any(map(unicodedata.combining, chars))
+                hint = ", or save the charset in NFC: its accents are characters of their own" if accents else ""
+                raise CharsetError(f"charset entry {number}, {char!r}, occurs twice: remove one of them{hint}")
             seen.add(char)
         self.characters = "".join(chars)
         self._index = {char: i for i, char in enumerate(chars, 1)}
@@ -84,6 +87,14 @@ class Charset:
                 break
             chars.append(self.characters[index - 1])
         return "".join(chars)
+
+    def spelled(self, text: str) -> str:
+        """The text, with accents as the charset has them: in NFC, such as ü, or in NFD, where two dots follow a u.
+
+        A text that it cannot write in any form is returned as it is.
+        """
+        forms = (unicodedata.normalize(form, text) for form in ("NFC", "NFD"))
+        return next((form for form in (text, *forms) if not self.missing(form)), text)
 
     def missing(self, text: str) -> set[str]:
         """Characters of `text` that are not in the charset."""

@@ -307,7 +307,7 @@ def parse_json(body: bytes) -> Any:
 
 
 def _number(digits: str) -> float:
-    """An integer; a float beyond 64 bits, as in JavaScript: Python's time for integers grows with their square."""
+    """An int; a float if there are more than 19 characters: the time of `int` grows with the square of their number."""
     return int(digits) if len(digits) < 20 else float(digits)
 
 

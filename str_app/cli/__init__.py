@@ -146,7 +146,10 @@ def explain(error: Exception) -> str:
 
 
 def _with_metavars(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """The verb, whose options without a metavar get one: typer shows their Python types, such as `<list[Path]>`."""
+    """The verb, whose options without a metavar get one: typer shows their Python types, such as `<list[Path]>`.
+
+    The annotations are kept as they were evaluated here: each evaluation makes new options.
+    """
     hints = get_type_hints(verb, include_extras=True)
     for hint in hints.values():
         if get_origin(hint) is Annotated and isinstance((info := get_args(hint)[1]), OptionInfo):

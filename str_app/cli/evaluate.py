@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from str_app.evaluation.sources import TestSet
     from str_app.reader import Reader
 
-NAMED = 5  # of the images that cannot be decoded
+NAMED = 5  # of the images that cannot be read
 
 
 def evaluate(
@@ -171,11 +171,8 @@ def _run(
     count = len(result.predictions)
     note(f"{source.name}: {count} crops in {seconds:.1f} s ({count / seconds:.0f} per second)")
     if unreadable := [source.identifier(sample.index) for sample in result.predictions if not sample.readable]:
-        images = (
-            f"{len(unreadable)} images that cannot be decoded count"
-            if len(unreadable) > 1
-            else ("1 image that cannot be decoded counts")
-        )
+        several = f"{len(unreadable)} images that cannot be read count"
+        images = several if len(unreadable) > 1 else "1 image that cannot be read counts"
         names = ", ".join(unreadable[:NAMED]) + (", …" if len(unreadable) > NAMED else "")
         note(f"{source.name}: {images} as wrong: {names}")
     return result

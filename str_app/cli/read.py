@@ -65,7 +65,12 @@ def read(
     """
     if sum((as_json, as_hocr, as_alto, as_text)) > 1:
         raise typer.BadParameter("give one of --json, --hocr, --alto and --text")
-    photos = [Path(name) for path in inputs for name, source in images_in(path) if isinstance(source, Path)]
+    photos = []
+    for path in inputs:
+        found = [source for _, source in images_in(path, "str-app bulk --photos") if isinstance(source, Path)]
+        if not found:
+            note(f"str-app read: {path}: an LMDB is not read; `str-app recognize` reads its crops")
+        photos += found
     if not photos:
         raise StrAppError("no photographs: `read` takes image files and folders of them")
     if (as_hocr or as_alto) and len(photos) != 1:

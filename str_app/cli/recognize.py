@@ -194,8 +194,10 @@ def _encoded(source: Source) -> bytes:
     return bytes(cv2.imencode(".png", source()[:, :, ::-1])[1])
 
 
-def images_in(path: Path) -> Iterator[Named]:
+def images_in(path: Path, bulk: str = "str-app bulk") -> Iterator[Named]:
     """Name, and file or loader, of every image in `path`: an image, a folder of images, or a data set.
+
+    What a folder has besides images is said on standard error; `bulk` is the command that reads its sub-folders too.
 
     Raises:
         StrAppError: a folder without images.
@@ -216,7 +218,7 @@ def images_in(path: Path) -> Iterator[Named]:
     images = sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     below = len(entries) - len(files)
     unread = f"{below} sub-folders are not read; name them" if below > 1 else "1 sub-folder is not read; name it"
-    unread += ", or use `str-app bulk`"
+    unread += f", or use `{bulk}`"
     if not images:
         raise StrAppError(
             f"{path}: no image in this folder; expected {', '.join(IMAGE_SUFFIXES)} files, or an LMDB's data.mdb"

@@ -24,7 +24,9 @@ def parse_characters(text: str, charset: Charset) -> str:
     if not isinstance(text, str):
         raise StrAppError(f"characters is a {type(text).__name__}: give one text, such as '0-9A-F'")
     tokens: list[tuple[str, bool]] = []  # a character, and whether it is literal
-    chars = iter(unicodedata.normalize("NFC", text))
+    if any(unicodedata.combining(char) and char not in charset for char in text):
+        text = unicodedata.normalize("NFC", text)  # its accents are characters of their own
+    chars = iter(text)
     for char in chars:
         if char != "\\":
             tokens.append((char, False))

@@ -21,7 +21,8 @@ class Trie:
     """A lexicon for constrained decoding, case-insensitive.
 
     Args:
-        words: spelt as they shall be returned; of words that differ in case alone the first is kept.
+        words: spelt as they shall be returned; of those that differ in case alone, or in whether their accents are
+            characters of their own, the first is kept.
         charset: of the model that will read with it.
         max_length: most characters of a word, as in `Engine`; None: words of any length.
 
@@ -40,7 +41,9 @@ class Trie:
         for word in words:
             if not isinstance(word, str):
                 raise ValueError(f"the lexicon has {word!r:.40}, a {type(word).__name__}: give texts only")
-            folded = unicodedata.normalize("NFC", word).lower()
+            folded = word.lower()
+            if any(char not in self._tokens for char in folded):  # its accents may be characters of their own
+                folded = unicodedata.normalize("NFC", word).lower()
             if not folded:
                 raise ValueError("the lexicon has an empty word: remove it")
             unreadable = [char for char in folded if char not in self._tokens]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import signal
 import time
-import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -477,8 +476,7 @@ def schedule(step: int, settings: TrainSettings) -> float:
 
 def new_network(settings: TrainSettings) -> Recognizer:
     """The network of these settings, with fresh weights."""
-    characters = unicodedata.normalize("NFC", settings.charset) or PRINTABLE_94  # labels are composed, too
-    return Recognizer(settings.architecture, Charset(characters), settings.preprocessing)
+    return Recognizer(settings.architecture, Charset(settings.charset or PRINTABLE_94), settings.preprocessing)
 
 
 def _initial_model(settings: TrainSettings, resume: bool) -> tuple[Recognizer, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -104,7 +103,7 @@ class TrainingSamples(Dataset["list[Batch]"]):
             sample = source[index]
         except UnreadableSample as error:
             return str(error)
-        sample = composed(sample)
+        sample = spelled(sample, self.charset)
         reason = why_unlearnable(sample.text, self.charset, self.max_length)
         if reason:
             return f"{source.name}, {source.identifier(index)}: {reason}"
@@ -131,15 +130,15 @@ def _scaled(boxes: npt.NDArray[np.float32] | None, x: float, y: float) -> npt.ND
     return None if boxes is None else boxes * np.array([x, y, x, y], dtype=np.float32)
 
 
-def composed(sample: Sample) -> Sample:
-    """The sample with its label in NFC, the form of charsets: file names of macOS have u and two dots for ü."""
-    text = unicodedata.normalize("NFC", sample.text)
+def spelled(sample: Sample, charset: Charset) -> Sample:
+    """The sample with its label as the charset spells it; its boxes are unknown then if there are fewer characters."""
+    text = charset.spelled(sample.text)
     return sample._replace(text=text, boxes=sample.boxes if len(text) == len(sample.text) else None)
 
 
 def why_unlearnable(text: str, charset: Charset, max_length: int) -> str:
     """Why a network with this charset and maximum length cannot learn a label; empty if it can."""
-    text = unicodedata.normalize("NFC", text)
+    text = charset.spelled(text)
     if not text:
         return "empty label"
     if len(text) > max_length:

@@ -18,7 +18,7 @@ from str_app.datasets.sample import Sample, UnreadableSample
 from str_app.engines.precision import has_bf16
 from str_app.models.backbones.conv_norm import fold_batch_norms
 from str_app.models.recognizer import Recognizer
-from str_app.training.samples import Prepared, collate, composed, why_unlearnable
+from str_app.training.samples import Prepared, collate, spelled, why_unlearnable
 
 Kind = Literal["easy", "hard", "hopeless", "unusable"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -113,8 +113,8 @@ def scores(network: Recognizer, samples: Sequence[Sample | None]) -> list[Score 
         samples: in any order and of any size.
     """
     prepared: dict[int, Prepared] = {}
-    for index, read in enumerate(samples):
-        sample = read and composed(read)
+    for index, stored in enumerate(samples):
+        sample = stored and spelled(stored, network.charset)
         if sample and not why_unlearnable(sample.text, network.charset, network.architecture.max_length):
             canvas, covered = network.preprocessing(sample.image)
             prepared[index] = Prepared(canvas, covered, network.charset.encode(sample.text), None)

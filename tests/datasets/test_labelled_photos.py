@@ -46,6 +46,14 @@ def test_points_and_null(tmp_path: Path) -> None:
     assert [(word.polygon, word.text) for word in photo.words] == [(CORNERS, "None"), (CORNERS, None)]
 
 
+@pytest.mark.parametrize("named", ["caf\u00e9/a.jpg", "cafe\u0301\\a.jpg"])
+def test_paths_as_other_systems_write_them(tmp_path: Path, named: str) -> None:
+    pictures(tmp_path, "cafe\u0301/a.jpg")
+    write(tmp_path / "labels.jsonl", json.dumps({"image": named, "words": []}))
+    (photo,) = open_photos(tmp_path)
+    assert photo.path == tmp_path / "cafe\u0301" / "a.jpg"
+
+
 @pytest.mark.parametrize("text", ["###", "#", "*"])
 def test_texts_of_words_that_nobody_can_read(tmp_path: Path, text: str) -> None:
     pictures(tmp_path, "a.jpg")

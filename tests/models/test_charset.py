@@ -43,7 +43,8 @@ def test_94_characters_and_the_end():
     ("characters", "words"),
     [
         ("", "empty"),
-        ("aba", "'a', occurs twice"),
+        ("aba", "'a', occurs twice: remove one of them$"),
+        ("aoa\u0308", "'a', occurs twice: remove one of them, or save the charset in NFC"),
         ("a\n", "control"),
         (["ab"], "one character"),
         ([""], "one character"),
@@ -52,6 +53,14 @@ def test_94_characters_and_the_end():
 def test_unusable_charsets_name_the_entry(characters, words):
     with pytest.raises(CharsetError, match=words):
         Charset(characters)
+
+
+@pytest.mark.parametrize("form", ["\u00fc", "u\u0308"])
+def test_a_text_is_spelled_as_the_charset_has_its_accents(form):
+    charset = Charset("ab" + form)
+    for text in ("b\u00fc", "bu\u0308"):
+        assert charset.spelled(text) == "b" + form
+    assert charset.spelled("x\u00fc") == "x\u00fc"
 
 
 def test_unknown_character_is_named():

@@ -55,7 +55,7 @@ def test_regions_are_read_in_order_as_offline(client: TestClient, send) -> None:
     assert results[1]["characters"][0]["box"] == [10.0, 20.0, 18.0, 52.0]
 
 
-def test_an_integer_of_thousands_of_digits_is_not_calculated(client: TestClient) -> None:
+def test_an_integer_of_thousands_of_digits_becomes_a_float(client: TestClient) -> None:
     """Python takes a tenth of a millisecond for one of 4,200, holding its lock, and refuses longer ones."""
     (huge,) = parse_json(b"[" + b"9" * 4200 + b"]")
     assert huge == np.inf

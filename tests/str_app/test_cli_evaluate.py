@@ -60,18 +60,18 @@ def test_table_and_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        (1, "IC13: 1 image that cannot be decoded counts as wrong: images/1.png"),
+        (1, "IC13: 1 image that cannot be read counts as wrong: images/1.png"),
         (
             6,
-            "IC13: 6 images that cannot be decoded count as wrong: images/1.png, images/2.png, images/3.png, "
+            "IC13: 6 images that cannot be read count as wrong: images/1.png, images/2.png, images/3.png, "
             "images/4.png, images/5.png, …",
         ),
     ],
 )
-def test_images_that_cannot_be_decoded_are_named(tmp_path: Path, broken: int, said: str) -> None:
+def test_images_that_cannot_be_read_are_named(tmp_path: Path, broken: int, said: str) -> None:
     folder = write_folder(tmp_path / "IC13", [("Cafe", "Cafe"), *[("lost", None)] * broken])
     assert said in evaluate("--data", folder).stderr.splitlines()
-    assert "decoded" not in evaluate("--data", write_folder(tmp_path / "whole", [("Cafe", "Cafe")])).stderr
+    assert "cannot be read" not in evaluate("--data", write_folder(tmp_path / "whole", [("Cafe", "Cafe")])).stderr
 
 
 def test_a_terminal_obeys_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

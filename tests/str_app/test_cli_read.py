@@ -25,7 +25,7 @@ from str_app.photos.reading import PhotoReading, PhotoWord, in_lines
 from str_app.reader import Reader
 from str_app.reading import Reading
 from tests.str_app.fake_engine import FakeEngine
-from tests.str_app.painted_data import png
+from tests.str_app.painted_data import png, write_lmdb
 from tests.str_app.photos.painted_photo import KnownPlaces, photo_of
 
 WORDS = {(20, 10): "Mind", (80, 10): "the", (130, 10): "gap", (24, 60): "A&B"}
@@ -112,6 +112,16 @@ def test_documents(photo: Path, form: str) -> None:
 
 def test_one_form_at_a_time(photo: Path) -> None:
     assert run("read", photo, "--json", "--text").exit_code == 2
+
+
+def test_what_is_left_out_is_said(photo: Path) -> None:
+    (photo.parent / "more").mkdir()
+    data = write_lmdb(photo.parent / "words.lmdb")
+    result = run("read", photo.parent, data, "--text")
+    assert (result.exit_code, result.stdout) == (0, "Mind the gap\nA&B\n")
+    below, lmdb = result.stderr.splitlines()
+    assert below.endswith("2 sub-folders are not read; name them, or use `str-app bulk --photos`")
+    assert lmdb.startswith(f"str-app read: {data}: an LMDB is not read")
 
 
 def test_a_broken_photograph_costs_no_other(photo: Path) -> None:

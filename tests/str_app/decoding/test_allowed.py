@@ -37,6 +37,15 @@ def test_lists(text: str, characters: str) -> None:
     assert parse_characters(text, PRINTABLE) == characters
 
 
+@pytest.mark.parametrize(
+    ("text", "charset", "characters"),
+    [("u\u0308", "u\u0308", "u\u0308"), ("\u09dc", "\u09a1\u09dc", "\u09dc"), ("\u0958-\u095a", "\u0959", "\u0959")],
+)
+def test_characters_that_the_charset_has_are_taken_as_they_are(text: str, charset: str, characters: str) -> None:
+    """NFC divides some letters of India in two."""
+    assert parse_characters(text, Charset(charset)) == characters
+
+
 @pytest.mark.parametrize(("text", "message"), [("", "empty"), ("9-0", "9-0 runs backwards"), ("ab\\", "backslash")])
 def test_lists_that_mean_nothing(text: str, message: str) -> None:
     with pytest.raises(StrAppError, match=message):

@@ -41,7 +41,7 @@ def write(path: Path, labels: list[str]) -> LmdbSource:
     return LmdbSource(path)
 
 
-def test_accents_of_a_label_may_be_characters_of_their_own() -> None:
+def test_a_label_may_have_accents_in_another_form_than_the_charset() -> None:
     torch.manual_seed(0)
     network = Recognizer(TINY, Charset("abü"), Preprocessing()).eval()
     boxes = np.zeros((3, 4), dtype=np.float32)
