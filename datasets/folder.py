@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import stat
 import unicodedata
 from pathlib import Path
@@ -23,11 +22,18 @@ def image_path(root: Path, name: str) -> Path:
     or not, as macOS and others spell the names of the same files.
     """
     path = root / name
-    if ("\\" not in name and name.isascii()) or os.path.exists(path):
+    if ("\\" not in name and name.isascii()) or _exists(path):
         return path
     name = name.replace("\\", "/")
     spellings = [root / unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
-    return next((other for other in spellings if os.path.exists(other)), root / name)
+    return next((other for other in spellings if _exists(other)), root / name)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # the name is too long, say
+        return False
 
 
 def read_image_file(path: Path) -> bytes:
