@@ -105,8 +105,10 @@ def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 def option_row(option: Any) -> str:
     argument = option.param_type_name == "argument"
-    name = option.metavar or option.name.upper() if argument else ", ".join([*option.opts, *option.secondary_opts])
-    shown = option.default not in (None, False, (), []) and not callable(option.default) and not argument
+    options = ", ".join([*option.opts, *option.secondary_opts])
+    name = option.metavar or option.name.upper() if argument else f"{options} {option.metavar or ''}".strip()
+    none = option.default is None or option.default is False or option.default in ((), [])  # 0 is a default
+    shown = not (none or callable(option.default) or argument)
     default = f"`{cell(option.default)}`" if shown else "required" if option.required else ""
     return f"| `{cell(name)}` | {default} | {cell(getattr(option, 'help', '') or '')} |"
 
