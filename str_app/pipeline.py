@@ -104,14 +104,14 @@ class CanvasPipeline(CanvasReader):
         policy: thresholds of the search.
 
     Raises:
-        ValueError: `max_batch` is not a whole number, or below 1.
+        StrAppError: `max_batch` is not a whole number, or below 1.
     """
 
     def __init__(
         self, engine: Engine, max_batch: int = 32, prior: Prior | None = None, policy: SearchPolicy = DEFAULT_POLICY
     ) -> None:
         if not is_whole(max_batch, 1):
-            raise ValueError(f"batch_size is {max_batch!r}: it must be a whole number, at least 1")
+            raise StrAppError(f"batch_size is {max_batch!r}: it must be a whole number, at least 1")
         super().__init__(Description(engine.name, engine.charset, engine.preprocessing, engine.info, policy))
         self.engine = engine
         self.max_batch = int(max_batch)
@@ -154,12 +154,12 @@ class CanvasPipeline(CanvasReader):
             attention: return the attention maps too.
 
         Raises:
-            StrAppError: a lexicon is empty, or has a word that is too long or that the model's charset cannot write.
-            ValueError: a beam below 1.
+            StrAppError: a lexicon is empty, or has a word that is too long or that the model's charset cannot write; a
+                beam below 1.
         """
         policy = self.policy if beam is None else replace(self.policy, beam=beam)
         if not is_whole(policy.beam, 1):
-            raise ValueError(f"beam is {policy.beam!r}: it must be a whole number, at least 1")
+            raise StrAppError(f"beam is {policy.beam!r}: it must be a whole number, at least 1")
         once = [index for index, canvas in enumerate(canvases) if canvas.one_look]
         others = [index for index, canvas in enumerate(canvases) if not canvas.one_look]
         readings = self._read(canvases, others, self._decoder(policy, lexicon, lexicons), attention)

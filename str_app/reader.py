@@ -87,7 +87,7 @@ class Reader(CanvasReader):
             policy: thresholds of views and search.
 
         Raises:
-            StrAppError: unknown name, no or damaged weights, or no such device.
+            StrAppError: unknown name, no or damaged weights, no such device, or a batch size below 1.
         """
         from str_app.decoding.word_prior import WordPrior
         from str_app.engines.graph_folder import lasting_name
@@ -165,8 +165,9 @@ class Reader(CanvasReader):
 
         Raises:
             ImageError: an image cannot be read; the message says which one.
-            StrAppError: the lexicon is empty, not a list of words, or has a word that is too long or that the charset
-                cannot write; no allowed character is in the charset; both a lexicon and characters are given.
+            StrAppError: the beam is below 1; the lexicon is empty, not a list of words, or has a word that is too long
+                or that the charset cannot write; no allowed character is in the charset; both a lexicon and characters
+                are given.
         """
         sources = _as_list(images)
         crops = (

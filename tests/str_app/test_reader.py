@@ -246,13 +246,13 @@ def test_options_of_another_kind_are_refused(reader: Reader, options: dict[str, 
 
 @pytest.mark.parametrize("beam", ["8", 2.5])
 def test_a_beam_is_a_whole_number(reader: Reader, beam: Any) -> None:
-    with pytest.raises(ValueError, match=r"beam is .* must be a whole number"):
+    with pytest.raises(StrAppError, match=r"beam is .* must be a whole number"):
         reader.recognize(paint("cat"), beam=beam)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 1.5, "2", None, True, np.int64(0)])
 def test_a_batch_size_is_a_whole_number(batch_size: Any) -> None:
-    with pytest.raises(ValueError, match=r"batch_size is .*: it must be a whole number, at least 1"):
+    with pytest.raises(StrAppError, match=r"batch_size is .*: it must be a whole number, at least 1"):
         Reader(FakeEngine(), batch_size)
 
 
@@ -322,9 +322,9 @@ def test_a_crop_may_be_a_masked_array(reader: Reader) -> None:
 
 
 def test_wrong_arguments(reader: Reader) -> None:
-    with pytest.raises(ValueError, match="batch_size is 0"):
+    with pytest.raises(StrAppError, match="batch_size is 0"):
         Reader(FakeEngine(), batch_size=0)
-    with pytest.raises(ValueError, match="beam is 0"):
+    with pytest.raises(StrAppError, match="beam is 0"):
         reader.recognize(paint("a"), beam=0)
 
 
