@@ -252,6 +252,7 @@ def test_a_signal_lets_a_command_remove_its_temporary_files(tmp_path: Path, sign
     stopped = (
         "import signal; from str_app.cli import main; from str_app.datasets.lmdb_writer import LmdbWriter\n"
         f"LmdbWriter.add = lambda *arguments, **options: signal.raise_signal({int(signum)})\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # the tests may run under nohup
         "main()"
     )
     arguments = ["convert", "folder", str(tmp_path / "crops"), "--out", str(tmp_path / "new.lmdb")]

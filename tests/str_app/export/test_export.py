@@ -535,6 +535,7 @@ class TestCommand:
             "import signal; from str_app.cli import main; import str_app.export.exporting as exporting\n"
             # In this thread: a signal of the process may reach another one first.
             f"exporting.make_graphs = lambda model: signal.raise_signal({int(signum)})\n"
+            "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # the tests may run under nohup
             "main()"
         )
         arguments = ["export", copied, "--precision", "fp32", "--overwrite", "--out", graph_folder(copied)]
