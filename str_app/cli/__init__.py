@@ -153,8 +153,7 @@ def _with_metavars(verb: Callable[..., Any]) -> Callable[..., Any]:
     hints = get_type_hints(verb, include_extras=True)
     for hint in hints.values():
         if get_origin(hint) is Annotated and isinstance((info := get_args(hint)[1]), OptionInfo):
-            shown = [METAVARS[part] for part in _parts(hint) if part in METAVARS]
-            info.metavar = info.metavar or (shown[0] if shown else None)
+            info.metavar = info.metavar or next((METAVARS[part] for part in _parts(hint) if part in METAVARS), None)
     verb.__annotations__ = hints
     return verb
 

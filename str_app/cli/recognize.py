@@ -216,15 +216,16 @@ def images_in(path: Path, bulk: str = "str-app bulk") -> Iterator[Named]:
     entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
     files = [entry for entry in entries if not entry.is_dir()]
     images = sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
-    below = len(entries) - len(files)
-    unread = f"{below} sub-folders are not read; name them" if below > 1 else "1 sub-folder is not read; name it"
-    unread += f", or use `{bulk}`"
+    unread = ""
+    if below := len(entries) - len(files):
+        folders = f"{below} sub-folders are not read; name them" if below > 1 else "1 sub-folder is not read; name it"
+        unread = f"{folders}, or use `{bulk}`"
     if not images:
         raise StrAppError(
             f"{path}: no image in this folder; expected {', '.join(IMAGE_SUFFIXES)} files, or an LMDB's data.mdb"
-            + (f" ({unread})" if below else "")
+            + (f" ({unread})" if unread else "")
         )
-    if below:
+    if unread:
         note(f"str-app: {path}: {unread}")
     if skipped := len(files) - len(images):
         count = f"{skipped} files" if skipped > 1 else "1 file"

@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -134,7 +133,10 @@ class _Run:
         torch.manual_seed(settings.seed % 2**63)
         self.model, self.before = _initial_model(settings, resume)
         charset, max_length = self.model.charset, self.model.architecture.max_length
-        problem_of = partial(why_unlearnable, charset=charset, max_length=max_length)
+
+        def problem_of(label: str) -> str:
+            return why_unlearnable(charset.spelled(label), charset, max_length)
+
         checked = [check_source(source, problem_of) for source in self.sources]
         sizes = [len(source) for source in self.sources]
         if sum(sizes) >= LEAST_CHECKED:

@@ -137,8 +137,7 @@ def spelled(sample: Sample, charset: Charset) -> Sample:
 
 
 def why_unlearnable(text: str, charset: Charset, max_length: int) -> str:
-    """Why a network with this charset and maximum length cannot learn a label; empty if it can."""
-    text = charset.spelled(text)
+    """Why a network with this charset and maximum length cannot learn a label that it spells so; empty if it can."""
     if not text:
         return "empty label"
     if len(text) > max_length:
