@@ -83,13 +83,14 @@ def command_line() -> str:
         "# Command line",
         "",
         "`str-app COMMAND --help` prints the same. `python -m str_app` is the same command in the checkout.",
+        "Exit codes: 0 success, 1 error, 2 wrong usage, 128 + n stopped by signal n.",
         "",
     ]
     for name, verb in commands(command, "str-app"):
         lines += [f"## {name}", "", verb.help or "", ""]
-        options = [parameter for parameter in verb.params if not getattr(parameter, "hidden", False)]
-        lines += ["| | default | |", "|---|---|---|"]
-        lines += [option_row(option) for option in options if option.name != "help"]
+        context = verb.context_class(verb)
+        options = [each for each in verb.params if not each.hidden and each.name != "help"]
+        lines += ["| | |", "|---|---|", *(option_row(option, context) for option in options)]
         lines.append("")
     return "\n".join(lines)
 
@@ -103,14 +104,10 @@ def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield name, command
 
 
-def option_row(option: Any) -> str:
-    argument = option.param_type_name == "argument"
-    options = ", ".join([*option.opts, *option.secondary_opts])
-    name = option.metavar or option.name.upper() if argument else f"{options} {option.metavar or ''}".strip()
-    none = option.default is None or option.default is False or option.default in ((), [])  # 0 is a default
-    shown = not (none or callable(option.default) or argument)
-    default = f"`{cell(option.default)}`" if shown else "required" if option.required else ""
-    return f"| `{cell(name)}` | {default} | {cell(getattr(option, 'help', '') or '')} |"
+def option_row(option: Any, context: Any) -> str:
+    name, text = option.get_help_record(context)
+    name = re.sub(r" <(list\[\w+\]|path|str)>$", "", name)  # Python's types, which typer gives arguments
+    return f"| `{name.replace('|', chr(92) + '|')}` | {cell(text)} |"
 
 
 def server_settings() -> str:
@@ -146,7 +143,9 @@ def training_settings() -> str:
     lines = [
         "# Training settings",
         "",
-        "`str-app train --set KEY=VALUE` changes any of them. The second default holds with `--from MODEL`.",
+        "`str-app train --set KEY=VALUE` changes any of them but `preset` and `start_from`, which are the options",
+        "`--preset` and `--from`; of `architecture` and `preprocessing` single fields. The second default holds with",
+        "`--from MODEL`.",
         "",
         "| key | default | with `--from` | |",
         "|---|---|---|---|",

@@ -101,13 +101,13 @@ def readme() -> str:
     sizes = [str(peer["megabytes"]) for peer in others]
     sizes[1] += f" ({others[1]['parameters']}M parameters)"
     rows.append(["weights, MB", f"{load('models')['small']['graphs'] / 1e6:.1f}", *sizes])
-    alone = [speeds(name) for name in SPEEDS_AVX2]
-    elsewhere = " and ".join(f"{one['exported graphs']:.0f} beside {one[PEER]:.0f}" for one in alone)
+    alone = [(words, speeds(name)) for name, words in SPEEDS_AVX2.items()]
+    elsewhere = " and ".join(f"{one['exported graphs']:.0f} {words} ({one[PEER]:.0f})" for words, one in alone)
     note = (
         f"Words right: `str-app evaluate --data benchmarks --engine onnx`, {ours['made']['date']}; peers with the same "
         f"scorer on the same\ncrops. Speed: IIIT5K_train (clear) and IC15_train (blurred), `str-app bench engines`, "
-        f"{made(load('engines'))};\nwith AVX2 alone {elsewhere} ([speed](docs/how-to/export.md#speed)). "
-        "Bold: the best that was measured here."
+        f"{made(load('engines'))};\nwith AVX2 only, words per second (of PP-OCRv6-small): {elsewhere} "
+        "([speed](docs/how-to/export.md#speed)).\nBold: the best that was measured here."
     )
     return table(["", "str-app `small`", *named], rows) + "\n\n" + note
 

@@ -71,8 +71,8 @@ class Settings(BaseSettings):
     max_pending: int = Field(
         default=512,
         ge=1,
-        description="Limit of images accepted and not yet answered, over all clients; above it requests get 429, and "
-        "before, if by measured speed they would wait for more than half of `deadline_s`.",
+        description="Limit of images accepted and not yet answered, over all clients. Requests beyond it get 429; so "
+        "do those that would wait for more than half of `deadline_s` at the measured speed.",
     )
     deadline_s: float = Field(
         default=10.0, gt=0, description="Seconds from the end of the upload to the reading; later requests get 504."
@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     drain_delay_s: float = Field(
         default=5.0,
         ge=0,
-        description="Seconds between SIGTERM (readiness turns 503) and closing the listener; load balancers need them.",
+        description="Seconds from SIGTERM (readiness turns 503) to closing the listener, for load balancers to notice.",
     )
 
     max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="Maximum size of a request body; above it 413.")

@@ -18,7 +18,7 @@ class Character:
 
     Attributes:
         text: the character.
-        confidence: calibrated probability that it is right, given the characters before it.
+        confidence: calibrated probability that it is right, in either case, given the characters before it.
         box: x0, y0, x1, y1 in pixels of the image given.
     """
 
@@ -33,8 +33,8 @@ class Reading:
 
     Attributes:
         text: the reading; empty where the image shows no text.
-        confidence: calibrated probability that the whole reading, its end included, is right; 0 without text; see
-            docs/explanation/confidence.md.
+        confidence: calibrated probability that the whole reading, its end included, is right up to case and
+            punctuation; 0 without text; see docs/explanation/confidence.md.
         characters: one entry per character of `text`.
         attention: float32 (len(text) + 1, H', W') over the canvas, the end token's map last; None unless requested.
             Readings that differ in it alone are equal.

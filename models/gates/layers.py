@@ -212,7 +212,8 @@ class RefinedLSTM(_RefinedLayer):
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional: as for `nn.LSTM`.
         refine, gates, feature, activation: see `gate.RefinedGate`; gates from "input", "forget", "output". The
             default is + on input and output gates, which is better than vanilla gates at adding, aⁿbⁿ and over texts,
-            and shows no effect at counting between marks and copying; × is better at aⁿbⁿ (docs/results/studies.md).
+            shows no effect at counting between marks and copying, and is worse in a short run on scene text; × is
+            better at aⁿbⁿ (docs/results/studies.md).
         squash: deprecated name of `activation`.
         fused: run each layer as one autograd function, where a kernel can take the tensors: compiled C++ on the CPU
             (`python -m str_app.models.kernels` builds it), Triton on a GPU. Otherwise, or with False, a loop over the
@@ -252,8 +253,8 @@ class RefinedMGU(_RefinedLayer):
     h is multiplied by 1 − f', so with a feature that can be negative it may grow without bound where the state is
     carried on, as over texts, whatever the clipping of gradients (docs/explanation/gates.md). Hence the default
     activation, `"sigmoid"`. The default is ×, which has not diverged in any study (docs/results/studies.md); over texts
-    `refine="add"` is better, and `refine="mul", activation="tanh"` is the best at adding and counting between marks,
-    over sequences that begin with a zero state.
+    by characters `refine="add"` is better, and `refine="mul", activation="tanh"` is the best at adding and counting
+    between marks, over sequences that begin with a zero state.
 
     Otherwise as `RefinedGRU`; its only gate is "forget". Weights are stacked as in torch, blocks "forget" and "new":
     `weight_ih_l{k}` (2 H, I), `weight_hh_l{k}` (2 H, H), `bias_ih_l{k}`, `bias_hh_l{k}` (2 H,).

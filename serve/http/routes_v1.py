@@ -24,7 +24,7 @@ PROBLEMS = {
     408: "The body took too long to arrive.",
     413: "The body is too large, or holds too many images or regions.",
     415: "Unsupported content type.",
-    422: "No image in the request, or invalid options.",
+    422: "No image in the request, a photograph that cannot be decoded, or invalid options.",
     429: "The server is overloaded; Retry-After says when to try again.",
     503: "The model is not ready yet; Retry-After says when to try again.",
     500: "Internal error; the server's log has the request_id.",

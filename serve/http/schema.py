@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-CONFIDENCE = "Probability that the text is correct, 0 to 1, calibrated on validation data."
+CONFIDENCE = "Calibrated probability that the text is right up to case and punctuation, 0 to 1."
 
 
 class Character(BaseModel):
@@ -34,14 +34,18 @@ class Read(BaseModel):
     text: str
     confidence: float = Field(ge=0, le=1, description=CONFIDENCE)
     characters: list[Character]
-    rotation: int = Field(default=0, description="Degrees by which the word was turned counter-clockwise to be read.")
+    rotation: int = Field(
+        default=0, description="Degrees by which the crop was turned counter-clockwise to be read; absent if 0."
+    )
     attention: Attention | None = Field(default=None, description="With `attention=true`.")
 
 
 class Recognized(Read):
     """An image that was read."""
 
-    image: str = Field(description="File name sent with the image, or its index in the request.")
+    image: str = Field(
+        description="File name or `name` sent with the image; else `images[0]`, … in JSON, `body` for a body."
+    )
 
 
 class RegionRead(Read):

@@ -19,7 +19,7 @@ def bulk(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="INPUT...",
+            metavar="INPUT",
             readable=False,
             help="Folders, LMDBs, Parquet files, WebDataset tars, and CSV, TSV or JSON-lines lists of image files.",
         ),

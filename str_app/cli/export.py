@@ -33,7 +33,7 @@ def export(
     calibration: Annotated[
         list[Path] | None,
         typer.Option(
-            help="For int8: LMDB or folder with crops like those to be read; repeatable. Default: draw them, "
+            help="For int8: LMDB or folder with crops like those to be read; repeatable. Default: render them, "
             "which needs the extra `synth` and fonts."
         ),
     ] = None,
@@ -53,7 +53,7 @@ def export(
 ) -> None:
     """Write a model as ONNX graphs, which read without PyTorch, faster, and take less space.
 
-    Every command that takes --model reads with the folder that this writes.
+    Every command that reads, evaluates or serves takes the folder that this writes as --model.
 
     Example: str-app export runs/mine/best.safetensors --calibration data/val
     """

@@ -26,7 +26,7 @@ LOCAL_OPTIONS = ("model", "detector", "longest_side", "prior", "threads", "devic
 def read(
     context: typer.Context,
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="PHOTO|FOLDER...", readable=False, help="Photographs, or folders of them.")
+        list[Path], typer.Argument(metavar="PHOTO|FOLDER", readable=False, help="Photographs, or folders of them.")
     ],
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per photograph, with all words and their corners.")

@@ -33,7 +33,7 @@ def recognize(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGE|FOLDER|LMDB...", readable=False, help="Word crops, folders of them, or LMDB data sets."
+            metavar="IMAGE|FOLDER|LMDB", readable=False, help="Word crops, folders of them, or LMDB data sets."
         ),
     ],
     model: options.Model = "small",

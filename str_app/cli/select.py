@@ -13,7 +13,7 @@ from str_app.cli import options
 def select(
     source: Annotated[Path, typer.Argument(help="Data set of labelled crops: an LMDB, shards, or a folder.")],
     out: Annotated[Path, typer.Option(help="LMDB to write; must not exist.")],
-    model: options.Model = "small",
+    model: Annotated[str, typer.Option(help="A name that `str-app models` lists, or a checkpoint file.")] = "small",
     sure: Annotated[
         float, typer.Option(min=0.01, max=1, help="A crop is easy if its label has at least this probability.")
     ] = 0.95,

@@ -31,7 +31,7 @@ REGISTRIES: dict[str, Any] = {"backbone": BACKBONES, "decoder": DECODERS}
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Settings of a run; `--set key=value` changes any of them.
+    """Settings of a run. `--set key=value` changes any of them but `preset` and `start_from`, which are options.
 
     Attributes:
         preset: architecture, preprocessing and charset are this preset's, unless `start_from` is given.
@@ -45,7 +45,7 @@ class TrainSettings:
         start_from: name or path of a checkpoint to start from; empty is from scratch. Architecture, preprocessing and
             charset are the checkpoint's then, and some defaults are those of `FINE_TUNING`.
         name: of the checkpoints; empty is the preset's name or, with `start_from`, the name of the run's folder.
-        frozen_stages: with `start_from`, number of the backbone's first stages that are not trained, nor the stem; 0
+        frozen_stages: with `start_from`, number of the backbone's first stages that, with the stem, are not trained; 0
             trains everything. 1 saves a seventh of a step's time, and with few crops there is less to forget.
         steps: optimiser steps.
         batch_size: samples per step, over all processes.

@@ -44,6 +44,15 @@ def test_files_and_modules_named_exist(page):
         assert importlib.util.find_spec(module), module
 
 
+def test_every_error_code_of_the_server_is_on_its_page():
+    raised = re.compile(r'ProblemError\(\s*\d{3},\s*"([a-z_]+)"')
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "serve").rglob("*.py"))
+    codes = set(raised.findall(sources)) | {"not_found", "method_not_allowed"}  # the framework's
+    assert len(codes) > 20
+    page = (ROOT / "docs/how-to/serving.md").read_text(encoding="utf-8")
+    assert not {code for code in codes if f"`{code}`" not in page}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_lines_outside_tables_and_code_fit(page):
     prose = re.sub(r"```.*?```|<!-- table: .*?<!-- end -->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
