@@ -66,7 +66,7 @@ def open_photos(folder: str | Path) -> list[LabelledPhoto]:
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """img_2 before img_10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _from_jsonl(folder: Path) -> Iterator[LabelledPhoto]:
@@ -111,9 +111,11 @@ def _word_of(fields: Any) -> LabelledWord:
 def _from_text_files(folder: Path) -> Iterator[LabelledPhoto]:
     pictures: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
             pictures.setdefault(path.stem, []).append(path)
     for labels in sorted(folder.rglob("*gt_*.txt")):
+        if labels.name.startswith("."):  # macOS adds ._NAME to each file
+            continue
         prefix, _, stem = labels.stem.partition("gt_")
         if stem not in pictures:
             raise DataError(f"{labels}: no picture {stem} below {folder}")

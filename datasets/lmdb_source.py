@@ -62,6 +62,9 @@ def _open_environment(path: Path) -> _OpenEnvironment:
         return opened
 
 
+LMDB_SUFFIXES = (".mdb", ".lmdb")  # of those without a folder
+
+
 class LmdbSource:
     """Random access to the samples of one LMDB. Safe to pickle, to fork and to use from several threads.
 
@@ -77,7 +80,10 @@ class LmdbSource:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._opened: _OpenEnvironment | None = None
-        stored = self._get("num-samples")
+        try:
+            stored = self._get("num-samples")
+        except lmdb.Error as error:
+            raise DataError(f"{self.path}: the LMDB is damaged ({error}): copy it again") from None
         if stored is None:
             raise DataError(
                 f"{self.path}: num-samples is missing: not a data set of word crops, or not completely written"

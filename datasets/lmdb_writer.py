@@ -215,7 +215,7 @@ def _publish(folder: Path, path: Path) -> None:
         path.rename(old)
         try:
             folder.rename(path)
-        except OSError:
+        except BaseException:  # Ctrl-C too
             old.rename(path)
             raise
         shutil.rmtree(old)

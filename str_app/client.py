@@ -31,6 +31,7 @@ Answer = TypeVar("Answer")
 
 # Too many requests; a balancer without a replica; a replica that is starting or stopping. All of these pass.
 RETRIED = {429, 502, 503}
+LONGEST = 1e6  # seconds; the system's timers take no infinity
 
 
 class ServerError(StrAppError):
@@ -83,8 +84,10 @@ class Client:
             usable = False
         if not usable:
             raise StrAppError(f"{url}: not the address of a server: use http://HOST:PORT")
-        if not timeout_s > 0:
-            raise StrAppError(f"timeout_s is {timeout_s}: it must be more than 0")
+        for name, seconds in (("timeout_s", timeout_s), ("patience_s", patience_s), ("reach_s", reach_s)):
+            if not isinstance(seconds, int | float) or not (seconds > 0 or (seconds == 0 and name != "timeout_s")):
+                raise StrAppError(f"{name} is {seconds!r}: give a number of seconds above 0")
+        timeout_s, patience_s, reach_s = (min(each, LONGEST) for each in (timeout_s, patience_s, reach_s))
         self._url = url.rstrip("/")
         self._timeout_s = timeout_s
         self._patience_s = patience_s

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from str_app.cpu import usable_cores
 from str_app.datasets.torchvision_import import import_torchvision
+from str_app.errors import StrAppError
 
 if TYPE_CHECKING:
     from str_app.engines.onnx_engine import OnnxEngine
@@ -46,13 +47,13 @@ def inspect_installation() -> dict[str, Any]:
     `problems`.
     """
     problems: list[str] = []
-    versions: dict[str, str | None] = {"python": platform.python_version(), "str-app": _version("str-app")}
+    versions: dict[str, str | None] = {"python": platform.python_version(), "str-app": distribution_version("str-app")}
     for distribution, module in REQUIRED.items():
         versions[distribution] = _import(distribution, module, problems)
     for distribution, module in TORCH.items():
         installed = find_spec(module) is not None
         versions[distribution] = _import(distribution, module, problems) if installed else None
-    versions |= {name: _version(name) for name in OPTIONAL}
+    versions |= {name: distribution_version(name) for name in OPTIONAL}
     if not (3, 11) <= sys.version_info < (3, 13):
         problems.append(f"Python {versions['python']} is not supported: use 3.11 or 3.12")
     findings: dict[str, Any] = {"versions": versions, "processor": _processor(versions["torch"])}
@@ -64,7 +65,10 @@ def inspect_installation() -> dict[str, Any]:
         if not findings["weights"]["small"] and not findings["graphs"]["small"]:
             problems.append("neither weights nor exported graphs of `small` are there: install the package again")
         elif not problems:
-            findings["reads"] = _reads(engines.get("small"))
+            try:
+                findings["reads"] = _reads(engines.get("small"))
+            except StrAppError as error:
+                problems.append(f"`small` cannot be read with: {error}")
     return findings | {"missing": _missing_extras(), "problems": problems}
 
 
@@ -75,10 +79,11 @@ def provenance() -> dict[str, str | None]:
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "processor": ", ".join([_cpu_name() or platform.machine(), *newest]),
-    } | {name: _version(name) for name in ("str-app", "onnxruntime", "torch")}
+    } | {name: distribution_version(name) for name in ("str-app", "onnxruntime", "torch")}
 
 
-def _version(distribution: str) -> str | None:
+def distribution_version(distribution: str) -> str | None:
+    """The version of an installed distribution; None if there is none of this name."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -212,9 +217,9 @@ def _reads(graphs: OnnxEngine | None) -> dict[str, Any]:
 def _missing_extras() -> dict[str, list[str]]:
     """Extra → its requirements that are not installed; empty if str-app itself is not installed."""
     missing: dict[str, list[str]] = {}
-    requirements = (metadata.requires("str-app") or []) if _version("str-app") else []
+    requirements = (metadata.requires("str-app") or []) if distribution_version("str-app") else []
     for requirement in requirements:
         match = re.match(r"""([\w.-]+).*;.*extra == ["']([\w-]+)["']""", requirement)
-        if match and match[2] not in DEVELOPMENT and _version(match[1]) is None:
+        if match and match[2] not in DEVELOPMENT and distribution_version(match[1]) is None:
             missing.setdefault(match[2], []).append(match[1])
     return missing

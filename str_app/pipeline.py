@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -217,11 +218,14 @@ class CanvasPipeline(CanvasReader):
 
 
 def _reading(decoded: Decoded, canvas: Canvas, attention: bool) -> Reading:
-    maps = decoded.attention[: len(decoded.text)]
+    maps = decoded.attention[:-1]
+    letters = decoded.text
+    if len(letters) != len(maps):  # a lexicon's word, whose accents are characters of their own
+        letters = unicodedata.normalize("NFC", letters)
     boxes = character_boxes(maps, canvas.covered, canvas.size, canvas.crop_size)
     characters = tuple(
         Character(text, _probability(log_prob), box)
-        for text, log_prob, box in zip(decoded.text, decoded.character_log_probs, boxes, strict=False)
+        for text, log_prob, box in zip(letters, decoded.character_log_probs, boxes, strict=False)
     )
     return Reading(
         decoded.text,

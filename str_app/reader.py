@@ -161,7 +161,9 @@ class Reader(CanvasReader):
             limits: images beyond them are refused.
 
         Returns:
-            One reading per image, in order; the same for an image whatever it was given together with.
+            One reading per image, in order; the same for an image whatever it was given together with. All are prepared
+            before the first is read, which takes 50 KB of memory each: give some thousands at a time, or use
+            `str-app bulk`.
 
         Raises:
             ImageError: an image cannot be read; the message says which one.

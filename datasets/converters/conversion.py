@@ -64,7 +64,8 @@ def convert(
     skipped: dict[str, list[str]] = {}
     lexicons: dict[str, tuple[str, ...]] = {}
     list_folder = source if source.is_dir() else source.parent
-    has_lists = bool(find_subsets(list_folder)) or (list_folder / LEXICON).is_file()
+    subsets = {name: read_subset(path) for name, path in find_subsets(list_folder).items()}
+    listed = read_lexicons(list_folder / LEXICON) if (list_folder / LEXICON).is_file() else {}
     identifiers: set[str] = set()  # filled only if needed: nine million names take a gigabyte
     with LmdbWriter(out, overwrite=overwrite) as writer:
         for done, item in enumerate(records, 1):
@@ -73,7 +74,7 @@ def convert(
                 skipped.setdefault(usable.reason, []).append(usable.location)
             else:
                 writer.add(usable.image, usable.text, usable.boxes, usable.identifier)
-                if has_lists:
+                if subsets or listed:
                     identifiers.add(usable.identifier)
                 if usable.lexicon:
                     lexicons[usable.identifier] = usable.lexicon
@@ -81,7 +82,9 @@ def convert(
         skipped_count = sum(len(locations) for locations in skipped.values())
         if skipped_count > max_skipped * (len(writer) + skipped_count) or not len(writer):
             raise DataError(_too_many(source, skipped_count, len(writer), skipped))
-        _write_lists(list_folder, writer.folder, identifiers, lexicons)
+        subsets = {name: [each for each in subset if each in identifiers] for name, subset in subsets.items()}
+        lexicons = lexicons or {each: tuple(words) for each, words in listed.items() if each in identifiers}
+        _write_lists(writer.folder, subsets, lexicons)
     return Summary(len(writer), skipped)
 
 
@@ -113,15 +116,11 @@ def _too_many(source: Path, skipped_count: int, written: int, skipped: dict[str,
     )
 
 
-def _write_lists(list_folder: Path, folder: Path, identifiers: set[str], lexicons: dict[str, tuple[str, ...]]) -> None:
-    """Subset lists and lexicons, restricted to the samples written."""
-    for name, path in find_subsets(list_folder).items():
-        kept = [identifier for identifier in read_subset(path) if identifier in identifiers]
-        if kept:
-            _write(folder / f"subset_{name}.txt", kept)
-    if not lexicons and (list_folder / LEXICON).is_file():
-        stored = read_lexicons(list_folder / LEXICON)
-        lexicons = {identifier: tuple(words) for identifier, words in stored.items() if identifier in identifiers}
+def _write_lists(folder: Path, subsets: dict[str, list[str]], lexicons: dict[str, tuple[str, ...]]) -> None:
+    """Subset lists and lexicons of the samples written."""
+    for name, subset in subsets.items():
+        if subset:
+            _write(folder / f"subset_{name}.txt", subset)
     # The format has no way to write a word with a comma or a tab in it.
     writable = {name: [word for word in words if not set(word) & set(",\t\n")] for name, words in lexicons.items()}
     lines = [f"{name}\t{','.join(words)}" for name, words in writable.items() if words]

@@ -35,6 +35,7 @@ def read(source: Path, split: str | None = None) -> Records:
 
 def _ground_truth(source: Path, split: str | None) -> Path:
     files = [path for path in (*source.glob("*.txt"), *source.glob("*/*.txt")) if path.stem.lower().endswith("gt")]
+    files = [path for path in files if not path.name.startswith(".")]
     if split:
         files = [path for path in files if split.lower() in str(path.relative_to(source)).lower()]
     return existing_file(sorted(files) or [source / "gt.txt"], f"{source}: the ground truth")

@@ -86,6 +86,11 @@ class FontSet:
     def __len__(self) -> int:
         return len(self.fonts)
 
+    def can_write(self, text: str) -> bool:
+        """Whether a font has every glyph of `text`."""
+        needed = frozenset(text)
+        return any(needed <= font.glyphs for font in self.fonts)
+
     def choose(self, rng: np.random.Generator, text: str) -> Font:
         """A random font, by weight, among those with every glyph of `text`.
 
@@ -112,7 +117,7 @@ def find_fonts(folder: str | Path | None = None, cache: Path | None = None) -> F
     Raises:
         FontError: no such folder, or no usable font.
     """
-    folders = [Path(folder)] if folder is not None else [Path(name).expanduser() for name in SYSTEM_FOLDERS]
+    folders = [Path(folder)] if folder is not None else [_expanded(name) for name in SYSTEM_FOLDERS]
     if folder is not None and not folders[0].is_dir():
         raise FontError(f"{folder}: no such folder of fonts")
     files = sorted(
@@ -193,15 +198,22 @@ def _readability(shapes: list[str]) -> npt.NDArray[np.float64]:
     return np.asarray(right.sum(axis=1) / np.maximum(present.sum(axis=1), 1), dtype=np.float64)
 
 
-def _cache_file() -> Path:
+def _expanded(path: str) -> Path:
+    """`~` stays for a user without a home, where `Path.expanduser` raises."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
+def _cache_file() -> Path | None:
+    """None for a user without a home."""
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
-    return Path(base).expanduser() / "str-app" / f"fonts-v{SCAN_VERSION}.json"
+    folder = _expanded(base)
+    return folder / "str-app" / f"fonts-v{SCAN_VERSION}.json" if folder.is_absolute() else None
 
 
-def _scan_all(files: list[Path], cache: Path) -> list[dict[str, Any] | None]:
+def _scan_all(files: list[Path], cache: Path | None) -> list[dict[str, Any] | None]:
     known: dict[str, Any] = {}
     try:
-        stored = json.loads(cache.read_text())
+        stored = json.loads(cache.read_text()) if cache else {}
         known = stored if isinstance(stored, dict) else {}
     except (OSError, ValueError):
         pass  # no cache yet, or a damaged one: it is rewritten
@@ -218,7 +230,8 @@ def _scan_all(files: list[Path], cache: Path) -> list[dict[str, Any] | None]:
         else:
             scans = map(scan_font, paths)
         known.update({key: scan for (key, _), scan in zip(new, scans, strict=True)})
-        _replace(cache, json.dumps(known))
+        if cache:
+            _replace(cache, json.dumps(known))
     return [known[key] for key in keys]
 
 

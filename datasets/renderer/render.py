@@ -23,6 +23,7 @@ from str_app.datasets.renderer.words import MAX_LENGTH, letter_case
 from str_app.datasets.sample import Sample
 
 MAX_ATTEMPTS = 6
+MAX_TEXTS = 100  # drawn until a font can write one
 JPEG_QUALITY = 88
 # If ink and surroundings differ by less than this in every channel, the crop is drawn again.
 MIN_DIFFERENCE = 14.0
@@ -41,10 +42,19 @@ class Renderer(PictureSource):
         """Crop `index` ≥ 0, with a box for each character, clipped to the crop.
 
         Raises:
-            FontError: no font has all the glyphs of the text.
+            FontError: of many texts no font has all the glyphs.
         """
         rng = np.random.Generator(np.random.PCG64([self.seed, index]))
         before, text, after = self._choose_text(rng)
+        refused = 0
+        while not self.fonts.can_write(before + text + after):
+            refused += 1
+            if refused == MAX_TEXTS:
+                raise FontError(
+                    f"none of the {len(self.fonts)} fonts has all the glyphs of {text!r}, nor of {refused - 1} texts "
+                    "before: add a font with these characters, or leave out the words that have them"
+                )
+            before, text, after = self._choose_text(rng)
         for attempt in range(MAX_ATTEMPTS + 1):
             plain = attempt == MAX_ATTEMPTS  # black on white, undistorted: legible in any font
             try:

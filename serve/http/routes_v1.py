@@ -160,9 +160,9 @@ def routes(service: Service) -> APIRouter:
         left out."""
         pipeline = service.photos
         if pipeline is None:
-            raise ProblemError(
-                501, "no_detector", "This server has no detector of words: install 'str-app[photo]', or send regions."
-            )
+            off = service.settings.detector == "none"
+            remedy = "start it without STR_APP_DETECTOR=none" if off else "install 'str-app[photo]'"
+            raise ProblemError(501, "no_detector", f"This server has no detector of words: {remedy}, or send regions.")
         with service.receive(request) as body:
             photo = await body.photo()
 

@@ -12,7 +12,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Self
 
 from str_app.bulk.inputs import REGIONS, Input, Item, fingerprint_of, listed_regions
@@ -78,6 +78,8 @@ class TarPart:
                 tarfile.open(fileobj=file, mode="r|", tarinfo=_Header, ignore_zeros=True) as archive,
             ):
                 for entry in archive:
+                    if PurePosixPath(entry.name).name.startswith("."):  # as in folders; macOS adds ._NAME to each file
+                        continue
                     if (entry.islnk() or entry.issym()) and entry.name.lower().endswith(IMAGE_SUFFIXES):
                         reason = f"a link to {entry.linkname}: links in archives are not followed"
                         yield _Member(entry.name, ImageError("no_image", reason))

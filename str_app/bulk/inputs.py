@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from str_app.datasets.image_decoding import IMAGE_SUFFIXES
-from str_app.datasets.lmdb_source import LmdbSource
+from str_app.datasets.lmdb_source import LMDB_SUFFIXES, LmdbSource
 from str_app.datasets.sample import UnreadableSample
 from str_app.datasets.text_files import parse_json
 from str_app.errors import ImageError, StrAppError
 
-LMDB_SUFFIXES = (".mdb", ".lmdb")  # of those without a folder
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 LIST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 REGIONS = "regions"  # the column, or the field in the JSON beside an image

@@ -7,7 +7,6 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,6 +14,7 @@ from str_app import __version__
 from str_app.bulk.inputs import Input
 from str_app.bulk.output import FORMAT, finished, locked, prepare, shard_file
 from str_app.bulk.work import Outcome, Shard, ShardReader
+from str_app.installation import distribution_version
 
 VERSIONS = ("numpy", "opencv-python-headless", "pillow", "onnxruntime", "pyarrow")
 Pool = Callable[[ShardReader, Sequence[Shard]], Iterable[Outcome]]
@@ -58,7 +58,7 @@ def describe(
             {"name": each.name, "kind": each.kind, "fingerprint": each.fingerprint, "shards": len(each.parts)}
             for each in inputs
         ],
-        "versions": versions | {name: version(name) for name in names},
+        "versions": versions | {name: distribution_version(name) for name in names},
     }
 
 

@@ -37,7 +37,8 @@ class ParquetPart:
         return self.stop - self.start
 
     def items(self) -> Iterator[Item]:
-        """See `Part`."""
+        """See `Part`. Rows that cannot be read, to the end of their group, are one item with an error."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self.path) as file:
@@ -45,18 +46,24 @@ class ParquetPart:
             present = [column for column in wanted if column in file.schema_arrow.names]
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
             ends = list(itertools.accumulate(sizes))
-            groups = [  # those that the range touches
-                group for group, end in enumerate(ends) if end > self.start and end - sizes[group] < self.stop
-            ]
-            if not groups:
-                return
-            row = ends[groups[0]] - sizes[groups[0]]
-            for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=groups, columns=present):
-                low, high = max(self.start - row, 0), min(self.stop - row, batch.num_rows)
-                for offset in range(low, high):
-                    (values,) = batch.slice(offset, 1).to_pylist()
-                    yield _item(self.name, self.path.parent, row + offset + 1, values, self.columns)
-                row += batch.num_rows
+            for group, end in enumerate(ends):
+                row = end - sizes[group]
+                if end <= self.start or row >= self.stop:
+                    continue
+                batches = file.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=present)
+                while row < min(end, self.stop):
+                    try:
+                        batch = next(batches)
+                    except (OSError, pa.ArrowException, StopIteration) as error:
+                        first, last = max(row, self.start) + 1, min(end, self.stop)
+                        reason = f"{self.path}: damaged: rows {first} to {last} cannot be read: {error}"
+                        yield Item(f"{self.name}#{first}", ImageError("truncated", reason))
+                        break
+                    low, high = max(self.start - row, 0), min(self.stop - row, batch.num_rows)
+                    for offset in range(low, high):
+                        (values,) = batch.slice(offset, 1).to_pylist()
+                        yield _item(self.name, self.path.parent, row + offset + 1, values, self.columns)
+                    row += batch.num_rows
 
 
 def open_parquet(name: str, path: Path, shard_size: int, columns: Columns) -> Input:

@@ -171,7 +171,13 @@ def _readable(image: bytes | Path | ImageError) -> bytes | Path:
     """
     if isinstance(image, ImageError):
         raise image
-    if isinstance(image, Path) and not image.is_file() and image.exists() and not image.is_dir():
+    if isinstance(image, bytes):
+        return image
+    try:
+        waits = not image.is_file() and image.exists() and not image.is_dir()
+    except OSError as error:  # no permission for its folder, or a name that no file can have
+        raise ImageError("not_readable", f"{str(image)[:200]}: cannot be read: {error.strerror}") from None
+    if waits:
         raise ImageError("not_readable", f"{image}: a pipe, socket or device, not a file")
     return image
 

@@ -106,8 +106,9 @@ def gates(
     import torch
 
     from str_app.bench.gates import TIMED_UNITS, markdown, measure, overhead, shapes, write
-    from str_app.engines.load import torch_device
+    from str_app.engines.load import EngineOptions, torch_device
 
+    EngineOptions(device, threads)  # checks both
     torch_device(device)
     if cpu_time and (device != "cpu" or threads != 1):
         raise typer.BadParameter("needs --device cpu and --threads 1", param_hint="--cpu-time")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -13,6 +14,9 @@ from str_app.cli import options, pool
 from str_app.cli.printing import note, write_lines
 from str_app.cli.progress import ProgressBar
 from str_app.errors import StrAppError, writing
+
+# A folder without permission, or a file that is a mount of its own: it cannot be replaced, but can be written.
+IN_PLACE_ONLY = (errno.EACCES, errno.EPERM, errno.EBUSY)
 
 if TYPE_CHECKING:
     from str_app.evaluation.protocol import Pool, Protocol, SetResult
@@ -108,6 +112,9 @@ def evaluate(
     mapped = pool.make_pool(workers, cluster)
     results = [_run(reader, test_set, lexicon50, compared, beam, mapped) for test_set in test_sets]
     write_lines(markdown(results))
+    for result in results:
+        for subset in result.unscored_subsets:
+            note(f"str-app evaluate: {result.name}: no sample of its subset {subset} can be scored")
     if json_file is not None:
         write_file(json_file, json.dumps(as_json(reader.name, results), ensure_ascii=False, indent=2) + "\n")
     if report is not None:
@@ -145,8 +152,20 @@ def write_file(path: Path, content: str) -> None:
     Raises:
         StrAppError: it cannot be written.
     """
+    from str_app.models.checkpoint import replace_file
+
+    data = content.encode("utf-8", "backslashreplace")  # names may have lone surrogates
+    file = path.resolve()  # a link stays one
     with writing(path):
-        path.write_text(content, encoding="utf-8", errors="backslashreplace")  # names may have lone surrogates
+        if file.exists() and not file.is_file():  # a device or a pipe
+            file.write_bytes(data)
+            return
+        try:
+            replace_file(file, data)  # what was there stays until this is whole
+        except OSError as error:
+            if error.errno not in IN_PLACE_ONLY or not file.exists():
+                raise
+            file.write_bytes(data)
 
 
 def _run(

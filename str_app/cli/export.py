@@ -87,7 +87,7 @@ def export(
 
 
 def _read(paths: list[Path], count: int) -> Iterator[npt.NDArray[np.uint8]]:
-    """At most `count` crops. The data sets are opened at once, the crops read one by one."""
+    """About `count` crops, as many of each data set. These are opened at once, the crops read one by one."""
     from str_app.datasets.opening import open_source
     from str_app.datasets.sample import UnreadableSample
     from str_app.evaluation.sources import evenly_spaced

@@ -116,8 +116,12 @@ def read(
                     write("")
                 read_so_far += 1
                 _print(path, reading, as_json, as_hocr, as_alto, as_text)
-                if target is not None:
-                    _draw(photo, reading, target)
+                try:
+                    if target is not None:
+                        _draw(photo, reading, target)
+                except ImageError as error:  # of a type that only the server reads
+                    failed += 1
+                    note(f"str-app read: not marked: {error}")
             progress.advance()
     if failed:
         raise StrAppError(f"{failed} of {len(photos)} photographs could not be read")

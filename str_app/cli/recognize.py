@@ -99,7 +99,8 @@ def recognize(
         from str_app.client import Client
 
         client = Client(server, api_key=api_key)
-        open_image, read, read_regions = _encoded, client.recognize, client.recognize_regions
+        open_image, read_regions = _encoded, client.recognize_regions
+        read = partial(_read_in_requests, client.recognize)
         choices = {"characters": characters, "rotate": rotate}
     if regions is not None:
         if len(inputs) != 1 or inputs[0].is_dir():
@@ -116,12 +117,7 @@ def recognize(
     failed, photos = 0, []
     for start in range(0, len(named), batch_size):
         batch = named[start : start + batch_size]
-        try:
-            opened, outcomes = _read_opened([source for _, source in batch], open_image, partial(read, **choices))
-        except StrAppError as error:
-            if getattr(error, "code", "") == "too_many_images":  # of a `ServerError`
-                raise StrAppError(f"{error} Set a smaller --batch-size than {batch_size}.") from None
-            raise
+        opened, outcomes = _read_opened([source for _, source in batch], open_image, partial(read, **choices))
         failed += _print([name for name, _ in batch], outcomes, as_json)
         photos += [
             name
@@ -154,6 +150,23 @@ def _read_opened(
             errors.append(error)
     readings = iter(read([item for item in opened if item is not None]))
     return opened, [next(readings) if error is None else error for error in errors]
+
+
+def _read_in_requests(
+    read: Callable[..., Iterable[Reading | Exception]], images: list[bytes], **choices: Any
+) -> list[Reading | Exception]:
+    """The outcomes of a client's `read`, in several requests where the server refuses one of so many images."""
+    from str_app.client import ServerError
+
+    try:
+        return list(read(images, **choices))
+    except ServerError as error:
+        if error.code not in ("body_too_large", "too_many_images"):
+            raise
+        if len(images) == 1:
+            return [error]
+    half = len(images) // 2
+    return [*_read_in_requests(read, images[:half], **choices), *_read_in_requests(read, images[half:], **choices)]
 
 
 def _seems_a_photo(opened: Any, outcome: Reading | Exception) -> bool:
@@ -204,11 +217,12 @@ def images_in(path: Path, bulk: str = "str-app bulk") -> Iterator[Named]:
         DataError: a broken LMDB.
     """
     from str_app.datasets.image_decoding import IMAGE_SUFFIXES
+    from str_app.datasets.lmdb_source import LMDB_SUFFIXES
 
-    if not path.is_dir():
+    if not path.is_dir() and path.suffix.lower() not in LMDB_SUFFIXES:
         yield str(path), path
         return
-    if (path / "data.mdb").exists():
+    if not path.is_dir() or (path / "data.mdb").exists():
         yield from _records_of(path)
         return
     if (path / "labels.tsv").is_file() and (path / "images").is_dir():

@@ -36,11 +36,12 @@ def select(
 
     from str_app.datasets.lmdb_writer import LmdbWriter
     from str_app.datasets.opening import open_source
-    from str_app.engines.load import checkpoint_file, torch_device
+    from str_app.engines.load import EngineOptions, checkpoint_file, torch_device
     from str_app.models.checkpoint import load_checkpoint
     from str_app.training.selection import KINDS, Rule, Selected
     from str_app.training.selection import select as select_crops
 
+    EngineOptions(device, threads)  # checks both
     torch_device(device)
     if threads:
         torch.set_num_threads(threads)

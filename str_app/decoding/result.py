@@ -19,7 +19,7 @@ class Decoded:
         log_confidence: natural log of the probability that this text, in either case, is what the crop says: by the
             network alone the sum of `character_log_probs`; with a prior its share among the texts found.
         character_log_probs: log-probability of each character, in either case, and, last, of the end token.
-        attention: float32 (len(text) + 1, H', W'), where the network looked for each of them.
+        attention: float32 (characters + 1, H', W'), where the network looked for each of them.
     """
 
     text: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -161,11 +160,17 @@ class SetResult:
     def default_subset(self) -> str | None:
         """The subset that totals use; None for the whole set."""
         subset = DEFAULT_SUBSET.get(self.name)
-        return subset if subset in self.subsets else None
+        return subset if subset in self.subsets and self.of(subset) else None
+
+    @property
+    def unscored_subsets(self) -> list[str]:
+        """Subsets without any sample that was scored."""
+        return [name for name in self.subsets if not self.of(name)]
 
     def scores(self) -> list[Score]:
-        """Scores of the default subset, then of the whole set and the other subsets, the larger first."""
-        rest: list[str | None] = [None, *sorted(self.subsets, key=lambda name: -len(self.subsets[name]))]
+        """Scores of the default subset, then of the whole set and the other subsets with samples, the larger first."""
+        scored = self.subsets.keys() - self.unscored_subsets
+        rest: list[str | None] = [None, *sorted(sorted(scored), key=lambda name: -len(self.subsets[name]))]
         rest.remove(self.default_subset)
         return [self.score(subset) for subset in [self.default_subset, *rest]]
 
@@ -222,11 +227,13 @@ def evaluate_source(
 
 def numbered(names: Iterable[str]) -> list[str]:
     """The names of data sets, told apart where several have one: val, val-2, …"""
-    seen = Counter[str]()
-    distinct = []
+    distinct: list[str] = []
     for name in names:
-        seen[name] += 1
-        distinct.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+        free, number = name, 1
+        while free in distinct:
+            number += 1
+            free = f"{name}-{number}"
+        distinct.append(free)
     return distinct
 
 

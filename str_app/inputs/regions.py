@@ -22,6 +22,8 @@ from str_app.reading import Box
 
 # A detector's corner may lie outside the photograph, but not by more than this share of its sides.
 _OUTSIDE = 0.5
+# Quadrilaterals with a shorter side, in pixels, or a smaller sine of an angle cannot be flattened in float32.
+_SHORTEST, _SHARPEST = 0.01, 1e-4
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,9 @@ def parse_region(value: Any) -> Region:
         points = points[[0, 3, 2, 1]]
     elif not (turns > 0).all():
         raise _bad("its four corners do not form a convex quadrilateral; give them in order around the word")
+    lengths = np.linalg.norm(sides, axis=1)
+    if lengths.min() < _SHORTEST or np.abs(turns / (lengths * np.roll(lengths, -1))).min() < _SHARPEST:
+        raise _bad("it is a triangle: two of its corners coincide, or three are on a line")
     return Region(tuple((float(x), float(y)) for x, y in points))
 
 

@@ -66,6 +66,8 @@ def _pairs(cells: LevelLines, policy: TablePolicy) -> list[Pair]:
     common = (height[:, None] + height) / 2 - np.abs(cells.middle[:, None] - cells.middle)
     fits = (common >= policy.overlap * lower) & (np.maximum(height[:, None], height) <= policy.ratio * lower)
     fits &= cells.level[:, None] & cells.level
+    centre = cells.left + cells.right
+    fits &= centre[:, None] < centre  # narrow ones may overlap: no two stand right of each other
     gap = cells.left - cells.right[:, None]  # from the row's line to the column's line
     gap = np.where(fits & (gap > -0.5 * lower), gap, np.inf)
     np.fill_diagonal(gap, np.inf)

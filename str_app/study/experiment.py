@@ -268,7 +268,7 @@ def train_run(experiment: Task, variant: Variant, seed: int, folder: Path, watch
                 save_state(state, {**progress, **tensors, "carry": None if carry is None else list(carry)})
                 written = time.monotonic()
             if stop:
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt(stop[0])
     if watch and run.diverged_at is None:
         _record_gates(experiment, model, run)
     save_result(result, key, run)

@@ -84,7 +84,7 @@ def run_study(
 
 
 def _parallel(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[_Job, Run]]:
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    previous = signal.signal(signal.SIGTERM, _interrupt)
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     try:
         with ProcessPoolExecutor(workers, context, _start_worker) as pool:
@@ -99,6 +99,10 @@ def _parallel(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[_Job, Run]]:
                 raise
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt(signum)
 
 
 _stopping = False  # in a worker process

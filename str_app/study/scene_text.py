@@ -58,8 +58,8 @@ class SceneText:
             train(settings, out, resume=state.exists())
         except Finished:
             pass  # killed before the result was written
-        except Stopped:
-            raise KeyboardInterrupt from None
+        except Stopped as stopped:
+            raise KeyboardInterrupt(stopped.signum) from None
         except Diverged as error:
             run.diverged_at = error.step
         logged = read_metrics(out)

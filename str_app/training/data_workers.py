@@ -8,6 +8,7 @@ import cv2
 import torch
 
 from str_app.datasets.processes import end_with_parent
+from str_app.training.state import STOPPING
 
 
 def start_worker(worker: int) -> None:
@@ -15,7 +16,7 @@ def start_worker(worker: int) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     end_with_parent()  # at once: a run that is started again needs the lock, which is inherited
-    # Ctrl-C and service managers signal the whole process group. The main process decides when to stop, and a worker
-    # killed by the same signal would raise an error there.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Ctrl-C, a closed terminal and service managers signal the whole process group. The main process decides when to
+    # stop, and a worker killed by the same signal would raise an error there.
+    for signum in STOPPING:
+        signal.signal(signum, signal.SIG_IGN)

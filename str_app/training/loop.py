@@ -48,6 +48,7 @@ from str_app.training.settings import TrainSettings, save_settings
 from str_app.training.state import load_state, lock_run, naming, save_state, stop_signals
 
 STATE = "last.pt"  # file of a run's training state, in its folder
+BEST, LAST = "best.safetensors", "last.safetensors"  # its checkpoints
 LEAST_CHECKED = 100  # samples from which on a share of unusable labels counts before the run
 _ALLOW = "--set unusable_limit=… allows more"
 MAX_SKIPPED = 10  # consecutive steps without finite gradients after which a run stops
@@ -92,7 +93,7 @@ def train(settings: TrainSettings, out: Path, *, resume: bool = False) -> None:
     Raises:
         StrAppError: settings that contradict each other, unusable data, a file that cannot be written, or a loss that
             stays NaN or infinite.
-        Stopped: SIGINT or SIGTERM was received; the state has been written.
+        Stopped: SIGINT, SIGTERM or SIGHUP was received; the state has been written.
         Finished: nothing is left to continue.
     """
     device = torch_device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -124,6 +125,11 @@ class _Run:
         self.precision = resolve_precision(settings.precision, has_bf16(device))
         if not resume and self.state_path.exists():
             raise StrAppError(f"{out} contains a run already: add --resume to continue it, or choose another --out")
+        if not resume and (out / BEST).exists():  # written after the first state only
+            raise StrAppError(
+                f"{out} contains the weights of a run, {BEST}, without its state, {STATE}: they would be overwritten; "
+                "choose another --out, or move them"
+            )
         self.sources = [open_source(Path(path)) for path in settings.train]
         self.validation = [open_source(Path(path)) for path in settings.validation]
 
@@ -353,13 +359,13 @@ class _Run:
             logger.metrics(self.step, {"accuracy": accuracy, **values}, f"validation {accuracy:.2f} ({text})")
             if accuracy > self.best:
                 self.best = accuracy
-                self._release("best.safetensors", results)
+                self._release(BEST, results)
         self.pending = self.step == self.settings.steps  # the end is still to come
         self._any(False)  # the other processes wait here
 
     def _finish(self, logger: RunLogger) -> None:
         """Calibrate and score the best weights; without validation data, the last weights are the best."""
-        best = self.out / "best.safetensors"
+        best = self.out / BEST
         if not self.validation:
             self._release(best.name, [])
             return
@@ -403,14 +409,14 @@ class _Run:
 
     def _kept(self) -> str:
         """The files of the run that hold its last good weights, for messages."""
-        names = [name for name in ("last.pt", "last.safetensors", "best.safetensors") if (self.out / name).is_file()]
+        names = [name for name in (STATE, LAST, BEST) if (self.out / name).is_file()]
         return f"{self.out} keeps {', '.join(names)} from before" if names else f"{self.out} holds no weights yet"
 
     def _write(self) -> None:
         """Write the state and the averaged weights; the other processes wait."""
         self.usage.merge(self.world)
         if self.world.is_main:
-            self._release("last.safetensors", [])
+            self._release(LAST, [])
             state = {
                 "step": self.step,
                 "best": self.best,
@@ -477,8 +483,16 @@ def schedule(step: int, settings: TrainSettings) -> float:
 
 
 def new_network(settings: TrainSettings) -> Recognizer:
-    """The network of these settings, with fresh weights."""
-    return Recognizer(settings.architecture, Charset(settings.charset or PRINTABLE_94), settings.preprocessing)
+    """The network of these settings, with fresh weights.
+
+    Raises:
+        StrAppError: there can be none, as with a size of 0.
+    """
+    charset = Charset(settings.charset or PRINTABLE_94)
+    try:
+        return Recognizer(settings.architecture, charset, settings.preprocessing)
+    except (ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise StrAppError(f"these settings of architecture and preprocessing make no network: {error}") from error
 
 
 def _initial_model(settings: TrainSettings, resume: bool) -> tuple[Recognizer, dict[str, Any]]:

@@ -137,7 +137,7 @@ class TrainSettings:
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise StrAppError(f"{name}={getattr(self, name)}: must be at least {least}")
-        EngineOptions(self.device or "cpu", precision=self.precision)
+        EngineOptions(self.device or "cpu", self.threads or None, self.precision)
         for name in ("validate_every", "log_every"):
             if self.average_every and getattr(self, name) % self.average_every:
                 raise StrAppError(
@@ -152,6 +152,8 @@ class TrainSettings:
         for name in ("learning_rate", "matrix_learning_rate"):
             if math.isinf(getattr(self, name)):
                 raise StrAppError(f"{name}={getattr(self, name)}: must be finite")
+        if self.architecture.max_length < 1:
+            raise StrAppError(f"architecture.max_length={self.architecture.max_length}: must be at least 1")
         stages = self.architecture.backbone.num_stages
         if not 0 <= self.frozen_stages <= stages:
             raise StrAppError(f"frozen_stages={self.frozen_stages}: the backbone has {stages} stages")
@@ -283,9 +285,10 @@ def _replaced(owner: Any, path: list[str], text: str) -> Any:
     if dataclasses.is_dataclass(value):
         raise ValueError(f"a section; set its fields: {', '.join(f'{name}.{key}' for key in sorted(_keys(value)))}")
     try:
-        return dataclasses.replace(owner, **{name: _convert(hints[name], text)})
+        converted = _convert(hints[name], text)
     except (ValueError, TypeError, KeyError):
         raise ValueError(f"expected {_describe(hints[name])}") from None
+    return dataclasses.replace(owner, **{name: converted})
 
 
 def _keys(owner: Any) -> list[str]:

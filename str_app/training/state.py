@@ -16,6 +16,8 @@ from str_app.errors import StrAppError, writing
 from str_app.models.checkpoint import replace_file
 
 LOCK = ".str-app-train.lock"
+# Ctrl-C, a service manager, a closed terminal; Windows has no SIGHUP.
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def lock_run(folder: Path) -> IO[str]:
@@ -37,7 +39,7 @@ def naming(path: Path) -> AbstractContextManager[None]:
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM; the second signal of a kind has its usual effect."""
+    """Collect SIGINT, SIGTERM and SIGHUP, unless ignored; the second signal of a kind has its usual effect."""
     received: list[int] = []
     previous: dict[int, Any] = {}
 
@@ -45,8 +47,9 @@ def stop_signals() -> Iterator[list[int]]:
         received.append(signum)
         signal.signal(signum, previous[signum])
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        previous[signum] = signal.signal(signum, record)
+    for signum in STOPPING:
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # as SIGINT is in a script's background, SIGHUP under nohup
+            previous[signum] = signal.signal(signum, record)
     try:
         yield received
     finally:

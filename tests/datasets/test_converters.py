@@ -550,3 +550,19 @@ def test_a_converter_added_as_the_page_says(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("layout", CONVERTERS)
 def test_every_registered_converter_loads(layout: str) -> None:
     assert callable(load_converter(layout))
+
+
+def test_lists_that_cannot_be_used_are_told_before_the_work(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "words", ["a", "b"])
+    (folder / "subset_x.txt").write_text("\n")
+    done: list[int] = []
+    with pytest.raises(DataError, match="the subset is empty"):
+        convert("folder", folder, tmp_path / "out", progress=lambda count, total: done.append(count))
+    assert not done
+
+
+def test_ground_truth_that_macos_adds_is_left_out(tmp_path: Path) -> None:
+    write_images(tmp_path, "word_1.png")
+    (tmp_path / "gt.txt").write_text('word_1.png, "one"\n')
+    (tmp_path / "._gt.txt").write_bytes(b"\0\5\x16\7")
+    assert texts(read("ic15", tmp_path)[0]) == {"word_1.png": "one"}

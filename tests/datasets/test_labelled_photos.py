@@ -149,3 +149,19 @@ def test_pictures_of_equal_names_are_those_beside_their_labels(tmp_path: Path) -
     (tmp_path / "train/gt_img_1.txt").rename(tmp_path / "gt_img_1.txt")
     with pytest.raises(DataError, match=r"gt_img_1.txt: .*img_1.jpg and .*img_1.jpg both may be its picture"):
         open_photos(tmp_path)
+
+
+def test_what_macos_adds_to_each_file_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "img_1.jpg").write_bytes(b"")
+    (tmp_path / "gt_img_1.txt").write_text("0,0,9,0,9,9,0,9,word\n")
+    for name in ("._img_1.jpg", "._gt_img_1.txt"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7")
+    (photo,) = open_photos(tmp_path)
+    assert photo.path.name == "img_1.jpg"
+
+
+def test_pictures_are_in_order_whatever_digits_their_names_have(tmp_path: Path) -> None:
+    for name in ("img_10", "img_2", "img_\u00b2"):
+        (tmp_path / f"{name}.jpg").write_bytes(b"")
+        (tmp_path / f"gt_{name}.txt").write_text("0,0,9,0,9,9,0,9,word\n")
+    assert [photo.path.stem for photo in open_photos(tmp_path)] == ["img_2", "img_10", "img_\u00b2"]

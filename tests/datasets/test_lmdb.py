@@ -429,3 +429,37 @@ def test_overwriting_a_link_replaces_what_it_leads_to(tmp_path: Path) -> None:
     assert (tmp_path / "link.lmdb").is_symlink()
     assert LmdbSource(disk / "real.lmdb").label(0) == "new"
     assert sorted(each.name for each in disk.iterdir()) == ["real.lmdb"]
+
+
+def test_ctrl_c_between_two_renames_keeps_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "words.lmdb", ["old"])
+    real, calls = Path.rename, 0
+
+    def rename(source: Path, target: Path) -> Path:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return real(source, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(KeyboardInterrupt), LmdbWriter(path, overwrite=True) as writer:
+        writer.add(encoded(picture()), "new")
+    assert calls == 3
+    assert LmdbSource(path).label(0) == "old"
+
+
+def test_a_damaged_page_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "words.lmdb", ["word"])
+    content = bytearray((path / "data.mdb").read_bytes())
+    said = set()
+    for page in range(2, len(content) // 4096):
+        damaged = content.copy()
+        damaged[page * 4096 : page * 4096 + 64] = b"\xff" * 64
+        (tmp_path / f"{page}").mkdir()
+        (tmp_path / f"{page}" / "data.mdb").write_bytes(damaged)
+        try:
+            LmdbSource(tmp_path / f"{page}")
+        except DataError as error:
+            said.add(str(error).partition(" (")[0])
+    assert f"{tmp_path}/2: the LMDB is damaged" in said or f"{tmp_path}/3: the LMDB is damaged" in said

@@ -283,3 +283,14 @@ def test_small_views_are_halved_before_sampling() -> None:
     plane[:, ::2] = 255  # stripes of one pixel: bilinear sampling alone would leave beats
     seen = View(Curve(), np.diag([0.27, 0.27, 1.0]), 50, 50, 0.27).sample(plane)
     assert seen[4:-4, 4:-4].std() < 8
+
+
+def test_texts_that_no_font_has_are_drawn_anew(tmp_path: Path) -> None:
+    write_font(tmp_path / "poor.ttf", without="0123456789@_")
+    poor = find_fonts(tmp_path, cache=tmp_path / "cache.json")
+    crops = Renderer(poor, TextSource(WORDS), seed=5)
+    texts = [crops.render(index).text for index in range(80)]
+    assert not any(set(text) & set("0123456789@_") for text in texts)
+    numbers = TextSource(WordList(["7", "42"], [1.0, 1.0]), only_words=True)
+    with pytest.raises(FontError, match=r"none of the 1 fonts has all the glyphs of '(7|42)', nor of 99 texts before"):
+        Renderer(poor, numbers, seed=5).render(0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from str_app.datasets.renderer.fonts import PRINTABLE, FontError, find_fonts, scan_font
+from str_app.datasets.renderer.fonts import PRINTABLE, FontError, _cache_file, find_fonts, scan_font
 from tests.datasets.renderer_fonts import pillow_font, write_font
 
 
@@ -113,3 +113,14 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     write_font(tmp_path / "fonts" / "a.ttf")
     (tmp_path / "locked").mkdir(mode=0o500)
     assert len(find_fonts(tmp_path / "fonts", cache=tmp_path / "locked" / "sub" / "cache.json")) == 1
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user that the system does not know
+    monkeypatch.chdir(tmp_path)
+    assert _cache_file() is None
+    write_font(tmp_path / "fonts" / "a.ttf")
+    assert len(find_fonts(tmp_path / "fonts")) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["fonts"]

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from str_app import installation
 from str_app.cli import app
 from str_app.cpu import usable_cores
 from str_app.engines.onnx_engine import OnnxEngine
+from str_app.errors import StrAppError
 from str_app.installation import _cpu_name, provenance
 from str_app.models import presets
 from str_app.models.checkpoint import replace_info
@@ -123,3 +125,13 @@ def test_graphs_of_other_weights_are_a_problem(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(presets, "WEIGHTS", tmp_path)
     (problem,) = json.loads(doctor("--json", code=1))["problems"]
     assert "was exported from other weights" in problem
+
+
+def test_weights_that_only_torch_could_read_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reads(graphs: object) -> None:
+        raise StrAppError("the engine torch needs torch")
+
+    monkeypatch.setattr(installation, "_reads", reads)
+    findings = installation.inspect_installation()
+    assert findings["versions"]["numpy"]
+    assert findings["problems"] == ["`small` cannot be read with: the engine torch needs torch"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -102,7 +103,7 @@ def test_an_error_without_a_number_is_told_too(tmp_path: Path, monkeypatch: pyte
     def fail(*arguments: object, **options: object) -> None:
         raise OSError("unplugged")
 
-    monkeypatch.setattr(Path, "write_text", fail)
+    monkeypatch.setattr(Path, "open", fail)
     with pytest.raises(StrAppError, match=r"scores\.json: cannot be written: unplugged"):
         write_file(tmp_path / "scores.json", "{}")
 
@@ -245,3 +246,43 @@ def test_an_option_without_effect_is_wrong_usage(option: str, value: Any, needed
     result = evaluate("--data", "x", option, value)
     assert result.exit_code == 2
     assert f"{option} needs {needed}" in result.stderr
+
+
+def test_a_subset_without_anything_to_score_is_named_and_costs_nothing_else(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "IC13", [("one", "one"), ("!!!", "!!!")])
+    for name in ("1015", "marks"):
+        (folder / f"subset_{name}.txt").write_text("images/1.png\n")
+    result = evaluate("--data", folder, "--json", tmp_path / "scores.json", "--plots", tmp_path / "plots")
+    assert result.exit_code == 0, result.stderr
+    assert "no sample of its subset marks can be scored" in result.stderr
+    (row,) = json.loads((tmp_path / "scores.json").read_text())["sets"]
+    assert (row["subset"], row["n"], row["dropped"]) == (None, 1, 1)
+
+
+def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "scores.json").write_text("old")
+    (tmp_path / "link.json").symlink_to("scores.json")
+    write_file(tmp_path / "link.json", "new")
+    assert (tmp_path / "scores.json").read_text() == "new"
+    assert (tmp_path / "link.json").is_symlink()
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StrAppError, match=r"scores\.json: cannot be written: No space left"):
+        write_file(tmp_path / "scores.json", "newer")
+    assert (tmp_path / "scores.json").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.json", "scores.json"]
+
+
+def test_a_file_that_cannot_be_replaced_is_written_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*arguments: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(Path, "replace", busy)  # as for a file that a container mounts
+    (tmp_path / "scores.json").write_text("older and longer")
+    write_file(tmp_path / "scores.json", "new")
+    assert (tmp_path / "scores.json").read_text() == "new"

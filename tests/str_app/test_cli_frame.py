@@ -99,6 +99,7 @@ def test_debug_raises_the_error_wherever_it_stands(
         (ZeroDivisionError("oops"), 1, "str-app models: ZeroDivisionError: oops (run again with --debug"),
         (ModuleNotFoundError("x", name="fastapi"), 1, "fastapi is not installed: pip install 'str-app[serve]'"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyboardInterrupt(signal.SIGTERM), 143, "interrupted"),
     ],
 )
 def test_failures_become_one_line_and_an_exit_code(

@@ -372,3 +372,23 @@ def test_what_is_missing_is_named(photo: Path, monkeypatch: pytest.MonkeyPatch) 
     result = run("read", photo)
     assert result.exit_code == 1
     assert "pip install 'str-app[photo]'" in result.stderr
+
+
+def test_a_photograph_that_only_the_server_can_decode_is_read_but_not_marked(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Remote:
+        def __init__(self, url: str, api_key: str | None) -> None:
+            pass
+
+        def read_photo(self, path: Path, characters: str | None) -> PhotoReading:
+            return PhotoReading(9, 9, (), ())
+
+    monkeypatch.setattr(client, "Client", Remote)
+    photo.with_name("scan.png").write_bytes(b"II*\0 of a TIFF")
+    marked = tmp_path / "marked"
+    result = run("read", photo.parent, "--server", "http://there", "--json", "--picture", marked)
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 2
+    assert "not marked: " in result.stderr
+    assert [file.name for file in marked.iterdir()] == ["street.png"]

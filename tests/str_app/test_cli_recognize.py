@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from str_app.cli import app
+from str_app.client import Client, ServerError
 from str_app.errors import ImageError
 from str_app.policy import DEFAULT_POLICY
 from str_app.reader import Reader, Reading
@@ -289,3 +290,32 @@ def test_a_photograph_is_pointed_to_read(crops: Path) -> None:
     (crops / "street.png").unlink()
     (crops / "large.png").write_bytes(png(paint("sure", 0.99, scale=20)))
     assert "photograph" not in recognize(crops).stderr
+
+
+def test_an_lmdb_without_a_folder(tmp_path: Path) -> None:
+    write_lmdb(tmp_path / "folder")
+    whole = recognize(tmp_path / "folder").stdout
+    (tmp_path / "folder" / "data.mdb").rename(tmp_path / "flat.lmdb")
+    result = recognize(tmp_path / "flat.lmdb")
+    assert "1 of 8 images could not be read" in result.stderr
+    assert result.stdout == whole.replace(f"{tmp_path}/folder/", f"{tmp_path}/flat.lmdb/")
+
+
+@pytest.mark.parametrize("code", ["body_too_large", "too_many_images"])
+def test_images_too_many_for_one_request_are_sent_in_several(
+    crops: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    huge = png(paint("huge"))
+    (crops / "huge.png").write_bytes(huge)
+
+    def answer(client: Client, images: list[bytes], **choices: Any) -> list[Reading]:
+        if len(images) > 2 or huge in images:
+            raise ServerError(413, code, "More than a request may have.")
+        return [Reading("word", 0.5, ())] * len(images)
+
+    monkeypatch.setattr(Client, "recognize", answer)
+    result = recognize(crops, "--server", "http://localhost:1")
+    assert result.exit_code == 1
+    assert [line.split("\t")[1] for line in result.stdout.splitlines()] == ["word"] * 3
+    assert f"{crops / 'huge.png'}: More than a request may have." in result.stderr
+    assert "1 of 4 images could not be read" in result.stderr

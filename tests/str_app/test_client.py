@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import multiprocessing
 import socket
 import sys
@@ -400,7 +401,7 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 
 
 def test_an_attempt_takes_time() -> None:
-    with pytest.raises(StrAppError, match="timeout_s is 0: it must be more than 0"):
+    with pytest.raises(StrAppError, match="timeout_s is 0: give a number of seconds above 0"):
         Client("http://x", timeout_s=0)
 
 
@@ -422,3 +423,16 @@ def test_without_patience_one_attempt_may_take_its_time(server: Server) -> None:
     server.delay_s = 0.3
     assert client.recognize([b"a"])[0].text == "EXIT"  # type: ignore[union-attr]
     assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("seconds", [None, "1", math.nan, -1.0])
+@pytest.mark.parametrize("name", ["timeout_s", "patience_s", "reach_s"])
+def test_times_that_are_none(name: str, seconds: Any) -> None:
+    with pytest.raises(StrAppError, match=f"{name} is .*give a number of seconds"):
+        Client("http://localhost:1", **{name: seconds})
+
+
+def test_times_without_end() -> None:
+    client = Client("http://localhost:1", timeout_s=math.inf, patience_s=0)
+    with pytest.raises(ServerError, match="cannot be reached"):
+        client.recognize([b"image"])

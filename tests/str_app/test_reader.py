@@ -23,7 +23,7 @@ from PIL import Image
 from str_app.buckets import bucket_sizes, split_into_buckets
 from str_app.decoding.character_boxes import character_boxes
 from str_app.errors import ImageError, StrAppError
-from str_app.models.charset import PRINTABLE_94
+from str_app.models.charset import PRINTABLE_94, Charset
 from str_app.models.presets import weights_path
 from str_app.policy import DEFAULT_POLICY
 from str_app.reader import Reader
@@ -451,3 +451,13 @@ def test_a_reader_pickles_by_the_path_of_its_model(
     weights.unlink()
     with pytest.raises(StrAppError, match=r"own\.safetensors"):
         pickle.loads(pickled)
+
+
+def test_a_word_of_a_lexicon_with_accents_of_their_own_has_as_many_characters_as_were_read() -> None:
+    engine = FakeEngine()
+    engine.charset = Charset(engine.charset.characters.replace("~", "\u00e9"))
+    crop = paint("caf~")  # what the engine's last character stands for
+    found = Reader(engine).recognize(crop, lexicon=["cafe\u0301", "other"], attention=True)[0]
+    assert found.text == "cafe\u0301"
+    assert [each.text for each in found.characters] == ["c", "a", "f", "\u00e9"]
+    assert len(found.attention) == 5

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import resource
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -412,3 +414,31 @@ def test_rows_tell_the_turn_and_the_manifest_the_weights(tmp_path: Path, monkeyp
 def test_a_process_with_another_model_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(StrAppError, match="this process has another model"):
         _ = ShardReader(tmp_path, "run", {"name": "other"}, {"model": "small", "batch_size": 1}).reader
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "locked/1.png"])
+def test_a_path_that_cannot_be_looked_at_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    real = Path.is_file
+
+    def is_file(path: Path) -> bool:
+        if path.parent.name == "locked":  # root may look everywhere
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    (tmp_path / "good.png").write_bytes(png(paint("good")))
+    (tmp_path / "list.jsonl").write_text(f'{{"image": "{name}"}}\n{{"image": "good.png"}}\n')
+    result = bulk(tmp_path / "list.jsonl", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    first, second = rows_of(tmp_path / "out")
+    assert first["error"]["code"] == "not_readable"
+    assert second["text"] == "good"
+
+
+def test_the_manifest_does_not_ask_how_a_library_was_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(distribution: str) -> str:
+        raise metadata.PackageNotFoundError(distribution)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    result = bulk(write_folder(tmp_path / "data") / "images", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr

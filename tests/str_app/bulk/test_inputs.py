@@ -395,3 +395,30 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "scandir", refusing)
     with pytest.raises(StrAppError, match="closed: Permission denied"):
         open_inputs([tmp_path / "a"], 3)
+
+
+def test_what_macos_adds_to_each_file_of_a_tar_is_left_out(tmp_path: Path) -> None:
+    regions = b'{"regions": [[0, 0, 9, 9]]}'
+    members = {"._000.jpg": b"\0\5", "000.jpg": b"image", "./._000.json": b"\0\5", "000.json": regions}
+    (item,) = flat(items_of(write_tar(tmp_path / "a.tar", members)))
+    assert (item.image, item.regions) == (b"image", [[0, 0, 9, 9]])
+
+
+def test_a_damaged_page_of_a_parquet_file_is_a_row_with_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    column = pa.array([os.urandom(200) for _ in range(6)])
+    pq.write_table(pa.table({"image": column}), path, row_group_size=2, compression="none", use_dictionary=False)
+    with pq.ParquetFile(path) as file:
+        start = file.metadata.row_group(1).column(0).data_page_offset
+    content = bytearray(path.read_bytes())
+    content[start : start + 30] = b"\xff" * 30
+    path.write_bytes(content)
+    whole = [(each.id, type(each.image)) for each in flat(items_of(path, shard_size=10))]
+    expected = [(f"{path}#{row}", ImageError if row == 3 else bytes) for row in (1, 2, 3, 5, 6)]
+    assert whole == expected
+    for shard_size in (1, 3, 4):
+        items = flat(items_of(path, shard_size))
+        assert [item.id for item in items if isinstance(item.image, bytes)] == [f"{path}#{row}" for row in (1, 2, 5, 6)]
+        (first, *_) = [item.image for item in items if isinstance(item.image, ImageError)]
+        assert first.code == "truncated"
+        assert re.search("damaged: rows 3 to [34] cannot be read", first.message)

@@ -10,7 +10,7 @@ from str_app.datasets.sample import DataError
 from str_app.errors import StrAppError
 from str_app.evaluation import table
 from str_app.evaluation.metrics import expected_calibration_error
-from str_app.evaluation.protocol import FIELD, UNICODE, SetResult, evaluate_source, protocol_of
+from str_app.evaluation.protocol import FIELD, UNICODE, SetResult, evaluate_source, numbered, protocol_of
 from str_app.evaluation.report import confidence_plots
 from str_app.evaluation.sources import open_test_sets
 from str_app.models.charset import Charset
@@ -189,3 +189,7 @@ def test_the_table_beyond_ascii_has_one_exact_match() -> None:
     assert (protocol, blank) == (f"Protocol: {UNICODE.description}.", "")
     assert "exact" in lines[0]
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_data_sets_of_one_name_are_told_apart() -> None:
+    assert numbered(["val", "val", "val-2", "val"]) == ["val", "val-2", "val-2-2", "val-3"]

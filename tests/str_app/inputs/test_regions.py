@@ -113,6 +113,8 @@ BAD = {
     "swapped": [60, 30, 20, 62],
     "crossed": [[0, 0], [50, 50], [50, 0], [0, 50]],
     "a line": [[0, 0], [10, 0], [20, 0], [30, 0]],
+    "two corners almost equal": [[126, 87], [283, 81], [144, 275], [143.99999, 275.000006]],
+    "three corners almost on a line": [[20, 20], [60, 20.0000001], [100, 20], [60, 60]],
     "outside": [WIDTH + 1, 0, WIDTH + 50, 50],
     "far outside": [[-5000, 0], [50, 0], [50, 50], [-5000, 50]],
     "mostly outside": [[-0.6 * WIDTH, 0], [50, 0], [50, 50], [-0.6 * WIDTH, 50]],
@@ -198,3 +200,16 @@ def test_what_follows_the_numbers_of_a_line_is_left_out(tmp_path: Path) -> None:
     path.write_text("10,10,110,12,108,60,8,5B,EXIT\n")  # not the box 10, 10, 110, 12
     with pytest.raises(StrAppError, match=r"regions\.txt line 1: not 4 or 8 numbers"):
         regions.read_regions_file(path)
+
+
+def test_thin_quadrilaterals_are_cut_out_or_refused_never_more() -> None:
+    random = np.random.default_rng(0)
+    for exponent in range(-7, 2):
+        for _ in range(20):
+            corners = random.uniform(5, 250, (4, 2))
+            corners[3] = corners[2] + random.normal(0, 10.0**exponent, 2)
+            (result,) = regions.crops_of_regions(photo(), [corners.tolist()])
+            if isinstance(result, ImageError):
+                continue
+            box = regions.to_photo((0, 0, 1, 1), result[0], photo().shape[:2])
+            assert np.isfinite(box).all()

@@ -119,3 +119,9 @@ def test_a_missing_cell_leaves_the_others_in_their_rows() -> None:
 def test_nothing_and_one_line() -> None:
     assert rows_of([], []) == []
     assert rows_of(quads(two_columns())[0], ["News"]) == [[0]]
+
+
+def test_narrow_pieces_that_overlap_are_all_kept() -> None:
+    quads = [((0, 0), (8, 0), (8, 40), (0, 40)), ((2, 1), (9.5, 3.5), (-4, 41), (-11.5, 38.5))]
+    rows = rows_of(np.array(quads, dtype=np.float64), ["1", "1"])
+    assert sorted(index for row in rows for index in row) == [0, 1]

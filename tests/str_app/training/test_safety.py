@@ -234,3 +234,27 @@ def test_a_second_signal_ends_the_process_at_once() -> None:
         signal.raise_signal(signal.SIGTERM)  # the first of its kind
     assert received == [signal.SIGINT, signal.SIGTERM]
     assert signal.getsignal(signal.SIGINT) == usual
+
+
+def test_a_closed_terminal_stops_a_run_and_what_is_ignored_stays_ignored() -> None:
+    with stop_signals() as received:
+        signal.raise_signal(signal.SIGHUP)
+        assert received == [signal.SIGHUP]
+    usual = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with stop_signals() as received:
+            signal.raise_signal(signal.SIGHUP)
+            assert received == []
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, usual)
+
+
+def test_weights_of_a_run_whose_state_is_gone_are_not_overwritten(data: Path, tmp_path: Path) -> None:
+    train(settings_for(data), tmp_path / "run")
+    (tmp_path / "run/last.pt").unlink()
+    best, logged = ((tmp_path / "run" / name).read_bytes() for name in ("best.safetensors", "metrics.jsonl"))
+    with pytest.raises(StrAppError, match=r"run contains the weights of a run, best\.safetensors, without its state"):
+        train(settings_for(data), tmp_path / "run")
+    assert (tmp_path / "run/best.safetensors").read_bytes() == best
+    assert (tmp_path / "run/metrics.jsonl").read_bytes() == logged

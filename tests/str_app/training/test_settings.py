@@ -5,6 +5,7 @@ import json
 import pytest
 
 from str_app.errors import StrAppError
+from str_app.training.loop import new_network
 from str_app.training.settings import load_settings, make_settings, save_settings
 
 
@@ -57,6 +58,9 @@ def test_settings_survive_a_file(tmp_path):
         ("weights=1,2,3", "one per set"),
         ("frozen_stages=1", "give --from"),
         ("frozen_stages=4", "has 3 stages"),
+        ("threads=100000", "from 1 to 1024"),
+        ("architecture.max_length=0", "at least 1"),
+        ("architecture.decoder.dropout=2", "at least 0 and below 1"),
     ],
 )
 def test_wrong_settings_say_what_to_write(override, words):
@@ -122,3 +126,13 @@ def test_damaged_run_folders(tmp_path):
     path.write_text("{}")
     with pytest.raises(StrAppError, match=r"settings\.json: damaged settings"):
         load_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [("preprocessing.widths=33", "multiples of the backbone's stride"), ("architecture.decoder.hidden_size=0", "zero")],
+)
+def test_settings_that_make_no_network_say_so(override, words):
+    settings = make_settings([override], train=("a",))
+    with pytest.raises(StrAppError, match=f"make no network: .*{words}"):
+        new_network(settings)
