@@ -89,7 +89,11 @@ def _from_jsonl(folder: Path) -> Iterator[LabelledPhoto]:
             except ValueError as error:
                 raise DataError(f"{labels} line {number}: word {place}: {error}") from None
         path = image_path(folder, entry["image"])
-        if not path.is_file():
+        try:
+            found = path.is_file()
+        except OSError as error:
+            raise DataError(f"{labels} line {number}: {str(path)[:200]}: {error.strerror}") from None
+        if not found:
             raise DataError(f"{labels} line {number}: {path}: no such file")
         yield LabelledPhoto(path, tuple(words))
 

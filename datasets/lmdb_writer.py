@@ -212,13 +212,16 @@ def _publish(folder: Path, path: Path) -> None:
     if path.exists():
         # A folder that is not empty cannot be replaced in one step.
         old = folder.with_name(folder.name.replace(".partial-", ".old-"))
-        path.rename(old)
         try:
+            path.rename(old)
             folder.rename(path)
-        except BaseException:  # Ctrl-C too
-            old.rename(path)
+        except BaseException:  # Ctrl-C too, before, between or after them
+            if old.exists() and not path.exists():
+                old.rename(path)
             raise
-        shutil.rmtree(old)
+        finally:
+            if old.exists() and path.exists():
+                shutil.rmtree(old)
     else:
         folder.rename(path)
     if os.name != "posix":

@@ -84,12 +84,13 @@ class Recognizer(nn.Module):
         self.charset = charset
         self.preprocessing = preprocessing
         self.backbone = architecture.backbone.build()
-        rows, columns = self.backbone.stride
+        rows, columns = self.backbone.coarsest_stride
         if preprocessing.height % rows or any(width % columns for width in preprocessing.widths):
             raise ValueError(
                 f"canvas height {preprocessing.height} and widths {preprocessing.widths} must be multiples of the "
                 f"backbone's stride {rows}×{columns}"
             )
+        rows, columns = self.backbone.stride
         grid_rows = preprocessing.height // rows if architecture.attention == "2d" else 1
         self.grid = (grid_rows, preprocessing.width // columns)  # (H', W') that attention covers on the widest canvas
         channels = self.backbone.out_channels

@@ -26,7 +26,7 @@ _PER_CLASS = ("decoder.embedding.weight", "decoder.classifier.weight", "decoder.
 _MAY_GROW: dict[type, dict[str, Callable[[Any, Any], bool]]] = {
     ResNetConfig: {
         "blocks": lambda before, after: len(before) == len(after) and all(map(operator.le, before, after)),
-        "fpn": operator.le,
+        "fpn": operator.le,  # where it does not widen the map, see `_section_can_grow`
     },
     AttentionDecoderConfig: {"positional_glimpse": operator.le, "dropout": lambda before, after: True},
 }
@@ -46,6 +46,8 @@ def can_grow(source: RecognizerConfig, target: RecognizerConfig) -> bool:
 def _section_can_grow(source: Any, target: Any) -> bool:
     if type(source) is not type(target):
         return False
+    if isinstance(target, ResNetConfig) and target.fpn and not source.fpn and target.strides[-1][1] != 1:
+        return False  # new columns would have no position
     allowed = _MAY_GROW.get(type(source), {})
     pairs = {key.name: (getattr(source, key.name), getattr(target, key.name)) for key in dataclasses.fields(source)}
     return all(allowed.get(name, operator.eq)(*pair) for name, pair in pairs.items())

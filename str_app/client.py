@@ -85,9 +85,11 @@ class Client:
         if not usable:
             raise StrAppError(f"{url}: not the address of a server: use http://HOST:PORT")
         for name, seconds in (("timeout_s", timeout_s), ("patience_s", patience_s), ("reach_s", reach_s)):
-            if not isinstance(seconds, int | float) or not (seconds > 0 or (seconds == 0 and name != "timeout_s")):
-                raise StrAppError(f"{name} is {seconds!r}: give a number of seconds above 0")
-        timeout_s, patience_s, reach_s = (min(each, LONGEST) for each in (timeout_s, patience_s, reach_s))
+            least = "above 0" if name == "timeout_s" else "of at least 0"
+            number = isinstance(seconds, Real | Decimal) and not isinstance(seconds, bool)
+            if not number or not (seconds > 0 or (seconds == 0 and name != "timeout_s")):
+                raise StrAppError(f"{name} is {seconds!r}: give a number of seconds {least}")
+        timeout_s, patience_s, reach_s = (min(float(each), LONGEST) for each in (timeout_s, patience_s, reach_s))
         self._url = url.rstrip("/")
         self._timeout_s = timeout_s
         self._patience_s = patience_s

@@ -68,7 +68,7 @@ def inspect_installation() -> dict[str, Any]:
             try:
                 findings["reads"] = _reads(engines.get("small"))
             except StrAppError as error:
-                problems.append(f"`small` cannot be read with: {error}")
+                problems.append(f"`small` cannot be loaded: {error}")
     return findings | {"missing": _missing_extras(), "problems": problems}
 
 

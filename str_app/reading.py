@@ -37,8 +37,8 @@ class Reading:
             punctuation; 0 without text; see docs/explanation/confidence.md.
         characters: one entry per character of `text`; of a lexicon's word with accents as characters of their own, one
             per letter.
-        attention: float32 (len(text) + 1, H', W') over the canvas, the end token's map last; None unless requested.
-            Readings that differ in it alone are equal.
+        attention: float32 (len(characters) + 1, H', W') over the canvas, the end token's map last; None unless
+            requested. Readings that differ in it alone are equal.
         covered: share of the canvas's width that the crop covers, from the left; the rest is padding.
         rotation: degrees by which the image was turned counter-clockwise for this reading; 0 unless turns were tried.
     """

@@ -175,12 +175,12 @@ class SceneComposer(PictureSource):
         canvas.picture = blend(canvas.picture, mask.astype(np.float32) * np.float32(1 / 255), surface)
 
     def _add_block(self, rng: np.random.Generator, canvas: _Canvas, plan: _Plan) -> None:
-        if plan.kind == "page":
-            return self._add_page(rng, canvas, plan)
         plane_cap = next((cap for cap in (CAP_HEIGHT, 72, 144) if cap >= 0.8 * plan.size), 144)
         try:
+            if plan.kind == "page":
+                return self._add_page(rng, canvas, plan)
             block = self._set_sign(rng, plan, plane_cap)
-        except FontError:  # an empty glyph at this size: the scene has one block less
+        except FontError:  # no font for running text, or an empty glyph at this size: the scene has one block less
             return None
         has_panel = plan.palette is None and rng.random() < (0.5 if plan.kind != "word" else 0.3)
         x0, y0, x1, y1 = block.bounds

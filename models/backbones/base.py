@@ -16,7 +16,7 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         out_channels: C of the feature map.
-        stride: canvas pixels per feature-map cell, (vertical, horizontal); canvases are multiples of it.
+        stride: canvas pixels per feature-map cell, (vertical, horizontal).
     """
 
     out_channels: int
@@ -25,6 +25,11 @@ class Backbone(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self._frozen: list[nn.Module] = []
+
+    @property
+    def coarsest_stride(self) -> tuple[int, int]:
+        """The largest stride of any of its maps; canvases are multiples of it."""
+        return self.stride
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:

@@ -29,7 +29,10 @@ class ConvNorm(nn.Sequential):
 
 
 def fold_batch_norms(model: Model) -> Model:
-    """A copy of `model`, in evaluation mode, with the batch norm of every `ConvNorm` folded into its convolution."""
+    """A copy of `model` to read with, whose every `ConvNorm` has its batch norm folded into the convolution.
+
+    It is in evaluation mode and not to be trained, so that transformed weights are kept (`Convolution`).
+    """
     model = copy.deepcopy(model).eval()
     for module in model.modules():
         if isinstance(module, ConvNorm):
@@ -38,4 +41,4 @@ def fold_batch_norms(model: Model) -> Model:
             assert isinstance(norm, nn.BatchNorm2d)
             module[0] = fuse_conv_bn_eval(convolution, norm)
             module[1] = nn.Identity()
-    return model
+    return model.requires_grad_(False)

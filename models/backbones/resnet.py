@@ -99,15 +99,19 @@ class ResNet(Backbone):
         self.stages = nn.Sequential(*layers)
         self.lateral = ConvNorm(stages[-2], channels, 1, relu=False) if config.fpn else None
         self.out_channels = channels
-        kept = strides[:-1] if config.fpn else strides
         stem_stride = math.prod(config.stem_strides)
-        self.stride = (
-            stem_stride * math.prod(vertical for vertical, _ in kept),
-            stem_stride * math.prod(horizontal for _, horizontal in kept),
-        )
+        down, across = (stem_stride * math.prod(each) for each in zip(*strides, strict=True))
+        self._coarsest = down, across
+        last = strides[-1] if config.fpn else (1, 1)
+        self.stride = down // last[0], across // last[1]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    @property
+    def coarsest_stride(self) -> tuple[int, int]:
+        """See `Backbone`: of the last stage, also where `fpn` makes the result finer."""
+        return self._coarsest
 
     def first_stages(self, count: int) -> list[nn.Module]:
         """See `Backbone`."""

@@ -128,9 +128,12 @@ class Convolution(nn.Conv2d):
         return library_for(x, self.weight, self.bias)
 
     def _transformed(self, library: Library, height: int) -> Tensor:
-        """The transformed weight, cached until the weight changes; in-place changes of `.data` go unnoticed."""
+        """The transformed weight, of a network that is not trained cached until the weight changes.
+
+        In-place changes of `.data` go unnoticed, as do those of fused optimizers, which raise no version.
+        """
         weight = self.weight
-        if weight.is_inference():
+        if weight.is_inference() or weight.requires_grad:
             return transform_weight(library, _channels_last(weight), height)
         cached, state = self._cached, (weight._version, weight.dtype, height == 2)
         if cached is None or cached.weight.data_ptr() != weight.data_ptr() or cached.state != state:

@@ -161,7 +161,7 @@ def routes(service: Service) -> APIRouter:
         pipeline = service.photos
         if pipeline is None:
             off = service.settings.detector == "none"
-            remedy = "start it without STR_APP_DETECTOR=none" if off else "install 'str-app[photo]'"
+            remedy = "start it with another detector than none" if off else "install 'str-app[photo]'"
             raise ProblemError(501, "no_detector", f"This server has no detector of words: {remedy}, or send regions.")
         with service.receive(request) as body:
             photo = await body.photo()

@@ -43,9 +43,7 @@ class Read(BaseModel):
 class Recognized(Read):
     """An image that was read."""
 
-    image: str = Field(
-        description="File name or `name` sent with the image; else `images[0]`, … in JSON, `body` for a body."
-    )
+    image: str = Field(description="File name or `name` sent with the image; else `images[0]`, … in JSON, or `body`.")
 
 
 class RegionRead(Read):

@@ -107,6 +107,7 @@ export class Boxes {
 
   // Replaces all boxes by these quadrilaterals, which the server has found.
   fill(quads) {
+    this.drag = null;
     this.select(null);
     for (const box of this.all.splice(0)) {
       box.outline.remove();
@@ -131,6 +132,7 @@ export class Boxes {
 
   remove(box) {
     const place = this.all.indexOf(box);
+    if (place < 0) return; // replaced by found words meanwhile
     this.select(null);
     this.all.splice(place, 1);
     this.svg.classList.toggle("crowded", this.all.length > CROWD);

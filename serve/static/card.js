@@ -2,7 +2,7 @@
 import { Boxes, region } from "./boxes.js";
 import { asCurl, asJson, asText, copy } from "./copy.js";
 import { count, element, say } from "./dom.js";
-import { isOneWord, isTurnedWebp, open } from "./picture.js";
+import { isOneWord, isTurnedByServerOnly, open } from "./picture.js";
 import { readingView } from "./reading.js";
 import { findWords, readRegions, readWords } from "./server.js";
 
@@ -47,10 +47,10 @@ export class Card {
     const bitmap = await open(this.file);
     this.size = bitmap && { width: bitmap.width, height: bitmap.height };
     bitmap?.close();
-    const turned = await isTurnedWebp(this.file);
+    const turned = await isTurnedByServerOnly(this.file);
     this.shown = this.size !== null && !turned;
     this.part("size").textContent = this.size ? `${this.size.width} × ${this.size.height} pixels` : "";
-    if (turned) this.part("size").textContent += ", WebP turned by EXIF: save it as JPEG or PNG to mark words in it";
+    if (turned) this.part("size").textContent += ", turned by metadata that browsers ignore: save it again, upright, to mark words in it";
     this.radios.marks.disabled = !this.shown;
     this.isWord = !this.shown || isOneWord(this.size);
     this.radios[this.isWord ? "word" : "marks"].checked = true;

@@ -2,6 +2,7 @@
 
 const WIDEST = 640; // of a crop as it is drawn, twice its size on the page
 const HIGHEST = 192;
+const MOST_ENLARGED = 6; // times; a page of small words would take hundreds of megabytes otherwise
 const STRIP = 36;
 
 // A bitmap to be closed after use, or null where the browser cannot decode the file. An <img> would not do: its
@@ -15,13 +16,17 @@ export function isOneWord({ width, height }) {
   return Math.max(width, height) <= 640 && Math.min(width, height) <= 240;
 }
 
-// The server applies the EXIF rotation of WebP files, browsers do not: boxes would be misplaced.
-export async function isTurnedWebp(file) {
-  if (file.type !== "image/webp") return false;
+// Whether the server applies a rotation that browsers do not, so that boxes would be misplaced: that of EXIF in WebP, and
+// where EXIF has none, that of XMP or of the raw profile that some programs write into PNG files.
+export async function isTurnedByServerOnly(file) {
   const bytes = new TextDecoder("latin1").decode(await file.arrayBuffer());
-  const offset = bytes.lastIndexOf("EXIF"); // metadata follow the pixels
-  // Tag 0x0112, one 16-bit number, of 2 to 8; in either byte order.
-  return offset >= 0 && /\x12\x01\x03\0\x01\0\0\0[\x02-\x08]|\x01\x12\0\x03\0\0\0\x01\0[\x02-\x08]/.test(bytes.slice(offset));
+  const webp = file.type === "image/webp";
+  const offset = webp ? bytes.lastIndexOf("EXIF") : bytes.search(/Exif\0\0|eXIf/); // in WebP metadata follow the pixels
+  // Tag 0x0112, one 16-bit number; in either byte order.
+  const tag = /\x12\x01\x03\0\x01\0\0\0([\x01-\x08])|\x01\x12\0\x03\0\0\0\x01\0([\x01-\x08])/;
+  const found = offset >= 0 && tag.exec(bytes.slice(offset, webp ? undefined : offset + 65536));
+  if (found) return webp && (found[1] ?? found[2]) !== "\x01";
+  return /tiff:Orientation(="|>)\s*[2-8]/.test(bytes) || bytes.includes("Raw profile type exif");
 }
 
 function surface(width, height) {
@@ -48,7 +53,7 @@ export function crop(bitmap, corners, upright, degrees = 0) {
   const side = (i) => Math.hypot(corners[(i + 1) % 4][0] - corners[i][0], corners[(i + 1) % 4][1] - corners[i][1]);
   const [width, height] = [Math.max(side(0), side(2)), Math.max(side(1), side(3))];
   const sideways = degrees % 180 !== 0;
-  const scale = Math.min(WIDEST / (sideways ? height : width), HIGHEST / (sideways ? width : height));
+  const scale = Math.min(WIDEST / (sideways ? height : width), HIGHEST / (sideways ? width : height), MOST_ENLARGED);
   const around = part(bitmap, x, y, Math.max(...xs) - x, Math.max(...ys) - y, scale);
   const moved = corners.map((corner) => [(corner[0] - x) * scale, (corner[1] - y) * scale]);
   const flat = upright ? around : flattened(around, moved, width * scale, height * scale);

@@ -44,15 +44,18 @@ export async function readWords(files, rotate, done, failed) {
   while (indices.length) groups.push(indices.splice(0, PICTURES_AT_ONCE));
   while (groups.length) {
     const group = groups.shift();
-    try {
-      const { model, results } = await post("/v1/recognize", group.map((index) => ["images", files[index]]), rotate);
-      for (const [i, index] of group.entries()) await done(index, model, results[i]);
-    } catch (refusal) {
-      const half = Math.ceil(group.length / 2);
-      // The limits are set by the operator: fewer pictures per request may pass.
-      if (refusal.status === 413 && group.length > 1) groups.unshift(group.slice(0, half), group.slice(half));
-      else group.forEach((index) => failed(index, refusal.message));
+    const fields = group.map((index) => ["images", files[index]]);
+    const { model, results, refusal } = await post("/v1/recognize", fields, rotate).catch((error) => ({ refusal: error }));
+    if (!refusal) {
+      for (const [i, index] of group.entries()) {
+        await Promise.resolve(done(index, model, results[i])).catch((error) => failed(index, error.message)); // not drawn
+      }
+      continue;
     }
+    const half = Math.ceil(group.length / 2);
+    // The limits are set by the operator: fewer pictures per request may pass.
+    if (refusal.status === 413 && group.length > 1) groups.unshift(group.slice(0, half), group.slice(half));
+    else group.forEach((index) => failed(index, refusal.message));
   }
 }
 

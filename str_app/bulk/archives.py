@@ -78,8 +78,9 @@ class TarPart:
                 tarfile.open(fileobj=file, mode="r|", tarinfo=_Header, ignore_zeros=True) as archive,
             ):
                 for entry in archive:
-                    if PurePosixPath(entry.name).name.startswith("."):  # as in folders; macOS adds ._NAME to each file
-                        continue
+                    parts = PurePosixPath(entry.name).parts
+                    if any(part.startswith(".") and part != ".." for part in parts):
+                        continue  # hidden, as in folders; macOS adds ._NAME to each file
                     if (entry.islnk() or entry.issym()) and entry.name.lower().endswith(IMAGE_SUFFIXES):
                         reason = f"a link to {entry.linkname}: links in archives are not followed"
                         yield _Member(entry.name, ImageError("no_image", reason))

@@ -37,7 +37,7 @@ class ParquetPart:
         return self.stop - self.start
 
     def items(self) -> Iterator[Item]:
-        """See `Part`. Rows that cannot be read, to the end of their group, are one item with an error."""
+        """See `Part`. Rows that cannot be read, and those after them in their group, are items with errors."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -55,15 +55,23 @@ class ParquetPart:
                     try:
                         batch = next(batches)
                     except (OSError, pa.ArrowException, StopIteration) as error:
-                        first, last = max(row, self.start) + 1, min(end, self.stop)
-                        reason = f"{self.path}: damaged: rows {first} to {last} cannot be read: {error}"
-                        yield Item(f"{self.name}#{first}", ImageError("truncated", reason))
+                        if getattr(error, "errno", None):  # of the system, which another attempt may not meet
+                            raise
+                        for number in range(max(row, self.start) + 1, min(end, self.stop) + 1):
+                            yield self._lost(number, str(error) or "the group ends before")
                         break
                     low, high = max(self.start - row, 0), min(self.stop - row, batch.num_rows)
                     for offset in range(low, high):
-                        (values,) = batch.slice(offset, 1).to_pylist()
+                        try:
+                            (values,) = batch.slice(offset, 1).to_pylist()
+                        except UnicodeDecodeError as error:
+                            yield self._lost(row + offset + 1, str(error))
+                            continue
                         yield _item(self.name, self.path.parent, row + offset + 1, values, self.columns)
                     row += batch.num_rows
+
+    def _lost(self, number: int, reason: str) -> Item:
+        return Item(f"{self.name}#{number}", ImageError("truncated", f"row {number} is damaged: {reason}"))
 
 
 def open_parquet(name: str, path: Path, shard_size: int, columns: Columns) -> Input:

@@ -172,7 +172,7 @@ def _guarded(verb: Callable[..., Any], debug: bool, name: str) -> Callable[..., 
             with nullcontext() if name == "serve" else _ended_by_exceptions():  # the server ends in its own way
                 return verb(*args, **kwargs)
         except KeyboardInterrupt as interrupt:
-            typer.echo("interrupted", err=True)
+            note("interrupted")
             signum = interrupt.args[0] if interrupt.args else signal.SIGINT
             raise typer.Exit(128 + signum) from None
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):

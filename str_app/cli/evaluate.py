@@ -16,7 +16,7 @@ from str_app.cli.progress import ProgressBar
 from str_app.errors import StrAppError, writing
 
 # A folder without permission, or a file that is a mount of its own: it cannot be replaced, but can be written.
-IN_PLACE_ONLY = (errno.EACCES, errno.EPERM, errno.EBUSY)
+IN_PLACE_ONLY = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.EROFS)
 
 if TYPE_CHECKING:
     from str_app.evaluation.protocol import Pool, Protocol, SetResult
@@ -155,11 +155,11 @@ def write_file(path: Path, content: str) -> None:
     from str_app.models.checkpoint import replace_file
 
     data = content.encode("utf-8", "backslashreplace")  # names may have lone surrogates
-    file = path.resolve()  # a link stays one
     with writing(path):
-        if file.exists() and not file.is_file():  # a device or a pipe
-            file.write_bytes(data)
+        if path.exists() and not path.is_file():  # a device or a pipe, which has no path of its own
+            path.write_bytes(data)
             return
+        file = path.resolve()  # a link stays one
         try:
             replace_file(file, data)  # what was there stays until this is whole
         except OSError as error:

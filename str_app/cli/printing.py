@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -71,8 +72,9 @@ def write_lines(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print one line on standard error; control characters are escaped."""
-    typer.echo(printable(text), err=True)
+    """Print one line on standard error, if it can be written; control characters are escaped."""
+    with suppress(OSError):  # a terminal that was closed: the exit code still tells
+        typer.echo(printable(text), err=True)
 
 
 def _escape(found: re.Match[str]) -> str:

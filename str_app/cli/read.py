@@ -96,7 +96,7 @@ def read(
 
     from str_app.inputs.images import PHOTO_LIMITS, load_image
 
-    failed = read_so_far = 0
+    failed = unmarked = read_so_far = 0
     with ProgressBar("reading", len(photos), "photographs") as progress:
         for path, target in zip(photos, pictures, strict=True):
             try:
@@ -120,11 +120,13 @@ def read(
                     if target is not None:
                         _draw(photo, reading, target)
                 except ImageError as error:  # of a type that only the server reads
-                    failed += 1
+                    unmarked += 1
                     note(f"str-app read: not marked: {error}")
             progress.advance()
     if failed:
         raise StrAppError(f"{failed} of {len(photos)} photographs could not be read")
+    if unmarked:
+        raise StrAppError(f"{unmarked} of {len(photos)} photographs were read, but could not be marked")
 
 
 def _print(path: Path, reading: PhotoReading, as_json: bool, as_hocr: bool, as_alto: bool, as_text: bool) -> None:

@@ -161,7 +161,7 @@ def _read_in_requests(
     try:
         return list(read(images, **choices))
     except ServerError as error:
-        if error.code not in ("body_too_large", "too_many_images"):
+        if error.status != 413:  # of the server or of a proxy
             raise
         if len(images) == 1:
             return [error]
@@ -219,10 +219,14 @@ def images_in(path: Path, bulk: str = "str-app bulk") -> Iterator[Named]:
     from str_app.datasets.image_decoding import IMAGE_SUFFIXES
     from str_app.datasets.lmdb_source import LMDB_SUFFIXES
 
-    if not path.is_dir() and path.suffix.lower() not in LMDB_SUFFIXES:
+    try:
+        is_folder = path.is_dir()
+    except OSError:  # a name that no file can have, or no permission: reading it says so
+        is_folder = False
+    if not is_folder and not (path.suffix.lower() in LMDB_SUFFIXES and path.is_file()):
         yield str(path), path
         return
-    if not path.is_dir() or (path / "data.mdb").exists():
+    if not is_folder or (path / "data.mdb").exists():
         yield from _records_of(path)
         return
     if (path / "labels.tsv").is_file() and (path / "images").is_dir():

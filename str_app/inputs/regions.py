@@ -87,7 +87,7 @@ def parse_region(value: Any) -> Region:
         raise _bad("its four corners do not form a convex quadrilateral; give them in order around the word")
     lengths = np.linalg.norm(sides, axis=1)
     if lengths.min() < _SHORTEST or np.abs(turns / (lengths * np.roll(lengths, -1))).min() < _SHARPEST:
-        raise _bad("it is a triangle: two of its corners coincide, or three are on a line")
+        raise _bad("it is almost a triangle: two of its corners coincide, or three are on a line")
     return Region(tuple((float(x), float(y)) for x, y in points))
 
 

@@ -215,7 +215,7 @@ def flush_denormals() -> Iterator[None]:
 def train_run(experiment: Task, variant: Variant, seed: int, folder: Path, watch: bool) -> Run:
     """Train one variant, or continue from its state, and write the result to `folder/VARIANT-SEED.json`.
 
-    A run that was interrupted (SIGTERM, SIGINT) or killed and is called again ends with the same result: batch and
+    A run that was interrupted (by one of `STOPPING`) or killed and is called again ends with the same result: batch and
     dropout of every step depend on (step, seed) only.
 
     Raises:

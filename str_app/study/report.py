@@ -15,6 +15,7 @@ import torch
 
 from str_app.evaluation.plots import Axis, Series, plot
 from str_app.installation import provenance
+from str_app.models.checkpoint import replace_file
 from str_app.models.gates.statistics import EFFECTIVE_RANGE, Histogram, Record
 from str_app.models.gates.units import GRU, LSTM, MGU
 from str_app.study.experiment import Experiment, Metric, Outcome, Run
@@ -80,7 +81,7 @@ def write_report(out: Path, title: str, command: str, results: Sequence[tuple[Ex
         **files,
     }
     for name, content in files.items():
-        (out / name).write_text(content, encoding="utf-8")
+        replace_file(out / name, content.encode())
     return [out / name for name in files]
 
 

@@ -109,7 +109,7 @@ _stopping = False  # in a worker process
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches workers, too; the parent stops those between two runs
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches workers, too: the parent stops them
     signal.signal(signal.SIGTERM, _stop)
     end_with_parent()
 

@@ -103,12 +103,15 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         assert self.momentum is not None
+        # Taken off first, since the difference of two large squares would be rounded to nothing.
+        centre = self.running_mean.clone()
+        centred = x - centre[:, None, None]
         count = x.new_tensor([x.numel() / x.shape[1]])
-        sums = torch.cat([x.sum(dim=(0, 2, 3)), x.square().sum(dim=(0, 2, 3)), count])
+        sums = torch.cat([centred.sum(dim=(0, 2, 3)), centred.square().sum(dim=(0, 2, 3)), count])
         sums = _SumOverProcesses.apply(sums)
         total = sums[-1].detach()
-        mean, square = (sums[:-1] / total).chunk(2)
-        variance = square - mean.square()
+        offset, square = (sums[:-1] / total).chunk(2)
+        mean, variance = centre + offset, (square - offset.square()).clamp_min(0)
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)

@@ -125,11 +125,12 @@ class _Run:
         self.precision = resolve_precision(settings.precision, has_bf16(device))
         if not resume and self.state_path.exists():
             raise StrAppError(f"{out} contains a run already: add --resume to continue it, or choose another --out")
-        if not resume and (out / BEST).exists():  # written after the first state only
-            raise StrAppError(
-                f"{out} contains the weights of a run, {BEST}, without its state, {STATE}: they would be overwritten; "
-                "choose another --out, or move them"
-            )
+        for weights in (BEST, LAST):
+            if not resume and (out / weights).exists():
+                raise StrAppError(
+                    f"{out} contains the weights of a run, {weights}, without its state, {STATE}: they would be "
+                    f"overwritten; choose another --out (and --from {out / weights} to go on from them)"
+                )
         self.sources = [open_source(Path(path)) for path in settings.train]
         self.validation = [open_source(Path(path)) for path in settings.validation]
 
@@ -416,7 +417,6 @@ class _Run:
         """Write the state and the averaged weights; the other processes wait."""
         self.usage.merge(self.world)
         if self.world.is_main:
-            self._release(LAST, [])
             state = {
                 "step": self.step,
                 "best": self.best,
@@ -430,6 +430,7 @@ class _Run:
                 "optimizers": self.optimizers.state_dict(),
             }
             save_state(self.state_path, state)
+            self._release(LAST, [])  # after the state, without which weights keep a run from being started again
         self._any(False)
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -492,7 +493,7 @@ def new_network(settings: TrainSettings) -> Recognizer:
     try:
         return Recognizer(settings.architecture, charset, settings.preprocessing)
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise StrAppError(f"these settings of architecture and preprocessing make no network: {error}") from error
+        raise StrAppError(f"no network can be built from these settings: {error}") from error
 
 
 def _initial_model(settings: TrainSettings, resume: bool) -> tuple[Recognizer, dict[str, Any]]:

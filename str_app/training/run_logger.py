@@ -109,7 +109,8 @@ class RunLogger:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._stack.close()
+        with contextlib.suppress(OSError):  # the terminal of the progress bar may be closed
+            self._stack.close()
 
     def advance(self, step: int) -> None:
         """Report that `step` steps are done."""
@@ -139,14 +140,15 @@ class RunLogger:
             self.say(line)
 
     def say(self, line: str) -> None:
-        """Print a line."""
+        """Print a line, if standard error can be written: a run outlives its terminal."""
         if self.quiet:
             return
         self._last_line = self.clock()
-        if self._progress is not None:
-            self._progress.console.print(line, highlight=False, markup=False)
-        else:
-            print(line, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            if self._progress is not None:
+                self._progress.console.print(line, highlight=False, markup=False)
+            else:
+                print(line, file=sys.stderr, flush=True)
 
     def _minutes_left(self, step: int) -> float:
         elapsed = self.clock() - self._started

@@ -81,6 +81,6 @@ def load_state(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds of exceptions for a damaged file
         raise StrAppError(
-            f"{path}: damaged training state ({error}); start a new run with --from best.safetensors"
+            f"{path}: damaged training state ({error}); start a new run with --from {path.parent}/best.safetensors"
         ) from error
     return state

@@ -1,13 +1,18 @@
 """The network: shapes, masking, teacher forcing against steps."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from str_app.models.backbones.conv_norm import fold_batch_norms
+from str_app.models.backbones.resnet import ResNetConfig
+from str_app.models.charset import Charset
 from str_app.models.decoders.attention import AdditiveAttention
 from str_app.models.decoders.base import Memory
 from str_app.models.decoders.ctc_head import CTCHead
 from str_app.models.preprocessing import Preprocessing
+from str_app.models.recognizer import Recognizer
 from tests.tiny_recognizer import tiny_recognizer
 
 
@@ -168,3 +173,11 @@ def test_the_context_is_added_to_the_feature_map():
     torch.nn.init.zeros_(model.context_output.weight)
     torch.nn.init.zeros_(model.context_output.bias)
     torch.testing.assert_close(model.features(images), plain.features(images))
+
+
+def test_canvases_fit_every_map_also_where_a_pyramid_makes_the_last_finer():
+    backbone = ResNetConfig(stages=(8, 8), blocks=(1, 1), strides=((2, 2), (2, 1)), stem=(4, 4), fpn=True)
+    assert (backbone.build().stride, backbone.build().coarsest_stride) == ((4, 4), (8, 4))
+    architecture = replace(tiny_recognizer().architecture, backbone=backbone)
+    with pytest.raises(ValueError, match=r"height 20 .* multiples of the backbone's stride 8×4"):
+        Recognizer(architecture, Charset(), Preprocessing(height=20, widths=(64,)))

@@ -1,8 +1,11 @@
 """Weights from another model: other charsets, wider canvases, grown networks."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from str_app.models.backbones.resnet import ResNetConfig
 from str_app.models.charset import Charset
 from str_app.models.preprocessing import Preprocessing
 from str_app.models.recognizer import Recognizer
@@ -88,3 +91,11 @@ def test_transfer_to_fewer_blocks_copies_the_first_of_each_stage():
     assert transfer_weights(deep, flat) == []
     for after, before in ((0, 0), (1, 2), (2, 3)):
         assert torch.equal(flat.backbone.stages[after].conv1[0].weight, deep.backbone.stages[before].conv1[0].weight)
+
+
+def test_a_feature_pyramid_that_widens_the_map_is_no_growth():
+    narrow = ResNetConfig(stages=(8, 8), blocks=(1, 1), strides=((2, 1), (2, 2)), stem=(4, 4))
+    low = replace(narrow, strides=((2, 2), (2, 1)))
+    for backbone, grows in ((narrow, False), (low, True)):
+        source = replace(TINY, backbone=backbone)
+        assert can_grow(source, replace(source, backbone=replace(backbone, fpn=True))) == grows

@@ -97,7 +97,7 @@ def test_without_a_detector(reader: HeldReader) -> None:
         answer = as_form(client, PHOTO)
         assert answer.status_code == 501
         assert answer.json()["code"] == "no_detector"
-        assert "start it without STR_APP_DETECTOR=none" in answer.json()["detail"]
+        assert "start it with another detector than none" in answer.json()["detail"]
         assert client.get("/v1/models").json()["detector"] is None
 
 

@@ -134,4 +134,4 @@ def test_weights_that_only_torch_could_read_without_torch(monkeypatch: pytest.Mo
     monkeypatch.setattr(installation, "_reads", reads)
     findings = installation.inspect_installation()
     assert findings["versions"]["numpy"]
-    assert findings["problems"] == ["`small` cannot be read with: the engine torch needs torch"]
+    assert findings["problems"] == ["`small` cannot be loaded: the engine torch needs torch"]

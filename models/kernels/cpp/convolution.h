@@ -237,8 +237,9 @@ void weight_gradient_by(const ConvolutionShape& shape, const T* inputs, const T*
     constexpr int64_t BLOCK = 48, W = WIDTH<T, PANEL_VECTORS>;
     const Tiling<ROWS> tiling(shape);
     const int64_t C = shape.in, K = shape.out, wide = padded<T>(C), blocks = ceil_div(tiling.count(), BLOCK);
-    const int64_t threads = std::max<int64_t>(
+    const int64_t wanted = std::max<int64_t>(
         1, std::min(blocks / 4, useful_threads(shape.threads, tiling.count(), 2.0 * tiling.count() * P * C * K)));
+    const int64_t threads = ceil_div(blocks, ceil_div(blocks, wanted));  // each has blocks: all their sums are added
     const int64_t zeros_size = whole_lines(std::max(C, K)), sums_size = P * K * wide;
     const int64_t workspace = P * BLOCK * (wide + whole_lines(K)) + sums_size;
     Buffer<T> buffer(zeros_size + threads * workspace);

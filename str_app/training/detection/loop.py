@@ -95,6 +95,8 @@ def train_detector(
         raise StrAppError(f"side={settings.side} is not a multiple of 32")
     if resume != (out / STATE).is_file():
         raise StrAppError(f"{out} holds {'no' if resume else 'a'} run: {'leave out' if resume else 'add'} --resume")
+    if not resume and (out / WEIGHTS).exists():
+        raise StrAppError(f"{out} holds the weights of a run, {WEIGHTS}, without its state: choose another folder")
     photos = [photo for folder in folders for photo in open_photos(folder)]
     torch.manual_seed(settings.seed % 2**63)
     model = WordDetector().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -115,7 +117,6 @@ def train_detector(
     say(f"{model.num_parameters / 1e6:.2f}M parameters, {len(photos)} pictures, step {step} of {settings.steps}")
 
     def write() -> None:
-        save_detector(out / WEIGHTS, averaged.module, {"steps": step, "crops": step * settings.batch_size})
         state = {
             "step": step,
             "model": model.state_dict(),
@@ -123,6 +124,7 @@ def train_detector(
             "optimizers": optimizers.state_dict(),
         }
         save_state(out / STATE, state)
+        save_detector(out / WEIGHTS, averaged.module, {"steps": step, "crops": step * settings.batch_size})
 
     model.train()
     sums = torch.zeros(len(Losses._fields))

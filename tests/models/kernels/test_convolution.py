@@ -148,6 +148,7 @@ def test_weights_are_transformed_once_and_again_when_they_change(calls):
     x = torch.randn(2, 4, 8, 8)
 
     def check():
+        convolution.requires_grad_(False)
         with torch.inference_mode():
             output = convolution(x)
         with torch_operations_only():
@@ -192,3 +193,35 @@ def test_a_backbone_computes_the_same(calls):
     torch.testing.assert_close(output, expected, rtol=1e-3, atol=1e-4)
     with torch.inference_mode():
         torch.testing.assert_close(fold_batch_norms(backbone)(x), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_weights_that_are_trained_are_never_stale(calls):
+    torch.manual_seed(2)
+    convolution, x = filters(4, 6), torch.randn(2, 4, 8, 8)
+    optimizer = torch.optim.AdamW(convolution.parameters(), lr=0.1, fused=True)  # raises no version
+    for _ in range(3):
+        convolution(x).square().sum().backward()
+        optimizer.step()
+        with torch.no_grad(), torch_operations_only():
+            expected = convolution(x)
+        with torch.no_grad():
+            torch.testing.assert_close(convolution(x), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_weight_gradients_with_more_threads_than_have_work(native_library):
+    """Shapes in turn, so that a sum over what another one left in memory would show."""
+    torch.manual_seed(4)
+    shapes = [(400, 48, 4, 16), (3120, 48, 4, 4), (1600, 64, 4, 4)]
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(16)
+        for _ in range(3):
+            for images, channels, height, width in shapes:
+                x, d_output = (last(torch.randn(images, channels, height, width)) for _ in range(2))
+                with torch_operations_only():
+                    weight = torch.zeros(channels, channels, 3, 3, requires_grad=True)
+                    (expected,) = torch.autograd.grad(F.conv2d(x, weight, padding=1), weight, d_output)
+                actual = weight_gradient(native_library, x, d_output)
+                assert (actual - expected).abs().max() < 1e-3 * expected.abs().max()
+    finally:
+        torch.set_num_threads(threads)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from str_app.models.charset import Charset
 from str_app.models.preprocessing import Preprocessing
 from str_app.models.recognizer import Recognizer
+from str_app.training import distributed
 from str_app.training.objective import Objective
 from tests.str_app.training.tiny_run import TINY
 
@@ -51,3 +53,15 @@ def test_an_empty_batch_has_a_gradient_for_every_weight() -> None:
     assert sums.tolist() == [0, 0, 0]
     sums.sum().backward()
     assert all(parameter.grad is not None for parameter in objective.ctc.parameters())  # type: ignore[union-attr]
+
+
+def test_batch_norm_over_processes_is_as_exact_as_over_one(monkeypatch):
+    monkeypatch.setattr(distributed._SumOverProcesses, "apply", lambda sums: sums)  # of one process
+    for mean, deviation in ((0.0, 1.0), (30.0, 1e-3), (1000.0, 0.3)):
+        torch.manual_seed(0)
+        x = mean + deviation * torch.randn(8, 4, 16, 16)
+        usual, shared = nn.BatchNorm2d(4), distributed.GlobalBatchNorm2d(4)
+        for norm in (usual, shared):
+            norm.running_mean.fill_(mean)  # as after some steps
+        torch.testing.assert_close(shared(x), usual(x), rtol=1e-2, atol=2e-2)
+        torch.testing.assert_close(shared.running_var, usual.running_var, rtol=1e-3, atol=1e-6)

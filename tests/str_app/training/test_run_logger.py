@@ -1,5 +1,8 @@
 """A run's log."""
 
+import errno
+import io
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,3 +35,15 @@ def test_the_time_left_of_a_resumed_run_is_by_its_own_steps(tmp_path: Path, capf
         now = 600.0
         logger.metrics(60, {"loss": 1.0}, "loss 1")
     assert "step 60/100  loss 1  40 min left" in capfd.readouterr().err
+
+
+def test_a_terminal_that_was_closed_ends_no_run(tmp_path, monkeypatch):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    with RunLogger(tmp_path, 0, 10, quiet=False) as logger:
+        logger.say("lost")
+        logger.metrics(1, {"loss": 0.5}, "loss 0.5")
+    assert [values["step"] for values in read_metrics(tmp_path)] == [1]

@@ -236,7 +236,7 @@ def test_a_second_signal_ends_the_process_at_once() -> None:
     assert signal.getsignal(signal.SIGINT) == usual
 
 
-def test_a_closed_terminal_stops_a_run_and_what_is_ignored_stays_ignored() -> None:
+def test_a_closed_terminal_is_noted_and_what_is_ignored_stays_ignored() -> None:
     with stop_signals() as received:
         signal.raise_signal(signal.SIGHUP)
         assert received == [signal.SIGHUP]

@@ -134,5 +134,5 @@ def test_damaged_run_folders(tmp_path):
 )
 def test_settings_that_make_no_network_say_so(override, words):
     settings = make_settings([override], train=("a",))
-    with pytest.raises(StrAppError, match=f"make no network: .*{words}"):
+    with pytest.raises(StrAppError, match=f"no network can be built from these settings: .*{words}"):
         new_network(settings)
