@@ -1,6 +1,6 @@
 // Readings as text, as the server's JSON, and as a curl command that repeats the request.
 import { say } from "./dom.js";
-import { address } from "./server.js";
+import { address, REGIONS_AT_ONCE } from "./server.js";
 
 export function asText(results) {
   return results.map((result) => result.text ?? "").join("\n");
@@ -15,8 +15,13 @@ function quoted(word) {
   return `'${word.replaceAll("'", "'\\''")}'`;
 }
 
-// For a POSIX shell in the folder of the picture. `regions` is undefined if the picture is one word.
+// For a POSIX shell in the folder of the picture. `regions` is undefined if the picture is one word; many are several
+// commands, as the page sends several requests.
 export function asCurl(name, regions, rotate, keyed) {
+  if (regions?.length > REGIONS_AT_ONCE) {
+    const rest = regions.slice(REGIONS_AT_ONCE);
+    return [regions.slice(0, REGIONS_AT_ONCE), rest].map((some) => asCurl(name, some, rotate, keyed)).join("\n");
+  }
   const file = `@"${name.replace(/["\\]/g, "\\$&")}"`; // curl's own quotes, for names with ; or ,
   const parts = ["curl"];
   if (keyed) parts.push('-H "Authorization: Bearer $STR_APP_API_KEY"');

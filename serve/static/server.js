@@ -3,7 +3,7 @@
 const MOST_TRIES = 3;
 const LONGEST_WAIT_S = 10;
 const PICTURES_AT_ONCE = 32;
-const REGIONS_AT_ONCE = 64;
+export const REGIONS_AT_ONCE = 64;
 
 // Absolute: fetch rejects relative URLs if the page was opened with credentials in its URL.
 export function address(path, rotate, attention) {
@@ -59,14 +59,16 @@ export async function readWords(files, rotate, done, failed) {
   }
 }
 
-// In several requests where there are many regions.
+// In several requests where there are many regions. If the first is refused, so are all; if a later one, its regions are.
 export async function readRegions(file, regions, rotate) {
   const answer = { model: "", results: [] };
   for (let first = 0; first < regions.length; first += REGIONS_AT_ONCE) {
-    const some = JSON.stringify(regions.slice(first, first + REGIONS_AT_ONCE));
-    const { model, results } = await post("/v1/regions", [["image", file], ["regions", some]], rotate);
-    answer.model = model;
-    answer.results.push(...results);
+    const some = regions.slice(first, first + REGIONS_AT_ONCE);
+    const fields = [["image", file], ["regions", JSON.stringify(some)]];
+    const { model, results, refusal } = await post("/v1/regions", fields, rotate).catch((error) => ({ refusal: error }));
+    if (refusal && !first) throw refusal;
+    answer.model = model ?? answer.model;
+    answer.results.push(...(results ?? some.map(() => ({ error: { message: refusal.message } }))));
   }
   return answer;
 }

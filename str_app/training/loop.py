@@ -417,6 +417,7 @@ class _Run:
         """Write the state and the averaged weights; the other processes wait."""
         self.usage.merge(self.world)
         if self.world.is_main:
+            self._check_finite()
             state = {
                 "step": self.step,
                 "best": self.best,
