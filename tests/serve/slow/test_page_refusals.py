@@ -117,15 +117,25 @@ def test_server_that_has_gone(driver: Any, tmp_path: Path) -> None:
     page.close()
 
 
-def test_webp_files_that_browsers_show_otherwise_are_not_marked(opened: Open, tmp_path: Path) -> None:
+def test_files_that_browsers_show_otherwise_are_not_marked(opened: Open, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = TURNED
-    for name, options in (("turned.webp", {"exif": exif}), ("plain.webp", {})):
-        Image.new("RGB", (800, 600), (90, 120, 90)).save(tmp_path / name, **options)
+    xmp = b'http://ns.adobe.com/xap/1.0/\0<rdf:Description tiff:Orientation="%d"/>' % TURNED
+    picture = Image.new("RGB", (800, 600), (90, 120, 90))
+    for name, options in (("turned.webp", {"exif": exif}), ("plain.webp", {}), ("exif.jpg", {"exif": exif})):
+        picture.save(tmp_path / name, **options)
+    picture.save(tmp_path / "xmp.jpg")
+    for name in ("exif.jpg", "xmp.jpg"):  # phones write both
+        jpeg = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(jpeg[:2] + b"\xff\xe1" + (len(xmp) + 2).to_bytes(2, "big") + xmp + jpeg[2:])
     page = opened()
-    page.choose(tmp_path / "turned.webp")
-    page.until_count(".reading", 1)
-    assert "save it as JPEG or PNG" in page.text("[data-name=size]")
-    assert page.js("return document.querySelector('[value=marks]').disabled")
-    page.choose(tmp_path / "plain.webp")
-    page.until_count(".stage img", 1)
+    for readings, name in enumerate(("turned.webp", "xmp.jpg"), 1):
+        page.choose(tmp_path / name)
+        page.until_count(".reading", readings)
+        sizes = page.texts("[data-name=size]")
+        assert len(sizes) == readings
+        assert all("turned by metadata that browsers ignore" in size for size in sizes)
+        assert page.js("return [...document.querySelectorAll('.card [value=marks]')].every((each) => each.disabled)")
+    for pictures, name in enumerate(("plain.webp", "exif.jpg"), 1):
+        page.choose(tmp_path / name)
+        page.until_count(".stage img", pictures)
