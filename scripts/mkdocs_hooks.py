@@ -7,6 +7,7 @@ links to are not part of the site: the link becomes the file's path, or leads to
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import posixpath
 import re
@@ -107,7 +108,8 @@ def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 def option_row(option: Any, context: Any) -> str:
     name, text = option.get_help_record(context)
     name = re.sub(r" <(list\[\w+\]|path|str)>$", "", name)  # Python's types, which typer gives arguments
-    return f"| `{name.replace('|', chr(92) + '|')}` | {cell(text)} |"
+    shown = html.escape(name).replace("|", "&#124;")  # between backticks, a backslash would stay
+    return f"| <code>{shown}</code> | {cell(text)} |"
 
 
 def server_settings() -> str:
