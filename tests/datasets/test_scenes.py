@@ -217,3 +217,9 @@ def test_an_interrupted_folder_of_scenes_leaves_nothing(tmp_path: Path, fonts: F
     with pytest.raises(KeyboardInterrupt):
         write_scenes(tmp_path / "new", (fonts, WORDS, 5), 2, progress=stop)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_fonts_that_cannot_set_running_text_cost_the_pages_only(tmp_path: Path) -> None:
+    write_font(tmp_path / "poor.ttf", without=",.")
+    poor = SceneComposer(find_fonts(tmp_path, cache=tmp_path / "cache.json"), WORDS, seed=5)
+    assert sum(len(poor.compose(index).words) for index in range(12)) > 10
