@@ -535,7 +535,8 @@ class TestCommand:
             "import signal; from str_app.cli import main; import str_app.export.exporting as exporting\n"
             # In this thread: a signal of the process may reach another one first.
             f"exporting.make_graphs = lambda model: signal.raise_signal({int(signum)})\n"
-            "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # the tests may run under nohup
+            # The tests may run under nohup, or in a script's background.
+            "signal.signal(signal.SIGHUP, signal.SIG_DFL); signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "main()"
         )
         arguments = ["export", copied, "--precision", "fp32", "--overwrite", "--out", graph_folder(copied)]
