@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from str_app.datasets.locks import lock_file
+from str_app.datasets.replacing import replace_folder
 from str_app.datasets.sample import DataError
 
 LOCK_FILE = "writer.lock"
@@ -210,15 +211,9 @@ def _lock(folder: Path) -> IO[str]:
 def _publish(folder: Path, path: Path) -> None:
     """Rename `folder` to `path`, replacing what is there, and sync the rename to the disk."""
     if path.exists():
-        # A folder that is not empty cannot be replaced in one step.
         old = folder.with_name(folder.name.replace(".partial-", ".old-"))
         try:
-            path.rename(old)
-            folder.rename(path)
-        except BaseException:  # Ctrl-C too, before, between or after them
-            if old.exists() and not path.exists():
-                old.rename(path)
-            raise
+            replace_folder(path, folder, old)
         finally:
             if old.exists() and path.exists():
                 shutil.rmtree(old)

@@ -45,16 +45,15 @@ class Renderer(PictureSource):
             FontError: no font has the glyphs of any of 100 texts.
         """
         rng = np.random.Generator(np.random.PCG64([self.seed, index]))
-        before, text, after = self._choose_text(rng)
-        refused = 0
-        while not self.fonts.can_write(text):
-            refused += 1
-            if refused == MAX_TEXTS:
-                raise FontError(
-                    f"none of the {len(self.fonts)} fonts has all the glyphs of {text!r}, nor of {refused - 1} texts "
-                    "before: add a font with these characters, or leave out the words that have them"
-                )
+        for _ in range(MAX_TEXTS):
             before, text, after = self._choose_text(rng)
+            if self.fonts.can_write(text):
+                break
+        else:
+            raise FontError(
+                f"none of the {len(self.fonts)} fonts has all the glyphs of {text!r}, nor of {MAX_TEXTS - 1} texts "
+                "before: add a font with these characters, or leave out the words that have them"
+            )
         for attempt in range(MAX_ATTEMPTS + 1):
             plain = attempt == MAX_ATTEMPTS  # black on white, undistorted: legible in any font
             try:

@@ -48,7 +48,7 @@ export async function readWords(files, rotate, done, failed) {
     const { model, results, refusal } = await post("/v1/recognize", fields, rotate).catch((error) => ({ refusal: error }));
     if (!refusal) {
       for (const [i, index] of group.entries()) {
-        await Promise.resolve(done(index, model, results[i])).catch((error) => failed(index, error.message)); // not drawn
+        await done(index, model, results[i]).catch((error) => failed(index, error.message)); // not drawn
       }
       continue;
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,37 +37,42 @@ class ParquetPart:
 
     def items(self) -> Iterator[Item]:
         """See `Part`. Rows that cannot be read, and those after them in their group, are items with errors."""
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self.path) as file:
             wanted = [self.columns.image, self.columns.id, REGIONS]
             present = [column for column in wanted if column in file.schema_arrow.names]
-            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-            ends = list(itertools.accumulate(sizes))
-            for group, end in enumerate(ends):
-                row = end - sizes[group]
-                if end <= self.start or row >= self.stop:
-                    continue
-                batches = file.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=present)
-                while row < min(end, self.stop):
-                    try:
-                        batch = next(batches)
-                    except (OSError, pa.ArrowException, StopIteration) as error:
-                        if getattr(error, "errno", None):  # of the system, which another attempt may not meet
-                            raise
-                        for number in range(max(row, self.start) + 1, min(end, self.stop) + 1):
-                            yield self._lost(number, str(error) or "the group ends before")
-                        break
-                    low, high = max(self.start - row, 0), min(self.stop - row, batch.num_rows)
-                    for offset in range(low, high):
-                        try:
-                            (values,) = batch.slice(offset, 1).to_pylist()
-                        except UnicodeDecodeError as error:
-                            yield self._lost(row + offset + 1, str(error))
-                            continue
-                        yield _item(self.name, self.path.parent, row + offset + 1, values, self.columns)
-                    row += batch.num_rows
+            row = 0
+            for group in range(file.num_row_groups):
+                end = row + file.metadata.row_group(group).num_rows
+                if end > self.start and row < self.stop:
+                    batches = file.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=present)
+                    yield from self._items_of(batches, row, min(end, self.stop))
+                row = end
+
+    def _items_of(self, batches: Iterator[Any], row: int, end: int) -> Iterator[Item]:
+        """The items of a group's batches, whose first row is `row`, from `start` on up to `end`."""
+        import pyarrow as pa
+
+        while row < end:
+            try:
+                batch = next(batches)
+            except (OSError, pa.ArrowException, StopIteration) as error:
+                if getattr(error, "errno", None):  # of the system, which another attempt may not meet
+                    raise
+                reason = str(error) or "the group ends before"
+                yield from (self._lost(number, reason) for number in range(max(row, self.start) + 1, end + 1))
+                return
+            for offset in range(max(self.start - row, 0), min(end - row, batch.num_rows)):
+                yield self._item(row + offset + 1, batch.slice(offset, 1))
+            row += batch.num_rows
+
+    def _item(self, number: int, rows: Any) -> Item:
+        try:
+            (values,) = rows.to_pylist()
+        except UnicodeDecodeError as error:
+            return self._lost(number, str(error))
+        return _item(self.name, self.path.parent, number, values, self.columns)
 
     def _lost(self, number: int, reason: str) -> Item:
         return Item(f"{self.name}#{number}", ImageError("truncated", f"row {number} is damaged: {reason}"))

@@ -15,15 +15,14 @@ from str_app.cli.printing import note, write_lines
 from str_app.cli.progress import ProgressBar
 from str_app.errors import StrAppError, writing
 
-# A folder without permission, or a file that is a mount of its own: it cannot be replaced, but can be written.
-IN_PLACE_ONLY = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.EROFS)
-
 if TYPE_CHECKING:
     from str_app.evaluation.protocol import Pool, Protocol, SetResult
     from str_app.evaluation.sources import TestSet
     from str_app.reader import Reader
 
 NAMED = 5  # of the images that cannot be read
+# A folder without permission, or a file that is a mount of its own: it cannot be replaced, but can be written.
+IN_PLACE_ONLY = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.EROFS)
 
 
 def evaluate(

@@ -160,7 +160,7 @@ class SetResult:
     def default_subset(self) -> str | None:
         """The subset that totals use; None for the whole set."""
         subset = DEFAULT_SUBSET.get(self.name)
-        return subset if subset in self.subsets and self.of(subset) else None
+        return subset if subset in self.subsets and subset not in self.unscored_subsets else None
 
     @property
     def unscored_subsets(self) -> list[str]:
@@ -169,8 +169,9 @@ class SetResult:
 
     def scores(self) -> list[Score]:
         """Scores of the default subset, then of the whole set and the other subsets with samples, the larger first."""
-        scored = self.subsets.keys() - self.unscored_subsets
-        rest: list[str | None] = [None, *sorted(sorted(scored), key=lambda name: -len(self.subsets[name]))]
+        unscored = self.unscored_subsets
+        scored = [name for name in self.subsets if name not in unscored]
+        rest: list[str | None] = [None, *sorted(scored, key=lambda name: -len(self.subsets[name]))]
         rest.remove(self.default_subset)
         return [self.score(subset) for subset in [self.default_subset, *rest]]
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
+from str_app.datasets.replacing import replace_folder
 from str_app.datasets.sample import Source
 from str_app.decoding.word_prior import WordPrior
 from str_app.engines.graph_folder import ENCODER, FORMAT, GREEDY, METADATA_KEY, STEP, sha256_of
@@ -97,7 +98,7 @@ def export_model(
             # Some hosts cannot read a graph's metadata.
             text = json.dumps(header, ensure_ascii=False, indent=1) + "\n"
             (folder / GREEDY).with_suffix(".json").write_text(text, encoding="utf-8")
-        _replace(out, folder, temporary / "replaced")
+        replace_folder(out, folder, temporary / "replaced")
     return OnnxEngine(out)
 
 
@@ -120,18 +121,6 @@ def _folder_beside(out: Path) -> Iterator[Path]:
         for folder_made in missing:
             with suppress(OSError):
                 folder_made.rmdir()
-
-
-def _replace(out: Path, folder: Path, old: Path) -> None:
-    """Rename `folder` to `out`, and what is there to `old`; or change nothing."""
-    try:
-        if out.exists():
-            out.replace(old)
-        folder.replace(out)
-    except BaseException:  # an interruption too
-        if old.exists() and not out.exists():
-            old.replace(out)
-        raise
 
 
 def _save(folder: Path, header: dict[str, Any], graphs: dict[str, onnx.ModelProto]) -> None:

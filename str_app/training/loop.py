@@ -123,14 +123,8 @@ class _Run:
         # Fine-tuned weights are not those of the preset any more.
         self.name = settings.name or (out.resolve().name if settings.start_from else settings.preset)
         self.precision = resolve_precision(settings.precision, has_bf16(device))
-        if not resume and self.state_path.exists():
-            raise StrAppError(f"{out} contains a run already: add --resume to continue it, or choose another --out")
-        for weights in (BEST, LAST):
-            if not resume and (out / weights).exists():
-                raise StrAppError(
-                    f"{out} contains the weights of a run, {weights}, without its state, {STATE}: they would be "
-                    f"overwritten; choose another --out (and --from {out / weights} to go on from them)"
-                )
+        if not resume:
+            _refuse_earlier_run(out)
         self.sources = [open_source(Path(path)) for path in settings.train]
         self.validation = [open_source(Path(path)) for path in settings.validation]
 
@@ -506,6 +500,18 @@ def _initial_model(settings: TrainSettings, resume: bool) -> tuple[Recognizer, d
         transfer_weights(start, model)
         before = info.get("training", {})
     return model, before
+
+
+def _refuse_earlier_run(out: Path) -> None:
+    """Raise StrAppError if the folder has a run, or its weights: a new one would overwrite them."""
+    if (out / STATE).exists():
+        raise StrAppError(f"{out} contains a run already: add --resume to continue it, or choose another --out")
+    for weights in (BEST, LAST):
+        if (out / weights).exists():
+            raise StrAppError(
+                f"{out} contains the weights of a run, {weights}, without its state, {STATE}: they would be "
+                f"overwritten; choose another --out (and --from {out / weights} to go on from them)"
+            )
 
 
 def _refuse_unusable(checked: Sequence[tuple[float, str]], weights: Sequence[float], limit: float) -> None:

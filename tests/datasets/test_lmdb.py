@@ -433,7 +433,7 @@ def test_overwriting_a_link_replaces_what_it_leads_to(tmp_path: Path) -> None:
 
 def test_ctrl_c_between_two_renames_keeps_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "words.lmdb", ["old"])
-    real, calls = Path.rename, 0
+    real, calls = Path.replace, 0
 
     def rename(source: Path, target: Path) -> Path:
         nonlocal calls
@@ -442,7 +442,7 @@ def test_ctrl_c_between_two_renames_keeps_the_old_one(tmp_path: Path, monkeypatc
             raise KeyboardInterrupt
         return real(source, target)
 
-    monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr(Path, "replace", rename)
     with pytest.raises(KeyboardInterrupt), LmdbWriter(path, overwrite=True) as writer:
         writer.add(encoded(picture()), "new")
     assert calls == 3
