@@ -25,7 +25,7 @@ def read_subset(path: str | Path) -> list[str]:
     Raises:
         DataError: see `read_text`; or the file is empty.
     """
-    identifiers = [line for line in read_lines(path) if line]
+    identifiers = [line for line in read_lines(path) if line.strip()]
     if not identifiers:
         raise DataError(f"{path}: the subset is empty")
     return identifiers

@@ -14,6 +14,7 @@ from typing import Any
 
 import lmdb
 import numpy as np
+import numpy.typing as npt
 
 from str_app.datasets.image_decoding import decode_image
 from str_app.datasets.sample import DataError, Sample, UnreadableSample
@@ -124,12 +125,7 @@ class LmdbSource:
             UnreadableSample: image or label is missing or cannot be decoded.
         """
         text = self.label(index)
-        try:
-            image = decode_image(self.image_bytes(index))
-        except UnreadableSample:
-            raise
-        except DataError as error:
-            raise UnreadableSample(self._message(index, "image", str(error))) from error
+        image = self.image(index)
         stored = self._record(index, "boxes")
         if stored is None:
             return Sample(image, text)
@@ -138,6 +134,18 @@ class LmdbSource:
                 self._message(index, "boxes", f"{len(stored)} bytes, but {len(text)} characters need {16 * len(text)}")
             )
         return Sample(image, text, np.frombuffer(stored, dtype="<f4").astype(np.float32).reshape(-1, 4))
+
+    def image(self, index: int) -> npt.NDArray[np.uint8]:
+        """The image alone, uint8 (H, W, 3), RGB; the record needs no label.
+
+        Raises:
+            UnreadableSample: it is missing or cannot be decoded.
+        """
+        encoded = self.image_bytes(index)
+        try:
+            return decode_image(encoded)
+        except DataError as error:
+            raise UnreadableSample(self._message(index, "image", str(error))) from error
 
     def image_bytes(self, index: int) -> bytes:
         """The encoded image as stored. Raises UnreadableSample where it is missing."""

@@ -59,14 +59,14 @@ def read_lines(path: str | Path) -> list[str]:
 def read_tab_separated(path: str | Path) -> list[tuple[str, str]]:
     """Lines of `key TAB text`, split on the first tab only: everything after it, quotes too, belongs to the text.
 
-    Empty lines and a header line (`image TAB text` or the like) are skipped.
+    Blank lines and a header line (`image TAB text` or the like) are skipped.
 
     Raises:
         DataError: see `read_text`; or a line without a tab.
     """
     pairs: list[tuple[str, str]] = []
     for number, line in enumerate(read_lines(path), 1):
-        if not line:
+        if not line.strip():
             continue
         key, tab, text = line.partition("\t")
         if not tab:

@@ -7,7 +7,7 @@ They stand in for your own images. Needs the extra `synth`, and fonts: a folder,
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import cv2
@@ -77,4 +77,10 @@ def main(out: Path, fonts_folder: Path | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:3]))
+    parser = argparse.ArgumentParser(description="Draw German words and prices: OUT/train, 500 crops, OUT/val, 300.")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write, such as data/german")
+    parser.add_argument(
+        "fonts", type=Path, nargs="?", metavar="FONTS", help="folder of fonts; default: those installed"
+    )
+    given = parser.parse_args()
+    main(given.out, given.fonts)

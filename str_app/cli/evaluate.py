@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from str_app.cli import options, pool
-from str_app.cli.printing import note, write_lines
+from str_app.cli.printing import note, row, write_lines
 from str_app.cli.progress import ProgressBar
 from str_app.errors import StrAppError, writing
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from str_app.reader import Reader
 
 NAMED = 5  # of the images that cannot be read
+COLUMNS = ("set", "identifier", "label", "text", "confidence", "right")  # of `--readings`
 # A folder without permission, or a file that is a mount of its own: it cannot be replaced, but can be written.
 IN_PLACE_ONLY = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.EROFS)
 
@@ -37,6 +39,10 @@ def evaluate(
     model: options.Model = "small",
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all scores to this file.")
+    ] = None,
+    readings: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.tsv", help=f"Write each reading to this file: {', '.join(COLUMNS)} (1 or 0)."),
     ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page with the most confident mistakes.")
@@ -74,7 +80,7 @@ def evaluate(
     """
     import json
 
-    from str_app.evaluation.protocol import PROTOCOLS, protocol_of
+    from str_app.evaluation.protocol import PROTOCOLS, numbered, protocol_of
     from str_app.evaluation.sources import open_test_sets
     from str_app.evaluation.table import as_json, markdown
 
@@ -82,7 +88,7 @@ def evaluate(
         options.refuse(context, ("ray_address",), "needs --ray")
     if report is None:
         options.refuse(context, ("mistakes",), "needs --report")
-    for file in (json_file, report, plots / "coverage.svg" if plots is not None else None):
+    for file in (json_file, readings, report, plots / "coverage.svg" if plots is not None else None):
         check_writable(file)
     test_sets = open_test_sets([path.absolute() for path in data])  # actors of Ray have another working directory
 
@@ -109,13 +115,19 @@ def evaluate(
 
         cluster = RayOptions(ray_address, workers, threads or 1)
     mapped = pool.make_pool(workers, cluster)
-    results = [_run(reader, test_set, lexicon50, compared, beam, mapped) for test_set in test_sets]
+    names = numbered(test_set.source.name for test_set in test_sets)
+    results = [
+        _run(reader, name, test_set, lexicon50, compared, beam, mapped)
+        for name, test_set in zip(names, test_sets, strict=True)
+    ]
     write_lines(markdown(results))
-    for result in results:
+    for name, result in zip(names, results, strict=True):
         for subset in result.unscored_subsets:
-            note(f"str-app evaluate: {result.name}: no sample of its subset {subset} can be scored")
+            note(f"str-app evaluate: {name}: no sample of its subset {subset} can be scored")
     if json_file is not None:
         write_file(json_file, json.dumps(as_json(reader.name, results), ensure_ascii=False, indent=2) + "\n")
+    if readings is not None:
+        write_file(readings, _as_tsv(zip(names, test_sets, results, strict=True)))
     if report is not None:
         from str_app.evaluation.report import render_report
 
@@ -167,14 +179,32 @@ def write_file(path: Path, content: str) -> None:
             file.write_bytes(data)
 
 
+def _as_tsv(sets: Iterable[tuple[str, TestSet, SetResult]]) -> str:
+    """A header, and a line for each sample that was scored, in the order of the sets."""
+    lines = [row(*COLUMNS)]
+    for name, test_set, result in sets:
+        lines += [
+            row(
+                name,
+                test_set.source.identifier(sample.index),
+                sample.label,
+                sample.text,
+                f"{sample.confidence:.4f}",
+                str(int(sample.correct)),
+            )
+            for sample in result.predictions
+        ]
+    return "\n".join(lines) + "\n"
+
+
 def _run(
-    reader: Reader, test_set: TestSet, lexicon50: bool, protocol: Protocol, beam: int | None, pool: Pool
+    reader: Reader, name: str, test_set: TestSet, lexicon50: bool, protocol: Protocol, beam: int | None, pool: Pool
 ) -> SetResult:
     from str_app.evaluation.protocol import evaluate_source
 
     source = test_set.source
     started = time.perf_counter()
-    with ProgressBar(source.name, len(source)) as progress:
+    with ProgressBar(name, len(source)) as progress:
         result = evaluate_source(
             reader,
             source,
@@ -187,10 +217,14 @@ def _run(
         )
     seconds = time.perf_counter() - started
     count = len(result.predictions)
-    note(f"{source.name}: {count} crops in {seconds:.1f} s ({count / seconds:.0f} per second)")
+    note(f"{name}: {count} crops in {seconds:.1f} s ({count / seconds:.0f} per second)")
     if unreadable := [source.identifier(sample.index) for sample in result.predictions if not sample.readable]:
         several = f"{len(unreadable)} images that cannot be read count"
         images = several if len(unreadable) > 1 else "1 image that cannot be read counts"
         names = ", ".join(unreadable[:NAMED]) + (", …" if len(unreadable) > NAMED else "")
-        note(f"{source.name}: {images} as wrong: {names}")
+        note(f"{name}: {images} as wrong: {names}")
+    if reasons := result.unreadable_labels:
+        several = f"{len(reasons)} labels cannot be read; their samples are"
+        labels = several if len(reasons) > 1 else "1 label cannot be read; its sample is"
+        note(f"{name}: {labels} dropped; the first: {reasons[0]}")
     return result

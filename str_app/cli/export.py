@@ -28,7 +28,7 @@ def export(
     ] = None,
     precision: Annotated[
         Literal["int8", "fp32"],
-        typer.Option(help="int8: a quarter of the size, twice as fast. fp32: reads the same texts as torch."),
+        typer.Option(help="int8: a quarter of fp32's size, and twice as fast. fp32: reads the same texts as torch."),
     ] = "int8",
     calibration: Annotated[
         list[Path] | None,
@@ -53,7 +53,7 @@ def export(
 ) -> None:
     """Write a model as ONNX graphs, which read without PyTorch, faster, and take less space.
 
-    Every command that reads, evaluates or serves takes the folder that this writes as --model.
+    The folder can be given as --model to every command that reads, evaluates or serves.
 
     Example: str-app export runs/mine/best.safetensors --calibration data/val
     """
@@ -110,18 +110,13 @@ def _read(paths: list[Path], count: int) -> Iterator[npt.NDArray[np.uint8]]:
 
 
 def _draw(fonts: Path | None, count: int) -> Iterator[npt.NDArray[np.uint8]]:
-    """`count` crops. Fonts are found at once, words are loaded and crops drawn when the first one is taken."""
+    """`count` crops. Fonts, whose search takes seconds, are found when the first one is taken."""
     from str_app.datasets.renderer.fonts import find_fonts
     from str_app.datasets.renderer.render import Renderer
     from str_app.datasets.renderer.words import frequent_words
 
-    faces = find_fonts(fonts)
-
-    def crops() -> Iterator[npt.NDArray[np.uint8]]:
-        renderer = Renderer(faces, frequent_words(), CALIBRATION_SEED)
-        with ProgressBar("drawing crops for calibration", count) as progress:
-            for index in range(count):
-                yield renderer.render(index).image
-                progress.advance(1)
-
-    return crops()
+    renderer = Renderer(find_fonts(fonts), frequent_words(), CALIBRATION_SEED)
+    with ProgressBar("drawing crops for calibration", count) as progress:
+        for index in range(count):
+            yield renderer.render(index).image
+            progress.advance(1)

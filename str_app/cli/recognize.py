@@ -258,4 +258,4 @@ def _records_of(path: Path) -> Iterator[Named]:
 
     source = LmdbSource(path)
     for index in range(len(source)):
-        yield f"{path}/{source.identifier(index)}", partial(lambda record: source[record].image, index)
+        yield f"{path}/{source.identifier(index)}", partial(source.image, index)

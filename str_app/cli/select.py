@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from str_app.cli import options
+from str_app.cli.printing import write_line
+
+if TYPE_CHECKING:
+    from str_app.training.selection import Selected
 
 
 def select(
@@ -38,7 +42,7 @@ def select(
     from str_app.datasets.opening import open_source
     from str_app.engines.load import EngineOptions, checkpoint_file, torch_device
     from str_app.models.checkpoint import load_checkpoint
-    from str_app.training.selection import KINDS, Rule, Selected
+    from str_app.training.selection import Rule, Selected
     from str_app.training.selection import select as select_crops
 
     EngineOptions(device, threads)  # checks both
@@ -52,8 +56,17 @@ def select(
     with LmdbWriter(out) as writer:
         for selected in select_crops(network, crops, writer, Rule(sure, easy, hopeless, seed), device):
             typer.echo(f"{selected.crops.total()} of {len(crops)} crops, {selected.kept} kept", err=True)
-    loss = sum(selected.nats.values()) or 1.0
+        if not selected.kept:  # an error follows: no LMDB is empty
+            _print_kinds(selected)
+    _print_kinds(selected)
+    write_line(f"{out}: {selected.kept} of {len(crops)} crops")
+
+
+def _print_kinds(selected: Selected) -> None:
+    from str_app.training.selection import KINDS
+
+    count, loss = selected.crops.total(), sum(selected.nats.values()) or 1.0
     for kind in KINDS:
-        share = selected.crops[kind] / len(crops)
-        typer.echo(f"{kind}: {share:.1%} of the crops, {selected.nats[kind] / loss:.1%} of the loss")
-    typer.echo(f"{out}: {selected.kept} of {len(crops)} crops")
+        first = f"; the first: {selected.reason}" if kind == "unusable" and selected.reason else ""
+        share = selected.crops[kind] / count
+        write_line(f"{kind}: {share:.1%} of the crops, {selected.nats[kind] / loss:.1%} of the loss{first}")

@@ -92,7 +92,7 @@ class Score:
         subset: e.g. `"1015"`; None for the whole set.
         n: number of samples scored.
         correct: number of these that are correct under the protocol.
-        dropped: number of samples whose label has no character that the protocol compares.
+        dropped: number of samples whose label has no character that the protocol compares, or cannot be read.
         unreadable: number of scored samples whose image cannot be decoded.
         accuracy: share of `correct`; by default the case-insensitive alphanumeric word accuracy.
         interval: its 95 % Wilson interval.
@@ -136,9 +136,10 @@ class SetResult:
     Attributes:
         name: of the data set.
         predictions: one per scored sample, in the source's order.
-        dropped: indices of the samples whose label has no character that the protocol compares.
+        dropped: indices of the samples whose label has no character that the protocol compares, or cannot be read.
         subsets: name → indices of each subset.
         protocol: which characters were compared.
+        unreadable_labels: why the labels of some of `dropped` cannot be read.
     """
 
     name: str
@@ -146,6 +147,7 @@ class SetResult:
     dropped: tuple[int, ...]
     subsets: Mapping[str, frozenset[int]]
     protocol: Protocol = FIELD
+    unreadable_labels: tuple[str, ...] = ()
 
     def of(self, subset: str | None) -> list[Prediction]:
         """The predictions of the whole set or of one of its subsets."""
@@ -204,15 +206,23 @@ def evaluate_source(
     Raises:
         StrAppError: no sample of the set can be scored.
     """
-    labels = [_label_of(source, index) for index in range(len(source))]
+    labels, unreadable_labels = [], []
+    for index in range(len(source)):
+        try:
+            labels.append(source.label(index))
+        except UnreadableSample as error:
+            labels.append("")  # dropped like any label without a letter
+            unreadable_labels.append(str(error))
     protocol = protocol or protocol_of(reader.charset)
     scorable = [index for index, label in enumerate(labels) if protocol.fold(label)]
     dropped = tuple(index for index, label in enumerate(labels) if not protocol.fold(label))
     if not scorable:
         hint = "" if protocol is UNICODE else "; --protocol unicode compares the letters of every script"
-        raise StrAppError(
-            f"{source.name}: none of its {len(labels)} labels has a digit or a letter: nothing to score{hint}"
-        )
+        problem = f"none of its {len(labels)} labels has a digit or a letter: nothing to score{hint}"
+        if unreadable_labels:
+            problem = f"{len(unreadable_labels)} of its {len(labels)} labels cannot be read, and none can be scored"
+            problem += f"; the first: {unreadable_labels[0]}"
+        raise StrAppError(f"{source.name}: {problem}")
     if limit is not None:
         scorable = [scorable[k] for k in evenly_spaced(len(scorable), limit)]
     size = reader.batch_size if pool is map else PART_BATCHES * reader.batch_size
@@ -223,7 +233,8 @@ def evaluate_source(
         if on_progress is not None:
             on_progress(len(part.predictions))
     predictions = [prediction for number in sorted(read) for prediction in read[number]]
-    return SetResult(source.name, tuple(predictions), dropped, dict(subsets or {}), protocol)
+    found = dict(subsets or {})
+    return SetResult(source.name, tuple(predictions), dropped, found, protocol, tuple(unreadable_labels))
 
 
 def numbered(names: Iterable[str]) -> list[str]:
@@ -236,13 +247,6 @@ def numbered(names: Iterable[str]) -> list[str]:
             free = f"{name}-{number}"
         distinct.append(free)
     return distinct
-
-
-def _label_of(source: Source, index: int) -> str:
-    try:
-        return source.label(index)
-    except UnreadableSample:
-        return ""  # dropped like any label without a letter
 
 
 class Part(NamedTuple):
@@ -293,7 +297,7 @@ class SetReader:
         )
         readings.update(zip(restricted, chosen, strict=True))
         for index in indices:
-            label = _label_of(self.source, index)
+            label = self.source.label(index)
             if index in readings:
                 text = readings[index].text
                 correct = self.protocol.fold(text) == self.protocol.fold(label)

@@ -35,6 +35,7 @@ def render_report(
         beam: that of `evaluate_source`.
     """
     covers = [f"best {coverage} %" if coverage < 100 else "all" for coverage in confidence.COVERAGES]
+    names = numbered(result.name for result in results)
     targets = [f"for {accuracy} % correct" for accuracy in confidence.ACCURACIES]
     return render(
         "report.html",
@@ -44,9 +45,9 @@ def render_report(
         rows=table.rows(results),
         meaning=confidence.MEANING,
         selective_headings=["set", "n", *covers, *targets, "AURC", "ECE"],
-        selective_rows=[_selective_row(result) for result in results],
+        selective_rows=[_selective_row(*pair) for pair in zip(names, results, strict=True)],
         plots=confidence_plots(results).values(),
-        sets=[_mistakes(reader, *pair, mistakes, beam) for pair in zip(sources, results, strict=True)],
+        sets=[_mistakes(reader, *entry, mistakes, beam) for entry in zip(names, sources, results, strict=True)],
     )
 
 
@@ -60,10 +61,10 @@ def confidence_plots(results: Sequence[SetResult]) -> dict[str, str]:
     return plots | {f"reliability-{entry[0]}.svg": confidence.reliability_plot(*entry) for entry in sets}
 
 
-def _selective_row(result: SetResult) -> list[str]:
+def _selective_row(name: str, result: SetResult) -> list[str]:
     """Selective metrics of the default subset."""
     score = result.score(result.default_subset)
-    cells = [result.name, str(score.n)]
+    cells = [name, str(score.n)]
     cells += [f"{score.selective.accuracy_at_coverage[coverage]:.1f}" for coverage in confidence.COVERAGES]
     for accuracy in confidence.ACCURACIES:
         threshold = score.selective.threshold_for_accuracy[accuracy]
@@ -71,7 +72,9 @@ def _selective_row(result: SetResult) -> list[str]:
     return [*cells, f"{score.selective.aurc:.2f}", f"{score.ece:.1f}"]
 
 
-def _mistakes(reader: Reader, source: Source, result: SetResult, limit: int, beam: int | None) -> dict[str, Any]:
+def _mistakes(
+    reader: Reader, name: str, source: Source, result: SetResult, limit: int, beam: int | None
+) -> dict[str, Any]:
     """What the page shows of one data set."""
     wrong = sorted((sample for sample in result.predictions if not sample.correct), key=lambda s: -s.confidence)
     readable = [sample for sample in wrong if sample.readable][:limit]
@@ -90,7 +93,7 @@ def _mistakes(reader: Reader, source: Source, result: SetResult, limit: int, bea
     ]
     unreadable = [sample.index + 1 for sample in wrong if not sample.readable]
     counts = {"wrong": len(wrong), "n": len(result.predictions)}
-    return {"name": result.name, **counts, "unreadable": unreadable, "cards": cards}
+    return {"name": name, **counts, "unreadable": unreadable, "cards": cards}
 
 
 def _heat(crop: npt.NDArray[np.uint8], reading: Reading) -> Iterator[tuple[str, str]]:

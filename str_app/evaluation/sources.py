@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from str_app.datasets.lexicon import LEXICON, find_subsets, read_lexicons, read_subset
@@ -51,10 +52,15 @@ def open_test_sets(directories: Sequence[Path]) -> list[TestSet]:
     """Every data set in `directories`, each a data set or a folder of data sets, in the order given.
 
     Raises:
-        DataError: a directory without a data set, a damaged data set, or a subset or lexicon that lists images which
-            the set does not have.
+        DataError: a directory without a data set, a damaged data set, one that is given twice, or a subset or lexicon
+            that lists images which the set does not have.
     """
-    return [open_test_set(path) for directory in directories for path in find_sources(directory)]
+    paths = [path for directory in directories for path in find_sources(directory)]
+    given: dict[Path, Path] = {}
+    for path in paths:
+        if given.setdefault(path.resolve(), path) is not path:
+            raise DataError(f"{path}: given twice: its crops would be scored twice")
+    return [open_test_set(path) for path in paths]
 
 
 def open_test_set(path: Path) -> TestSet:
@@ -63,17 +69,20 @@ def open_test_set(path: Path) -> TestSet:
     subset_files, lexicon_file = find_subsets(path), path / LEXICON
     if not subset_files and not lexicon_file.is_file():
         return TestSet(source, {}, {})
-    index_of = {source.identifier(index): index for index in range(len(source))}
+    indices_of: dict[str, list[int]] = {}  # a list of labels may have an image twice
+    for index in range(len(source)):
+        indices_of.setdefault(source.identifier(index), []).append(index)
 
-    def indices(file: Path, names: Sequence[str]) -> list[int]:
-        missing = [name for name in names if name not in index_of]
+    def indices(file: Path, names: Sequence[str]) -> list[list[int]]:
+        missing = [name for name in names if name not in indices_of]
         if missing:
             raise DataError(f"{file}: {len(missing)} of its entries are not in {path}, the first {missing[0]!r}")
-        return [index_of[name] for name in names]
+        return [indices_of[name] for name in names]
 
-    subsets = {name: frozenset(indices(file, read_subset(file))) for name, file in subset_files.items()}
+    subsets = {name: frozenset(chain(*indices(file, read_subset(file)))) for name, file in subset_files.items()}
     if not lexicon_file.is_file():
         return TestSet(source, subsets, {})
     words = read_lexicons(lexicon_file)
-    lexicons = dict(zip(indices(lexicon_file, list(words)), words.values(), strict=True))
+    listed = zip(indices(lexicon_file, list(words)), words.values(), strict=True)
+    lexicons = {index: lexicon for found, lexicon in listed for index in found}
     return TestSet(source, subsets, lexicons, lexicon_file)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from str_app.evaluation.confidence import MEANING, equal_mass_reliability
 from str_app.evaluation.metrics import rounded
-from str_app.evaluation.protocol import FIELD, Score, SetResult, score_of
+from str_app.evaluation.protocol import FIELD, Score, SetResult, numbered, score_of
 from str_app.installation import provenance
 
 
@@ -45,14 +45,22 @@ def as_json(model: str, results: Sequence[SetResult]) -> dict[str, Any]:
         "protocol": results[0].protocol.description,
         "confidence": MEANING,
         "sets": [
-            {**score.as_json(), "reliability": _reliability(result, score.subset)}
-            for result in results
-            for score in result.scores()
+            {**score.as_json(), "reliability": _reliability(result, score.subset)} for result, score in _scores(results)
         ],
         "total": total.pooled.as_json(),
         "weighted": round(total.pooled.accuracy, 2),
         "mean": round(total.mean, 2),
     }
+
+
+def _scores(results: Sequence[SetResult]) -> list[tuple[SetResult, Score]]:
+    """The scores of each set and its subsets, under a name that no other set has."""
+    names = numbered(result.name for result in results)
+    return [
+        (result, replace(score, name=name))
+        for name, result in zip(names, results, strict=True)
+        for score in result.scores()
+    ]
 
 
 def _reliability(result: SetResult, subset: str | None) -> list[dict[str, float]]:
@@ -78,8 +86,7 @@ def rows(results: Sequence[SetResult]) -> list[tuple[str, ...]]:
     """The table's body: one row per set and subset, then the total and the mean."""
     lines = [
         _row(score, default=score.subset == result.default_subset, field=result.protocol is FIELD)
-        for result in results
-        for score in result.scores()
+        for result, score in _scores(results)
     ]
     total = total_of(results)
     lines.append(_row(total.pooled, default=True, field=results[0].protocol is FIELD))

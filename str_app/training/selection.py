@@ -60,11 +60,19 @@ class Rule:
 
 @dataclass
 class Selected:
-    """Counts so far: number of crops and their loss in nats by kind, and the number of crops kept."""
+    """Counts so far.
+
+    Attributes:
+        crops: number of crops, by kind.
+        nats: their loss in nats, by kind.
+        kept: number of crops kept.
+        reason: why the first unusable crop is that.
+    """
 
     crops: Counter[Kind] = field(default_factory=Counter)
     nats: dict[Kind, float] = field(default_factory=lambda: defaultdict(float))
     kept: int = 0
+    reason: str = ""
 
 
 def select(network: Recognizer, source: AnySource, writer: LmdbWriter, rule: Rule, device: str) -> Iterator[Selected]:
@@ -92,6 +100,8 @@ def select(network: Recognizer, source: AnySource, writer: LmdbWriter, rule: Rul
             selected.crops[kind] += 1
             if score is not None:
                 selected.nats[kind] -= score.total
+            elif not selected.reason:
+                selected.reason = _why_unusable(network, source, index)
             if sample is not None and (kind == "hard" or (kind == "easy" and chance < rule.easy)):
                 writer.add(source.image_bytes(index), sample.text, sample.boxes, source.identifier(index))
                 selected.kept += 1
@@ -103,6 +113,15 @@ def _sample(source: AnySource, index: int) -> Sample | None:
         return source[index]
     except UnreadableSample:
         return None
+
+
+def _why_unusable(network: Recognizer, source: AnySource, index: int) -> str:
+    try:
+        sample = spelled(source[index], network.charset)
+    except UnreadableSample as error:
+        return str(error)
+    reason = why_unlearnable(sample.text, network.charset, network.architecture.max_length)
+    return f"{source.name}, {source.identifier(index)}: {reason}"
 
 
 def scores(network: Recognizer, samples: Sequence[Sample | None]) -> list[Score | None]:

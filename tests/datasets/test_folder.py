@@ -38,8 +38,8 @@ def test_separators_of_unicode_do_not_end_a_line(tmp_path: Path) -> None:
     assert FolderSource(write_folder(tmp_path / "odd", [label])).label(0) == label
 
 
-def test_byte_order_mark_and_windows_lines(tmp_path: Path) -> None:
-    (tmp_path / "labels.tsv").write_bytes("\ufeffa.png\tCafé\r\n\r\nb.png\tb".encode())
+def test_byte_order_mark_windows_and_blank_lines(tmp_path: Path) -> None:
+    (tmp_path / "labels.tsv").write_bytes("\ufeffa.png\tCafé\r\n\r\n \r\nb.png\tb".encode())
     source = FolderSource(tmp_path)
     assert [(source.identifier(i), source.label(i)) for i in range(2)] == [("a.png", "Café"), ("b.png", "b")]
 
@@ -89,11 +89,25 @@ def test_open_source_tells_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "word.PNG").write_bytes(encoded(picture()))
     with pytest.raises(DataError, match=r"word\.PNG: an image, not a data set: give an LMDB, or a folder"):
         open_source(tmp_path / "word.PNG")
-    with pytest.raises(DataError, match="no data set here"):
+    with pytest.raises(DataError, match=r"no data set here or below: .* folders with labels\.tsv$"):
         find_sources(tmp_path / "notes")
     for find in (open_source, find_sources):
         with pytest.raises(DataError, match="no such"):
             find(tmp_path / "missing")
+
+
+def test_lists_are_no_data_sets(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "words", ["a"])
+    with pytest.raises(DataError, match=rf"labels\.tsv: a list of labels, not a data set: give its folder, {folder}$"):
+        open_source(folder / "labels.tsv")
+    (folder / "labels.tsv").rename(folder / "labels.csv")
+    with pytest.raises(DataError, match=rf"labels\.csv: a list, .*`str-app convert folder {folder}/labels.csv --out"):
+        open_source(folder / "labels.csv")
+    for find in (open_source, find_sources):
+        with pytest.raises(
+            DataError, match=rf"; for its labels\.csv, `str-app convert folder {folder} --out NAME.lmdb`"
+        ):
+            find(folder)
 
 
 def test_shards_are_one_data_set(tmp_path: Path) -> None:

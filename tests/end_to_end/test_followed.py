@@ -42,17 +42,25 @@ def test_python(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     assert unsure.startswith("unsure: ")
 
 
-def test_commands_of_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_of_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(ROOT / "samples", tmp_path / "my_crops")
     monkeypatch.chdir(tmp_path)
-    commands, _ = blocks("sh", EVALUATING)
-    for line in commands.splitlines():
+    commands, _, compared = blocks("sh", EVALUATING)
+    for line in (commands + compared).splitlines():
         command = line.split("  #")[0].replace("runs/fine/best.safetensors", "small").split()
         result = CliRunner().invoke(build_app(), command[1:])
         assert result.exit_code == 0, f"{line}\n{result.output}"
         assert "| my_crops" in result.stdout
     assert (tmp_path / "scores.json").is_file()
     assert (tmp_path / "report.html").is_file()
+    readings = (tmp_path / "fine.tsv").read_text(encoding="utf-8")
+    assert readings == (tmp_path / "small.tsv").read_text(encoding="utf-8")
+    (tmp_path / "fine.tsv").write_text(readings.replace("\t1\n", "\t0\n", 2), encoding="utf-8")
+    (example,) = blocks("python", EVALUATING)
+    exec(example, {})
+    assert capsys.readouterr().out == "only small: 2, only fine: 0\n"
 
 
 def test_columns_of_evaluation_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:

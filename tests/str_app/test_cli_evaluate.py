@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
@@ -11,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import pytest
 from typer.testing import CliRunner
 
@@ -73,6 +75,70 @@ def test_images_that_cannot_be_read_are_named(tmp_path: Path, broken: int, said:
     folder = write_folder(tmp_path / "IC13", [("Cafe", "Cafe"), *[("lost", None)] * broken])
     assert said in evaluate("--data", folder).stderr.splitlines()
     assert "cannot be read" not in evaluate("--data", write_folder(tmp_path / "whole", [("Cafe", "Cafe")])).stderr
+
+
+def test_data_sets_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    words = [("ab", "ab"), ("cd", "xy")]
+    folders = [write_folder(tmp_path / place / "IC13", words[:count]) for place, count in (("a", 2), ("b", 1))]
+    for folder in folders:
+        (folder / "subset_1015.txt").write_text("images/0.png\n")
+    files = "--json", tmp_path / "scores.json", "--readings", tmp_path / "all.tsv", "--report", tmp_path / "page.html"
+    result = evaluate("--data", folders[0], "--data", folders[1], *files)
+    assert result.exit_code == 0, result.stderr
+    shown = [line.split("|")[1].strip() for line in result.stdout.splitlines()]
+    assert shown[2:6] == ["IC13 (1015)", "IC13 †", "IC13-2 (1015)", "IC13-2 †"]
+    assert "IC13-2: 1 crops in" in result.stderr
+    sets = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["sets"]
+    assert [(row["name"], row["n"]) for row in sets] == [("IC13", 1), ("IC13", 2), ("IC13-2", 1), ("IC13-2", 1)]
+    lines = (tmp_path / "all.tsv").read_text(encoding="utf-8").splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["set", "IC13", "IC13", "IC13-2"]
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert re.findall("<h2>(IC13.*)</h2>", page) == ["IC13", "IC13-2"]
+    assert len(re.findall(r">\s*IC13-2\s*</td>", page)) == 1, "in the table of confidences"
+
+
+def test_a_data_set_given_twice_is_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "de" / "val")
+    (tmp_path / "link").symlink_to(folder)
+    for again in (folder, tmp_path / "link"):
+        result = evaluate("--data", tmp_path / "de", "--data", again)
+        assert result.exit_code == 1
+        assert f"{again}: given twice: its crops would be scored twice" in result.stderr
+
+
+def test_readings_are_written_with_what_they_were_compared_with(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "own", [("a\tb", "ab"), ("open", "oven"), ("!!", "11"), ("lost", None)])
+    (folder / "images" / "0.png").rename(folder / "images" / "back\\slash.png")
+    lines = (folder / "labels.tsv").read_text(encoding="utf-8").replace("0.png", "back\\slash.png")
+    (folder / "labels.tsv").write_text(lines, encoding="utf-8")
+    result = evaluate("--data", folder, "--readings", tmp_path / "new" / "readings.tsv")
+    assert result.exit_code == 0, result.stderr
+    with (tmp_path / "new" / "readings.tsv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert all(0 < float(row.pop("confidence")) < 1 for row in rows[:2])
+    assert [list(row.values()) for row in rows] == [
+        ["own", "images/back\\\\slash.png", "a\\tb", "ab", "1"],
+        ["own", "images/1.png", "open", "oven", "0"],
+        ["own", "images/3.png", "lost", "", "0.0000", "0"],
+    ]
+
+
+def test_labels_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    data = write_lmdb(tmp_path / "own.lmdb", [("one", "one"), ("two", "two"), ("!!", "11")])
+    with lmdb.open(str(data)) as environment, environment.begin(write=True) as transaction:
+        transaction.delete(b"label-000000002")
+    result = evaluate("--data", data, "--json", tmp_path / "scores.json")
+    assert result.exit_code == 0, result.stderr
+    reason = f"{data} record 2 (label-000000002): missing"
+    assert f"own: 1 label cannot be read; its sample is dropped; the first: {reason}" in result.stderr.splitlines()
+    (row,) = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["sets"]
+    assert (row["n"], row["dropped"]) == (1, 2)
+    with lmdb.open(str(data)) as environment, environment.begin(write=True) as transaction:
+        transaction.delete(b"label-000000001")
+    result = evaluate("--data", data)
+    assert result.exit_code == 1
+    assert "own: 2 of its 3 labels cannot be read, and none can be scored; the first: " in result.stderr
+    assert "record 1 (label-000000001): missing" in result.stderr
 
 
 def test_a_terminal_obeys_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +232,7 @@ def test_protocols(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that plays a full disk")
-@pytest.mark.parametrize("option", ["--json", "--report"])
+@pytest.mark.parametrize("option", ["--json", "--readings", "--report"])
 def test_a_full_disk_is_one_clear_line(tmp_path: Path, option: str) -> None:
     result = evaluate("--data", write_folder(tmp_path / "own"), option, "/dev/full")
     assert result.exit_code == 1

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar
 
+import lmdb
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -98,6 +99,17 @@ def test_a_data_set_folder_and_an_lmdb(tmp_path: Path) -> None:
         [f"{tmp_path / 'set.lmdb'}/images/2.png", "three"],
     ]
     assert "record 2" in lmdb.stderr
+
+
+@pytest.mark.parametrize("label", [None, b"\xff"])
+def test_the_records_of_an_lmdb_need_no_labels(tmp_path: Path, label: bytes | None) -> None:
+    data = write_lmdb(tmp_path / "set.lmdb", [("one", "one"), ("two", None)])
+    with lmdb.open(str(data)) as environment, environment.begin(write=True) as transaction:
+        for key in (b"label-000000001", b"label-000000002"):
+            transaction.delete(key) if label is None else transaction.put(key, label)
+    result = recognize(data)
+    assert [line.split("\t")[1] for line in result.stdout.splitlines()] == ["one"]
+    assert f"{data} record 2 (image-000000002): the image cannot be decoded" in result.stderr
 
 
 def test_skipped_files_are_counted(crops: Path) -> None:

@@ -92,6 +92,19 @@ def test_select(tiny_checkpoint: Path, data: Path, tmp_path: Path) -> None:
     assert "exists already" in again.stderr
 
 
+def test_select_that_keeps_nothing_says_why(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    data = write_lmdb(tmp_path / "own.lmdb", [("far too long a line", "far"), ("gone", None)])
+    result = run("select", data, "--out", tmp_path / "kept.lmdb", "--model", tiny_checkpoint, "--threads", 1)
+    assert result.exit_code == 1
+    assert "no samples were added" in result.stderr
+    *kinds, unusable = result.stdout.splitlines()
+    assert [line.split(":")[0] for line in kinds] == ["easy", "hard", "hopeless"]
+    assert unusable.startswith("unusable: 100.0% of the crops, 0.0% of the loss; the first: own, images/0.png: ")
+    broken = write_folder(tmp_path / "broken", [("gone", None)])
+    result = run("select", broken, "--out", tmp_path / "kept.lmdb", "--model", tiny_checkpoint, "--threads", 1)
+    assert f"; the first: {broken}/images/0.png: " in result.stdout
+
+
 def test_select_from_a_folder(tiny_checkpoint: Path, tmp_path: Path) -> None:
     folder, out = write_folder(tmp_path / "crops", WORDS), tmp_path / "kept.lmdb"
     result = run("select", folder, "--out", out, "--model", tiny_checkpoint, "--hopeless", "inf", "--threads", 1)

@@ -96,6 +96,17 @@ def test_subsets_and_lexicons_of_an_lmdb(tmp_path: Path) -> None:
     assert evaluate_source(Reader(FakeEngine()), test_set.source, subsets=test_set.subsets).default_subset == "1015"
 
 
+def test_a_subset_has_all_samples_of_an_image_that_is_listed_twice(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "IC13")
+    with (folder / "labels.tsv").open("a", encoding="utf-8") as file:
+        file.write("images/3.png\toven\n")
+    (folder / "subset_2.txt").write_text("images/0.png\n   \nimages/3.png\n")
+    (folder / "lexicon50.tsv").write_text("images/3.png\topen,shut\n")
+    (test_set,) = open_test_sets([folder])
+    assert test_set.subsets == {"2": {0, 3, 8}}
+    assert test_set.lexicons == {3: ["open", "shut"], 8: ["open", "shut"]}
+
+
 def test_a_subset_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "IC13")
     (folder / "subset_9.txt").write_text("images/0.png\nimages/99.png\n")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -77,6 +80,13 @@ def test_the_examples_pictures_show_something(example: ModuleType, tmp_path: Pat
     assert np.array_equal(one, same)
     assert one.shape != other.shape
     assert one.std() > 5
+
+
+def test_the_example_says_how_it_is_called(tmp_path: Path) -> None:
+    command = [sys.executable, EXAMPLES / "german_words.py", "--help"]
+    shown = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
+    assert shown.stdout.startswith(b"usage: german_words.py [-h] OUT [FONTS]")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_small_grown_by_blocks_reads_as_before() -> None:
