@@ -82,7 +82,12 @@ class Access:
 
 
 def _key_of(headers: Headers) -> bytes:
-    """The key that was sent, without blanks around it; empty if there is none."""
+    """The key that was sent, without blanks around it; empty if there is none.
+
+    `Authorization` beside an `X-API-Key` may be meant for a gateway before this server.
+    """
+    if "x-api-key" in headers:
+        return headers["x-api-key"].encode("latin-1").strip()
     scheme, _, value = headers.get("authorization", "").strip().partition(" ")
     if scheme.lower() == "bearer":
         key = value.encode("latin-1")
@@ -92,5 +97,5 @@ def _key_of(headers: Headers) -> bytes:
         except ValueError:
             return b""
     else:
-        key = headers.get("x-api-key", "").encode("latin-1")
+        return b""
     return key.strip()

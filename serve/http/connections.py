@@ -7,10 +7,13 @@ import re
 from collections.abc import Callable
 from typing import Any, cast
 
+from starlette.datastructures import Headers
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from str_app.serve.errors import ProblemError
 from str_app.serve.http.problems import body_too_large, problem_bytes
+from str_app.serve.http.telemetry import request_id_of
 from str_app.serve.operations.metrics import Metrics
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -72,7 +75,7 @@ class Connection(HttpToolsProtocol):
     `timeout_keep_alive`.
 
     Only uvicorn's protocol methods and parser callbacks are overridden. Of its state, `transport`, `parser`, `headers`,
-    `timeout_keep_alive` and `loop` are used.
+    `scope`, `timeout_keep_alive` and `loop` are used.
 
     Args:
         header_timeout_s: for a head.
@@ -162,9 +165,12 @@ class Connection(HttpToolsProtocol):
             raise ValueError("HTTP/1.1 requires one Host")
         if self._unanswered >= MAX_PIPELINED:
             raise ValueError("too many requests sent ahead")
+        codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings not in ([], [b"chunked"]):
+            raise ValueError("no other transfer coding is known here")
         self._stop_read_timer()
         self._in_head, self._in_body = False, True
-        self._before_chunks = (b"transfer-encoding", b"chunked") in self.headers
+        self._before_chunks = bool(codings)
         self._head_bytes = 0
         self._unanswered += 1
         super().on_headers_complete()
@@ -248,9 +254,15 @@ class Connection(HttpToolsProtocol):
 
     def _reject(self, problem: ProblemError) -> None:
         """Send the problem, unless the client would take it for the answer to an earlier request, and close."""
-        self._metrics.rejections.labels(problem.code).inc()
+        scope: Scope = {"path": ""}
+        if self._in_body and self._unanswered == 1:  # the application has the request, and counts and logs it
+            scope = cast(Scope, self.scope)
+            scope.setdefault("str_app.request_id", request_id_of(Headers(scope=scope).get("x-request-id", "")))
+            scope["str_app.refused"] = problem.status
+        else:
+            self._metrics.rejections.labels(problem.code).inc()
         if self._unanswered == self._in_body and not self.transport.is_closing():
-            self.transport.write(problem_bytes(problem))
+            self.transport.write(problem_bytes(problem, scope))
             self.transport.close()
         else:
             self._undrained.close()

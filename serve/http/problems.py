@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import http
-import json
 from email.utils import formatdate
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
@@ -59,15 +59,18 @@ def is_v2(path: str) -> bool:
     return path == "/v2" or path.startswith("/v2/")
 
 
-def problem_bytes(problem: ProblemError) -> bytes:
-    """A complete HTTP/1.1 response for a request that never reached the application; it closes the connection."""
-    body = json.dumps(problem_body(problem, "")).encode()
-    head = (
-        f"HTTP/1.1 {problem.status} {http.HTTPStatus(problem.status).phrase}\r\n"
-        f"Date: {formatdate(usegmt=True)}\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n"
-        "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode("ascii") + body
+def problem_bytes(problem: ProblemError, scope: Scope) -> bytes:
+    """A complete HTTP/1.1 response that closes the connection, for a request that the application will not answer."""
+    response = problem_response(problem, scope)
+    headers = MutableHeaders(raw=response.raw_headers)
+    headers["Date"] = formatdate(usegmt=True)
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Connection"] = "close"
+    if "str_app.request_id" in scope:
+        headers["X-Request-ID"] = scope["str_app.request_id"]
+    lines = [f"HTTP/1.1 {problem.status} {http.HTTPStatus(problem.status).phrase}".encode()]
+    lines += [name + b": " + value for name, value in headers.raw]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + bytes(response.body)
 
 
 def documented(descriptions: dict[int, str]) -> dict[int | str, dict[str, Any]]:

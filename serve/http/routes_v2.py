@@ -110,7 +110,7 @@ def routes(service: Service) -> APIRouter:
     @router.post(
         "/models/{name}/infer",
         summary="Read words in pictures",
-        responses=INFERRED | _errors(400, 404, 408, 413, 429, 500, 503, 504),
+        responses=INFERRED | _errors(400, 404, 408, 413, 415, 429, 500, 503, 504),
         openapi_extra=INFER,
     )
     @router.post("/models/{name}/versions/{version}/infer", include_in_schema=False)
@@ -121,6 +121,7 @@ def routes(service: Service) -> APIRouter:
         """
         name = model_asked_for(request)
         with service.receive(request) as body:
+            body.require_uncompressed()
             content = await body.raw()
             length = request.headers.get(HEADER_LENGTH)
             inference = await service.decoder.run(

@@ -60,7 +60,8 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if self._reload_requested and (self._reloading is None or self._reloading.done()):
             self._reload_requested = False
-            self._reloading = asyncio.create_task(self._service.reload())
+            if not self._service.lifecycle.draining:  # the exit would wait for it
+                self._reloading = asyncio.create_task(self._service.reload())
         if not self._service.batcher.alive and not self.failed:
             logger.critical("an inference thread has ended: stopping, so that the server is started again")
             self.failed = self.should_exit = True

@@ -19,7 +19,15 @@ from str_app.serve.operations.logs import logger
 from str_app.serve.operations.metrics import Metrics
 from str_app.serve.operations.tracing import Tracer
 
-QUIET_ROUTES = {"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
+QUIET_ROUTES = {
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/v2/models/{name}/ready",
+    "/v2/models/{name}/versions/{version}/ready",
+}
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 REJECTION_LOG_INTERVAL_S = 1.0
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -59,7 +67,7 @@ class Telemetry:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = scope["str_app.request_id"] = request_id_of(Headers(scope=scope).get("x-request-id", ""))
+        request_id = scope.setdefault("str_app.request_id", request_id_of(Headers(scope=scope).get("x-request-id", "")))
         start = time.perf_counter()
         status = 0
 
@@ -88,7 +96,8 @@ class Telemetry:
                     raise
                 problem = ProblemError(500, "internal_error", "Internal error; the server's log has the request_id.")
                 await problem_response(problem, scope)(scope, receive, send_with_headers)
-        self._record(scope, status or CLIENT_GONE, time.perf_counter() - start)
+        # A connection refuses a chunk that is too large without the application.
+        self._record(scope, scope.get("str_app.refused") or status or CLIENT_GONE, time.perf_counter() - start)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         """Count and log a request. Labels are route templates and known methods: clients cannot add new ones."""

@@ -148,7 +148,10 @@ class Body:
         uploads = await self._files(form, "image")
         if len(uploads) > 1:
             raise ProblemError(413, "too_many_images", "Send one photograph per request.")
-        text = form.get("regions")
+        texts = form.getlist("regions")
+        if len(texts) > 1:
+            raise ProblemError(422, "no_regions", "Send 'regions' once, with all regions in one JSON array.")
+        text = texts[0] if texts else None
         if not isinstance(text, str):
             return uploads[0], {}
         return uploads[0], {"regions": await self._parsed(text.encode(), "The field 'regions'")}
@@ -159,8 +162,7 @@ class Body:
             self._request.headers,
             self._chunks(),
             max_files=self._settings.max_images,
-            max_fields=16,
-            max_part_size=2**18,
+            max_part_size=self._settings.max_body_bytes,
         )
         # Keep files in memory: the body is limited, and the temporary directory may be full or read-only.
         parser.spool_max_size = self._settings.max_body_bytes
@@ -196,15 +198,19 @@ class Body:
         headers = self._request.headers
         declared = headers.get("content-type", "").split(";")[0].strip().lower()
         kind = "image/*" if declared.startswith("image/") else declared
-        encoding = headers.get("content-encoding", "identity").strip().lower()
-        if kind not in supported or encoding != "identity":
+        if kind not in supported:
             actual = f"{declared[:80] or 'no content type'!r}"
-            if encoding != "identity":
-                actual += f", encoding {encoding[:80]!r}"
-            raise ProblemError(
-                415, "unsupported_media_type", f"Send {', '.join(supported)}, uncompressed; the request has {actual}."
-            )
+            raise ProblemError(415, "unsupported_media_type", f"Send {', '.join(supported)}; the request has {actual}.")
+        self.require_uncompressed()
         return kind
+
+    def require_uncompressed(self) -> None:
+        """Refuse a compressed body before it is read."""
+        encoding = self._request.headers.get("content-encoding", "identity").strip().lower()
+        if encoding != "identity":
+            raise ProblemError(
+                415, "unsupported_media_type", f"Send the body uncompressed; its encoding is {encoding[:80]!r}."
+            )
 
     async def _files(self, form: FormData, field: str) -> list[Upload]:
         try:

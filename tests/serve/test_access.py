@@ -56,6 +56,13 @@ def test_each_way_to_send_each_key(guarded: TestClient) -> None:
             assert answer.json()["results"][0]["text"] == "word"
 
 
+def test_a_key_counts_beside_an_authorization_that_a_gateway_wants(guarded: TestClient) -> None:
+    for gateway in ("Bearer of-the-gateway", "Basic x"):
+        sent = {"Authorization": gateway, "X-API-Key": KEYS["reader"]}
+        assert guarded.get("/v1/models", headers=sent).status_code == 200
+        assert guarded.get("/v1/models", headers=sent | {"X-API-Key": "wrong"}).status_code == 401
+
+
 def test_the_log_has_the_name_of_the_key_but_not_the_key(guarded: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "str_app.serve"):
         guarded.get("/v1/models", headers={"X-API-Key": KEYS["other"]})

@@ -69,6 +69,8 @@ BROKEN = {
     "huge chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n7fffffffffffffff\r\n", 413, "body_too_large"),
     "impossible chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"f" * 40 + b"\r\n", 413, "body_too_large"),
     "bad chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "malformed_http"),
+    "a huge chunk of CHUNKED": (HEAD + b"Transfer-Encoding: CHUNKED\r\n\r\n7fffffff\r\n", 413, "body_too_large"),
+    "another coding": (HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400, "malformed_http"),
     "half a head": (b"GET / HTTP/1.1\r\nHost:", 408, "header_timeout"),
     "half a body": (HEAD + b"Content-Length: 1000\r\n\r\nabc", 408, "upload_timeout"),
     "half a chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab", 408, "upload_timeout"),
@@ -317,6 +319,21 @@ def test_a_chunk_may_be_refused_by_its_size_alone(server: ServerProcess) -> None
         time.sleep(0.05)
         connection.sendall(b"7fffffff; extension\r\n")
         assert problem_of(answer_of(connection))["code"] == "body_too_large"
+
+
+def test_a_refused_chunk_is_counted_logged_and_named_as_its_request(server: ServerProcess) -> None:
+    named = b"X-Request-ID: %s\r\nTransfer-Encoding: chunked\r\n\r\n7fffffff\r\n"
+    problem = problem_of(talk(server, HEAD + named % b"mine"))
+    assert (problem["code"], problem["request_id"]) == ("body_too_large", "mine")
+    infer = talk(server, HEAD.replace(b"/v1/recognize", b"/v2/models/fake/infer") + named % b"theirs")
+    assert b"\r\nx-request-id: theirs\r\n" in infer.lower()
+    assert list(json.loads(infer.partition(b"\r\n\r\n")[2])) == ["error"]
+    server.wait(lambda: {"mine", "theirs"} <= {line.get("request_id") for line in server.logs})
+    of = {line["request_id"]: line["status"] for line in server.logs if "request_id" in line}
+    assert (of["mine"], of["theirs"]) == (413, 413)
+    metrics = httpx.get(server.url + "/metrics").text
+    assert 'str_app_requests_total{code="413",method="POST",route="/v2/models/{name}/infer"} 1.0' in metrics
+    assert 'code="499"' not in metrics
 
 
 def test_a_raw_body_in_chunks_is_read(server: ServerProcess) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 import struct
 from typing import Any
@@ -18,7 +19,7 @@ from str_app.serve.http.tensors import binary_bytes, split_bytes
 from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, entered, png, serving
 from tests.serve.server_process import ServerProcess
-from tests.str_app.fake_engine import FakeEngine
+from tests.str_app.fake_engine import AS_PAINTED, FakeEngine
 
 INFER = "/v2/models/fake/infer"
 
@@ -42,6 +43,14 @@ def test_health_and_metadata(client: TestClient) -> None:
     assert model["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": [-1]}]
     assert [output["name"] for output in model["outputs"]] == ["text", "confidence", "error", "reading"]
     assert client.get("/v2/models/fake/ready").json() == {"name": "fake", "ready": True}
+
+
+def test_a_compressed_body_is_refused(client: TestClient) -> None:
+    answer = client.post(INFER, content=gzip.compress(b"{}"), headers={"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()) == (
+        415,
+        {"error": "Send the body uncompressed; its encoding is 'gzip'."},
+    )
 
 
 def test_openapi_describes_what_is_taken_and_sent(client: TestClient) -> None:
@@ -74,7 +83,7 @@ def test_readiness_follows_the_server(client: TestClient) -> None:
 def test_readings_equal_the_offline_reader(client: TestClient) -> None:
     asked = [{"name": "text"}, {"name": "confidence"}, {"name": "reading"}]
     answer = client.post(INFER, json=document(png("one"), png("two"), id="r7", outputs=asked)).json()
-    offline = Reader(FakeEngine()).recognize([png("one"), png("two")])
+    offline = Reader(FakeEngine(), policy=AS_PAINTED).recognize([png("one"), png("two")])
     assert (answer["id"], answer["model_name"], answer["model_version"]) == ("r7", "fake", "1")
     assert columns(answer)["text"] == ["one", "two"]
     assert columns(answer)["confidence"] == [round(reading.confidence, 4) for reading in offline]
@@ -112,7 +121,7 @@ def test_binary_tensors_both_ways(client: TestClient) -> None:
     data = answer.content[length:]
     size = text["parameters"]["binary_data_size"]
     assert list(split_bytes(data[:size])) == [b"raw", b"bytes"]
-    offline = Reader(FakeEngine()).recognize([png("raw"), png("bytes")])
+    offline = Reader(FakeEngine(), policy=AS_PAINTED).recognize([png("raw"), png("bytes")])
     numbers = struct.unpack("<2f", data[size : size + confidence["parameters"]["binary_data_size"]])
     assert numbers == pytest.approx([round(reading.confidence, 4) for reading in offline])
 

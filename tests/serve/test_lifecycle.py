@@ -24,6 +24,7 @@ from fastapi.testclient import TestClient
 from str_app.errors import StrAppError
 from str_app.serve.http.app import create_app
 from str_app.serve.http.server import Server, _listen, run
+from str_app.serve.http.telemetry import Lifecycle
 from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, entered, parts, png, queued, serving, wait_until_ready
 from tests.serve.server_process import ServerProcess
@@ -184,6 +185,9 @@ def test_the_last_sighup_is_never_lost() -> None:
     begun, gate = [], asyncio.Event()
 
     class SlowService:
+        lifecycle = Lifecycle()
+        settings = Settings()
+
         class batcher:  # noqa: N801
             alive = True
 
@@ -203,6 +207,12 @@ def test_the_last_sighup_is_never_lost() -> None:
             await asyncio.sleep(0)
             await server.on_tick(1)
         assert len(begun) == 2
+        server.handle_exit(signal.SIGTERM, None)
+        server.handle_hangup(signal.SIGHUP, None)
+        for _ in range(3):
+            await asyncio.sleep(0)
+            await server.on_tick(1)
+        assert len(begun) == 2, "the exit would wait for it"
 
     asyncio.run(scenario())
 

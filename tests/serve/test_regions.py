@@ -10,12 +10,11 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from str_app.policy import DEFAULT_POLICY
 from str_app.reader import Reader
 from str_app.serve.http.uploads import parse_json
 from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, encoded, wait_until_ready, warm_client
-from tests.str_app.fake_engine import FakeEngine, paint
+from tests.str_app.fake_engine import AS_PAINTED, FakeEngine, paint
 
 LEFT, RIGHT = [10, 20, 50, 52], [[100, 60], [148, 60], [148, 92], [100, 92]]
 
@@ -45,7 +44,7 @@ def test_regions_are_read_in_order_as_offline(client: TestClient, send) -> None:
     answer = send(client, [RIGHT, LEFT])
     assert answer.status_code == 200
     results = answer.json()["results"]
-    readings = Reader(FakeEngine()).recognize_regions(PHOTO, [RIGHT, LEFT])
+    readings = Reader(FakeEngine(), policy=AS_PAINTED).recognize_regions(PHOTO, [RIGHT, LEFT])
     assert [result["text"] for result in results] == ["right", "left"]
     assert [{k: v for k, v in result.items() if k != "region"} for result in results] == [
         reading.as_dict() for reading in readings
@@ -86,6 +85,21 @@ def test_a_field_that_is_no_json_is_named(client: TestClient) -> None:
     answer = client.post("/v1/regions", files={"image": ("p.png", b"x")}, data={"regions": "x"})
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_json")
     assert answer.json()["detail"] == "The field 'regions' is not valid JSON."
+
+
+def test_regions_are_sent_once(client: TestClient) -> None:
+    files = {"image": ("photo.png", PHOTO, "image/png")}
+    answer = client.post("/v1/regions", files=files, data={"regions": [json.dumps([LEFT]), json.dumps([RIGHT])]})
+    assert (answer.status_code, answer.json()["code"]) == (422, "no_regions")
+    assert answer.json()["detail"] == "Send 'regions' once, with all regions in one JSON array."
+
+
+def test_a_form_may_be_as_large_as_json(client: TestClient) -> None:
+    files = {"image": ("photo.png", PHOTO, "image/png")}
+    blank = " " * 300_000
+    others = {f"ignored{number}": "x" for number in range(20)}
+    answer = client.post("/v1/regions", files=files, data=others | {"regions": json.dumps([LEFT]) + blank})
+    assert answer.json()["results"][0]["text"] == "left"
 
 
 def test_too_many_regions(client: TestClient) -> None:
@@ -131,14 +145,16 @@ def test_rotate_reads_turned_words(client: TestClient) -> None:
     results = client.post("/v1/recognize?rotate=true", files=files).json()["results"]
     assert [result["text"] for result in results] == ["EXIT"] * 4
     assert [result.get("rotation", 0) for result in results] == [0, 90, 180, 270]
-    offline = Reader(FakeEngine()).recognize([turned("EXIT", turns) for turns in range(4)], rotate=True)
+    offline = Reader(FakeEngine(), policy=AS_PAINTED).recognize(
+        [turned("EXIT", turns) for turns in range(4)], rotate=True
+    )
     assert [{k: v for k, v in result.items() if k != "image"} for result in results] == [
         reading.as_dict() for reading in offline
     ]
 
 
 def test_tall_crops_are_read_on_their_sides_without_being_asked_to(client: TestClient, reader: HeldReader) -> None:
-    reader.policy = DEFAULT_POLICY
+    reader.policy = AS_PAINTED
     files = [("images", (f"{turns}.png", turned("ENTRANCE", turns), "image/png")) for turns in range(4)]
     results = client.post("/v1/recognize", files=files).json()["results"]
     assert [(result["text"], result.get("rotation", 0)) for result in results[::3]] == [

@@ -46,6 +46,7 @@ class Answer(NamedTuple):
         problem = json.loads(self.body)
         assert self.headers["Content-Type"] == "application/problem+json"
         assert problem["status"] == self.status
+        assert problem["error"] == problem["detail"]  # where clients of /v2 look
         return problem["code"] == code
 
 
@@ -274,6 +275,8 @@ def test_what_nginx_refuses_itself_is_a_problem(tmp_path: Path) -> None:
         answer = answer_to(b"TRACE / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (answer.status, answer.problem("method_not_allowed")) == (405, True)
         assert ask(f"{url}/malformed_http").problem("not_found")
+        ask(f"{url}/%ff%c3%28")
+        until(lambda: '"path": "(not ASCII)"' in (tmp_path / "log").read_text(), "logged")
         assert not asked
 
 
