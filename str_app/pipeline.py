@@ -233,6 +233,7 @@ def _reading(decoded: Decoded, canvas: Canvas, attention: bool) -> Reading:
         characters,
         decoded.attention if attention else None,
         canvas.covered / canvas.size[1],
+        shares=decoded.shares,
     )
 
 

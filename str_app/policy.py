@@ -78,14 +78,16 @@ class SearchPolicy:
         least_bend: sag of a bent line, in heights of the crop, below which it is taken as straight.
         fewest_bent: characters from which on a line may bend.
         stiffness: weight of the squared sag beside the squared distances of the characters in the fit.
-        lost: a reading that is still below this confidence is read again in variants of its crop ("Variants of what can
-            hardly be read"; so are the next eight), …
+        unsettled: a reading that is still below this confidence is read again in variants of its crop ("Variants of
+            what can hardly be read"; so are the next nine), …
         short: … if the crop is less than this many times as wide as high:
         tilts: levelled as if its line rose or fell by these shares of its height;
-        cuts: cut by these shares of its height at the top and bottom, and of its width at either end;
         widening: continued by this share of its height at all sides;
-        squeezed: to this share of its width; and in negative. Texts are chosen by the sum of their confidences, …
-        own_votes: … where that of the reading itself counts so many times;
+        squeezed: to this share of its width.
+        lost: below this confidence, by all `tilts` instead of the first, and in negative and …
+        cuts: … cut by these shares of its height at the top and bottom, and of its width at either end. Texts are
+            chosen by the sum of their confidences, …
+        own_votes: … where those of the reading itself count so many times;
         fewest_alone: a text that one variant alone has needs so many characters, …
         clear: … and any variant's reading this mean confidence of its first `evidence_from` characters.
     """
@@ -122,13 +124,14 @@ class SearchPolicy:
     least_bend: float = 0.05
     fewest_bent: int = 5
     stiffness: float = 0.5
-    lost: float = 0.4
+    unsettled: float = 0.8
     short: float = 5.0
     tilts: tuple[float, ...] = (0.2, 0.4)
-    cuts: tuple[tuple[float, float], ...] = ((0.12, 0.0), (0.08, 0.04))
     widening: float = 0.3
     squeezed: float = 0.7
-    own_votes: float = 3.0
+    lost: float = 0.4
+    cuts: tuple[tuple[float, float], ...] = ((0.12, 0.0), (0.08, 0.04))
+    own_votes: float = 1.5
     fewest_alone: int = 3
     clear: float = 0.6
 

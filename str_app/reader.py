@@ -96,7 +96,7 @@ class Reader(CanvasReader):
         if not blank:
             policy = replace(policy, blank=False)
         if not variants:
-            policy = replace(policy, lost=0.0)
+            policy = replace(policy, unsettled=0.0)
         loaded = load_engine(model, engine, EngineOptions(device, threads, precision))
         reader = cls(loaded, batch_size, WordPrior.released() if prior else None, policy)
         reader._load_again = partial(
@@ -274,10 +274,10 @@ class Reader(CanvasReader):
                 raise StrAppError("give either a lexicon or allowed characters, not both")
             characters = parse_characters(characters, self.charset)
         if (policy.beam if beam is None else beam) == 1:
-            policy = replace(policy, lost=0.0)  # greedy decoding looks once
+            policy = replace(policy, unsettled=0.0)  # greedy decoding looks once
         if not free_text:
             # The text is one of the words, whatever the picture shows, and their lengths are no evidence.
-            policy = replace(policy, blank=False, lost=0.0, turns=policy.turns._replace(length=0.0))
+            policy = replace(policy, blank=False, unsettled=0.0, turns=policy.turns._replace(length=0.0))
         views = [
             views_of(
                 _checked(crop),
@@ -296,7 +296,7 @@ class Reader(CanvasReader):
         read = partial(self._pipeline.read_canvases, beam=beam, attention=attention)
         readings = _grouped(views, partial(read, lexicon=lexicon, lexicons=lexicons))
         variants = [
-            variants_of(of_crop[0], preprocessing, policy) if hardly_read(of_crop, so_far, policy) else []
+            variants_of(of_crop[0], so_far[0], preprocessing, policy) if hardly_read(of_crop, so_far, policy) else []
             for of_crop, so_far in zip(views, readings, strict=True)
         ]
         votes = map(zip, variants, _grouped(variants, read))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,6 +41,8 @@ class Reading:
             requested. Readings that differ in it alone are equal.
         covered: share of the canvas's width that the crop covers, from the left; the rest is padding.
         rotation: degrees by which the image was turned counter-clockwise for this reading; 0 unless turns were tried.
+        shares: of a single canvas (`str_app.views`), the confidence of each text that was found, in lower case; empty
+            if nothing was searched.
     """
 
     text: str
@@ -49,6 +51,7 @@ class Reading:
     attention: npt.NDArray[np.float32] | None = field(default=None, compare=False)
     covered: float = 1.0
     rotation: int = 0
+    shares: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
 
     def evidence(self, characters: int) -> float:
         """Mean confidence of so many first characters: a word that is guessed completes itself. 1 without text."""

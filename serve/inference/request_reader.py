@@ -234,7 +234,7 @@ class RequestReader:
     async def _variants(self, crop: _Crop) -> list[Canvas]:
         reader = self.reader
         return await self._decoder.run(
-            self._budget, partial(variants_of, crop.views[0], reader.preprocessing, reader.policy)
+            self._budget, partial(variants_of, crop.views[0], crop.readings[0], reader.preprocessing, reader.policy)
         )
 
     async def _merged(self, crop: _Crop) -> Reading:

@@ -157,20 +157,22 @@ class _Beam:
         if best.total < candidates[0].total + self._policy.margin:
             best = candidates[0]
         source = best.source
-        confidence = _log_share(best, candidates) if self._prior else best.log_either
+        shares = _shares(best, candidates)
+        confidence = best.log_either
+        if self._prior:
+            share = shares[source.text.lower()]
+            confidence = math.log(share) if share else -math.inf  # 0 as where the longest text had to end
         attention = source.attention if isinstance(source, Decoded) else np.stack(source.attention)
-        return Decoded(source.text, source.log_prob, confidence, list(source.character_log_probs), attention)
+        return Decoded(source.text, source.log_prob, confidence, list(source.character_log_probs), attention, shares)
 
 
-def _log_share(best: _Candidate, candidates: Sequence[_Candidate]) -> float:
-    """Log of the best text's share of the probability, each text weighed by its bonus."""
+def _shares(best: _Candidate, candidates: Sequence[_Candidate]) -> dict[str, float]:
+    """Each text's share of the probability, in either case and weighed by its bonus."""
     masses: dict[str, tuple[float, float]] = {}  # of each text in either case: probability, and with its bonus
     for candidate in candidates:
         mass, text = math.exp(min(0.0, candidate.log_either)), candidate.source.text.lower()
         masses[text] = max(masses.get(text, (0.0, 0.0)), (mass, mass * math.exp(candidate.bonus)))
     # Texts that were not found are assumed to have half of the best's bonus.
     rest = max(0.0, 1 - sum(mass for mass, _ in masses.values())) * math.exp(best.bonus / 2)
-    weighed = masses[best.source.text.lower()][1]
-    if weighed == 0:  # below the smallest float, as where the longest text had to end
-        return -math.inf
-    return math.log(weighed / (sum(weight for _, weight in masses.values()) + rest))
+    total = sum(weight for _, weight in masses.values()) + rest
+    return {text: weight / total for text, (_, weight) in masses.items()}

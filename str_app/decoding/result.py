@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ class Decoded:
             network alone the sum of `character_log_probs`; with a prior its share among the texts found.
         character_log_probs: log-probability of each character, in either case, and, last, of the end token.
         attention: float32 (characters + 1, H', W'), where the network looked for each of them.
+        shares: of each text that a search found, in lower case, its share of the probability, prior included; empty if
+            nothing was searched.
     """
 
     text: str
@@ -27,3 +29,4 @@ class Decoded:
     log_confidence: float
     character_log_probs: list[float]
     attention: npt.NDArray[np.float32]
+    shares: dict[str, float] = field(default_factory=dict)

@@ -76,7 +76,7 @@ def hardly_read(views: Sequence[Canvas], readings: Sequence[Reading], policy: Se
         views, readings: of one crop, as for `merge`.
         policy: thresholds.
     """
-    if views[0].detail is None or readings[0].confidence >= policy.lost:
+    if views[0].detail is None or readings[0].confidence >= policy.unsettled:
         return False
     return not (policy.blank and _has_one_colour(views[0]))
 

@@ -6,7 +6,8 @@ Where next to nothing was read, no attention tells the slope of the line or its 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -26,7 +27,7 @@ Pixels = npt.NDArray[np.uint8]
 def detail_of(crop: Pixels, preprocessing: Preprocessing, policy: SearchPolicy = DEFAULT_POLICY) -> Pixels | None:
     """The crop, uint8 (H, W, 3), shrunk to at most twice the canvas's height; None if it has no variants."""
     height, width = crop.shape[:2]
-    if policy.lost <= 0 or width >= policy.short * height or height >= policy.tall * width:
+    if policy.unsettled <= 0 or width >= policy.short * height or height >= policy.tall * width:
         return None
     rows = 2 * preprocessing.height
     if height <= rows:
@@ -35,8 +36,10 @@ def detail_of(crop: Pixels, preprocessing: Preprocessing, policy: SearchPolicy =
     return np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def variants_of(view: Canvas, preprocessing: Preprocessing, policy: SearchPolicy = DEFAULT_POLICY) -> list[Canvas]:
-    """The variants of a view with detail: `SearchPolicy.tilts`, `cuts`, `widening` and `squeezed`, and the negative.
+def variants_of(
+    view: Canvas, reading: Reading, preprocessing: Preprocessing, policy: SearchPolicy = DEFAULT_POLICY
+) -> list[Canvas]:
+    """The variants of a view with detail that was read like that; see `SearchPolicy.unsettled` and the next fields.
 
     They take a millisecond or two.
     """
@@ -48,12 +51,13 @@ def variants_of(view: Canvas, preprocessing: Preprocessing, policy: SearchPolicy
         canvas, covered = preprocessing(np.ascontiguousarray(pixels))
         return replace(view, pixels=canvas, covered=covered, detail=None, one_look=True, fall=fall, region=region)
 
+    lost = reading.confidence < policy.lost
     variants = [
         variant(level(detail, Line(fall * height / width), policy), fall=fall)
-        for tilt in policy.tilts
+        for tilt in (policy.tilts if lost else policy.tilts[:1])
         for fall in (tilt, -tilt)
     ]
-    for across, along in policy.cuts:
+    for across, along in policy.cuts if lost else ():
         left, top = int(along * width), int(across * height)
         right, bottom = max(width - left, left + 1), max(height - top, top + 1)
         region = (left / width, top / height, right / width, bottom / height)
@@ -64,33 +68,38 @@ def variants_of(view: Canvas, preprocessing: Preprocessing, policy: SearchPolicy
     variants.append(variant(np.asarray(wide, dtype=np.uint8), region=(-x, -y, 1 + x, 1 + y)))
     narrow = cv2.resize(detail, (max(4, round(policy.squeezed * width)), height), interpolation=cv2.INTER_AREA)
     variants.append(variant(np.asarray(narrow, dtype=np.uint8)))
-    variants.append(variant(255 - detail))
-    return variants
+    return [*variants, variant(255 - detail)] if lost else variants
 
 
 def elected(own: Reading, others: Sequence[tuple[Canvas, Reading]], policy: SearchPolicy) -> Reading:
     """The text with the largest sum of confidences among a reading, weighed by `own_votes`, and those of its variants.
 
+    All texts that a search found have a part in its vote, but only what the reading or a variant is read as is chosen.
     Its confidence is the root of its share of all that the sum could be: the mean itself is too low, because what a
     reading leaves of the probability is not all other texts'.
     """
-    sums = {own.text.lower(): policy.own_votes * own.confidence}
+    own_text = own.text.lower()
+    sums: dict[str, float] = defaultdict(float)
+    for text, share in _shares_of(own).items():
+        sums[text] += policy.own_votes * share
     of_text: dict[str, list[tuple[Canvas, Reading]]] = {}
     for view, reading in others:
         if reading.text and reading.evidence(policy.evidence_from) >= policy.clear:
-            text = reading.text.lower()
-            sums[text] = sums.get(text, 0.0) + reading.confidence
-            of_text.setdefault(text, []).append((view, reading))
-    eligible = [
-        text for text in sums if text == own.text.lower() or len(text) >= policy.fewest_alone or len(of_text[text]) > 1
-    ]
-    best = max(eligible, key=lambda text: sums[text])
+            for text, share in _shares_of(reading).items():
+                sums[text] += share
+            of_text.setdefault(reading.text.lower(), []).append((view, reading))
+    eligible = [text for text, voters in of_text.items() if len(text) >= policy.fewest_alone or len(voters) > 1]
+    best = max([own_text, *eligible], key=lambda text: sums[text])
     confidence = math.sqrt(sums[best] / (policy.own_votes + len(others)))
-    if best == own.text.lower():
-        return replace(own, confidence=max(own.confidence, confidence)) if best in of_text else own
+    if best == own_text:
+        return replace(own, confidence=confidence if best in of_text else min(own.confidence, confidence))
     view, reading = max(of_text[best], key=lambda pair: pair[1].confidence)
     maps = None if reading.attention is None else attention_as_given(reading.attention, view, policy)
     return replace(reading, confidence=confidence, attention=maps).with_boxes(partial(box_as_given, view=view))
+
+
+def _shares_of(reading: Reading) -> Mapping[str, float]:
+    return reading.shares or {reading.text.lower(): reading.confidence}
 
 
 def box_as_given(box: Box, view: Canvas) -> Box:

@@ -8,6 +8,7 @@ import math
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -20,12 +21,11 @@ from PIL import Image
 from str_app.models.preprocessing import Preprocessing
 from str_app.photos.photo_reader import PhotoPipeline
 from str_app.pipeline import CanvasPipeline
-from str_app.policy import SearchPolicy
 from str_app.reading import Reading
 from str_app.serve.http.app import create_app
 from str_app.serve.settings import Settings
 from str_app.views import Canvas
-from tests.str_app.fake_engine import CELL, CELLS, FakeEngine, paint
+from tests.str_app.fake_engine import AS_PAINTED, CELL, CELLS, FakeEngine, paint
 
 
 class TwoWidths(FakeEngine):
@@ -47,8 +47,7 @@ class HeldReader:
         self._pipeline = CanvasPipeline(engine or FakeEngine())
         self.name, self.charset, self.info = self._pipeline.name, self._pipeline.charset, self._pipeline.info
         self.preprocessing, self.engine = self._pipeline.preprocessing, self._pipeline.engine
-        # Crops of short texts are tall, and batches are counted; in a variant a painted letter is another one.
-        self.policy = SearchPolicy(tall=math.inf, lost=0.0)
+        self.policy = replace(AS_PAINTED, tall=math.inf)  # crops of short texts are tall, and batches are counted
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Semaphore(0)

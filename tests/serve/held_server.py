@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from str_app.policy import SearchPolicy
 from str_app.reader import Reader
 from str_app.reading import Reading
 from str_app.serve.http.server import run
 from str_app.serve.settings import Settings
 from str_app.views import Canvas
-from tests.str_app.fake_engine import FakeEngine
+from tests.str_app.fake_engine import AS_PAINTED, FakeEngine
 
 
 class StdinReader(Reader):
@@ -31,7 +30,7 @@ def load() -> Reader:
     engine = FakeEngine()
     if settings.model != "small":
         engine.name = Path(settings.model).read_text()
-    return StdinReader(engine, policy=SearchPolicy(lost=0.0))  # in a variant a painted letter is another one
+    return StdinReader(engine, policy=AS_PAINTED)
 
 
 if __name__ == "__main__":

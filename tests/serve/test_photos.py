@@ -20,7 +20,7 @@ from str_app.reader import Reader
 from str_app.serve.http.app import create_app
 from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, encoded, png, warm_client
-from tests.str_app.fake_engine import FakeEngine
+from tests.str_app.fake_engine import AS_PAINTED, FakeEngine
 from tests.str_app.photos.painted_photo import KnownPlaces, photo_of
 
 PICTURE, QUADS = photo_of({(20, 10): "Mind", (80, 10): "the", (130, 10): "gap"})
@@ -50,7 +50,7 @@ def as_body(client: TestClient, photo: bytes):
 def test_a_photograph_is_read_as_offline(client: TestClient, send) -> None:
     answer = send(client, PHOTO)
     assert answer.status_code == 200
-    offline = PhotoReader(Reader(FakeEngine()), PIPELINE).read(PHOTO)
+    offline = PhotoReader(Reader(FakeEngine(), policy=AS_PAINTED), PIPELINE).read(PHOTO)
     assert answer.json() == {"model": "fake", "detector": "known", **offline.as_dict()}
     assert answer.json()["lines"][0]["text"] == "Mind the gap"
     assert "inference" in answer.headers["server-timing"]

@@ -16,7 +16,7 @@ from str_app.reader import Reader
 from str_app.serve.http.uploads import from_base64
 from str_app.serve.settings import Settings
 from tests.serve.conftest import HeldReader, encoded, parts, png, warm_client
-from tests.str_app.fake_engine import FakeEngine, paint
+from tests.str_app.fake_engine import AS_PAINTED, FakeEngine, paint
 
 
 def test_multipart_answers_in_the_order_sent(client: TestClient) -> None:
@@ -31,7 +31,7 @@ def test_result_equals_the_offline_reader(client: TestClient) -> None:
     result = client.post("/v1/recognize", content=png("EXIT"), headers={"content-type": "image/png"}).json()["results"][
         0
     ]
-    (reading,) = Reader(FakeEngine()).recognize([png("EXIT")])
+    (reading,) = Reader(FakeEngine(), policy=AS_PAINTED).recognize([png("EXIT")])
     assert result == {"image": "body", **reading.as_dict()}
 
 
@@ -166,7 +166,7 @@ UNUSUAL = {
 
 @pytest.mark.parametrize("kind", UNUSUAL)
 def test_unusual_image_is_read_as_the_offline_reader_reads_it(client: TestClient, kind: str) -> None:
-    offline = Reader(FakeEngine()).read_crops([load_image(UNUSUAL[kind])])[0]
+    offline = Reader(FakeEngine(), policy=AS_PAINTED).read_crops([load_image(UNUSUAL[kind])])[0]
     answer = client.post("/v1/recognize", content=UNUSUAL[kind], headers={"content-type": "image/png"})
     assert answer.json()["results"][0]["text"] == offline.text
 

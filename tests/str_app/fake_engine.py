@@ -9,13 +9,15 @@ import numpy as np
 from str_app.engines.base import GreedySteps, Step
 from str_app.models.charset import Charset
 from str_app.models.preprocessing import Preprocessing
+from str_app.policy import SearchPolicy
 
 CELL = 8  # canvas columns per character
 CELLS = 16
 PAPER = 250
+AS_PAINTED = SearchPolicy(unsettled=0.0)  # without variants, in which a painted letter is another one
 
 
-def paint(text: str, probability: float | list[float] = 0.9, scale: int = 1) -> np.ndarray:
+def paint(text: str, probability: float | list[float] = 0.99, scale: int = 1) -> np.ndarray:
     """A crop that `FakeEngine` reads as `text`: red holds the character, green its probability in 255ths.
 
     Returns:

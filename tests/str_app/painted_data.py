@@ -30,7 +30,7 @@ WORDS: list[Painted] = [
 class PaintedSource:
     """A source in memory."""
 
-    def __init__(self, words: Sequence[Painted] = WORDS, name: str = "painted", probability: float = 0.9) -> None:
+    def __init__(self, words: Sequence[Painted] = WORDS, name: str = "painted", probability: float = 0.99) -> None:
         self.words = list(words)
         self.name = name
         self.probability = probability

@@ -27,21 +27,20 @@ from str_app.models.charset import PRINTABLE_94, Charset
 from str_app.models.presets import weights_path
 from str_app.policy import DEFAULT_POLICY
 from str_app.reader import Reader
-from tests.str_app.fake_engine import CELLS, FakeEngine, paint
+from tests.str_app.fake_engine import AS_PAINTED, CELLS, FakeEngine, paint
 
 WORDS = [f"word{number}" for number in range(45)]
 
 
 @pytest.fixture
 def reader() -> Reader:
-    return Reader(FakeEngine(), batch_size=8)
+    return Reader(FakeEngine(), batch_size=8, policy=AS_PAINTED)
 
 
 @given(st.text(alphabet=PRINTABLE_94, max_size=CELLS - 1))
 @settings(max_examples=60, deadline=None)
 def test_whatever_is_painted_is_read(text: str) -> None:
-    # On its side a painted letter is a row of letters, in a variant another letter.
-    upright = replace(DEFAULT_POLICY, tall=math.inf, lost=0.0)
+    upright = replace(AS_PAINTED, tall=math.inf)  # on its side a painted letter is a row of letters
     assert Reader(FakeEngine(), policy=upright).recognize(paint(text))[0].text == text
 
 
@@ -158,7 +157,7 @@ def test_a_lexicon_that_cannot_be_used(reader: Reader, words: list[str]) -> None
 
 
 def test_a_crop_with_too_little_evidence_has_no_text() -> None:
-    reader = Reader(FakeEngine(), policy=replace(DEFAULT_POLICY, least_evidence=0.8, lost=0.0))
+    reader = Reader(FakeEngine(), policy=replace(AS_PAINTED, least_evidence=0.8))
     faint, clear, clear_at_first = paint("word", 0.7), paint("word", 0.9), paint("wordsmith", [0.9] * 5 + [0.6] * 4)
     readings = reader.read_crops([faint, clear, clear_at_first], attention=True)
     assert [reading.text for reading in readings] == ["", "word", "wordsmith"]
@@ -198,13 +197,16 @@ def test_no_text_has_no_confidence() -> None:
 
 
 def test_variants_are_of_what_can_hardly_be_read_and_have_one_look() -> None:
-    hazy, clear = paint("word", 0.45), paint("word")
+    hazy, unsettled, clear = paint("word", 0.45), paint("word", 0.86), paint("word", 0.98)
     engine = FakeEngine()
     Reader(engine).read_crops([clear, hazy, hazy])
     # Together in one look, two further looks at the doubtful ones, and nine variants of each.
     assert engine.batches == [3, 2, 2, 16, 2]
-    for kept in (Reader(FakeEngine(), policy=replace(DEFAULT_POLICY, lost=0.0)), Reader(FakeEngine())):
-        kept.read_crops([hazy], beam=None if kept.policy.lost == 0 else 1)
+    engine = FakeEngine()
+    Reader(engine).read_crops([unsettled])
+    assert engine.batches == [1, 4], "four of what is only unsettled"
+    for kept in (Reader(FakeEngine(), policy=AS_PAINTED), Reader(FakeEngine())):
+        kept.read_crops([hazy], beam=None if kept.policy.unsettled == 0 else 1)
         assert sum(kept.engine.batches) <= 3, "switched off, or greedy"
 
 
@@ -391,7 +393,7 @@ def test_a_real_network_reads_the_same_in_any_batch() -> None:
 
 def test_blank_pictures_and_variants_are_options_of_loading() -> None:
     reader = Reader.load("small", blank=False, variants=False)
-    assert reader.policy == replace(DEFAULT_POLICY, blank=False, lost=0.0)
+    assert reader.policy == replace(DEFAULT_POLICY, blank=False, unsettled=0.0)
 
 
 FORK = """

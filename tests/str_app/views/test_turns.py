@@ -13,7 +13,7 @@ from str_app.policy import DEFAULT_POLICY
 from str_app.reader import Reader
 from str_app.reading import Character, Reading
 from str_app.views.turns import best_turn, turns_of
-from tests.str_app.fake_engine import FakeEngine, paint
+from tests.str_app.fake_engine import AS_PAINTED, FakeEngine, paint
 
 
 def sure(text: str) -> np.ndarray:
@@ -27,10 +27,10 @@ def sure(text: str) -> np.ndarray:
 def test_the_most_probable_turn_is_kept_and_boxes_are_of_the_picture_given(turn: int) -> None:
     upright = sure("EXIT")
     given = np.rot90(upright, -turn)  # turning it counter-clockwise `turn` times sets it upright
-    (reading,) = Reader(FakeEngine()).read_crops([given], rotate=True)
+    (reading,) = Reader(FakeEngine(), policy=AS_PAINTED).read_crops([given], rotate=True)
     assert reading.text == "EXIT"
     assert reading.rotation == 90 * turn
-    (plain,) = Reader(FakeEngine()).read_crops([upright])
+    (plain,) = Reader(FakeEngine(), policy=AS_PAINTED).read_crops([upright])
     mask = np.zeros(upright.shape[:2], dtype=int)
     for number, character in enumerate(plain.characters, 1):
         x0, y0, x1, y1 = map(round, character.box)

@@ -11,11 +11,13 @@ import pytest
 
 from str_app.models.preprocessing import Preprocessing
 from str_app.policy import DEFAULT_POLICY
+from str_app.reading import Reading
 from str_app.views import views_of
 from str_app.views.variants import attention_as_given, box_as_given, variants_of
 
 PREPROCESSING = Preprocessing(widths=(48, 64, 96, 128, 160))
-PLAIN = replace(DEFAULT_POLICY, lost=0.0)
+PLAIN = replace(DEFAULT_POLICY, unsettled=0.0)
+LOST, UNSETTLED = Reading("x", 0.39, ()), Reading("x", 0.4, ())
 
 
 def noise(height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -46,11 +48,18 @@ def test_one_of_the_tilts_levels_the_line() -> None:
     (view,) = views_of(crop, PREPROCESSING)
     heights = {
         tilt.fall: np.ptp(np.nonzero(tilt.pixels[:, : tilt.covered, 0] > 128)[0])
-        for tilt in variants_of(view, PREPROCESSING)
+        for tilt in variants_of(view, LOST, PREPROCESSING)
         if tilt.fall
     }
     assert min(heights, key=lambda fall: heights[fall]) == 0.4
     assert heights[0.4] < 8  # of 32 rows
+
+
+def test_what_is_read_better_has_fewer_variants() -> None:
+    (view,) = views_of(noise(64, 96), PREPROCESSING)
+    few, all_of_them = (variants_of(view, reading, PREPROCESSING) for reading in (UNSETTLED, LOST))
+    shown = [variant.pixels.tobytes() for variant in all_of_them]
+    assert [shown.index(variant.pixels.tobytes()) for variant in few] == [0, 1, 6, 7]
 
 
 def test_what_a_character_shows_returns_to_where_it_is() -> None:
@@ -59,7 +68,7 @@ def test_what_a_character_shows_returns_to_where_it_is() -> None:
     crop = np.zeros((height, width, 3), np.uint8)
     cv2.circle(crop, place, 7, (255, 255, 255), -1)
     (view,) = views_of(crop, PREPROCESSING)
-    variants = variants_of(view, PREPROCESSING)
+    variants = variants_of(view, LOST, PREPROCESSING)
     assert len(variants) == 9
     for variant in variants[:-1]:  # the last is the negative
         shown = variant.pixels[:, :, 0].astype(np.float32)

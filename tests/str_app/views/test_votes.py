@@ -27,13 +27,23 @@ def test_the_largest_sum_wins_whatever_the_case() -> None:
     own = reading("HOTEI", 0.1)
     chosen = choose(own, reading("HOTEL", 0.2), reading("Hotel", 0.5), reading("HOTTER", 0.4))
     assert chosen.text == "Hotel"  # the surest spelling
-    assert chosen.confidence == pytest.approx((0.7 / 6) ** 0.5)
+    assert chosen.confidence == pytest.approx((0.7 / 4.5) ** 0.5)
 
 
-def test_the_reading_itself_counts_three_times() -> None:
-    own = reading("HOTEI", 0.3)
-    assert choose(own, reading("HOTEL", 0.8)) == own
-    assert choose(own, reading("HOTEL", 0.95)).text == "HOTEL"
+def test_the_reading_itself_counts_one_and_a_half_times() -> None:
+    own = reading("HOTEI", 0.4)
+    assert choose(own, reading("HOTEL", 0.55)).text == "HOTEI"
+    assert choose(own, reading("HOTEL", 0.65)).text == "HOTEL"
+
+
+def test_every_text_that_was_found_counts() -> None:
+    own = replace(reading("HOTEI", 0.4), shares={"hotei": 0.4, "hotel": 0.3})
+    posed = replace(reading("HOTEI", 0.4), shares={"hotei": 0.4, "hotel": 0.38})
+    seen = replace(reading("hotel", 0.5), shares={"hotel": 0.5, "hotei": 0.1})
+    chosen = choose(own, posed, seen)
+    assert chosen.text == "hotel"
+    assert chosen.confidence == pytest.approx((1.33 / 3.5) ** 0.5)
+    assert choose(own, posed, posed).text == "HOTEI"  # nothing is chosen that no view is read as
 
 
 def test_one_variant_alone_needs_three_characters() -> None:
@@ -43,10 +53,11 @@ def test_one_variant_alone_needs_three_characters() -> None:
     assert choose(own, reading("ITS", 0.9)).text == "ITS"
 
 
-def test_agreement_never_lowers_a_confidence() -> None:
-    own = reading("HOTEL", 0.39)
-    assert choose(own, reading("HOTEL", 0.01)).confidence == pytest.approx(max(0.39, (1.18 / 4) ** 0.5))
-    assert choose(own, *[reading("", 0.0)] * 9, reading("hotel", 0.001)).confidence == 0.39
+def test_confidence_rises_only_if_a_variant_is_read_alike() -> None:
+    own = reading("HOTEL", 0.3)
+    assert choose(own, reading("hotel", 0.1)).confidence == pytest.approx((0.55 / 2.5) ** 0.5)
+    assert choose(own, reading("HOTEI", 0.1)).confidence == 0.3  # the root of 0.45 / 2.5 is more
+    assert choose(own, *[reading("", 0.0)] * 9).confidence == pytest.approx((0.45 / 10.5) ** 0.5)
 
 
 def test_a_variant_that_is_hardly_seen_has_no_vote() -> None:
