@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     blank: bool = Field(default=True, description="Return an empty text where the image shows none.")
     variants: bool = Field(
         default=True,
-        description="Retry hard-to-read crops in nine variants: more accurate, up to 5 times slower.",
+        description="Retry hard-to-read crops in up to nine variants: more accurate, up to 5 times slower.",
     )
 
     max_batch: int = Field(default=32, ge=1, le=1024, description="Maximum batch size; above 32 a CPU gains nothing.")

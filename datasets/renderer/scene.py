@@ -603,7 +603,7 @@ def _find_place(
 
 
 def _outline(view: View, frame: tuple[float, float, float, float]) -> Points:
-    """The projected edge of a rectangle of the plane, clockwise from its top left, (16, 2)."""
+    """The projected edge of a rectangle of the plane, clockwise from its top left, (18, 2)."""
     x0, y0, x1, y1 = frame
     x, y = np.linspace(x0, x1, 9, dtype=np.float32), np.array([y0, y1], np.float32)
     return view.project(np.concatenate([x, x[::-1]]), np.repeat(y, 9))

@@ -53,19 +53,23 @@ def can_take(device: str, dtypes: Sequence[torch.dtype], tensors: Sequence[Tenso
 
 
 def first_derivative_only(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate an autograd function's `backward`: it records no graph, and raises RuntimeError under `create_graph`.
+    """Decorate an autograd function's `backward`, which records no graph and needs gradients in memory.
 
-    torch's `once_differentiable` raises only for incoming gradients that require gradients, so a gradient penalty
-    would silently miss terms.
+    It raises RuntimeError under `create_graph`: torch's `once_differentiable` raises only for incoming gradients that
+    require gradients, so a gradient penalty would silently miss terms. It raises under `is_grads_batched`, too.
     """
 
     @functools.wraps(backward)
-    def run(ctx: Any, *gradients: Tensor) -> Any:
+    def run(ctx: Any, *gradients: Tensor | None) -> Any:
         if torch.is_grad_enabled():
-            raise RuntimeError(
-                "create_graph=True needs torch's own operations: build refined layers with fused=False, and run the "
-                "forward pass within str_app.models.kernels.dispatch.torch_operations_only()"
-            )
-        return backward(ctx, *gradients)
+            asked = "create_graph=True"
+        elif any(torch._C._functorch.is_legacy_batchedtensor(each) for each in gradients if each is not None):
+            asked = "is_grads_batched=True, or vectorize=True of a Jacobian,"
+        else:
+            return backward(ctx, *gradients)
+        raise RuntimeError(
+            f"{asked} needs torch's own operations: build refined layers with fused=False, and run the forward pass "
+            "within str_app.models.kernels.dispatch.torch_operations_only()"
+        )
 
     return run

@@ -15,17 +15,17 @@ from str_app.cli.progress import ProgressBar
 def limits(
     out: Annotated[Path, typer.Option(help="Folder for limits.md, limits.json and the plots.")],
     model: options.Model = "small",
-    count: Annotated[int, typer.Option(min=1, help="Number of probes at each value.")] = 200,
+    count: Annotated[int, typer.Option(min=1, help="Number of words at each value.")] = 200,
     only: Annotated[
         list[str] | None, options.choices("Property to vary", ("length", "rotation", "height", "contrast"))
     ] = None,
     fonts: options.Fonts = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the probes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the words.")] = 0,
     batch_size: options.BatchSize = 32,
     threads: options.Threads = None,
     device: options.Device = "cpu",
 ) -> None:
-    """Measure accuracy by word length, rotation, letter height and contrast, on plain rendered probes.
+    """Measure accuracy by word length, rotation, letter height and contrast, on plain rendered words.
 
     Example: str-app bench limits --model small --out runs/limits --count 200
     """

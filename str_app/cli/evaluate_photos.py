@@ -32,7 +32,10 @@ def evaluate_photos(
         Path | None, typer.Option("--json", metavar="FILE", help="Write all scores to this file.")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Write a page with the photographs that lost most words.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.html", help="Write a page with the photographs in which most words were missed or misread."
+        ),
     ] = None,
     worst: Annotated[int, typer.Option(min=0, help="Number of photographs in the report.")] = 12,
     model: options.Model = "small",

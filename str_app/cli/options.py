@@ -17,7 +17,7 @@ Model = Annotated[
         help="A name that `str-app models` lists, a checkpoint file, or a folder that `str-app export` wrote."
     ),
 ]
-Device = Annotated[str, typer.Option(help="Where the network runs: cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="Where the network runs: cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: the engine's own choice.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Maximum number of crops per forward pass.")]
 Beam = Annotated[
@@ -29,7 +29,7 @@ Engine = Annotated[str, typer.Option(help=engines.HELP)]
 Blank = Annotated[bool, typer.Option(help="Return an empty text where the image shows none.")]
 Variants = Annotated[
     bool,
-    typer.Option(help="Retry hard-to-read crops in nine variants: more accurate, up to 5 times slower."),
+    typer.Option(help="Retry hard-to-read crops in up to nine variants: more accurate, up to 5 times slower."),
 ]
 Precision = Annotated[precision.Precision, typer.Option(help=precision.HELP)]
 

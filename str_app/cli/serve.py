@@ -22,7 +22,9 @@ def serve(
         str | None, typer.Option(help="Address to listen on, 0.0.0.0 for all [default: 127.0.0.1].")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one [default: 8000].")] = None,
-    device: Annotated[str | None, typer.Option(help="Where the network runs: cpu or cuda [default: cpu].")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where the network runs: cpu, cuda or cuda:N [default: cpu].")
+    ] = None,
     engine: Annotated[str | None, typer.Option(help=f"{engines.HELP[:-1]} [default: auto].")] = None,
     precision: Annotated[
         precisions.Precision | None, typer.Option(help=f"{precisions.HELP[:-1]} [default: auto].")

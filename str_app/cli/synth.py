@@ -32,7 +32,9 @@ def synth(
         ),
     ] = False,
     count: Annotated[int, typer.Option(min=1, help="Number of crops or scenes.")] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed, fonts and words give the same crops.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="The same seed, fonts, words, effects and photographs give the same crops.")
+    ] = 0,
     workers: pool.Workers = None,
     shard_size: Annotated[
         int | None,

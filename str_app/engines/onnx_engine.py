@@ -199,7 +199,7 @@ def _read_header(folder: Path, encoder: ort.InferenceSession, step: ort.Inferenc
     texts = [session.get_modelmeta().custom_metadata_map.get(METADATA_KEY) for session in (encoder, step)]
     if texts[0] is None:
         raise GraphError(
-            f"{folder / ENCODER}: a graph of ONNX, but not written by `str-app export`, without which it cannot be read"
+            f"{folder / ENCODER}: an ONNX graph that `str-app export` did not write; export the model with it"
         )
     if texts[0] != texts[1]:
         raise GraphError(f"{folder}: {ENCODER} and {STEP} are of different exports; export the model again")

@@ -40,7 +40,7 @@ class EngineOptions:
 
     def __post_init__(self) -> None:
         if not isinstance(self.device, str) or not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
-            raise StrAppError(f"device {self.device!r}: must be cpu, cuda, or cuda: and a number")
+            raise StrAppError(f"device {self.device!r}: must be cpu, cuda or cuda:N")
         if self.threads is not None and (type(self.threads) is not int or not 1 <= self.threads <= MAX_THREADS):
             raise StrAppError(f"threads {self.threads!r}: must be a whole number from 1 to {MAX_THREADS}")
         if self.precision not in get_args(Precision):

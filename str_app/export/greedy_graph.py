@@ -92,7 +92,7 @@ def make_greedy_graph(encoder: onnx.ModelProto, step: onnx.ModelProto, header: d
         "greedy/last_class",
         "greedy/last_hidden",
         "greedy/last_cell",
-        "ended_at_last",
+        "greedy/ended_at_last",
         "greedy/classes_by_step",
         "greedy/probabilities_by_step",
     ]

@@ -27,9 +27,9 @@ def quantize_encoder(
 ) -> onnx.ModelProto:
     """Convolutions with 8-bit inputs and weights; the first one, which sees the picture itself, stays in float32.
 
-    Inputs have one scale a tensor, from the mean of their ranges in small batches of `crops`: the widest range of all
-    gives four readings where this gives three that differ from float32. Weights have one a channel, in 7 bits, so that
-    processors without VNNI, whose products of 8 bits would overflow, compute the same.
+    Inputs have one scale a tensor, from the mean of their ranges in small batches of `crops`: with the widest range of
+    all crops, a third more readings differ from float32. Weights have one a channel, in 7 bits, so that processors
+    without VNNI, whose products of 8 bits would overflow, compute the same.
 
     Args:
         encoder: from `str_app.export.graphs.make_graphs`.

@@ -21,6 +21,8 @@ from str_app.photos.probability_map import MapPolicy, detections_of
 
 FILE = "PP-OCRv6_det_small.onnx"
 SHA256 = "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f"
+# Another 3.x satisfies `str-app[photo]`, so installing that would change nothing.
+ADVICE = "pip install --force-reinstall --no-deps rapidocr==3.10.0"
 STRIDE = 32  # sides of the network's input are multiples of it
 
 
@@ -32,7 +34,6 @@ class PpOcrDetector:
     Args:
         threads: CPU threads; all usable cores if None.
         longest_side: larger photographs are shrunk to it for detection. Smaller ones are not enlarged.
-        file: the network; that of the installed package if None.
 
     Raises:
         StrAppError: the package is not installed, or its file is another one than this version knows.
@@ -69,7 +70,7 @@ def _open(threads: int | None) -> InferenceSession:
     path = _installed_file()
     network = path.read_bytes()
     if hashlib.sha256(network).hexdigest() != SHA256:
-        raise StrAppError(f"{path} is not the file that this version was tested with: pip install 'str-app[photo]'")
+        raise StrAppError(f"{path} is not the file that this version was tested with: {ADVICE}")
     return open_session(without_denormals(network), threads, arena=False)  # 2.6 times as fast
 
 
@@ -79,5 +80,5 @@ def _installed_file() -> Path:
         raise StrAppError("the detector pp-ocrv6-small is a file of rapidocr: pip install 'str-app[photo]'")
     path = Path(package.submodule_search_locations[0]) / "models" / FILE
     if not path.is_file():
-        raise StrAppError(f"{path}: no such file in the installed rapidocr: pip install 'str-app[photo]'")
+        raise StrAppError(f"{path}: no such file in the installed rapidocr: {ADVICE}")
     return path

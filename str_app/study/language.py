@@ -17,6 +17,8 @@ from str_app.study.experiment import Carry, Metric, Run, Training, train_run
 from str_app.study.variants import Variant, count_parameters, equal_size
 
 CURVE_TOKENS = 20_000  # of the validation text; all of it would take longer than training
+STREAMS = 10  # of a text that is evaluated
+LEAST_TOKENS = 2 * STREAMS  # of such a text: each stream predicts all tokens but its first
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ def _perplexity(nats: float) -> float:
 def _mean_loss(model: nn.Module, ids: Tensor) -> float:
     """Mean −ln p of all tokens except the first of each stream."""
     window = 200
-    tokens, carry, total, count = _streams(ids, 10), None, 0.0, 0
+    tokens, carry, total, count = _streams(ids, STREAMS), None, 0.0, 0
     for first in range(0, len(tokens) - 1, window):
         part = tokens[first : first + window + 1]
         logits, carry = model(part[:-1], carry)

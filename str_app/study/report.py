@@ -148,10 +148,11 @@ def paired_differences(metric: Metric, outcomes: Sequence[Outcome], variant: str
 
 def _experiment(experiment: Experiment, runs: list[Run], files: dict[str, str]) -> list[str]:
     seeds = len({run.seed for run in runs})
-    numbers = {k: v for k, v in experiment.settings()["training"].items() if isinstance(v, int | float | bool)}
+    numbers = {k: v for k, v in experiment.settings().get("training", {}).items() if isinstance(v, int | float | bool)}
     training = ", ".join(f"{key} {value:g}" for key, value in numbers.items())
+    head = f"{seeds} seed(s); {training}" if training else f"{seeds} seed(s)"
     outcomes = [run.outcome(experiment.metric) for run in runs]
-    lines = [f"{seeds} seed(s); {training}.", "", *table(experiment.metric, outcomes), ""]
+    lines = [f"{head}.", "", *table(experiment.metric, outcomes), ""]
     stem = file_name(experiment.name)
     for unit in dict.fromkeys(run.variant.partition("-")[0] for run in runs):
         own = [run for run in runs if run.variant.startswith(f"{unit}-")]

@@ -13,7 +13,7 @@ from str_app.models.backbones.resnet import ResNetConfig
 from str_app.models.decoders.attention_decoder import AttentionDecoderConfig
 from str_app.models.recognizer import RecognizerConfig
 from str_app.study.experiment import Experiment, Training
-from str_app.study.language import Language, LanguageSizes
+from str_app.study.language import LEAST_TOKENS, Language, LanguageSizes
 from str_app.study.scene_text import SceneText, data_sets
 from str_app.study.synthetic import Adding, CopyMemory, EqualNumbers, MarkedCount
 from str_app.study.variants import GATES, UNITS, GateName, UnitName
@@ -100,6 +100,11 @@ def _language(
                 raise StrAppError(
                     f"{corpus.name}: a step of {bptt} tokens is longer than each of the {streams} streams ({longest} "
                     "tokens): give a smaller --length"
+                )
+        for split, text in (("validation", corpus.validation), ("test", corpus.test)):
+            if len(text) < LEAST_TOKENS:
+                raise StrAppError(
+                    f"{corpus.name}: the {split} text has {len(text)} tokens, and at least {LEAST_TOKENS} are needed"
                 )
         return [
             Language(corpus, training, chosen, bptt, suffix="" if bptt == window else f", BPTT {bptt}")

@@ -211,8 +211,8 @@ class EqualNumbers(_Task):
 class CopyMemory(_Task):
     """Copy memory (Hochreiter & Schmidhuber 1997; in this form Arjovsky et al. 2016, arXiv 1511.06464).
 
-    Ten symbols out of 8, then `length` blanks, then a signal to repeat the ten in order. The paper does not define its
-    third synthetic task; this is the usual one.
+    Ten symbols out of 8, then `length` − 1 blanks, then a signal to repeat the ten in order. The paper does not define
+    its third synthetic task; this is the usual one.
     """
 
     sizes = (10, 8, 10)

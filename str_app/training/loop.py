@@ -266,8 +266,8 @@ class _Run:
         # Dropout depends on the step only, so that a resumed run needs no generator state.
         torch.manual_seed(((settings.seed * 1_000_003 + self.step) * 1009 + self.world.rank) % 2**63)
         characters = torch.stack([part.lengths.sum() for part in parts]).sum()
-        ends = characters + sum(len(part.lengths) for part in parts)
-        counts = self.sync_world.sum(torch.stack([ends, characters]).float())
+        with_ends = characters + sum(len(part.lengths) for part in parts)
+        counts = self.sync_world.sum(torch.stack([with_ends, characters]).float())
         progress = min(1.0, 2 * self.step / settings.steps)
         ctc = settings.ctc_weight + (settings.ctc_weight_end - settings.ctc_weight) * progress
         attention = settings.attention_weight + (settings.attention_weight_end - settings.attention_weight) * progress
@@ -317,13 +317,13 @@ class _Run:
             )
 
     def _log(self, logger: RunLogger, losses: Tensor, rate: float, cpu_seconds_per_step: float) -> None:
-        characters, ctc, attention, ends, count = losses.tolist()
-        if not ends:  # no step of the interval had a usable sample or finite gradients
+        cross_entropy, ctc, attention, with_ends, characters = losses.tolist()
+        if not with_ends:  # no step of the interval had a usable sample or finite gradients
             return
         values = {
-            "loss/characters": characters / ends,
-            "loss/ctc": ctc / max(count, 1),
-            "loss/attention": attention / max(count, 1),
+            "loss/characters": cross_entropy / with_ends,
+            "loss/ctc": ctc / max(characters, 1),
+            "loss/attention": attention / max(characters, 1),
             "learning_rate": self.settings.learning_rate * schedule(self.step - 1, self.settings),
             "samples_per_second": rate,
             CPU_SECONDS: cpu_seconds_per_step,

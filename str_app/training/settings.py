@@ -235,9 +235,9 @@ def make_settings(overrides: list[str], base: TrainSettings | None = None, **giv
             raise StrAppError(f"--set {override}: {error}") from None
     if settings.start_from and not can_grow(given.get("architecture", settings.architecture), settings.architecture):
         raise StrAppError(
-            "--from brings its own architecture: architecture.backbone.blocks may grow, architecture.backbone.fpn and "
-            "architecture.decoder.positional_glimpse become true, architecture.decoder.dropout change; leave out any "
-            "other --set architecture.…"
+            "--from brings its own architecture: only architecture.backbone.blocks (larger), architecture.backbone.fpn "
+            "and architecture.decoder.positional_glimpse (true) and architecture.decoder.dropout may differ; leave out "
+            "any other --set architecture.…"
         )
     settings.check()
     if base is None and settings.warmup_steps >= settings.steps:

@@ -17,7 +17,7 @@ from str_app.policy import DEFAULT_POLICY, SearchPolicy
 from str_app.reading import Box, Character, Reading
 from str_app.views.canvas import Span
 
-SHORT_PARTS = 3  # up to so many parts none is squeezed
+SHORT_PARTS = 3  # up to this many are made so that none is squeezed
 MAX_PARTS = 9  # of lines up to 50:1, which `ImageLimits` accepts; those of longer ones are squeezed more
 
 
@@ -26,7 +26,8 @@ def parts_of(
 ) -> list[Span]:
     """The parts of a crop, left to right; none where the crop is read as a whole only.
 
-    Parts are not squeezed while three are enough. Longer lines have more, squeezed by at most `SearchPolicy.squeeze`.
+    Up to three parts are made so that none is squeezed. Longer lines keep three, squeezed by up to
+    `SearchPolicy.squeeze`, before they get more.
 
     Args:
         crop_size: height and width in pixels.

@@ -61,7 +61,7 @@ def test_a_wrong_choice_is_named_with_the_right_ones(arguments: list[str]) -> No
 
 def test_the_same_option_has_the_same_help_in_every_verb() -> None:
     for text in (
-        "Where the network runs: cpu or cuda",
+        "Where the network runs: cpu, cuda or cuda:N",
         "CPU threads",
         "What runs the network: onnx (exported graphs), torch",
         "int8 (exported graphs), bf16 or fp32",

@@ -124,6 +124,24 @@ def test_second_derivatives_by_the_plain_loop(path, kind, refine):
             torch.autograd.grad(layer(x)[0].sum(), x, create_graph=True)
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_batched_gradients_by_the_plain_loop(path, kind):
+    torch.manual_seed(6)
+    layer = kind(2, 2, refine="mul", dtype=torch.float64)
+    x = torch.randn(3, 1, 2, dtype=torch.float64, requires_grad=True)
+    output, _ = layer(x)
+    directions = torch.randn(4, *output.shape, dtype=torch.float64)
+    if path == "loop":
+        expected = [torch.autograd.grad(output, x, each, retain_graph=True)[0] for each in directions]
+        (batched,) = torch.autograd.grad(output, x, directions, is_grads_batched=True)
+        torch.testing.assert_close(batched, torch.stack(expected))
+    else:
+        with pytest.raises(RuntimeError, match=r"is_grads_batched=True.* fused=False"):
+            torch.autograd.grad(output, x, directions, is_grads_batched=True)
+        with pytest.raises(RuntimeError, match=r"vectorize=True.* fused=False"):
+            torch.autograd.functional.jacobian(lambda x: layer(x)[0], x, vectorize=True)
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
 @pytest.mark.parametrize("refine", ["add", "mul", "ur"])
 @pytest.mark.parametrize("kind", LAYERS)

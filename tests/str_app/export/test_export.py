@@ -308,7 +308,7 @@ class TestDamage:
             graph = onnx.load(graph_folder(copied) / name)
             del graph.metadata_props[:]
             onnx.save(graph, graph_folder(copied) / name)
-        with pytest.raises(GraphError, match="not written by `str-app export`"):
+        with pytest.raises(GraphError, match="`str-app export` did not write"):
             OnnxEngine(graph_folder(copied))
 
     def test_graphs_of_two_exports(self, copied: Path, checkpoint: Path, tmp_path: Path) -> None:
@@ -459,9 +459,10 @@ class TestCommand:
     @pytest.fixture
     def nothing_is_drawn(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def render(*_: object) -> None:
-            raise AssertionError("a crop is drawn before all else is checked")
+            raise AssertionError("fonts are searched, or a crop drawn, before all else is checked")
 
-        monkeypatch.setattr("str_app.datasets.renderer.render.Renderer.render", render)
+        for name in ("render.Renderer.render", "fonts.find_fonts"):
+            monkeypatch.setattr(f"str_app.datasets.renderer.{name}", render)
 
     @pytest.mark.usefixtures("nothing_is_drawn")
     def test_what_is_cheap_is_checked_before_crops_are_drawn(self, copied: Path, tmp_path: Path) -> None:

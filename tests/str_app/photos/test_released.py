@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,11 +104,12 @@ def test_letters_far_apart_are_one_word(reader: PhotoReader) -> None:
 def test_another_file_than_the_tested_one_is_refused(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "other.onnx").write_bytes(b"another network")
     monkeypatch.setattr(pp_ocr, "_installed_file", lambda: tmp_path / "other.onnx")
-    with pytest.raises(StrAppError, match=r"other\.onnx is not the file .* pip install 'str-app\[photo\]'"):
+    with pytest.raises(StrAppError, match=r"other\.onnx is not the file .* --no-deps rapidocr=="):
         pp_ocr.PpOcrDetector()
 
 
 def test_the_tested_file_is_installed() -> None:
+    assert pp_ocr.ADVICE.rpartition(" ")[2] in Path("constraints.txt").read_text(encoding="utf-8").splitlines()
     assert hashlib.sha256(pp_ocr._installed_file().read_bytes()).hexdigest() == pp_ocr.SHA256
 
 

@@ -24,7 +24,7 @@ from str_app.datasets.text_corpus import CorpusError, penn_treebank, tiny_shakes
 from str_app.errors import StrAppError
 from str_app.study import studies
 from str_app.study.experiment import Metric, Outcome, Run, Training, train_run
-from str_app.study.language import Language, LanguageSizes
+from str_app.study.language import LEAST_TOKENS, Language, LanguageSizes
 from str_app.study.report import interval, p_value, table, verdict, write_report
 from str_app.study.scene_text import SceneText
 from str_app.study.studies import STUDIES
@@ -409,6 +409,16 @@ def test_a_run_that_diverges_is_a_result(tmp_path: Path, monkeypatch: pytest.Mon
     assert "| all diverged |" in report.read_text()
 
 
+def test_the_report_needs_no_settings_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Adding(8, SHORT, 4)
+    runs = [train_run(task, Variant("GRU", "none"), 0, tmp_path, watch=False)]
+    (report, *_) = write_report(tmp_path, "adding", "str-app study adding", [(task, runs)])
+    assert "\n1 seed(s); steps 6, batch_size 4, " in report.read_text()
+    monkeypatch.setattr(Adding, "settings", lambda self: {"task": "another"})
+    (report, *_) = write_report(tmp_path, "adding", "str-app study adding", [(task, runs)])
+    assert "\n1 seed(s).\n" in report.read_text()
+
+
 def test_a_perplexity_no_float_holds_is_a_divergence() -> None:
     task = Language(tiny("words"), SHORT, LanguageSizes(8, 8, dropout=0.0), bptt=7)
     model = task.build(Variant("GRU", "none"))
@@ -488,6 +498,19 @@ def test_a_step_longer_than_a_stream_is_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*arguments, "--workers", "1", "--out", str(tmp_path / "out")])
     assert result.exit_code == 1
     assert "a step of 100000 tokens is longer than each of the 32 streams" in result.stderr
+
+
+def test_a_text_too_short_to_evaluate_is_refused(tmp_path: Path) -> None:
+    write_corpora(tmp_path)
+    test = tmp_path / "ptb/ptb.test.txt"
+    test.write_text("a cat\n" * 6)  # 18 words and ends of lines
+    arguments = ["study", "ptb-words", "--data", str(tmp_path), "--quick", "--length", "5"]
+    result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert "the test text has 18 tokens, and at least 20 are needed" in " ".join(result.stderr.split())
+    task = Language(tiny("words"), SHORT, LanguageSizes(8, 8), bptt=5)
+    corpus = replace(task.corpus, test=task.corpus.test[:LEAST_TOKENS])
+    assert replace(task, corpus=corpus).evaluate(task.build(Variant("GRU", "none")), final=True)["test perplexity"] > 0
 
 
 def test_a_recogniser_of_other_settings_is_not_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
