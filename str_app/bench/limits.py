@@ -1,4 +1,4 @@
-"""Limits of a model: accuracy on plain rendered probes while one property varies."""
+"""Limits of a model: accuracy on plain rendered words while one property varies."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def write(out: Path, model: str, longest: int, measured: Sequence[tuple[Sweep, d
     tables = [
         f"# Limits of `{model}`",
         f"One view holds at most {longest} characters; longer lines are read in parts. Case-insensitive word accuracy\n"
-        "on plain rendered probes. The properties that do not vary are easy to read: 4–8 letters, capitals 32 pixels\n"
+        "on plain rendered words. The properties that do not vary are easy to read: 4–8 letters, capitals 32 pixels\n"
         "high, upright, contrast 0.8.",
     ]
     files = []

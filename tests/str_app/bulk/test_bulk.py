@@ -71,7 +71,7 @@ def test_one_row_per_image_in_the_order_of_the_input(tmp_path: Path) -> None:
     rows = rows_of(out)
     assert [row["id"] for row in rows] == [f"{data}/images/{k}.png" for k in range(8)]
     assert [row["text"] for row in rows] == [word for word, _ in WORDS] + [None]
-    assert rows[1]["confidence"] == pytest.approx(0.9**3 * 0.99, rel=0.2)
+    assert rows[1]["confidence"] == pytest.approx(0.99**4, rel=0.02)
     assert [character["text"] for character in rows[1]["characters"]] == list("one")
     assert rows[1]["boxes"][1] == pytest.approx([8, 0, 16, 32], abs=0.1)
     assert rows[1]["error"] is None

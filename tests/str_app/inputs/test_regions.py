@@ -26,9 +26,9 @@ HEIGHT, WIDTH = 300, 400
 def photo() -> np.ndarray:
     """`left` upright at (20, 30), `sold` seen at an angle on `CORNERS`."""
     picture = np.full((HEIGHT, WIDTH, 3), 128, dtype=np.uint8)
-    word = paint("left", 0.9)
+    word = paint("left")
     picture[30 : 30 + word.shape[0], 20 : 20 + word.shape[1]] = word
-    word = paint("sold", 0.9, scale=4)
+    word = paint("sold", scale=4)
     height, width = word.shape[:2]
     matrix = cv2.getPerspectiveTransform(
         np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32) - 0.5,
