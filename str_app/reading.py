@@ -42,7 +42,7 @@ class Reading:
         covered: share of the canvas's width that the crop covers, from the left; the rest is padding.
         rotation: degrees by which the image was turned counter-clockwise for this reading; 0 unless turns were tried.
         shares: of a single canvas (`str_app.views`), the confidence of each text that was found, in lower case; empty
-            if nothing was searched.
+            if the beam is 1, and with a lexicon.
     """
 
     text: str

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from typing import Any, cast
 
-from starlette.datastructures import Headers
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -257,7 +256,7 @@ class Connection(HttpToolsProtocol):
         scope: Scope = {"path": ""}
         if self._in_body and self._unanswered == 1:  # the application has the request, and counts and logs it
             scope = cast(Scope, self.scope)
-            scope.setdefault("str_app.request_id", request_id_of(Headers(scope=scope).get("x-request-id", "")))
+            request_id_of(scope)  # if the application has not begun yet
             scope["str_app.refused"] = problem.status
         else:
             self._metrics.rejections.labels(problem.code).inc()

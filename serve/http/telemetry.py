@@ -67,7 +67,7 @@ class Telemetry:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = scope.setdefault("str_app.request_id", request_id_of(Headers(scope=scope).get("x-request-id", "")))
+        request_id = request_id_of(scope)
         start = time.perf_counter()
         status = 0
 
@@ -143,7 +143,13 @@ def _unrouted(scope: Scope, status: int) -> str:
     return "preflight" if scope["method"] == "OPTIONS" else "/static"
 
 
-def request_id_of(header: str) -> str:
-    """The client's own id if it is well-formed, otherwise a new one."""
-    # `random` suffices, since ids are no secrets; the system's generator would release the interpreter lock each time.
-    return header if REQUEST_ID.fullmatch(header) else f"{random.getrandbits(128):032x}"
+def request_id_of(scope: Scope) -> str:
+    """The id that a request got when this was first asked: the client's own if it is well-formed, otherwise a new one.
+
+    It is kept as `str_app.request_id`.
+    """
+    if "str_app.request_id" not in scope:
+        header = Headers(scope=scope).get("x-request-id", "")
+        # `random` suffices, since ids are no secrets; the system's generator would release the interpreter lock.
+        scope["str_app.request_id"] = header if REQUEST_ID.fullmatch(header) else f"{random.getrandbits(128):032x}"
+    return str(scope["str_app.request_id"])

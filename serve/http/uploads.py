@@ -148,10 +148,9 @@ class Body:
         uploads = await self._files(form, "image")
         if len(uploads) > 1:
             raise ProblemError(413, "too_many_images", "Send one photograph per request.")
-        texts = form.getlist("regions")
-        if len(texts) > 1:
+        if len(form.getlist("regions")) > 1:
             raise ProblemError(422, "no_regions", "Send 'regions' once, with all regions in one JSON array.")
-        text = texts[0] if texts else None
+        text = form.get("regions")
         if not isinstance(text, str):
             return uploads[0], {}
         return uploads[0], {"regions": await self._parsed(text.encode(), "The field 'regions'")}

@@ -20,8 +20,8 @@ class Decoded:
             network alone the sum of `character_log_probs`; with a prior its share among the texts found.
         character_log_probs: log-probability of each character, in either case, and, last, of the end token.
         attention: float32 (characters + 1, H', W'), where the network looked for each of them.
-        shares: of each text that a search found, in lower case, its share of the probability, prior included; empty if
-            nothing was searched.
+        shares: of each text that was found, in lower case, its share of the probability, prior included; empty if the
+            beam is 1, and with a lexicon.
     """
 
     text: str

@@ -52,12 +52,13 @@ def variants_of(
         return replace(view, pixels=canvas, covered=covered, detail=None, one_look=True, fall=fall, region=region)
 
     lost = reading.confidence < policy.lost
+    tilts, cuts = (policy.tilts, policy.cuts) if lost else (policy.tilts[:1], ())
     variants = [
         variant(level(detail, Line(fall * height / width), policy), fall=fall)
-        for tilt in (policy.tilts if lost else policy.tilts[:1])
+        for tilt in tilts
         for fall in (tilt, -tilt)
     ]
-    for across, along in policy.cuts if lost else ():
+    for across, along in cuts:
         left, top = int(along * width), int(across * height)
         right, bottom = max(width - left, left + 1), max(height - top, top + 1)
         region = (left / width, top / height, right / width, bottom / height)
