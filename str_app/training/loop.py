@@ -153,6 +153,7 @@ class _Run:
             settings.label_smoothing,
             ctc=settings.ctc_weight > 0 or settings.ctc_weight_end > 0,
             attention=settings.attention_weight > 0 or settings.attention_weight_end > 0,
+            loss_limit=settings.loss_limit,
         ).to(device)
         self.objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = averaged_copy(self.model, settings.ema_decay)

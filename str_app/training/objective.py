@@ -20,14 +20,23 @@ class Objective(nn.Module):
         label_smoothing: of the cross-entropy.
         ctc: compute the CTC loss; otherwise there is no CTC head and the loss is 0.
         attention: compute the attention loss; otherwise it is 0.
+        loss_limit: samples whose cross-entropy exceeds so many nats per token contribute to no loss; 0: all contribute.
     """
 
-    def __init__(self, model: Recognizer, label_smoothing: float, ctc: bool = True, attention: bool = True) -> None:
+    def __init__(
+        self,
+        model: Recognizer,
+        label_smoothing: float,
+        ctc: bool = True,
+        attention: bool = True,
+        loss_limit: float = 0.0,
+    ) -> None:
         super().__init__()
         self.model = model
         self.ctc = CTCHead(model.backbone.out_channels, model.charset.num_classes) if ctc else None
         self.attention = attention
         self.label_smoothing = label_smoothing
+        self.loss_limit = loss_limit
 
     def forward(self, canvases: Tensor, widths: Tensor, targets: Tensor, lengths: Tensor, boxes: Tensor) -> Tensor:
         """Sums over the batch, (3,): cross-entropy of characters and end tokens, CTC loss, attention loss.
@@ -39,6 +48,10 @@ class Objective(nn.Module):
             counted = torch.arange(targets.shape[1], device=targets.device) <= lengths.unsqueeze(
                 1
             )  # with the end token
+            if self.loss_limit:
+                kept = mean_cross_entropy(logits.detach(), targets, counted) <= self.loss_limit
+                logits, attention, features, boxes = logits[kept], attention[kept], features[kept], boxes[kept]
+                targets, lengths, widths, counted = targets[kept], lengths[kept], widths[kept], counted[kept]
             characters = F.cross_entropy(
                 logits[counted], targets[counted], label_smoothing=self.label_smoothing, reduction="sum"
             )
@@ -53,6 +66,12 @@ class Objective(nn.Module):
                     attention, boxes, grid, self.model.preprocessing.height, stride
                 )
         return torch.stack([characters, ctc, attention_loss])
+
+
+def mean_cross_entropy(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
+    """Nats per token of each sample, (B,): of logits (B, T, V) and targets (B, T), where `counted` (B, T) is true."""
+    nats = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+    return (nats * counted).sum(dim=1) / counted.sum(dim=1)
 
 
 def attention_outside_boxes(

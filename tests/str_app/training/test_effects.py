@@ -36,6 +36,7 @@ from tests.tiny_recognizer import changed
 WIDE = changed(TINY, hidden_size=40)  # has matrices that Muon takes
 EFFECTS: list[dict[str, Any]] = [
     {"label_smoothing": 0.3},
+    {"loss_limit": 1e-6},
     {"clip_norm": 1e-4},
     {"ema_decay": 0.0},
     {"ctc_weight_end": 9.0},

@@ -45,6 +45,28 @@ def test_the_losses_are_of_each_character_and_the_end_and_of_the_columns_that_cr
     torch.testing.assert_close(ctc, objective.ctc(features, torch.tensor([16, 11]), targets, lengths))  # type: ignore[misc]
 
 
+def test_samples_above_the_loss_limit_have_no_part_in_any_loss() -> None:
+    torch.manual_seed(0)
+    objective = Objective(Recognizer(TINY, Charset("ab"), Preprocessing(widths=(64,))), 0.0).eval()
+    canvases = torch.randint(0, 256, (2, 32, 64, 3), dtype=torch.uint8)
+    widths, targets, lengths = torch.tensor([64, 41]), torch.tensor([[1, 2, 0], [2, 0, 0]]), torch.tensor([2, 1])
+    boxes = torch.tensor([0.0, 0, 20, 32]).expand(2, 3, 4)
+    batch = (canvases, widths, targets, lengths, boxes)
+    alone = [objective(*(tensor[row : row + 1] for tensor in batch)) for row in range(2)]
+    first, second = alone[0][0].item() / 3, alone[1][0].item() / 2  # nats per token, with the end token
+    low, high = sorted((first, second))
+    for limit, expected in (
+        (0.0, alone[0] + alone[1]),
+        (high + 0.01, alone[0] + alone[1]),
+        ((low + high) / 2, alone[0] if first < second else alone[1]),
+        (low - 0.01, torch.zeros(3)),
+    ):
+        objective.loss_limit = limit
+        losses = objective(*batch)
+        torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
+        losses.sum().backward()  # an empty selection too has a gradient
+
+
 def test_an_empty_batch_has_a_gradient_for_every_weight() -> None:
     """Or processes that train together would wait for the one that has none."""
     objective = Objective(Recognizer(TINY, Charset("ab"), Preprocessing(widths=(64,))), 0.0)
