@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -23,13 +23,13 @@ from torch import Tensor
 
 from str_app.datasets.opening import open_source
 from str_app.datasets.renderer import Renderer, TextSource, find_fonts, find_photographs, frequent_words, make_style
-from str_app.datasets.renderer.style import EXCLUSIVE, Style
+from str_app.datasets.renderer.style import Style
 from str_app.datasets.sample import Sample
 from str_app.engines.load import checkpoint_file
 from str_app.engines.precision import has_bf16
 from str_app.models.checkpoint import load_checkpoint
 from str_app.training.objective import Objective
-from str_app.training.samples import Prepared, collate, spelled, why_unlearnable
+from str_app.training.samples import collate, prepared_for
 
 BATCH = 64
 PARTS = 4  # of the crops with an effect, for the standard error
@@ -80,41 +80,35 @@ def kinds(style: Style) -> Iterator[tuple[str, Style]]:
     """The style itself, without a name; and for each effect, the style in which every crop has it."""
     yield "", style
     for field in fields(Style):
-        rivals = next((group for group in EXCLUSIVE if field.name in group), (field.name,))
-        yield field.name, replace(style, **{**dict.fromkeys(rivals, 0.0), field.name: 1.0})
+        yield field.name, style.always(field.name)
 
 
 def slope(objective: Objective, samples: Sequence[Sample]) -> Slope:
     """The loss of the samples that the network can spell, up to the objective's limit."""
     network = objective.model
-    prepared = []
-    for sample in samples:
-        sample = spelled(sample, network.charset)
-        if not why_unlearnable(sample.text, network.charset, network.architecture.max_length):
-            canvas, covered = network.preprocessing(sample.image)
-            prepared.append(Prepared(canvas, covered, network.charset.encode(sample.text), None))
-    prepared.sort(key=lambda each: each.width)
+    usable = (prepared for sample in samples if (prepared := prepared_for(network, sample)))
+    ordered = sorted(usable, key=lambda prepared: prepared.width)
     objective.zero_grad()
     nats, tokens = 0.0, 0
-    for first in range(0, len(prepared), BATCH):
-        batch = collate(prepared[first : first + BATCH], network.preprocessing)
+    for first in range(0, len(ordered), BATCH):
+        batch = collate(ordered[first : first + BATCH], network.preprocessing)
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(torch.device("cpu"))):
             loss = objective(*batch[:5])[0]
         loss.backward()
         nats += loss.item()
         tokens += int(batch.lengths.sum()) + len(batch.lengths)
-    return Slope(
-        nats / tokens, [weight.grad.clone() / tokens for weight in objective.parameters() if weight.grad is not None]
-    )
+    return Slope(nats / tokens, [weight.grad / tokens for weight in objective.parameters() if weight.grad is not None])
 
 
 def steepest(slope: Slope) -> list[Tensor]:
     """The step of unit spectral norm against the gradient, by singular value decomposition; 0 for vectors."""
     steps = []
     for gradient in slope.gradient:
-        matrix = gradient.flatten(1).double() if gradient.ndim > 1 else gradient.new_zeros(1, gradient.numel()).double()
-        left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-        steps.append(-(left @ right).reshape(gradient.shape) * (gradient.ndim > 1))
+        if gradient.ndim == 1:
+            steps.append(torch.zeros_like(gradient))
+            continue
+        left, _, right = torch.linalg.svd(gradient.flatten(1).double(), full_matrices=False)
+        steps.append(-(left @ right).reshape(gradient.shape))
     return steps
 
 

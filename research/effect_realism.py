@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from str_app.datasets.opening import open_source
 from str_app.datasets.renderer import Renderer, TextSource, find_fonts, find_photographs, frequent_words
-from str_app.datasets.renderer.style import EXCLUSIVE, Style
+from str_app.datasets.renderer.style import Style
 from str_app.datasets.sample import Sample
 from str_app.engines.load import checkpoint_file
 from str_app.engines.precision import has_bf16
@@ -80,11 +80,9 @@ def main(
     print("| effect | share | odds with it | without | share by the odds |\n|---|---:|---:|---:|---:|")
     for field in fields(Style):
         name, share = field.name, getattr(Style(), field.name)
-        rivals = next((group for group in EXCLUSIVE if name in group), (name,))
-        always = replace(Style(), **{**dict.fromkeys(rivals, 0.0), name: 1.0})
         with_it, without = (
             judge(rendered(style, seed, count)).clamp(-MAX_LOG_ODDS, MAX_LOG_ODDS).exp()
-            for style in (always, replace(Style(), **{name: 0.0}))
+            for style in (Style().always(name), replace(Style(), **{name: 0.0}))
         )
         on, off = float(with_it.mean()), float(without.mean())
         errors = [float(odds.std() / len(odds) ** 0.5) for odds in (with_it, without)]

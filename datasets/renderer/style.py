@@ -99,6 +99,11 @@ class Style:
             if sum(getattr(self, name) for name in names) > 1 + 1e-9:
                 raise DataError(f"style: {' + '.join(names)} exceed 1: each crop has at most one of them")
 
+    def always(self, name: str) -> Style:
+        """This style with effect `name` in every crop, and none of those that cannot be together with it."""
+        rivals = next((group for group in EXCLUSIVE if name in group), (name,))
+        return replace(self, **{**dict.fromkeys(rivals, 0.0), name: 1.0})
+
 
 EXCLUSIVE = (
     ("outline", "depth", "emboss", "neon"),

@@ -49,7 +49,7 @@ class Objective(nn.Module):
                 1
             )  # with the end token
             if self.loss_limit:
-                kept = mean_cross_entropy(logits.detach(), targets, counted) <= self.loss_limit
+                kept = label_nats(logits.detach(), targets, counted) <= self.loss_limit * counted.sum(dim=1)
                 logits, attention, features, boxes = logits[kept], attention[kept], features[kept], boxes[kept]
                 targets, lengths, widths, counted = targets[kept], lengths[kept], widths[kept], counted[kept]
             characters = F.cross_entropy(
@@ -68,10 +68,10 @@ class Objective(nn.Module):
         return torch.stack([characters, ctc, attention_loss])
 
 
-def mean_cross_entropy(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
-    """Nats per token of each sample, (B,): of logits (B, T, V) and targets (B, T), where `counted` (B, T) is true."""
+def label_nats(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
+    """−log of each label's probability, (B,), by logits (B, T, V), over the tokens of `counted` (B, T)."""
     nats = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
-    return (nats * counted).sum(dim=1) / counted.sum(dim=1)
+    return (nats * counted).sum(dim=1)
 
 
 def attention_outside_boxes(

@@ -21,6 +21,7 @@ from str_app.evaluation.protocol import protocol_of
 from str_app.evaluation.sources import evenly_spaced
 from str_app.models.charset import Charset
 from str_app.models.preprocessing import Preprocessing, pad_right
+from str_app.models.recognizer import Recognizer
 
 SampleId = tuple[int, int]  # index of a source, and of a sample in it
 
@@ -144,6 +145,15 @@ def why_unlearnable(text: str, charset: Charset, max_length: int) -> str:
         return f"{len(text)} characters, the model reads at most {max_length}"
     missing = charset.missing(text)
     return f"{sorted(missing)[0]!r} of {text!r} is not in the charset" if missing else ""
+
+
+def prepared_for(network: Recognizer, sample: Sample) -> Prepared | None:
+    """The sample as the network sees it, without boxes; None if it cannot learn the label."""
+    sample = spelled(sample, network.charset)
+    if why_unlearnable(sample.text, network.charset, network.architecture.max_length):
+        return None
+    canvas, covered = network.preprocessing(sample.image)
+    return Prepared(canvas, covered, network.charset.encode(sample.text), None)
 
 
 def why_unscorable(text: str, charset: Charset) -> str:

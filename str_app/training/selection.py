@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from str_app.datasets.lmdb_writer import LmdbWriter
 from str_app.datasets.opening import AnySource
@@ -18,7 +17,8 @@ from str_app.datasets.sample import Sample, UnreadableSample
 from str_app.engines.precision import has_bf16
 from str_app.models.backbones.conv_norm import fold_batch_norms
 from str_app.models.recognizer import Recognizer
-from str_app.training.samples import Prepared, collate, spelled, why_unlearnable
+from str_app.training.objective import label_nats
+from str_app.training.samples import Prepared, collate, prepared_for, spelled, why_unlearnable
 
 Kind = Literal["easy", "hard", "hopeless", "unusable"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -133,10 +133,8 @@ def scores(network: Recognizer, samples: Sequence[Sample | None]) -> list[Score 
     """
     prepared: dict[int, Prepared] = {}
     for index, stored in enumerate(samples):
-        sample = stored and spelled(stored, network.charset)
-        if sample and not why_unlearnable(sample.text, network.charset, network.architecture.max_length):
-            canvas, covered = network.preprocessing(sample.image)
-            prepared[index] = Prepared(canvas, covered, network.charset.encode(sample.text), None)
+        if stored and (sample := prepared_for(network, stored)):
+            prepared[index] = sample
     order = sorted(prepared, key=lambda index: (prepared[index].width, len(prepared[index].target)))
     result: list[Score | None] = [None] * len(samples)
     device = next(network.parameters()).device
@@ -145,9 +143,8 @@ def scores(network: Recognizer, samples: Sequence[Sample | None]) -> list[Score 
         batch = collate([prepared[index] for index in indices], network.preprocessing).to(device)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
             logits, _, _ = network(network.normalize(batch.canvases), batch.widths, batch.targets)
-        steps = F.log_softmax(logits.float(), dim=-1).gather(2, batch.targets.unsqueeze(2)).squeeze(2)  # (B, T)
-        counted = torch.arange(steps.shape[1], device=steps.device) <= batch.lengths.unsqueeze(1)  # with the end token
-        totals = (steps * counted).sum(dim=1)
+        counted = torch.arange(logits.shape[1], device=device) <= batch.lengths.unsqueeze(1)  # with the end token
+        totals = -label_nats(logits.float(), batch.targets, counted)
         for index, total, length in zip(indices, totals.tolist(), batch.lengths.tolist(), strict=True):
             result[index] = Score(total, total / (length + 1))
     return result
