@@ -15,6 +15,7 @@ from str_app.datasets.renderer.style import Style
 Floats = npt.NDArray[np.float32]
 MIN_CAPITAL_HEIGHT = 8.0  # pixels of the crop
 MAX_WIDTH = 360  # pixels of crop
+MAX_OBLIQUE_HEIGHT = 120.0  # pixels of crop
 
 
 @dataclass(frozen=True)
@@ -152,12 +153,20 @@ def choose_view(
         if plain
         else choose_curve(rng, centre[0], baseline, float(right - left), float(bottom - top), style.curve)
     )
-    homography = np.eye(3) if plain else _choose_homography(rng, centre, float(right - left), style)
+    # An effect that is off draws no random number: crops without it are those of the same version.
+    oblique = not plain and style.oblique > 0 and rng.random() < style.oblique
+    if plain:
+        homography = np.eye(3)
+    elif oblique:
+        homography = _choose_oblique_homography(rng, centre, float(right - left))
+    else:
+        homography = _choose_homography(rng, centre, float(right - left), style)
 
     flat = View(curve, homography, 1, 1, 1.0).boxes(boxes)
     x0, y0 = flat[:, :2].min(axis=0)
     x1, y1 = flat[:, 2:].max(axis=0)
     text_height = max(float(y1 - y0), 0.5 * CAP_HEIGHT)  # a dot or a dash stays small
+    line_height = max(float(np.median(flat[:, 3] - flat[:, 1])), 0.5 * CAP_HEIGHT) if oblique else text_height
     padding = (text_height - float(y1 - y0)) / 2
     m_left, m_top, m_right, m_bottom = (0.15, 0.15, 0.15, 0.15) if plain else _choose_margins(rng, style.cut)
     first, last = float(flat[0, 2] - flat[0, 0]), float(flat[-1, 2] - flat[-1, 0])
@@ -165,16 +174,18 @@ def choose_view(
         around = View(curve, homography, 1, 1, 1.0).boxes(all_boxes)
         if hidden[0]:
             gap, size = float(flat[0, 0] - around[hidden[0] - 1, 2]), float(np.ptp(around[hidden[0] - 1, [0, 2]]))
-            m_left = float(rng.uniform(-0.1, max(0.0, gap + 0.25 * size) / text_height))
+            m_left = float(rng.uniform(-0.1, max(0.0, gap + 0.25 * size) / line_height))
         if hidden[1]:
             gap, size = float(around[-hidden[1], 0] - flat[-1, 2]), float(np.ptp(around[-hidden[1], [0, 2]]))
-            m_right = float(rng.uniform(-0.1, max(0.0, gap + 0.25 * size) / text_height))
+            m_right = float(rng.uniform(-0.1, max(0.0, gap + 0.25 * size) / line_height))
     # Never cut more than a third of a letter: the text must stay legible.
-    m_left, m_right = max(m_left, -0.3 * first / text_height), max(m_right, -0.3 * last / text_height)
-    x0, x1 = float(x0) - m_left * text_height, float(x1) + m_right * text_height
-    y0, y1 = float(y0) - m_top * text_height - padding, float(y1) + m_bottom * text_height + padding
+    m_left, m_right = max(m_left, -0.3 * first / line_height), max(m_right, -0.3 * last / line_height)
+    x0, x1 = float(x0) - m_left * line_height, float(x1) + m_right * line_height
+    y0, y1 = float(y0) - m_top * line_height - padding, float(y1) + m_bottom * line_height + padding
 
     height = float(np.clip(np.exp(rng.normal(3.5, 0.35)), 15, 72))
+    if oblique:  # the line takes up a part of the crop's height only
+        height = min(height * text_height / line_height, MAX_OBLIQUE_HEIGHT)
     scale = max(height / (y1 - y0), MIN_CAPITAL_HEIGHT / CAP_HEIGHT)
     scale = min(scale, MAX_WIDTH / (x1 - x0))
     to_crop = np.array([[scale, 0, -scale * x0], [0, scale, -scale * y0], [0, 0, 1]])
@@ -223,6 +234,19 @@ def _choose_homography(
     c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
     return np.asarray(rotation @ shape @ np.array([[1, 0, -centre[0]], [0, 1, -centre[1]], [0, 0, 1]]))
+
+
+def _choose_oblique_homography(
+    rng: np.random.Generator, centre: tuple[float, float], length: float
+) -> npt.NDArray[np.float64]:
+    """A sign far to one side, mostly above: narrow upright letters along a line that rises or falls steeply."""
+    squeeze = float(np.exp(rng.uniform(np.log(0.28), np.log(0.8))))
+    rise = float(np.clip(rng.normal(0, 0.28), -1.4 * squeeze, 1.4 * squeeze))  # of the line, before it is squeezed
+    # The far end is smaller. Signs above the eye, which are the most, fall towards it.
+    ratio = float(np.copysign(rng.uniform(0, 0.4), rise if rng.random() < 0.8 else -rise))
+    lean = rng.normal(0, 0.08)
+    oblique = np.array([[squeeze, lean, 0], [rise, 1, 0], [2 * ratio / length, 0, 1]])
+    return np.asarray(oblique @ np.array([[1, 0, -centre[0]], [0, 1, -centre[1]], [0, 0, 1]]))
 
 
 def _choose_margins(rng: np.random.Generator, cut: float) -> tuple[float, float, float, float]:

@@ -47,6 +47,8 @@ class Style:
         contextless: random letters instead of a text, legible by their shapes only.
         confused: one or two letters of the text replaced by others that look like them.
         elastic: small smooth distortions, as of cloth, folds and worn print.
+        oblique: seen from far to one side: narrow upright letters along a steep line, instead of slant, rotation,
+            perspective and narrow.
     """
 
     neighbours: float = 0.3
@@ -90,6 +92,7 @@ class Style:
     contextless: float = 0.0
     confused: float = 0.0
     elastic: float = 0.0
+    oblique: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -89,6 +89,7 @@ def test_effects_that_are_off_by_default(fonts: FontSet, samples: list[Sample]) 
     assert sum(s.text.lower() not in ordinary for s in rendered(contextless=1.0)) > 50
     confused = [sample.text.lower() for sample in rendered(confused=1.0)]
     assert sum(one != other for one, other in zip(confused, ordinary, strict=True)) > 30
+    assert [sample.text for sample in rendered(oblique=1.0)] == [sample.text for sample in samples[:60]]
     distorted = rendered(elastic=1.0)[7]
     assert distorted.text == samples[7].text
     assert distorted.image.shape == samples[7].image.shape
@@ -112,11 +113,31 @@ def test_hidden_letters_show_a_quarter_at_most() -> None:
     assert seen > 10
 
 
-def test_boxes_follow_the_ink_through_curve_and_perspective() -> None:
+def test_oblique_words_are_narrow_on_steep_lines_with_upright_strokes() -> None:
+    left = np.arange(60, 300, 30, dtype=np.float32)
+    boxes = np.stack([left, left * 0 + 50, left + 20, left * 0 + 75], axis=1)
+    slopes, shares, leans = [], [], []
+    for seed in range(200):
+        view = choose_view(np.random.default_rng(seed), boxes, 75.0, Style(oblique=1.0, curve=0.0))
+        places = view.boxes(boxes)
+        (x0, y0), (x1, y1) = ((places[k, :2] + places[k, 2:]) / 2 for k in (0, -1))
+        slopes.append(abs(y1 - y0) / (x1 - x0))
+        shares.append((x1 - x0) / np.median(places[:, 3] - places[:, 1]))
+        top, bottom = view.project(np.array([175, 175], np.float32), np.array([50, 75], np.float32))
+        leans.append(abs(bottom[0] - top[0]) / (bottom[1] - top[1]))
+        assert view.height <= 121
+    assert np.median(slopes) > 0.25
+    assert max(slopes) < 1.6
+    assert np.median(leans) < 0.15
+    assert np.median(shares) < 0.6 * (left[-1] - left[0]) / 25  # of the word as it is written
+
+
+@pytest.mark.parametrize("style", [Style(), Style(oblique=1.0)])
+def test_boxes_follow_the_ink_through_curve_and_perspective(style: Style) -> None:
     """A disc drawn where a box is in the plane is found where the box is in the crop."""
     boxes = np.array([[60, 50, 80, 70], [100, 50, 120, 70], [220, 50, 240, 70], [330, 50, 350, 70]], np.float32)
     for seed in range(60):
-        view = choose_view(np.random.default_rng(seed), boxes, 70.0, Style())
+        view = choose_view(np.random.default_rng(seed), boxes, 70.0, style)
         places = view.boxes(boxes)
         for box, place in zip(boxes, places, strict=True):
             plane = np.zeros((120, 420), np.uint8)
