@@ -19,7 +19,7 @@ from str_app.bulk.inputs import REGIONS, Input, Item, fingerprint_of, listed_reg
 from str_app.datasets.image_decoding import IMAGE_SUFFIXES
 from str_app.datasets.text_files import parse_json
 from str_app.errors import ImageError
-from str_app.inputs.images import DEFAULT_LIMITS
+from str_app.inputs.images import DEFAULT_LIMITS, PHOTO_LIMITS
 
 _TYPICAL_SAMPLE = 8192  # bytes of a word crop with its headers, to estimate how many are in an archive
 _END = 1024  # bytes of zeros that end an archive
@@ -88,8 +88,8 @@ class TarPart:
                         name = entry.name
                         content = archive.extractfile(entry)
                         assert content is not None
-                        # One byte more than an image may have: its row will say that it is too large.
-                        member = _Member(name, content.read(min(entry.size, DEFAULT_LIMITS.max_bytes) + 1))
+                        # One byte more than a photograph may have: its row will say that it is too large.
+                        member = _Member(name, content.read(min(entry.size, PHOTO_LIMITS.max_bytes) + 1))
                         name = ""
                         yield member
                 if file.tail != bytes(_END):

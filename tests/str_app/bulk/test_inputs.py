@@ -20,7 +20,7 @@ import pytest
 
 from str_app.bulk.inputs import Columns, Item, open_inputs
 from str_app.errors import ImageError, StrAppError
-from str_app.inputs.images import DEFAULT_LIMITS
+from str_app.inputs.images import DEFAULT_LIMITS, PHOTO_LIMITS
 from tests.str_app.painted_data import write_folder, write_lmdb
 
 WORDS = [(f"word{k}", f"word{k}") for k in range(7)]
@@ -228,12 +228,13 @@ def test_links_in_a_tar_are_rows_with_errors(tmp_path: Path) -> None:
         assert link.image.message == "a link to 0.png: links in archives are not followed"
 
 
-def test_no_more_of_a_member_is_read_than_an_image_may_have(tmp_path: Path) -> None:
-    zeros = bytes(DEFAULT_LIMITS.max_bytes + 2**20)
+def test_no_more_of_a_member_is_read_than_a_photograph_may_have(tmp_path: Path) -> None:
+    assert PHOTO_LIMITS.max_bytes > DEFAULT_LIMITS.max_bytes
+    zeros = bytes(PHOTO_LIMITS.max_bytes + 2**20)
     path = write_tar(tmp_path / "t.tar.gz", {"0.png": zeros, "1.json": zeros, "1.png": b"x", "2.png": b"y"}, "w:gz")
     large, described, small = flat(items_of(path))
     assert isinstance(large.image, bytes)
-    assert len(large.image) == DEFAULT_LIMITS.max_bytes + 1
+    assert len(large.image) == PHOTO_LIMITS.max_bytes + 1
     assert isinstance(described.image, ImageError)
     assert described.image.code == "too_many_bytes"
     assert small.image == b"y"
