@@ -107,7 +107,8 @@ def readme() -> str:
         f"Words right: `str-app evaluate --data benchmarks --engine onnx`, {ours['made']['date']}; peers with the same "
         f"scorer on the same\ncrops. Speed: IIIT5K_train (clear) and IC15_train (blurred), `str-app bench engines`, "
         f"{made(load('engines'))};\nsince 2026-12-01 blurred words take about a tenth longer; with "
-        f"AVX2 only, words per second (of\nPP-OCRv6-small): {elsewhere} ([speed](docs/how-to/export.md#speed)).\nBold: the best that was measured here."
+        f"AVX2 only, words per second (of\nPP-OCRv6-small): {elsewhere} "
+        "([speed](docs/how-to/export.md#speed)).\nBold: the best that was measured here."
     )
     return table(["", "str-app `small`", *named], rows) + "\n\n" + note
 
