@@ -5,7 +5,6 @@ Knows engines by `str_app.engines.base.Engine` alone, and no torch.
 
 from str_app.decoding.allowed import mask_of, parse_characters
 from str_app.decoding.beam import Prior, beam_search
-from str_app.decoding.greedy import greedy
 from str_app.decoding.lexicon import Trie, lexicon_search
 from str_app.decoding.result import Decoded
 from str_app.decoding.scoring import Scorer
@@ -16,7 +15,6 @@ __all__ = [
     "Scorer",
     "Trie",
     "beam_search",
-    "greedy",
     "lexicon_search",
     "mask_of",
     "parse_characters",

@@ -49,7 +49,9 @@ def beam_search(
     are searched in the mean of three looks. With a prior its bonus is added to each log-probability.
 
     Args:
-        scorer, canvases, widths: as for `greedy`.
+        scorer: of the engine that runs the network.
+        canvases: uint8 (B, height, width, 3).
+        widths: int64 (B,), columns that each crop covers.
         prior: bonus of each text.
         policy: beam and thresholds; a beam of 1 is greedy decoding alone, without prior and looks.
         allowed: bool (B, V), the classes that each text may have; None: all.

@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from str_app.decoding.result import Decoded
-from str_app.decoding.scoring import ScoredGreedy, Scorer, other_case_log_probs
+from str_app.decoding.scoring import ScoredGreedy, other_case_log_probs
 from str_app.models.charset import Charset
-
-
-def greedy(scorer: Scorer, canvases: npt.NDArray[np.uint8], widths: npt.NDArray[np.int64]) -> list[Decoded]:
-    """Decode a batch greedily.
-
-    Args:
-        scorer: see `str_app.decoding.scoring.Scorer`.
-        canvases: uint8 (B, height, width, 3).
-        widths: int64 (B,), columns that each crop covers.
-    """
-    if len(canvases) == 0:
-        return []
-    return decoded_steps(scorer.decode_greedy(*scorer.encode(canvases, widths)), scorer.charset, scorer.max_length)
 
 
 def decoded_steps(steps: ScoredGreedy, charset: Charset, max_length: int) -> list[Decoded]:

@@ -88,7 +88,7 @@ def lexicon_search(
     spelt as in the lexicon. Words longer than the engine's `max_length` are never found.
 
     Args:
-        scorer, canvases, widths: as for `greedy`.
+        scorer, canvases, widths: as for `str_app.decoding.beam.beam_search`.
         lexicon: one for all crops, or one a crop.
         width: prefixes kept.
 

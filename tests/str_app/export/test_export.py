@@ -22,8 +22,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from str_app.cli import build_app
-from str_app.decoding.greedy import greedy
-from str_app.decoding.scoring import Scorer
+from str_app.decoding import Scorer, beam_search
 from str_app.decoding.word_prior import WordPrior
 from str_app.engines import load
 from str_app.engines.graph_folder import ENCODER, GREEDY, METADATA_KEY, STEP, GraphError, graph_folder
@@ -35,6 +34,7 @@ from str_app.export import export_model, exporting
 from str_app.export.greedy_graph import make_greedy_graph
 from str_app.models.checkpoint import save_checkpoint
 from str_app.models.presets import weights_path
+from str_app.policy import SearchPolicy
 from str_app.reader import Reader
 from tests.str_app.engines.test_contract import batch
 from tests.str_app.engines.test_torch_engine import recognizer
@@ -125,7 +125,7 @@ def test_one_graph_decodes_greedily(graphs: Path) -> None:
     for size, width in ((1, 48), (5, 96)):
         canvases, widths = batch(size, width, seed=width)
         classes, probabilities = session.run(None, {"canvases": canvases, "widths": widths})
-        expected = greedy(Scorer(engine), canvases, widths)
+        expected = beam_search(Scorer(engine), canvases, widths, policy=SearchPolicy(beam=1))
         for row, decoded in enumerate(expected):
             ended = classes[row].tolist().index(0) if 0 in classes[row] else engine.max_length
             assert engine.charset.decode(classes[row, :ended].tolist()) == decoded.text
