@@ -48,12 +48,15 @@ def main(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="EFFECT=SHARE", help="Shares of the other effects; repeatable.")
     ] = None,
+    effect: Annotated[list[str] | None, typer.Option(help="Only this effect; repeatable. Default: all.")] = None,
     limit: Annotated[float, typer.Option(help="Crops above so many nats per token are left out.")] = 2.5,
     model: Annotated[str, typer.Option(help="A name of `str-app models`, or a checkpoint.")] = "small",
     seed: Annotated[int, typer.Option(help="Seed of the renderings.")] = 777,
 ) -> None:
     """Print the table, its first row over four times as many crops in which nothing is certain."""
     style = make_style(set_ or [])
+    if unknown := set(effect or ()) - {field.name for field in fields(Style)}:
+        raise typer.BadParameter(f"no effect {', '.join(sorted(unknown))}")
     network, _ = load_checkpoint(checkpoint_file(model))
     objective = Objective(network, 0.0, ctc=False, attention=False, loss_limit=limit).eval()
     objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -64,6 +67,8 @@ def main(
     print(f"| effect | share | nats | {' | '.join(source.name for source in sources)} |")
     print("|---|---:|---:|" + "---:|" * len(sources))
     for row, (name, kind) in enumerate(kinds(style)):
+        if name and effect and name not in effect:
+            continue
         renderer = Renderer(fonts, texts, seed + row, kind, photographs)
         size = count // PARTS
         slopes = [
