@@ -240,8 +240,10 @@ def _choose_oblique_homography(
     rng: np.random.Generator, centre: tuple[float, float], length: float
 ) -> npt.NDArray[np.float64]:
     """A sign far to one side, mostly above: narrow upright letters along a line that rises or falls steeply."""
-    squeeze = float(np.exp(rng.uniform(np.log(0.28), np.log(0.8))))
-    rise = float(np.clip(rng.normal(0, 0.28), -1.4 * squeeze, 1.4 * squeeze))  # of the line, before it is squeezed
+    squeeze = float(np.exp(rng.uniform(np.log(0.4), np.log(0.9))))
+    # Of the line, before it is squeezed; letters keep two fifths of the crop's height.
+    steepest = min(1.4 * squeeze, 1.6 * CAP_HEIGHT / length)
+    rise = float(np.clip(rng.normal(0, 0.28), -steepest, steepest))
     # The far end is smaller. Signs above the eye, which are the most, fall towards it.
     ratio = float(np.copysign(rng.uniform(0, 0.4), rise if rng.random() < 0.8 else -rise))
     lean = rng.normal(0, 0.08)
