@@ -155,12 +155,11 @@ def choose_view(
     )
     # An effect that is off draws no random number: crops without it are those of the same version.
     oblique = not plain and style.oblique > 0 and rng.random() < style.oblique
-    if plain:
-        homography = np.eye(3)
-    elif oblique:
-        homography = _choose_oblique_homography(rng, centre, float(right - left))
-    else:
-        homography = _choose_homography(rng, centre, float(right - left), style)
+    homography = np.eye(3)
+    if not plain:
+        length = float(right - left)
+        around = _choose_oblique_homography(rng, length) if oblique else _choose_homography(rng, length, style)
+        homography = around @ np.array([[1, 0, -centre[0]], [0, 1, -centre[1]], [0, 0, 1]])
 
     flat = View(curve, homography, 1, 1, 1.0).boxes(boxes)
     x0, y0 = flat[:, :2].min(axis=0)
@@ -213,10 +212,8 @@ def choose_curve(
     )
 
 
-def _choose_homography(
-    rng: np.random.Generator, centre: tuple[float, float], length: float, style: Style
-) -> npt.NDArray[np.float64]:
-    """Width, slant, perspective and rotation around the centre of the word."""
+def _choose_homography(rng: np.random.Generator, length: float, style: Style) -> npt.NDArray[np.float64]:
+    """Width, slant, perspective and rotation, around the centre of the word."""
     stretch = float(np.exp(rng.normal(-0.45, 0.2) if rng.random() < style.narrow else rng.normal(-0.05, 0.2)))
     slant = rng.normal(0.12, 0.25) if rng.random() < style.slant else rng.normal(0, 0.05)
     if rng.random() < style.rotation:
@@ -233,12 +230,10 @@ def _choose_homography(
         shape = tilt @ shape
     c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-    return np.asarray(rotation @ shape @ np.array([[1, 0, -centre[0]], [0, 1, -centre[1]], [0, 0, 1]]))
+    return np.asarray(rotation @ shape)
 
 
-def _choose_oblique_homography(
-    rng: np.random.Generator, centre: tuple[float, float], length: float
-) -> npt.NDArray[np.float64]:
+def _choose_oblique_homography(rng: np.random.Generator, length: float) -> npt.NDArray[np.float64]:
     """A sign far to one side, mostly above: narrow upright letters along a line that rises or falls steeply."""
     squeeze = float(np.exp(rng.uniform(np.log(0.4), np.log(0.9))))
     # Of the line, before it is squeezed; letters keep two fifths of the crop's height.
@@ -247,8 +242,7 @@ def _choose_oblique_homography(
     # The far end is smaller. Signs above the eye, which are the most, fall towards it.
     ratio = float(np.copysign(rng.uniform(0, 0.4), rise if rng.random() < 0.8 else -rise))
     lean = rng.normal(0, 0.08)
-    oblique = np.array([[squeeze, lean, 0], [rise, 1, 0], [2 * ratio / length, 0, 1]])
-    return np.asarray(oblique @ np.array([[1, 0, -centre[0]], [0, 1, -centre[1]], [0, 0, 1]]))
+    return np.array([[squeeze, lean, 0], [rise, 1, 0], [2 * ratio / length, 0, 1]])
 
 
 def _choose_margins(rng: np.random.Generator, cut: float) -> tuple[float, float, float, float]:
