@@ -158,8 +158,8 @@ def choose_view(
     homography = np.eye(3)
     if not plain:
         length = float(right - left)
-        around = _choose_oblique_homography(rng, length) if oblique else _choose_homography(rng, length, style)
-        homography = around @ np.array([[1, 0, -centre[0]], [0, 1, -centre[1]], [0, 0, 1]])
+        centred = _choose_oblique_homography(rng, length) if oblique else _choose_homography(rng, length, style)
+        homography = centred @ np.array([[1, 0, -centre[0]], [0, 1, -centre[1]], [0, 0, 1]])
 
     flat = View(curve, homography, 1, 1, 1.0).boxes(boxes)
     x0, y0 = flat[:, :2].min(axis=0)
