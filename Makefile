@@ -82,11 +82,11 @@ bulk-test: install  ## bulk reading killed, damaged, timed, and its memory (an h
 		tests/str_app/test_cli_verbs.py tests/str_app/training/test_elastic.py -s -rs -o faulthandler_timeout=7200
 
 package-test: install  ## the wheel beside Hugging Face's datasets, either installed first (2 minutes; needs pip's package index)
-	$(BIN)/python -m pytest -m slow tests/end_to_end/test_wheel.py
+	$(BIN)/python -m pytest -m slow tests/end_to_end/test_wheel.py -o faulthandler_timeout=1800
 
 pages-test: install  ## the commands of the how-tos and of the tutorial, all golden readings, the host for Node (10 minutes; npm)
 	$(BIN)/python -m pytest -m slow tests/end_to_end --ignore tests/end_to_end/test_wheel.py \
-		--ignore tests/end_to_end/test_notebook.py -s -rs
+		--ignore tests/end_to_end/test_notebook.py -s -rs -o faulthandler_timeout=1800
 
 docker-test: install  ## build and run both images (needs a Docker engine: DOCKER_HOST or the default socket)
 	bash scripts/docker_test.sh
